@@ -1,0 +1,116 @@
+"""Run a piece of Python in its own process with its own environment, from a notebook or from code.
+
+In a notebook::
+
+    %load_ext isolated_magic
+
+    %%isolated --env TENANT_ID=t1 --data row
+    ...
+
+In code::
+
+    from isolated_magic import IsolatedSubprocessExecutor
+    IsolatedSubprocessExecutor().execute("len(data['answer'])", {"answer": "yes"})
+
+The names below are loaded when they are first used, so importing the package imports neither IPython nor
+OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from isolated_magic.errors import (
+        InvalidRequestError,
+        IsolatedError,
+        LaunchError,
+        OptionError,
+        RunFailedError,
+        RunInterrupted,
+        UnsupportedPlatformError,
+    )
+    from isolated_magic.executors.base import Executor
+    from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+    from isolated_magic.models import RunError, RunResult, Score, Timings
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Executor": "isolated_magic.executors.base",
+    "InvalidRequestError": "isolated_magic.errors",
+    "IsolatedError": "isolated_magic.errors",
+    "IsolatedSubprocessExecutor": "isolated_magic.executors.isolated",
+    "LaunchError": "isolated_magic.errors",
+    "OptionError": "isolated_magic.errors",
+    "RunError": "isolated_magic.models",
+    "RunFailedError": "isolated_magic.errors",
+    "RunInterrupted": "isolated_magic.errors",
+    "RunResult": "isolated_magic.models",
+    "Score": "isolated_magic.models",
+    "Timings": "isolated_magic.models",
+    "UnsupportedPlatformError": "isolated_magic.errors",
+}
+
+__all__ = [
+    "Executor",
+    "InvalidRequestError",
+    "IsolatedError",
+    "IsolatedSubprocessExecutor",
+    "LaunchError",
+    "OptionError",
+    "RunError",
+    "RunFailedError",
+    "RunInterrupted",
+    "RunResult",
+    "Score",
+    "Timings",
+    "UnsupportedPlatformError",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register ``%%isolated`` and ``%isolated``: what ``%load_ext isolated_magic`` calls.
+
+    Args:
+        shell: the IPython shell that loads the extension.
+
+    Raises:
+        UnsupportedPlatformError: where there are no processes to run code in (Pyodide), or where this
+            version does not know how to keep them in hand (Windows).
+    """
+    from isolated_magic.launch.platform import require_processes  # noqa: PLC0415 - import stays cheap
+
+    require_processes()
+    from isolated_magic.magic.magics import load  # noqa: PLC0415 - needs IPython
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Take the magics away again and stop what they started: what ``%unload_ext isolated_magic`` calls.
+
+    Args:
+        shell: the IPython shell that unloads the extension.
+    """
+    from isolated_magic.magic.magics import unload  # noqa: PLC0415 - needs IPython
+
+    unload(shell)

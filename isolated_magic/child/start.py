@@ -1,0 +1,22 @@
+"""The program of every process of ours: ``python start.py ROLE ARGUMENT...``.
+
+The roles are modules beside this file. They are imported under a package name of their own, so that they
+find one another by relative imports, are cached as bytecode, and take no name that user code may import.
+"""
+
+import sys
+from importlib import import_module
+
+PACKAGE = "_isolated_magic_child"
+
+
+def _main() -> int:
+    package = type(sys)(PACKAGE)
+    package.__path__ = [__file__.rpartition("/")[0]]
+    sys.modules[PACKAGE] = package
+    status = import_module(f"{PACKAGE}.{sys.argv[1]}").main(sys.argv[2:])
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,58 @@
+"""Frames on a byte stream: eight bytes of length, most significant first, then that many bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from io import FileIO
+
+LENGTH_BYTES = 8
+
+
+def frame(body: bytes) -> bytes:
+    """The frame that carries these bytes.
+
+    Args:
+        body: any bytes, any length.
+    """
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def read_frame(stream: FileIO) -> bytes | bytearray:
+    """The body of the next frame.
+
+    Args:
+        stream: an unbuffered binary stream in blocking mode.
+
+    Raises:
+        EOFError: the other end was closed before the frame was complete.
+    """
+    length = int.from_bytes(_read_exactly(stream, LENGTH_BYTES), "big")
+    return _read_exactly(stream, length)
+
+
+def write_frame(stream: FileIO, body: bytes) -> None:
+    """Send one frame, whole.
+
+    Args:
+        stream: an unbuffered binary stream in blocking mode.
+        body: any bytes.
+
+    Raises:
+        OSError: the other end was closed.
+    """
+    rest = memoryview(frame(body))
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _read_exactly(stream: FileIO, count: int) -> bytearray:
+    body = bytearray(count)
+    rest = memoryview(body)
+    while rest:
+        got = stream.readinto(rest)
+        if not got:
+            raise EOFError("the channel was closed in the middle of a frame")
+        rest = rest[got:]
+    return body

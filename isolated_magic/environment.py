@@ -1,0 +1,187 @@
+"""The environment of a run: what it inherits, what the caller sets, and what we set unless told otherwise.
+
+Values are checked here and nowhere else. No message of this module holds a value.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, TypeAlias
+
+from isolated_magic.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+EnvValue: TypeAlias = str | int | float | None
+
+# An isolated run makes no network call that its code did not ask for: without these, constructing an Opik
+# metric starts a thread and an HTTP client, and importing litellm fetches a price list.
+QUIET_DEFAULTS = {
+    "OPIK_ANALYTICS_ENABLE": "false",
+    "OPIK_SENTRY_ENABLE": "false",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
+
+# What an interpreter needs to start, to find its libraries, and to know where home and scratch space are.
+CLEAN_NAMES = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "TEMP",
+        "TMP",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+    }
+    | {"PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"}
+)
+CLEAN_PREFIXES = ("LC_",)
+
+# What ipykernel writes into its own environment (ipykernel/kernelapp.py, ipykernel/zmqshell.py), so that a
+# run sees what the user's shell had. A value that the user changed since is the user's and stays.
+_KERNEL_VALUES = {
+    "CLICOLOR": "1",
+    "CLICOLOR_FORCE": "1",
+    "FORCE_COLOR": "1",
+    "GIT_PAGER": "cat",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PAGER": "cat",
+    "PYDEVD_USE_FRAME_EVAL": "NO",
+    "TERM": "xterm-color",
+}
+_KERNEL_ONLY_NAMES = ("JPY_PARENT_PID",)
+
+# execve(2): one string of the environment, with its name, "=" and the closing NUL, is limited to 32 pages.
+LONGEST_ENTRY_BYTES = 32 * 4096 if sys.platform == "linux" else None
+
+
+def environment_for_run(
+    env_vars: Mapping[str, EnvValue] | None = None, *, inherit: bool = True
+) -> dict[bytes, bytes]:
+    """The whole environment of a run, as of now.
+
+    Args:
+        env_vars: what to set over what is inherited; None as a value removes the variable.
+        inherit: False leaves out all but what an interpreter needs.
+
+    Returns:
+        Encoded as the system takes it.
+
+    Raises:
+        InvalidRequestError: a name or a value that no environment can hold; names it, never its value.
+    """
+    overrides = dict(_checked(env_vars))
+    inherited = _without_the_kernels(os.environ)
+    if not inherit:
+        inherited = {name: value for name, value in inherited.items() if _is_needed(name)}
+    merged: dict[str, str | None] = {**QUIET_DEFAULTS, **inherited, **overrides}
+    return {os.fsencode(name): os.fsencode(value) for name, value in merged.items() if value is not None}
+
+
+def _is_needed(name: str) -> bool:
+    return name in CLEAN_NAMES or name.startswith(CLEAN_PREFIXES)
+
+
+def _checked(env_vars: Mapping[str, EnvValue] | None) -> Iterator[tuple[str, str | None]]:
+    if env_vars is None:
+        return
+    try:
+        items = list(env_vars.items())
+    except AttributeError:
+        kind = type(env_vars).__name__
+        raise InvalidRequestError(
+            f"env_vars is {kind}: give a dict of variable names and values, such as {{'TENANT_ID': 't1'}}."
+        ) from None
+    for name, value in items:
+        _check_name(name)
+        yield name, None if value is None else _text_of(name, value)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise InvalidRequestError(f"An environment variable's name is {type(name).__name__}: give a string.")
+    if not name:
+        raise InvalidRequestError("An environment variable has an empty name: give it a name.")
+    if "=" in name or "\0" in name:
+        found = "'='" if "=" in name else "a NUL character"
+        # What follows "=" in a name is most likely a value: it is not repeated.
+        shown = name.split("=")[0].replace("\0", "\\0")
+        raise InvalidRequestError(
+            f"The environment variable name that begins with {shown!r} holds {found}, which no name can."
+        )
+    if not _is_encodable(name):
+        raise InvalidRequestError(f"The environment variable name {name!a} cannot be encoded for the system.")
+
+
+def _text_of(name: str, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        advice = "write the text it should have, such as '1' or 'true'" if isinstance(value, bool) else ""
+        raise InvalidRequestError(
+            f"Environment variable {name} is {type(value).__name__}: "
+            f"{advice or 'give a string, an integer, a float, or None to remove it'}."
+        )
+    try:
+        text = str(value)
+    except ValueError:  # an integer beyond sys.get_int_max_str_digits()
+        raise InvalidRequestError(f"Environment variable {name} is an integer too long to write out.") from None
+    if "\0" in text:
+        raise InvalidRequestError(f"Environment variable {name} holds a NUL character, which no value can.")
+    if not _is_encodable(text):
+        raise InvalidRequestError(
+            f"Environment variable {name} holds a character that cannot be encoded for the system "
+            "(a lone surrogate)."
+        )
+    size = len(os.fsencode(name)) + len(os.fsencode(text)) + 2
+    if LONGEST_ENTRY_BYTES is not None and size > LONGEST_ENTRY_BYTES:
+        raise InvalidRequestError(
+            f"Environment variable {name} is too long for the system: {size:,} bytes with its name, and "
+            f"{LONGEST_ENTRY_BYTES:,} is the limit. Pass it as data instead."
+        )
+    return text
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _without_the_kernels(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what ipykernel added to it; all of it outside a kernel."""
+    own = dict(environ)
+    if not _in_kernel():
+        return own
+    before = _environment_at_start()
+    for name, value in _KERNEL_VALUES.items():
+        if own.get(name) == value:
+            own.pop(name)
+            if name in before:
+                own[name] = before[name]
+    for name in _KERNEL_ONLY_NAMES:
+        own.pop(name, None)
+    # Without a backend, matplotlib would look for a window system.
+    own.setdefault("MPLBACKEND", "Agg")
+    return own
+
+
+def _in_kernel() -> bool:
+    module = sys.modules.get("ipykernel.kernelapp")
+    return module is not None and module.IPKernelApp.initialized()
+
+
+def _environment_at_start() -> dict[str, str]:
+    """What this process was started with, where the system tells (proc(5), /proc/PID/environ)."""
+    try:
+        with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - one read of a special file
+            entries = file.read().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries if entry)
+    return {name: value for name, _, value in pairs}

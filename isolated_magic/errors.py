@@ -1,0 +1,72 @@
+"""Every error that isolated_magic raises.
+
+::
+
+    IsolatedError(Exception)
+    |-- InvalidRequestError(ValueError)         what was asked for cannot be run: code 400
+    |-- LaunchError                             no process could be started, or it was lost: code 500
+    |-- OptionError                             the magic's line is wrong: an option, a variable, a file
+    |-- RunFailedError                          raised by the magic for a run that failed; has .result
+    `-- UnsupportedPlatformError(RuntimeError)  no processes here at all
+    RunInterrupted(KeyboardInterrupt)           the kernel was interrupted; the run is gone
+
+The library reports a failed run in its result. Only the magic raises, so that Run All, papermill and
+nbval stop at the failing cell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from isolated_magic.models import RunResult
+
+
+class IsolatedError(Exception):
+    """Base of every error of ours. IPython shows its one line and none of our frames."""
+
+    def _render_traceback_(self) -> list[str]:
+        """The lines IPython prints instead of a traceback; a hook of IPython's, for any exception."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class InvalidRequestError(IsolatedError, ValueError):
+    """The code, the data, the environment or a setting cannot be run as given."""
+
+
+class LaunchError(IsolatedError):
+    """No process could be started for the run, or the processes that keep it were lost."""
+
+
+class OptionError(IsolatedError):
+    """The line of the magic is wrong. The message names the option and says what to write.
+
+    Not IPython's ``UsageError``: that one sends no error message to the front end, so that nbval and
+    papermill pass over it.
+    """
+
+
+class UnsupportedPlatformError(IsolatedError, RuntimeError):
+    """This platform has no processes, or none that can be kept in hand."""
+
+
+class RunFailedError(IsolatedError):
+    """A run of ``%%isolated`` failed.
+
+    Args:
+        result: the whole result; ``result.error`` holds the code, the kind and the full text.
+    """
+
+    def __init__(self, result: RunResult) -> None:
+        self.result = result
+        super().__init__(result.error.summary if result.error else "the run failed")
+
+    def _render_traceback_(self) -> list[str]:
+        return self.result.error.text.splitlines() if self.result.error else []
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """The kernel was interrupted while a run was going on; nothing of the run is left."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]

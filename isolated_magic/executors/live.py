@@ -1,0 +1,113 @@
+"""The runs that are going on, for the threads that did not start them."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from isolated_magic.launch.base import Child
+    from isolated_magic.models import RunResult
+
+
+class LiveRun:
+    """One run, from before its launch until nothing of it is left."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.gone = threading.Event()
+        self._child: Child | None = None
+        self._stopped = False
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+
+    def attach(self, child: Child) -> None:
+        """The run has a child now; it is killed at once when the run was stopped before.
+
+        Args:
+            child: of this run.
+        """
+        with self._lock:
+            self._child = child
+            if self._stopped:
+                child.kill()
+
+    def created(self, pid: int) -> None:
+        """The child's process exists.
+
+        Args:
+            pid: of the process.
+        """
+        self.pid = pid
+
+    def stop(self) -> None:
+        """Kill the run now, or as soon as there is something to kill. Does not wait."""
+        with self._lock:
+            self._stopped = True
+            if self._child is not None:
+                self._child.kill()
+
+
+class LiveRuns:
+    """All runs of one executor."""
+
+    def __init__(self) -> None:
+        self._runs: set[LiveRun] = set()
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+
+    @contextmanager
+    def added(self, live: LiveRun) -> Iterator[None]:
+        """The run is among them inside this block, and gone after it.
+
+        Args:
+            live: the run.
+        """
+        with self._lock:
+            self._runs.add(live)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs.discard(live)
+            live.gone.set()
+
+    def all(self) -> list[LiveRun]:
+        """Those that are going on now."""
+        with self._lock:
+            return list(self._runs)
+
+    def with_pid(self, pid: int) -> LiveRun | None:
+        """The run whose process has that pid.
+
+        Args:
+            pid: of a process.
+        """
+        return next((live for live in self.all() if live.pid == pid), None)
+
+    def pids(self) -> tuple[int, ...]:
+        """The pids of those that have a process, in ascending order."""
+        return tuple(sorted(live.pid for live in self.all() if live.pid is not None))
+
+
+def in_thread(work: Callable[[], RunResult]) -> Future[RunResult]:
+    """Do the work in a thread of its own: a pool would let waiting runs starve one another.
+
+    Args:
+        work: called once, with the context variables of the caller.
+    """
+    future: Future[RunResult] = Future()
+    future.set_running_or_notify_cancel()  # from now on only the work decides how it ends
+
+    def target() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as problem:  # noqa: BLE001 - handed to whoever waits
+            future.set_exception(problem)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(target,), daemon=True, name="isolated_magic run").start()
+    return future

@@ -1,0 +1,1 @@
+"""How a child comes to life, and the platform it lives on."""

@@ -1,0 +1,67 @@
+"""What a way of launching has to provide: a child, alive, behind one handle."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+    from io import FileIO
+
+    from isolated_magic.models import RunRequest
+
+
+@dataclass
+class Child:
+    """One run's process, as its supervisor holds it. All four streams are non-blocking.
+
+    Args:
+        channel: the private way to the child program; frames both ways.
+        stdout: what the process and its descendants write to descriptor 1.
+        stderr: likewise for descriptor 2.
+        handle: whatever keeps the process; says ``pid N`` and ``exit STATUS``, and kills the whole tree when
+            anything is written to it or when it is closed.
+        killed: whether anybody asked for its end.
+    """
+
+    channel: socket.socket
+    stdout: FileIO
+    stderr: FileIO
+    handle: socket.socket
+    killed: bool = False
+
+    def kill(self) -> None:
+        """Ask for the end of the process and of all below it: at once, from any thread, any number of times."""
+        self.killed = True
+        with suppress(OSError):  # it has ended already
+            self.handle.send(b"kill\n")
+
+    def close(self) -> None:
+        """Let go. What still runs is killed by whatever keeps it."""
+        for stream in (self.handle, self.channel, self.stdout, self.stderr):
+            stream.close()
+
+
+class Launcher(ABC):
+    """One way of bringing children to life. Safe from many threads, and in a fork of the process that made it."""
+
+    @abstractmethod
+    def launch(self, request: RunRequest) -> tuple[Child, bytes]:
+        """Start a child for this request.
+
+        Args:
+            request: what to run.
+
+        Returns:
+            The child, and the bytes to send down its channel.
+
+        Raises:
+            LaunchError: the system refuses; the message says what.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the launcher keeps between runs. It can be used again afterwards."""

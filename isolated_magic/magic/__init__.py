@@ -1,0 +1,1 @@
+"""The magics; the only part of the package that imports IPython."""

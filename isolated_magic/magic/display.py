@@ -1,0 +1,63 @@
+"""Hands results to IPython's formatters, and live output to the cell."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from isolated_magic.models import RunResult
+from isolated_magic.render.html import to_html
+from isolated_magic.render.text import to_text
+from isolated_magic.render.view import view_of
+
+if TYPE_CHECKING:
+    from IPython.core.formatters import BaseFormatter
+    from IPython.core.interactiveshell import InteractiveShell
+
+METADATA_KEY = "isolated_magic"
+
+
+def bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
+    """What IPython shows of a result, by MIME type, and the metadata beside it.
+
+    Args:
+        result: of a run.
+    """
+    view = view_of(result)
+    # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
+    return {"text/plain": to_text(view), "text/html": to_html(view)}, {METADATA_KEY: result.to_dict()}
+
+
+def register(shell: InteractiveShell) -> None:
+    """Have the shell show results.
+
+    Args:
+        shell: an IPython shell.
+    """
+    _formatter(shell).for_type(RunResult, bundle)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+
+def unregister(shell: InteractiveShell) -> None:
+    """Undo :func:`register`.
+
+    Args:
+        shell: the same shell.
+    """
+    _formatter(shell).pop(RunResult, None)  # type: ignore[no-untyped-call]  # likewise
+
+
+def _formatter(shell: InteractiveShell) -> BaseFormatter:
+    formatter: BaseFormatter = shell.display_formatter.mimebundle_formatter  # type: ignore[union-attr]  # always made
+    return formatter
+
+
+def stream(name: str, text: str) -> None:
+    """Write output of a run to the cell at once.
+
+    Args:
+        name: ``"stdout"`` or ``"stderr"``.
+        text: what to write.
+    """
+    file = sys.stdout if name == "stdout" else sys.stderr
+    file.write(text)
+    file.flush()

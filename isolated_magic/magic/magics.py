@@ -1,0 +1,120 @@
+"""``%%isolated`` and ``%isolated``: parse the line, run, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+
+from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
+from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+from isolated_magic.magic import display, options
+from isolated_magic.magic.namespace import Namespace
+from isolated_magic.magic.shutdown import handle_termination, leave_termination
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from isolated_magic.magic.options import Options
+    from isolated_magic.models import RunResult
+
+CELL_NAME = "<cell>"  # what tracebacks call a cell: the same on every run, unlike the number of its prompt
+
+
+@magics_class
+class IsolatedMagics(Magics):
+    """The magics of one shell, and the executor behind them.
+
+    Args:
+        shell: an IPython shell.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self._shell = shell
+        self.executor = IsolatedSubprocessExecutor()
+
+    @no_var_expand
+    @line_cell_magic
+    def isolated(self, line: str, cell: str | None = None) -> RunResult | None:  # noqa: D102 - set below
+        chosen = options.parse(line)
+        if chosen.wants_help:
+            print(options.help_text())  # noqa: T201 - what the user asked for
+            return None
+        try:
+            result = self._run(chosen, cell)
+        except KeyboardInterrupt:
+            raise RunInterrupted("The run was stopped, with everything that it had started.") from None
+        except InvalidRequestError as problem:
+            raise OptionError(str(problem)) from None
+        if chosen.out is not None:
+            self._shell.user_ns[chosen.out] = result
+        if result.error is not None and chosen.raises:
+            raise RunFailedError(result) from None
+        return result
+
+    isolated.__doc__ = f"{options.help_text()}"
+
+    def _run(self, chosen: Options, cell: str | None) -> RunResult:
+        names = Namespace(self._shell.user_ns)
+        return self.executor.run(
+            _code(chosen, cell),
+            names.data(chosen),
+            names.environment(chosen),
+            chosen.timeout_secs,
+            chosen.payload_type,
+            inherit_env=chosen.inherits_env,
+            source_name=CELL_NAME,
+            on_output=display.stream,
+        )
+
+
+def _code(chosen: Options, cell: str | None) -> str | Path:
+    if chosen.file is not None:
+        if cell is not None and cell.strip():
+            raise OptionError("--file and a cell body were given: a run has one of them.")
+        return Path(chosen.file).expanduser()
+    if cell is None:
+        raise OptionError(
+            "%isolated needs --file PATH. To run a cell, write %%isolated on its first line. "
+            "`%isolated --help` shows the options."
+        )
+    # The magic's own line counts as line 1, so that the line numbers of errors match the cell. And text of
+    # more than one line is never taken for a path.
+    return f"\n{cell}"
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics, once, and have the kernel's end tear down what they started.
+
+    Args:
+        shell: an IPython shell.
+    """
+    if _registered(shell) is not None:
+        return
+    shell.register_magics(IsolatedMagics(shell))
+    display.register(shell)
+    handle_termination()
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics away and stop what they started.
+
+    Args:
+        shell: the shell they were registered with.
+    """
+    magics = _registered(shell)
+    if magics is None:
+        return
+    magics.executor.teardown()
+    display.unregister(shell)
+    leave_termination()
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("isolated", None)
+    shell.magics_manager.registry.pop(IsolatedMagics.__name__, None)
+
+
+def _registered(shell: InteractiveShell) -> IsolatedMagics | None:
+    magics = shell.magics_manager.registry.get(IsolatedMagics.__name__)
+    return magics if isinstance(magics, IsolatedMagics) else None

@@ -1,0 +1,218 @@
+"""From the words of ``--env`` and ``--data`` to values: notebook variables, expressions, literals and files.
+
+Each value is looked up by itself, never by substitution into text: a value arrives exactly as it is, whatever
+spaces, quotes, dollar signs or braces it holds. No message of this module holds a value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import OptionError
+from isolated_magic.magic import tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from isolated_magic.environment import EnvValue
+    from isolated_magic.magic.options import Options
+
+_VARIABLE = re.compile(r"\$([^\W\d]\w*)")
+_KEY = re.compile(r"([^={\[$\0][^={]*)=")
+_WORDS = {"None": None, "True": True, "False": False}
+
+
+class Namespace:
+    """What the words of the magic's line can refer to.
+
+    Args:
+        names: the notebook's variables.
+    """
+
+    def __init__(self, names: dict[str, object]) -> None:
+        self._names = names
+
+    def environment(self, options: Options) -> dict[str, EnvValue]:
+        """The variables that the options set; ``--env`` goes over ``--env-file``, later ones over earlier ones.
+
+        Args:
+            options: of the line.
+
+        Raises:
+            OptionError: a name, an expression or a file that leads nowhere.
+        """
+        found: dict[str, EnvValue] = {}
+        for path in options.env_files:
+            found.update(_read_env_file(path))
+        for word in options.env:
+            name, equals, value = word.partition("=")
+            name = tokens.plain(name)
+            if equals:
+                # What kind of value an environment can hold is checked where the environment is made.
+                found[name] = self._value(value, f"--env {name}", literal=tokens.plain)  # type: ignore[assignment]
+            else:
+                found.update(self._bare_env(name))
+        return found
+
+    def data(self, options: Options) -> object:
+        """The data that the options describe: one value as it is, several ones merged.
+
+        Args:
+            options: of the line.
+
+        Raises:
+            OptionError: a name, an expression or a file that leads nowhere, or parts that cannot be merged.
+        """
+        parts = [(word, self._data_part(word)) for word in options.data]
+        if not parts:
+            return {}
+        if len(parts) == 1:
+            return parts[0][1]
+        merged: dict[object, object] = {}
+        for word, part in parts:
+            record = _as_mapping(part)
+            if record is None:
+                shown = tokens.plain(word).partition("=")[0]
+                raise OptionError(
+                    f"--data {shown}: {type(part).__name__} cannot be merged with the other --data; "
+                    "only dicts can. Give it a key: --data KEY=$variable."
+                )
+            merged.update(record)
+        return merged
+
+    def _bare_env(self, name: str) -> Mapping[str, EnvValue]:
+        if name in self._names:
+            value = self._names[name]
+            if isinstance(value, Mapping):
+                return value
+            return {name: value}  # type: ignore[dict-item]  # checked where the environment is made
+        if name in os.environ:
+            return {name: os.environ[name]}
+        near = self._near(name, os.environ)
+        raise OptionError(f"--env {name}: neither the notebook nor the kernel has a variable of that name.{near}")
+
+    def _data_part(self, word: str) -> object:
+        if match := _KEY.match(word):
+            key = tokens.plain(match[1])
+            return {key: self._value(word[match.end() :], f"--data {key}", literal=_data_literal)}
+        text = tokens.plain(word)
+        if text.startswith("["):
+            return _json_literal(text)
+        if text.startswith("{"):
+            return self._braces(word, text)
+        if word.startswith("$"):
+            return self._value(word, f"--data {text}", literal=tokens.plain)
+        if text in self._names:
+            return self._names[text]
+        if text.endswith(".json"):
+            return _read_json_file(text)
+        near = self._near(text, ())
+        raise OptionError(f"--data {text}: the notebook has no variable of that name.{near}")
+
+    def _braces(self, word: str, text: str) -> object:
+        """``{...}`` without a key: JSON, or an expression, or the dict display that it looks like."""
+        try:
+            return json.loads(text)
+        except ValueError:
+            if word.startswith(tokens.PROTECTED):
+                return _json_literal(text)
+        inner = text[1:-1].strip()
+        try:
+            compile(inner, "<--data>", "eval")
+        except SyntaxError:
+            inner = text
+        return self._evaluate(inner, "--data")
+
+    def _value(self, text: str, option: str, *, literal: Callable[[str], object]) -> object:
+        if match := _VARIABLE.fullmatch(text):
+            if match[1] not in self._names:
+                near = self._near(match[1], ())
+                raise OptionError(
+                    f"{option}: the notebook has no variable {match[1]}.{near} "
+                    "In single quotes, $ stands for itself."
+                )
+            return self._names[match[1]]
+        if text.startswith("{") and text.endswith("}"):
+            return self._evaluate(text[1:-1].strip(), option)
+        return literal(text)
+
+    def _evaluate(self, expression: str, option: str) -> object:
+        try:
+            return eval(expression, self._names)  # noqa: S307 - the user's own expression, in the user's own notebook
+        except SyntaxError as problem:
+            raise OptionError(
+                f"{option}: {{{expression}}} is no Python expression ({problem.msg}). "
+                "In single quotes, braces stand for themselves."
+            ) from None
+        except Exception as problem:  # noqa: BLE001 - whatever the expression raises
+            raise OptionError(f"{option}: {{{expression}}} raised {type(problem).__name__}: {problem}") from None
+
+    def _near(self, name: str, more: Iterable[str]) -> str:
+        own = (known for known in self._names if not known.startswith("_"))
+        near = difflib.get_close_matches(name, [*own, *more], n=3)
+        return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _as_mapping(part: object) -> Mapping[object, object] | None:
+    if isinstance(part, Mapping):
+        return part
+    if hasattr(part, "to_dict") and getattr(part, "ndim", 0) == 1:  # a row of a pandas frame
+        record = part.to_dict()
+        return record if isinstance(record, dict) else None
+    return None
+
+
+def _data_literal(text: str) -> object:
+    """A literal of ``--data KEY=literal``: JSON where it is JSON, Python's three words, else text."""
+    text = tokens.plain(text)
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _json_literal(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as problem:
+        raise OptionError(f"--data: the literal that begins with {text[0]} is no JSON: {problem}.") from None
+
+
+def _read_json_file(path: str) -> object:
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise OptionError(f"--data {path}: file not found (from {Path.cwd()}).") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise OptionError(f"--data {path}: the file cannot be read: {problem}.") from None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as problem:
+        raise OptionError(f"--data {path}: the file holds no JSON: {problem}.") from None
+
+
+def _read_env_file(path: str) -> dict[str, EnvValue]:
+    from dotenv import dotenv_values  # noqa: PLC0415 - only --env-file needs it
+    from dotenv.parser import parse_stream  # noqa: PLC0415
+
+    file = Path(path).expanduser()
+    try:
+        with file.open(encoding="utf-8") as stream:
+            bad = [binding.original.line for binding in parse_stream(stream) if binding.error]
+    except FileNotFoundError:
+        raise OptionError(f"--env-file {path}: file not found (from {Path.cwd()}).") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise OptionError(f"--env-file {path}: the file cannot be read: {problem}.") from None
+    if bad:
+        raise OptionError(f"--env-file {path}: line {bad[0]} is not of the form NAME=value.")
+    values = dotenv_values(file, encoding="utf-8")
+    # A bare NAME means the kernel's own variable, as docker and podman read it.
+    return {name: os.environ.get(name) if value is None else value for name, value in values.items()}

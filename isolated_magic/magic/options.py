@@ -1,0 +1,173 @@
+"""The options of ``%%isolated``, their help, and what each says once the line is parsed."""
+
+from __future__ import annotations
+
+import argparse
+import keyword
+from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn
+
+from isolated_magic.errors import InvalidRequestError, OptionError
+from isolated_magic.magic import tokens
+from isolated_magic.request import checked_timeout
+
+HELP_WIDTH = 100  # and not the terminal's: a saved notebook has none
+
+DESCRIPTION = """\
+Run the cell in a Python process of its own, with its own environment. The scores that it computes are the
+cell's value.
+
+The result is a JSON object printed as the last line, or else the value of the last expression (a number, a
+score, a list of scores, a dict with "scores"), or else a BaseMetric subclass that the cell defines.
+"""
+
+EXAMPLES = """\
+Examples:
+  %%isolated --env TENANT_ID=t1 --data row
+      TENANT_ID is "t1" in the run's environment; the notebook's dict row is the name data in the cell.
+  %%isolated -e API_KEY=$key -e REGION={regions["eu"]} -d answer=$text -d limit=3
+      The values of a variable and of an expression; data is {"answer": ..., "limit": 3}.
+  %%isolated -e tenant -e OPENAI_API_KEY
+      A notebook variable gives its value, a dict all its items; else the kernel's own variable.
+  %%isolated --env-file tenant.env --clean-env -t 10 -o result
+      Nothing inherited but what an interpreter needs, ten seconds, the result kept as result.
+  %isolated --file metrics/relevance.py --data row
+      A file instead of a cell.
+
+A value in single quotes is taken as it stands: -e 'PRICE=$5'.
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The line of the magic, parsed but not yet resolved: no variable was looked up.
+
+    Args:
+        env: the words after ``--env``, in order.
+        env_files: the paths after ``--env-file``.
+        data: the words after ``--data``, in order.
+        payload_type: of the data.
+        timeout_secs: seconds, None for the executor's own.
+        out: the variable for the result.
+        file: the path to run instead of the body.
+        raises: whether a failed run raises.
+        inherits_env: whether the run inherits the kernel's environment.
+        wants_help: show the help and run nothing.
+    """
+
+    env: tuple[str, ...]
+    env_files: tuple[str, ...]
+    data: tuple[str, ...]
+    payload_type: str | None
+    timeout_secs: float | None
+    out: str | None
+    file: str | None
+    raises: bool
+    inherits_env: bool
+    wants_help: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse repeats the words it cannot use; they may hold a value, and marks of ours
+        if message.startswith("unrecognized arguments: "):
+            words = message.removeprefix("unrecognized arguments: ").split()
+            first = tokens.plain(words[0]).partition("=")[0] if words else ""
+            message = f"unknown {'option' if first.startswith('-') else 'word'} {first}"
+        raise OptionError(f"{tokens.plain(message)}. `%isolated --help` shows the options.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="%%isolated",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=HELP_WIDTH),
+        add_help=False,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "-e",
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set an environment variable: NAME=literal, NAME=$variable, NAME={expression}, or NAME alone for "
+        "the notebook's or the kernel's variable of that name; repeatable",
+    )
+    add(
+        "--env-file",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="set what a .env file sets; repeatable",
+    )
+    add(
+        "-d",
+        "--data",
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="the names and values of `data`: a notebook variable, KEY=$variable, KEY={expression}, KEY=literal, "
+        "a JSON literal, or a .json file; repeatable, merged, later ones win",
+    )
+    add(
+        "--payload-type",
+        metavar="TYPE",
+        help="such as trace_thread: `data` is then a list and score() gets it whole",
+    )
+    add("-t", "--timeout", metavar="SECONDS", help="kill the run after so long (default 30)")
+    add("-o", "--out", metavar="NAME", help="keep the result object in this variable")
+    add(
+        "--no-raise",
+        action="store_true",
+        help="show the error of a failed run and go on, instead of raising it",
+    )
+    add("--file", metavar="PATH", help="run this file instead of the cell's body")
+    add("--clean-env", action="store_true", help="inherit nothing but what an interpreter needs")
+    add("-h", "--help", action="store_true", help="show this and run nothing")
+    return parser
+
+
+def help_text() -> str:
+    """What ``%isolated --help`` shows."""
+    return _parser().format_help()
+
+
+def parse(line: str) -> Options:
+    """The options on the line.
+
+    Args:
+        line: all that follows the magic's name.
+
+    Raises:
+        OptionError: an unknown, abbreviated or incomplete option, or a value that cannot be.
+    """
+    given = _parser().parse_args(tokens.split(line))
+    return Options(
+        env=tuple(given.env),
+        env_files=tuple(map(tokens.plain, given.env_file)),
+        data=tuple(given.data),
+        payload_type=None if given.payload_type is None else tokens.plain(given.payload_type),
+        timeout_secs=None if given.timeout is None else _seconds(given.timeout),
+        out=None if given.out is None else _identifier(given.out),
+        file=None if given.file is None else tokens.plain(given.file),
+        raises=not given.no_raise,
+        inherits_env=not given.clean_env,
+        wants_help=given.help,
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return checked_timeout(float(text))
+    except (ValueError, InvalidRequestError):
+        raise OptionError(f"--timeout {text}: give a number of seconds greater than zero.") from None
+
+
+def _identifier(text: str) -> str:
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise OptionError(f"--out {text}: give the name of a variable.")
+    return text

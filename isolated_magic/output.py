@@ -1,0 +1,162 @@
+"""What a run prints, as it comes: decoded across chunks, with the line that may be its result held back."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import FileIO
+
+    from isolated_magic.models import JsonObject
+
+    OnOutput = Callable[[str, str], None]
+
+CHUNK_BYTES = 1 << 20  # at least what a pipe holds: 64 KiB unless somebody enlarged it (pipe(7))
+
+
+class Decoder:
+    """UTF-8 from chunks that may end in the middle of a character; bad bytes are replaced."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, chunk: bytes, *, final: bool = False) -> str:
+        """The text that is complete now.
+
+        Args:
+            chunk: the next bytes.
+            final: True at the end of the stream.
+        """
+        return self._decoder.decode(chunk, final)
+
+
+def _lines(text: str) -> list[str]:
+    """Split after each newline and nowhere else; str.splitlines() knows ten other ends of lines."""
+    lines = text.split("\n")
+    return [line + "\n" for line in lines[:-1]] + lines[-1:] * bool(lines[-1])
+
+
+class ResultLine:
+    """Parts the last non-empty line, when it is a JSON object, from the output that stands before it.
+
+    A line that begins with ``{`` may be the result, so it waits until another non-empty line begins. All
+    other text passes at once, partial lines too.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[str] = []  # the line that may be the result, and blank lines after it
+        self._blank = ""  # white space at the start of a line that is not decided yet
+        self._in_line = False  # the current line has text already
+
+    def feed(self, text: str) -> str:
+        """Take in text and return what is certain to be ordinary output.
+
+        Args:
+            text: the next part of stdout, cut anywhere.
+        """
+        passed: list[str] = []
+        for part in _lines(text):
+            is_blank = not part.strip()
+            if self._in_line:  # what is held, if anything, is this very line
+                (self._held or passed).append(part)
+            elif is_blank and not part.endswith("\n"):
+                self._blank += part
+                continue
+            else:
+                line = self._blank + part
+                self._blank = ""
+                if not is_blank:  # another line follows: what was held is no result
+                    passed.extend(self._held)
+                    self._held.clear()
+                may_be_result = line.lstrip().startswith("{")
+                (self._held if self._held or may_be_result else passed).append(line)
+            self._in_line = (self._in_line or not is_blank) and not part.endswith("\n")
+        return "".join(passed)
+
+    def result(self) -> JsonObject | None:
+        """The JSON object in the line that is held back, None when it is none."""
+        line = "".join(self._held).strip()
+        if not line.startswith("{"):
+            return None
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def release(self) -> str:
+        """What is held back, when it turns out to be ordinary output. Empties it."""
+        rest = "".join(self._held) + self._blank
+        self._held.clear()
+        self._blank = ""
+        return rest
+
+
+class OutputStream:
+    """One of the child's output streams.
+
+    Args:
+        name: ``"stdout"`` or ``"stderr"``.
+        file: our end of the pipe, non-blocking.
+        on_output: called with the name and text as output comes.
+    """
+
+    def __init__(self, name: str, file: FileIO, on_output: OnOutput | None) -> None:
+        self.name = name
+        self.file = file
+        self.text: list[str] = []
+        self._decoder = Decoder()
+        self._on_output = on_output
+
+    def read(self) -> bytes | None:
+        """The next chunk; empty at the end of the stream, None when there is nothing now."""
+        return self.file.read(CHUNK_BYTES)
+
+    def take(self, chunk: bytes, *, final: bool = False) -> None:
+        """Decode a chunk and pass on what is certain to be output.
+
+        Args:
+            chunk: the next bytes.
+            final: True at the end of the stream.
+        """
+        self.emit(self._sift(self._decoder.feed(chunk, final=final)))
+
+    def emit(self, text: str) -> None:
+        """Keep the text and pass it on.
+
+        Args:
+            text: output; empty text is passed over.
+        """
+        if text:
+            self.text.append(text)
+            if self._on_output is not None:
+                self._on_output(self.name, text)
+
+    def drain(self) -> None:
+        """Take what is there now, and no more than a pipe can hold: somebody may still be writing."""
+        taken = 0
+        while taken <= CHUNK_BYTES and (chunk := self.read()):
+            self.take(chunk)
+            taken += len(chunk)
+
+    def _sift(self, text: str) -> str:
+        return text
+
+
+class Stdout(OutputStream):
+    """The stream that holds back the line that may be the result.
+
+    Args:
+        file: our end of the pipe, non-blocking.
+        on_output: called with ``"stdout"`` and text as output comes.
+    """
+
+    def __init__(self, file: FileIO, on_output: OnOutput | None) -> None:
+        super().__init__("stdout", file, on_output)
+        self.line = ResultLine()
+
+    def _sift(self, text: str) -> str:
+        return self.line.feed(text)

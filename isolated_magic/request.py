@@ -1,0 +1,115 @@
+"""From the arguments of a call to one frozen RunRequest, where all that can be wrong with them is found."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isolated_magic.environment import environment_for_run
+from isolated_magic.errors import InvalidRequestError
+from isolated_magic.models import RunRequest
+from isolated_magic.payload import encode_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isolated_magic.environment import EnvValue
+
+SOURCE_NAME = "<string>"  # what python -c calls it
+
+
+def build_request(
+    code: str | os.PathLike[str],
+    data: object,
+    env_vars: Mapping[str, EnvValue] | None,
+    timeout_secs: float,
+    payload_type: str | None,
+    *,
+    inherit_env: bool = True,
+    source_name: str = SOURCE_NAME,
+) -> RunRequest:
+    """Check and freeze one run.
+
+    Args:
+        code: Python source, or the path of a file that exists.
+        data: a dict or what stands for one; a list for ``payload_type="trace_thread"``.
+        env_vars: to set over what is inherited.
+        timeout_secs: seconds, greater than zero; infinity for no limit.
+        payload_type: what the data is.
+        inherit_env: False leaves out all but what an interpreter needs.
+        source_name: what tracebacks call the source.
+
+    Raises:
+        InvalidRequestError: any of these cannot be run; the message says which and why.
+    """
+    source, path = _program_in(code)
+    return RunRequest(
+        source=source,
+        path=path,
+        filename=path or source_name,
+        payload=encode_payload(data, payload_type),
+        environment=environment_for_run(env_vars, inherit=inherit_env),
+        cwd=_working_directory(),
+        timeout_secs=checked_timeout(timeout_secs),
+    )
+
+
+def checked_timeout(timeout_secs: float) -> float:
+    """The timeout, when it is one.
+
+    Args:
+        timeout_secs: seconds.
+
+    Raises:
+        InvalidRequestError: it is no number greater than zero.
+    """
+    is_number = isinstance(timeout_secs, (int, float)) and not isinstance(timeout_secs, bool)
+    if not is_number or math.isnan(timeout_secs) or timeout_secs <= 0:
+        raise InvalidRequestError(
+            f"timeout_secs is {timeout_secs!r}: give a number of seconds greater than zero, math.inf for no limit."
+        )
+    return timeout_secs
+
+
+def _program_in(code: str | os.PathLike[str]) -> tuple[str | None, str | None]:
+    """Source or path, the other one None."""
+    if isinstance(code, os.PathLike):
+        return None, _existing_file(os.fspath(code))
+    if not isinstance(code, str):
+        raise InvalidRequestError(f"code is {type(code).__name__}: give Python source or the path of a file.")
+    if "\n" in code.rstrip("\n"):
+        return code, None
+    candidate = code.strip()
+    if candidate.endswith(".py"):
+        return None, _existing_file(candidate)
+    if ("/" in candidate or "\\" in candidate) and _is_file(candidate):
+        return None, _existing_file(candidate)
+    return code, None
+
+
+def _existing_file(path: str) -> str:
+    if not _is_file(path):
+        raise InvalidRequestError(
+            f"file not found: {path} (looked for from the working directory {_working_directory()})."
+        )
+    if not os.access(path, os.R_OK):
+        raise InvalidRequestError(f"The file {path} cannot be read: no permission.")
+    return path
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long for a name, or a NUL in it
+        return False
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        raise InvalidRequestError(
+            "The current working directory no longer exists: change to one that does (os.chdir)."
+        ) from None

@@ -1,0 +1,268 @@
+"""One live child, from its launch to the moment when nothing of it is left.
+
+One loop, in the thread that asked for the run: it sends the request, passes output on as it comes, answers
+the child program, and holds the deadline. The end is what the child's keeper reports, never the end of a
+stream: a daemon that keeps stdout open holds nothing up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import selectors
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from isolated_magic.child import wire
+from isolated_magic.output import CHUNK_BYTES, OutputStream, Stdout
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from isolated_magic.launch.base import Child
+    from isolated_magic.models import JsonObject
+    from isolated_magic.output import OnOutput
+
+LARGEST_FRAME_BYTES = 1 << 30
+LONGEST_WAIT_SECS = 1e6  # select() takes no more than some thirty years
+KILL_TIMEOUT_SECS = 5.0  # after this long a killed process counts as one that the system will not let go
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a child ended, before anyone judges what that means.
+
+    Args:
+        pid: of the process, None when there was none.
+        exit_status: negative for the signal that ended it; None when nobody could say.
+        timed_out: the deadline passed and we killed it.
+        killed: somebody asked us to kill it.
+        failure: the keeper's own words when it could not start the process.
+        not_started: what the system said when the interpreter could not be started.
+        outcome: what the child program sent, unchecked but for being a JSON object.
+        printed: the JSON object in the last line of stdout.
+        stdout: what was printed before that.
+        stderr: all of it.
+        created_at: when the process existed, by time.monotonic(); None when it never did.
+    """
+
+    pid: int | None
+    exit_status: int | None
+    timed_out: bool
+    killed: bool
+    failure: str | None
+    not_started: JsonObject | None
+    outcome: JsonObject | None
+    printed: JsonObject | None
+    stdout: str
+    stderr: str
+    created_at: float | None
+
+
+class Supervisor:
+    """Supervises one child.
+
+    Args:
+        child: alive, nothing sent to it yet.
+        request: the bytes to send down its channel.
+        deadline: by time.monotonic(); infinity for none.
+        on_output: called with ``"stdout"`` or ``"stderr"`` and text, in this thread, as output comes.
+        on_created: called with the pid as soon as it is known.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        request: bytes,
+        deadline: float,
+        on_output: OnOutput | None,
+        on_created: Callable[[int], None],
+    ) -> None:
+        self._child = child
+        self._unsent = memoryview(request)
+        self._deadline = deadline
+        self._on_created = on_created
+        self._stdout = Stdout(child.stdout, on_output)
+        self._stderr = OutputStream("stderr", child.stderr, on_output)
+        self._received = bytearray()
+        self._said = bytearray()
+        self._messages: dict[str, JsonObject] = {}
+        self._pid: int | None = None
+        self._created_at: float | None = None
+        self._exit_status: int | None = None
+        self._failure: str | None = None
+        self._timed_out = False
+        self._gone = False
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> Ending:
+        """Work until nothing of the run is left. Whatever is raised in between kills it first."""
+        try:
+            with self._selector:
+                self._register()
+                while not self._gone:
+                    self._step()
+            self._finish()
+            return self._ending()
+        except BaseException:
+            self._child.kill()
+            self._wait_until_gone()
+            raise
+        finally:
+            self._child.close()
+
+    def _register(self) -> None:
+        for stream in (self._stdout, self._stderr):
+            self._selector.register(stream.file, selectors.EVENT_READ, stream)
+        self._selector.register(
+            self._child.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel
+        )
+        self._selector.register(self._child.handle, selectors.EVENT_READ, self._on_handle)
+
+    def _step(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            return self._on_deadline()
+        for key, mask in self._selector.select(None if left == math.inf else min(left, LONGEST_WAIT_SECS)):
+            if isinstance(key.data, OutputStream):
+                self._on_stream(key.data)
+            else:
+                key.data(mask)
+        return None
+
+    def _on_deadline(self) -> None:
+        if self._timed_out or self._child.killed:  # we did kill it, and the system does not let it go
+            self._gone = True
+            return
+        self._timed_out = True
+        self._child.kill()
+        self._deadline = time.monotonic() + KILL_TIMEOUT_SECS
+
+    def _on_stream(self, stream: OutputStream) -> None:
+        chunk = stream.read()
+        if chunk:
+            stream.take(chunk)
+        elif chunk is not None:
+            self._selector.unregister(stream.file)
+
+    def _on_channel(self, mask: int) -> None:
+        channel = self._child.channel
+        try:
+            if mask & selectors.EVENT_WRITE:
+                self._send(channel)
+            if mask & selectors.EVENT_READ:
+                self._receive(channel)
+        except BlockingIOError:
+            pass
+        except (ConnectionError, BrokenPipeError):
+            self._selector.unregister(channel)
+
+    def _send(self, channel: socket.socket) -> None:
+        self._unsent = self._unsent[channel.send(self._unsent[:CHUNK_BYTES]) :]
+        if not self._unsent:
+            self._selector.modify(channel, selectors.EVENT_READ, self._on_channel)
+
+    def _receive(self, channel: socket.socket) -> None:
+        chunk = channel.recv(CHUNK_BYTES)
+        if not chunk:
+            raise ConnectionResetError
+        self._received += chunk
+        while (message := self._next_message()) is not None:
+            if "ask" in message:
+                self._answer(channel)
+            else:
+                self._messages.update({key: value for key, value in message.items() if isinstance(value, dict)})
+
+    def _next_message(self) -> JsonObject | None:
+        """The next complete frame; one that is not ours to understand ends the conversation."""
+        length = int.from_bytes(self._received[: wire.LENGTH_BYTES], "big")
+        if len(self._received) < wire.LENGTH_BYTES:
+            return None
+        if length > LARGEST_FRAME_BYTES:
+            raise ConnectionResetError
+        end = wire.LENGTH_BYTES + length
+        if len(self._received) < end:
+            return None
+        body = bytes(self._received[wire.LENGTH_BYTES : end])
+        del self._received[:end]
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError):
+            raise ConnectionResetError from None
+        return message if isinstance(message, dict) else {}
+
+    def _answer(self, channel: socket.socket) -> None:
+        """The child asks whether what was printed so far is the result already."""
+        if self._gone:
+            return
+        self._stdout.drain()
+        answer = b"printed" if self._stdout.line.result() is not None else b"nothing"
+        self._unsent = memoryview(wire.frame(answer))
+        self._selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel)
+
+    def _on_handle(self, _mask: int) -> None:
+        try:
+            chunk = self._child.handle.recv(4096)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            chunk = b""
+        if not chunk:
+            self._gone = True  # its keeper was lost
+            return
+        self._said += chunk
+        while b"\n" in self._said:
+            line, _, self._said = self._said.partition(b"\n")
+            self._on_word(*line.decode().split(" ", 1))
+
+    def _on_word(self, word: str, rest: str) -> None:
+        if word == "pid":
+            self._pid, self._created_at = int(rest), time.monotonic()
+            self._on_created(self._pid)
+        elif word == "exit":
+            self._exit_status, self._gone = int(rest), True
+        else:
+            self._failure, self._gone = rest, True
+
+    def _wait_until_gone(self) -> None:
+        """After a kill, read the handle alone until the keeper says that nothing is left."""
+        handle = self._child.handle
+        handle.settimeout(KILL_TIMEOUT_SECS)
+        try:
+            while not self._gone:
+                self._on_handle(selectors.EVENT_READ)
+        except OSError:
+            return
+
+    def _finish(self) -> None:
+        """What was written before the end is in the pipes already."""
+        for stream in (self._stdout, self._stderr):
+            stream.drain()
+            stream.take(b"", final=True)
+        try:
+            while True:
+                self._receive(self._child.channel)
+        except OSError:
+            return
+
+    def _ending(self) -> Ending:
+        printed = self._stdout.line.result()
+        outcome = self._messages.get("outcome")
+        if printed is None or (outcome or {}).get("error") or self._exit_status != 0:
+            printed = None  # the run failed: the line is ordinary output
+            self._stdout.emit(self._stdout.line.release())
+        return Ending(
+            pid=self._pid,
+            exit_status=self._exit_status,
+            timed_out=self._timed_out,
+            killed=self._child.killed and not self._timed_out,
+            failure=self._failure,
+            not_started=self._messages.get("not_started"),
+            outcome=outcome,
+            printed=printed,
+            stdout="".join(self._stdout.text),
+            stderr="".join(self._stderr.text),
+            created_at=self._created_at,
+        )
