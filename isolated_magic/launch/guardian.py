@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -65,20 +66,12 @@ class Guardian:
     def _start(self) -> socket.socket:
         if not sys.executable:
             raise LaunchError("No process could be started: sys.executable does not name a Python interpreter.")
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # -S -s: no site-packages, which it does not need and which cost most of an interpreter's start.
-            argv = [sys.executable, "-S", "-s", PROGRAM, "guardian", str(theirs.fileno()), str(os.getpid())]
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={name: os.environ[name] for name in _INHERITED if name in os.environ},
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        ours.settimeout(SEND_TIMEOUT_SECS)
+        with contextlib.ExitStack() as on_failure:
+            ours, theirs = socket.socketpair()
+            on_failure.enter_context(ours).settimeout(SEND_TIMEOUT_SECS)
+            with theirs:
+                self._process = _spawn(theirs.fileno())
+            on_failure.pop_all()
         return ours
 
     def _drop(self, control: socket.socket) -> None:
@@ -107,6 +100,19 @@ class Guardian:
         if self._process is not None:
             self._process.returncode = 0  # not our child: there is nothing to wait for
         self._control = self._process = None
+
+
+def _spawn(control: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own program
+        # -S -s: no site-packages, which it does not need and which cost most of an interpreter's start.
+        [sys.executable, "-S", "-s", PROGRAM, "guardian", str(control), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+        pass_fds=[control],
+        start_new_session=True,
+    )
 
 
 _instances: weakref.WeakSet[Guardian] = weakref.WeakSet()

@@ -1,0 +1,52 @@
+"""What tests ask of real processes: is it alive, what is below it, wait for a condition."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+HANG_GUARD_SECS = 30.0
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition: Callable[[], object], timeout_secs: float = HANG_GUARD_SECS) -> None:
+    deadline = time.monotonic() + timeout_secs
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.01)
+
+
+def pids_in(folder: Path) -> list[int]:
+    """The pids that processes of a test wrote as file names."""
+    return [int(file.name) for file in folder.iterdir()]
+
+
+# Code for a run: starts processes that hide in every way there is, each of which leaves its pid in a folder.
+HIDING_TREE = """
+import os, pathlib, signal, subprocess, sys, time
+
+folder = pathlib.Path(data["folder"])
+note = "import os, pathlib, sys; pathlib.Path(sys.argv[1], str(os.getpid())).touch();"
+sleep = note + "import time; time.sleep(1000)"
+
+def start(code, **settings):
+    subprocess.Popen([sys.executable, "-S", "-c", code, str(folder)], **settings)
+
+(folder / str(os.getpid())).touch()
+start(sleep)
+start(sleep, start_new_session=True)
+start("import os, signal\\nfor s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)\\n" + sleep)
+start("import os\\nif os.fork(): os._exit(0)\\nos.setsid()\\nif os.fork(): os._exit(0)\\n" + sleep)
+start(note + "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+while len(list(folder.iterdir())) < 6:
+    time.sleep(0.01)
+(folder.parent / "ready").touch()
+"""

@@ -1,0 +1,66 @@
+import random
+
+import pytest
+
+from isolated_magic.output import Decoder, ResultLine
+
+TEXTS = [
+    "",
+    "plain",
+    "a\nb\n",
+    'a\n{"scores": []}',
+    'a\n{"scores": []}\n\n \n',
+    '{"a": 1}\nb\n  {"b": 2}  \n',
+    '   \n\t{"a": 1}\n',
+    '{"a": 1}\n{"b": 2}\n{"c": 3}\n',
+    '{"broken": \n',
+    "x {}\n{} x\n",
+    "\n\n\n",
+    "progress\rprogress\r\n{}\n",
+    "one\x0b{}\x0ctwo\u2028{}\n",
+]
+
+
+def parted(text, cuts):
+    line = ResultLine()
+    edges = [0, *sorted(cuts), len(text)]
+    passed = "".join(line.feed(text[start:end]) for start, end in zip(edges, edges[1:], strict=False))
+    return passed, line.result(), line.release()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_parting_does_not_depend_on_how_the_text_was_cut(text):
+    whole = parted(text, [])
+    assert whole[0] + whole[2] == text
+    chance = random.Random(text)
+    for _ in range(200):
+        cuts = [chance.randrange(len(text) + 1) for _ in range(chance.randrange(8))]
+        assert parted(text, cuts) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "passed", "result"),
+    [
+        ('a\n{"n": 1}\n', "a\n", {"n": 1}),
+        ('{"n": 1}\n\n', "", {"n": 1}),
+        ('{"n": 1}\nb', '{"n": 1}\nb', None),
+        ("[1]\n", "[1]\n", None),
+        ("{no\n", "", None),
+        ('x {"n": 1}', 'x {"n": 1}', None),
+    ],
+)
+def test_only_the_last_non_empty_line_can_be_the_result(text, passed, result):
+    assert parted(text, [])[:2] == (passed, result)
+
+
+def test_a_partial_line_passes_at_once():
+    line = ResultLine()
+    assert line.feed("50%") == "50%"
+    assert line.feed(" {not a result") == " {not a result"
+
+
+def test_characters_are_decoded_across_chunks_and_bad_bytes_replaced():
+    decoder = Decoder()
+    whole = "é✓".encode() + b"\xff" + "𝄞".encode()
+    text = "".join(decoder.feed(whole[n : n + 1]) for n in range(len(whole))) + decoder.feed(b"", final=True)
+    assert text == "é✓\ufffd𝄞"

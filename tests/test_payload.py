@@ -1,0 +1,149 @@
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import json
+import math
+import pathlib
+import types
+import uuid
+
+import numpy as np
+import pandas as pd
+import pydantic
+import pytest
+
+from isolated_magic import InvalidRequestError
+from isolated_magic.payload import encode_payload
+
+
+def sent(data, payload_type=None):
+    return json.loads(encode_payload(data, payload_type))["data"]
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    when: datetime.date
+
+
+class Model(pydantic.BaseModel):
+    name: str
+    price: decimal.Decimal
+    nested: list[dict[str, pathlib.Path]]
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+FRAME = pd.DataFrame({"answer": ["a", "b"], "n": [1, 2], "at": pd.to_datetime(["2026-01-02", None])})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.int64(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),
+        (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.array(["2026-01-02", "NaT"], dtype="datetime64[D]"), ["2026-01-02", None]),
+        (np.array([np.int64(1), "x", None], dtype=object), [1, "x", None]),
+        (FRAME, [{"answer": "a", "n": 1, "at": "2026-01-02T00:00:00"}, {"answer": "b", "n": 2, "at": None}]),
+        (FRAME["answer"], ["a", "b"]),
+        (FRAME.iloc[0], {"answer": "a", "n": 1, "at": "2026-01-02T00:00:00"}),
+        (FRAME.index, [0, 1]),
+        (pd.NA, None),
+        (pd.NaT, None),
+        (datetime.datetime(2026, 1, 2, 3, tzinfo=datetime.UTC), "2026-01-02T03:00:00+00:00"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (datetime.time(3, 4), "03:04:00"),
+        (datetime.timedelta(minutes=1), 60.0),
+        (decimal.Decimal("19.5"), 19.5),
+        (fractions.Fraction(1, 4), 0.25),
+        (pathlib.PurePosixPath("/a/b"), "/a/b"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Point(1, datetime.date(2026, 1, 2)), {"x": 1, "when": "2026-01-02"}),
+        (Model(name="a", price="1.5", nested=[{"p": "/x"}]), {"name": "a", "price": 1.5, "nested": [{"p": "/x"}]}),
+        (Colour.RED, "red"),
+        ((1, (2,)), [1, [2]]),
+        (collections.deque([1, 2]), [1, 2]),
+        (types.MappingProxyType({"a": 1}), {"a": 1}),
+        (range(3), [0, 1, 2]),
+        ("\ud800 é", "\ud800 é"),
+    ],
+)
+def test_values_are_converted_at_any_depth(value, expected):
+    assert sent({"v": value}) == {"v": expected}
+    assert sent({"deep": [{"v": value}]}) == {"deep": [{"v": expected}]}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, {}),
+        ({1: "a", None: "b"}, {"1": "a", "null": "b"}),
+        (FRAME.iloc[0], {"answer": "a", "n": 1, "at": "2026-01-02T00:00:00"}),
+        (next(FRAME[["answer", "n"]].itertuples()), {"Index": 0, "answer": "a", "n": 1}),
+        (Point(1, datetime.date(2026, 1, 2)), {"x": 1, "when": "2026-01-02"}),
+        (Model(name="a", price=1, nested=[]), {"name": "a", "price": 1.0, "nested": []}),
+    ],
+)
+def test_what_stands_for_a_dict_is_data(data, expected):
+    assert sent(data) == expected
+
+
+def test_nan_and_infinities():
+    found = sent({"v": [math.nan, np.float64("nan"), math.inf, -math.inf]})["v"]
+    assert math.isnan(found[0])
+    assert math.isnan(found[1])
+    assert found[2:] == [math.inf, -math.inf]
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"rows": [0, 1, 2, {1}]}, 'data["rows"][3]: set'),
+        ({"a": {"b c": object()}}, 'data["a"]["b c"]: object'),
+        ({"a": b"bytes"}, 'data["a"]: bytes'),
+        ({"a": 1j}, 'data["a"]: complex'),
+        ({"a": {(1, 2): 3}}, 'data["a"]: a dict with a key of type tuple'),
+        ({"a": [Point(1, {1})]}, 'data["a"][0]["when"]: set'),
+        ({"a": len}, 'data["a"]: builtin_function_or_method'),
+        ({"a": Point}, 'data["a"]: type'),
+        ({"a": 10**5000}, 'data["a"]: an integer'),
+    ],
+)
+def test_what_json_cannot_hold_is_refused_with_its_path(data, path):
+    with pytest.raises(InvalidRequestError) as caught:
+        encode_payload(data)
+    assert path in str(caught.value)
+
+
+def test_circles_and_great_depth_are_refused():
+    circle: dict[str, object] = {}
+    circle["self"] = circle
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for data in (circle, {"deep": deep}):
+        with pytest.raises(InvalidRequestError, match="too deeply"):
+            encode_payload(data)
+
+
+@pytest.mark.parametrize("data", [[1], (1,), "text", 5, FRAME, np.array([1])])
+def test_what_is_no_dict_is_refused(data):
+    with pytest.raises(InvalidRequestError, match="dict"):
+        encode_payload(data)
+
+
+def test_a_list_is_a_trace_thread():
+    assert sent([{"a": 1}], "trace_thread") == [{"a": 1}]
+    assert sent(FRAME[["n"]], "trace_thread") == [{"n": 1}, {"n": 2}]
+
+
+def test_a_payload_type_is_text():
+    with pytest.raises(InvalidRequestError, match="payload_type"):
+        encode_payload({}, 5)
