@@ -211,6 +211,8 @@ class Supervisor:
             chunk = b""
         if not chunk:
             self._gone = True  # its keeper was lost
+            if self._pid is not None:
+                self._child.kill_without_keeper(self._pid)
             return
         self._said += chunk
         while b"\n" in self._said:

@@ -32,26 +32,35 @@ class TestProcess:
     def test_environment_is_the_callers_at_the_moment_of_the_call_plus_env_vars(self, executor, monkeypatch):
         for value in ("first", "second"):
             monkeypatch.setenv("ISOLATED_TEST_OWN", value)
-            seen = run_ok(executor, printed("dict(os.environ)"), env_vars={"ISOLATED_TEST_SET": "x y'\"$\n", "N": 5, "F": 0.25})
+            seen = run_ok(
+                executor,
+                printed("dict(os.environ)"),
+                env_vars={"ISOLATED_TEST_SET": "x y'\"$\n", "N": 5, "F": 0.25},
+            )
             assert seen["value"]["ISOLATED_TEST_OWN"] == value
             assert seen["value"]["ISOLATED_TEST_SET"] == "x y'\"$\n"
             assert (seen["value"]["N"], seen["value"]["F"]) == ("5", "0.25")
 
     def test_environment_is_the_interpreters_own_not_only_os_environ(self, executor):
-        code = printed("open('/proc/self/environ').read()") if sys.platform == "linux" else printed("os.environ['A']")
+        code = (
+            printed("open('/proc/self/environ').read()") if sys.platform == "linux" else printed("os.environ['A']")
+        )
         assert "exact" in run_ok(executor, code, env_vars={"A": "exact"})["value"]
         flags = run_ok(executor, printed("sys.flags.optimize"), env_vars={"PYTHONOPTIMIZE": "2"})
         assert flags["value"] == 2
 
     def test_none_removes_a_variable(self, executor, monkeypatch):
         monkeypatch.setenv("ISOLATED_TEST_GONE", "here")
-        assert run_ok(executor, printed("'ISOLATED_TEST_GONE' in os.environ"), env_vars={"ISOLATED_TEST_GONE": None}) == {
-            "value": False
-        }
+        assert run_ok(
+            executor, printed("'ISOLATED_TEST_GONE' in os.environ"), env_vars={"ISOLATED_TEST_GONE": None}
+        ) == {"value": False}
 
     def test_nothing_a_run_does_to_its_environment_reaches_anybody(self, executor):
         before = dict(os.environ)
-        run_ok(executor, "import os; os.environ['LEAK'] = '1'; os.putenv('LEAK2', '1'); os.environ.pop('PATH', None)\n1")
+        run_ok(
+            executor,
+            "import os; os.environ['LEAK'] = '1'; os.putenv('LEAK2', '1'); os.environ.pop('PATH', None)\n1",
+        )
         assert dict(os.environ) == before
         assert run_ok(executor, printed("'LEAK' in os.environ or 'LEAK2' in os.environ")) == {"value": False}
 
@@ -83,7 +92,12 @@ class TestProcess:
     def test_descriptors_of_the_caller_do_not_leak_into_a_run(self, executor, tmp_path):
         with (tmp_path / "open").open("w") as file:
             os.set_inheritable(file.fileno(), True)  # what a careless library does
-            links = run_ok(executor, printed("[os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{n}')]"))
+            links = run_ok(
+                executor,
+                printed(
+                    "[os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{n}')]"
+                ),
+            )
         assert not any(str(tmp_path) in link for link in links["value"])
 
     def test_signals_are_those_of_a_fresh_process(self, executor):
@@ -188,7 +202,9 @@ class TestData:
         assert seen["stdin"] == {"data": {"a": [1, None, "é"]}, "payload_type": "span"}
 
     def test_stdin_can_be_read_by_a_child_process(self, executor):
-        code = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import sys; print(sys.stdin.read())'])"
+        code = (
+            "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import sys; print(sys.stdin.read())'])"
+        )
         assert run_ok(executor, code, {"a": 1}) == {"data": {"a": 1}, "payload_type": None}
 
     def test_nan_and_infinities_arrive_as_such(self, executor):
@@ -244,14 +260,18 @@ class TestErrors:
         with pytest.raises(InvalidRequestError, match="timeout_secs"):
             IsolatedSubprocessExecutor(timeout_secs=timeout_secs)
 
-    @pytest.mark.parametrize(("number", "name"), [(6, "SIGABRT"), (9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM")])
+    @pytest.mark.parametrize(
+        ("number", "name"), [(6, "SIGABRT"), (9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM")]
+    )
     def test_death_by_a_signal_is_a_500_that_names_it(self, executor, number, name):
         result = executor.run(f"import os\nos.kill(os.getpid(), {number})")
         assert result.to_dict()["code"] == 500
         assert name in result.error.text
         assert result.exit_status == -number
 
-    @pytest.mark.parametrize("leaving", ["import os\nos._exit(3)", "import sys\nsys.exit(3)", "raise SystemExit(3)"])
+    @pytest.mark.parametrize(
+        "leaving", ["import os\nos._exit(3)", "import sys\nsys.exit(3)", "raise SystemExit(3)"]
+    )
     def test_an_exit_status_other_than_zero_is_a_500(self, executor, leaving):
         result = executor.run(leaving)
         assert result.to_dict()["code"] == 500
@@ -305,7 +325,9 @@ class TestErrors:
 
 class TestOutput:
     def test_output_is_what_stands_before_the_result(self, executor):
-        result = executor.run("import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('{\"scores\": []}')\n")
+        result = executor.run(
+            "import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('{\"scores\": []}')\n"
+        )
         assert (result.stdout, result.stderr, result.payload) == ("one\n", "two\n", {"scores": []})
 
     def test_output_comes_live(self, executor, tmp_path):
@@ -322,7 +344,9 @@ class TestOutput:
         assert seen == [("stdout", "first\n")]
 
     def test_output_of_descendants_and_of_native_code_counts(self, executor):
-        result = executor.run("import os, subprocess\nos.write(1, b'raw\\n')\nsubprocess.run(['echo', '{\"a\": 1}'])")
+        result = executor.run(
+            "import os, subprocess\nos.write(1, b'raw\\n')\nsubprocess.run(['echo', '{\"a\": 1}'])"
+        )
         assert (result.stdout, result.payload) == ("raw\n", {"a": 1})
 
     def test_utf8_whatever_the_locale(self, executor):
@@ -389,7 +413,9 @@ class TestTeardown:
             "if os.fork() == 0: raise SystemExit\n"  # its exit tears nothing down
             "os.wait()\nprint('main', os.getpid())\n"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_GUARD_SECS, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_GUARD_SECS, check=True
+        )
         main, torn = done.stdout.splitlines()
         assert torn.replace("torn down", "main") == main
 
@@ -435,7 +461,9 @@ class TestTeardown:
             running.join()
             print("after", e.run("1").ok)
         """)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_GUARD_SECS, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_GUARD_SECS, check=False
+        )
         assert done.stdout.splitlines() == ["long True", "after True"], done.stderr
 
 

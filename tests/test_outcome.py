@@ -77,7 +77,9 @@ class TestLastExpression:
         code = f"from decimal import Decimal\nfrom fractions import Fraction\n{expression}"
         assert scores(executor, code) == [{"name": "score", "value": value, "reason": None}]
 
-    @pytest.mark.parametrize("expression", ["np.float64(0.5)", "np.float32(0.5)", "np.array(0.5)", "pd.Series([0, 1]).mean()"])
+    @pytest.mark.parametrize(
+        "expression", ["np.float64(0.5)", "np.float32(0.5)", "np.array(0.5)", "pd.Series([0, 1]).mean()"]
+    )
     def test_a_number_of_numpy_or_pandas_is_a_score(self, executor, expression):
         assert scores(executor, f"import numpy as np, pandas as pd\n{expression}")[0]["value"] == 0.5
 
@@ -87,7 +89,11 @@ class TestLastExpression:
 
     def test_a_dict_with_scores_comes_back_as_json(self, executor):
         code = "import datetime\n{'scores': [{'name': 'a', 'value': 1}], 'at': datetime.date(2026, 1, 2), 'n': (1, 2)}"
-        assert executor.execute(code, {}) == {"scores": [{"name": "a", "value": 1}], "at": "2026-01-02", "n": [1, 2]}
+        assert executor.execute(code, {}) == {
+            "scores": [{"name": "a", "value": 1}],
+            "at": "2026-01-02",
+            "n": [1, 2],
+        }
 
     def test_a_score_result_or_a_list_of_them(self, executor):
         one = {"name": "a", "value": 0.5, "reason": "r"}

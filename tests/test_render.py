@@ -46,7 +46,9 @@ def test_a_bar_stands_for_a_number_between_zero_and_one_alone(value, drawn):
     assert bar(value) == drawn
 
 
-@pytest.mark.parametrize(("value", "shown"), [(1 / 3, "0.3333"), (1.0, "1"), (5, "5"), (math.nan, "nan"), ("high", "high")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1 / 3, "0.3333"), (1.0, "1"), (5, "5"), (math.nan, "nan"), ("high", "high")]
+)
 def test_values_are_short(value, shown):
     assert text({"scores": [{"name": "a", "value": value}]}).split()[1] == shown
 
@@ -64,7 +66,9 @@ def test_what_stands_beside_the_scores_is_shown_too():
     assert '"model": "m"' in shown
 
 
-@pytest.mark.parametrize("bad", ["<script>alert(1)</script>", "a\x1b[31mred", "two\nlines", "$x$ | y", "\u202eabc", "\ud800"])
+@pytest.mark.parametrize(
+    "bad", ["<script>alert(1)</script>", "a\x1b[31mred", "two\nlines", "$x$ | y", "\u202eabc", "\ud800"]
+)
 def test_names_and_reasons_cannot_break_out(bad):
     payload = {"scores": [{"name": bad, "value": 1, "reason": bad}]}
     assert "<script" not in html(payload)

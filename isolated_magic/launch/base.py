@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from isolated_magic.child import process_tree
 
 if TYPE_CHECKING:
     import socket
@@ -38,6 +41,17 @@ class Child:
         self.killed = True
         with suppress(OSError):  # it has ended already
             self.handle.send(b"kill\n")
+
+    def kill_without_keeper(self, pid: int) -> None:
+        """Kill the tree ourselves, after whatever kept it was lost.
+
+        Args:
+            pid: of the run's process; a run leads a session of its own, so a pid that went to somebody else
+                is most likely told apart.
+        """
+        with suppress(OSError):
+            if os.getsid(pid) == pid:
+                process_tree.kill([pid])
 
     def close(self) -> None:
         """Let go. What still runs is killed by whatever keeps it."""

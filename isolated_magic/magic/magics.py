@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
+from isolated_magic.errors import OptionError, RunFailedError, RunInterrupted
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 from isolated_magic.magic import display, options
 from isolated_magic.magic.namespace import Namespace
 from isolated_magic.magic.shutdown import handle_termination, leave_termination
+from isolated_magic.models import ErrorKind
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -46,12 +47,11 @@ class IsolatedMagics(Magics):
             result = self._run(chosen, cell)
         except KeyboardInterrupt:
             raise RunInterrupted("The run was stopped, with everything that it had started.") from None
-        except InvalidRequestError as problem:
-            raise OptionError(str(problem)) from None
         if chosen.out is not None:
             self._shell.user_ns[chosen.out] = result
         if result.error is not None and chosen.raises:
-            raise RunFailedError(result) from None
+            invalid = result.error.kind is ErrorKind.INVALID_REQUEST
+            raise OptionError(result.error.text) if invalid else RunFailedError(result)
         return result
 
     isolated.__doc__ = f"{options.help_text()}"

@@ -87,48 +87,42 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add(
+    _add_inputs(parser)
+    _add_handling(parser)
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    """What the run gets."""
+    repeatable = partial(parser.add_argument, action="append", default=[])
+    repeatable(
         "-e",
         "--env",
-        action="append",
-        default=[],
         metavar="NAME=VALUE",
         help="set an environment variable: NAME=literal, NAME=$variable, NAME={expression}, or NAME alone for "
         "the notebook's or the kernel's variable of that name; repeatable",
     )
-    add(
-        "--env-file",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="set what a .env file sets; repeatable",
-    )
-    add(
+    repeatable("--env-file", metavar="PATH", help="set what a .env file sets; repeatable")
+    repeatable(
         "-d",
         "--data",
-        action="append",
-        default=[],
         metavar="DATA",
         help="the names and values of `data`: a notebook variable, KEY=$variable, KEY={expression}, KEY=literal, "
         "a JSON literal, or a .json file; repeatable, merged, later ones win",
     )
-    add(
-        "--payload-type",
-        metavar="TYPE",
-        help="such as trace_thread: `data` is then a list and score() gets it whole",
-    )
-    add("-t", "--timeout", metavar="SECONDS", help="kill the run after so long (default 30)")
-    add("-o", "--out", metavar="NAME", help="keep the result object in this variable")
-    add(
-        "--no-raise",
-        action="store_true",
-        help="show the error of a failed run and go on, instead of raising it",
-    )
+    add = parser.add_argument
+    add("--payload-type", metavar="TYPE", help="such as trace_thread: data is a list, and score() gets it whole")
     add("--file", metavar="PATH", help="run this file instead of the cell's body")
     add("--clean-env", action="store_true", help="inherit nothing but what an interpreter needs")
+
+
+def _add_handling(parser: argparse.ArgumentParser) -> None:
+    """What becomes of the run."""
+    add = parser.add_argument
+    add("-t", "--timeout", metavar="SECONDS", help="kill the run after so long (default 30)")
+    add("-o", "--out", metavar="NAME", help="keep the result object in this variable")
+    add("--no-raise", action="store_true", help="show the error of a failed run instead of raising it")
     add("-h", "--help", action="store_true", help="show this and run nothing")
-    return parser
 
 
 def help_text() -> str:

@@ -1,0 +1,179 @@
+"""Nothing of a run outlives it, nor the process that owns it, whichever way either ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.kernels import kernel
+from tests.processes import HANG_GUARD_SECS, HIDING_TREE, is_alive, pids_in, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
+
+STAY = "\nimport time\ntime.sleep(1000)"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "pids"
+    made.mkdir()
+    return made
+
+
+def gone(folder) -> bool:
+    return not any(is_alive(pid) for pid in pids_in(folder))
+
+
+class TestRuns:
+    def test_a_run_that_ends_leaves_nothing(self, executor, folder):
+        result = executor.run(HIDING_TREE + "\n0.5", {"folder": str(folder)})
+        assert result.ok, result.error
+        assert len(pids_in(folder)) == 6
+        assert gone(folder)
+
+    def test_a_timeout_leaves_nothing(self, executor, folder):
+        result = executor.run(HIDING_TREE + STAY, {"folder": str(folder)}, timeout_secs=5)
+        assert "timed out" in result.error.text
+        assert len(pids_in(folder)) == 6
+        assert gone(folder)
+
+    @pytest.mark.parametrize("how", ["kill_process", "kill_all_processes", "teardown"])
+    def test_a_kill_leaves_nothing(self, executor, folder, how):
+        arguments = (HIDING_TREE + STAY, {"folder": str(folder)})
+        thread = threading.Thread(target=executor.run, args=arguments)
+        thread.start()
+        wait_until((folder.parent / "ready").exists)
+        getattr(executor, how)(*executor.active_pids if how == "kill_process" else ())
+        assert gone(folder)
+        thread.join(HANG_GUARD_SECS)
+        assert not thread.is_alive()
+
+    def test_a_respawning_tree_goes_too(self, executor, folder):
+        code = (
+            "import os, pathlib, time\nfolder = pathlib.Path(data['folder'])\n"
+            "while True:\n"
+            "    if os.fork():\n        os._exit(0) if os.getpid() != root else time.sleep(1000)\n"
+            "    (folder / str(os.getpid())).touch(); (folder.parent / 'ready').touch(); time.sleep(0.001)\n"
+        ).replace("import os,", "import os\nroot = os.getpid()\nimport os,", 1)
+        thread = threading.Thread(target=executor.run, args=(code, {"folder": str(folder)}))
+        thread.start()
+        wait_until((folder.parent / "ready").exists)
+        executor.kill_all_processes()
+        thread.join(HANG_GUARD_SECS)
+        assert gone(folder)
+        settled = len(pids_in(folder))
+        assert executor.run("1").ok
+        assert len(pids_in(folder)) == settled
+
+    def test_a_guardian_that_is_killed_costs_its_runs_and_nothing_more(self, executor):
+        results = []
+        thread = threading.Thread(target=lambda: results.append(executor.run("import time\ntime.sleep(1000)")))
+        thread.start()
+        wait_until(lambda: executor.active_pids)
+        (pid,) = executor.active_pids
+        guardian = executor._launcher._guardian._process.pid
+        os.kill(guardian, signal.SIGKILL)
+        thread.join(HANG_GUARD_SECS)
+        assert results[0].to_dict()["code"] == 500
+        assert "lost" in results[0].error.text
+        wait_until(lambda: not is_alive(pid))
+        assert executor.run("0.5").ok
+
+
+OWNER = """
+import os, signal, sys, threading
+from isolated_magic import IsolatedSubprocessExecutor
+executor = IsolatedSubprocessExecutor()
+code, folder, ending = sys.argv[1:]
+run = threading.Thread(target=executor.run, args=(code, {"folder": folder}), kwargs={"timeout_secs": 1000}, daemon=True)
+run.start()
+print("started", flush=True)
+sys.stdin.readline()
+exec(ending)
+"""
+
+
+class TestOwners:
+    @pytest.mark.parametrize(
+        "ending",
+        [
+            "sys.exit()",
+            "os._exit(1)",
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "os.kill(os.getpid(), signal.SIGTERM)",
+            "os.kill(os.getpid(), signal.SIGSEGV)",
+            # a copy that lives on, with every descriptor, keeps no run alive
+            "os.fork() and os.kill(os.getpid(), signal.SIGKILL); import time; time.sleep(5)",
+        ],
+    )
+    def test_no_run_outlives_its_owner(self, folder, ending):
+        owner = subprocess.Popen(
+            [sys.executable, "-c", OWNER, HIDING_TREE + STAY, str(folder), ending],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with owner:
+            wait_until((folder.parent / "ready").exists)
+            owner.stdin.write(b"\n")
+            owner.stdin.flush()
+            owner.wait(HANG_GUARD_SECS)
+            wait_until(lambda: gone(folder), 2)
+
+
+class TestKernels:
+    CELL = "%%isolated -d folder={folder} -t 1000\n"
+
+    def begin(self, cells, folder):
+        cells.ok(
+            "from isolated_magic import IsolatedSubprocessExecutor\nimport pathlib\n"
+            "mine = IsolatedSubprocessExecutor()\n"
+            f"mine.register_teardown_callback(pathlib.Path({str(folder.parent / 'torn down')!r}).touch)"
+        )
+        request = cells.start(self.CELL.format(folder=folder) + HIDING_TREE + STAY)
+        wait_until((folder.parent / "ready").exists)
+        return request
+
+    def test_an_interrupt_stops_the_tree_and_leaves_the_kernel_usable(self, folder):
+        with kernel() as cells:
+            request = self.begin(cells, folder)
+            cells.manager.interrupt_kernel()
+            shown = cells.collect(request)
+            assert gone(folder)
+            assert shown.ename == "RunInterrupted"
+            assert shown.traceback == f"RunInterrupted: {shown.evalue}"
+            assert cells.ok("%%isolated\n0.5").text.startswith("score")
+            assert not (folder.parent / "torn down").exists()
+
+    @pytest.mark.parametrize(
+        ("end", "callbacks_run"),
+        [
+            (lambda manager: manager.shutdown_kernel(now=True), False),
+            (lambda manager: manager.signal_kernel(signal.SIGKILL), False),
+            (lambda manager: manager.signal_kernel(signal.SIGTERM), True),
+            (lambda manager: manager.restart_kernel(now=True), False),
+        ],
+        ids=["shutdown now", "SIGKILL", "SIGTERM", "restart now"],
+    )
+    def test_the_end_of_a_busy_kernel(self, folder, end, callbacks_run):
+        with kernel() as cells:
+            self.begin(cells, folder)
+            end(cells.manager)
+            wait_until(lambda: gone(folder), 2)
+            if callbacks_run:
+                wait_until((folder.parent / "torn down").exists)
+
+    @pytest.mark.parametrize("restart", [False, True])
+    def test_callbacks_run_when_an_idle_kernel_is_shut_down_or_restarted(self, folder, restart):
+        with kernel() as cells:
+            cells.ok("%%isolated\n0.5")
+            cells.ok(
+                "from isolated_magic import IsolatedSubprocessExecutor\nimport pathlib\n"
+                "executor = IsolatedSubprocessExecutor()\nexecutor.run('1')\nwords = ['still here']\n"
+                f"executor.register_teardown_callback(lambda: pathlib.Path({str(folder / '1')!r}).write_text(words[0]))"
+            )
+            cells.manager.restart_kernel() if restart else cells.manager.shutdown_kernel()
+            wait_until((folder / "1").exists)
+            assert (folder / "1").read_text() == "still here"

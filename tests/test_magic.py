@@ -1,0 +1,302 @@
+"""The magic in a real kernel."""
+
+import json
+
+import pytest
+
+from tests.kernels import kernel
+
+
+@pytest.fixture(scope="module")
+def cells():
+    with kernel(ISOLATED_TEST_SHELL="from the shell") as started:
+        yield started
+
+
+PRINT_ENV = "import json, os\nprint(json.dumps({'value': os.environ.get('NAME')}))"
+PRINT_DATA = "import json\nprint(json.dumps({'value': data}))"
+
+
+def value(shown):
+    assert shown.ename is None, shown.traceback
+    return shown.metadata["isolated_magic"]["value"]
+
+
+class TestResult:
+    def test_the_line_of_the_readme(self, cells):
+        cells.ok("row = {'answer': 'a', 'reference': 'a'}; key = 'k'")
+        shown = cells.ok(
+            "%%isolated -e TENANT_ID=t1 -e API_KEY=$key --data row --timeout 10 -o result\n"
+            "import os\nprint('scoring for', os.environ['TENANT_ID'])\n"
+            "{'scores': [{'name': 'exact', 'value': float(data['answer'] == data['reference']), 'reason': 'same text'}]}"
+        )
+        assert shown.stdout == "scoring for t1\n"
+        assert shown.text == "exact  1  ██████████  same text"
+        assert "<table" in shown.data["text/html"]
+        assert cells.ok("result.scores[0].value, result is _").text == "(1.0, True)"
+
+    def test_the_result_is_the_cells_value(self, cells):
+        cells.ok("%%isolated\n0.25")
+        assert cells.ok("_.scores[0].value, type(_).__name__").text == "(0.25, 'RunResult')"
+
+    def test_output_bytes_are_the_same_on_every_run(self, cells):
+        code = "%%isolated --no-raise\nimport sys\nprint('out')\nprint('err', file=sys.stderr)\n{}"
+        for ending in ("0.5", "1/0", "undefined", "print('x')", "import os; os.kill(os.getpid(), 9)"):
+            first, second = (cells.run(code.format(ending)) for _ in range(2))
+            assert first == second
+
+    def test_output_comes_live_and_the_result_line_does_not_show(self, cells, tmp_path):
+        gate = tmp_path / "gate"
+        request = cells.start(
+            f"%%isolated -d gate={gate}\nimport os, time\nprint('live')\n"
+            "while not os.path.exists(data['gate']): time.sleep(0.01)\nprint('{\"scores\": []}')"
+        )
+        while True:
+            message = cells.client.get_iopub_msg(timeout=30)
+            if message["msg_type"] == "stream":
+                assert message["content"]["text"] == "live\n"
+                break
+        gate.touch()
+        assert cells.collect(request).stdout == ""
+
+    def test_no_raise_shows_the_error_and_returns_the_result(self, cells):
+        shown = cells.ok("%%isolated --no-raise\n1/0")
+        assert "ZeroDivisionError" in shown.text
+        assert cells.ok("_.ok, _.error.code").text == "(False, 400)"
+
+
+class TestErrors:
+    def test_a_failed_run_raises_with_the_childs_traceback_numbered_as_in_the_cell(self, cells):
+        shown = cells.run("%%isolated\n\ndef f():\n    raise ValueError('bad')\nf()")
+        assert shown.ename == "RunFailedError"
+        assert shown.evalue == "ValueError: bad (line 4)"
+        assert "line 4, in f\n    raise ValueError('bad')" in shown.traceback
+        assert "isolated_magic" not in shown.traceback
+
+    def test_from_future_works_below_the_magic_line(self, cells):
+        assert cells.ok("%%isolated\nfrom __future__ import annotations\n0.5").text.startswith("score  0.5")
+
+    def test_a_body_of_one_line_is_never_a_path(self, cells):
+        assert cells.ok("%%isolated\n0.5  # as in metrics/relevance.py").text.startswith("score  0.5")
+
+    def test_the_result_of_a_failed_run_is_kept(self, cells):
+        cells.run("%%isolated -o failed\nprint('so far')\n1/0")
+        assert cells.ok("failed.stdout, failed.error.kind.value").text == "('so far\\n', 'user_code')"
+
+    def test_a_timeout(self, cells):
+        shown = cells.run("%%isolated -t 0.5\nimport time\ntime.sleep(1000)")
+        assert shown.evalue == "Execution timed out after 0.5 seconds"
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("--tim 3", "unknown option --tim"),
+            ("--secrets sk-123", "unknown option --secrets"),
+            ("stray", "unknown word stray"),
+            ("-e", "expected one argument"),
+            ("-t soon", "--timeout soon"),
+            ("-t 0", "greater than zero"),
+            ("-o 1x", "--out 1x"),
+            ("-o class", "--out class"),
+            ("-e NOWHERE_TO_BE_FOUND", "--env NOWHERE_TO_BE_FOUND"),
+            ("-e A=$tennant", "Did you mean tenant"),
+            ("-e tennant", "Did you mean tenant"),
+            ("-e 'A=b", "never closed"),
+            ('-e "A=b', "never closed"),
+            ("-e A={b", "never closed"),
+            ("-e A={1 +}", "no Python expression"),
+            ("-e A={1/0}", "ZeroDivisionError"),
+            ("-e A={[1]}", "A is list"),
+            ("-e =b", "empty name"),
+            ("--env-file missing.env", "file not found"),
+            ("-d missing", "--data missing"),
+            ("-d tenants_missing.json", "file not found"),
+            ("-d [1,", "no JSON"),
+            ("-d n={1,2} -d tenant", "cannot be merged"),
+            ("-d tenant", "data is str"),
+            ("-d rows={tenants}", 'data["rows"]["bad"]: set'),
+            ("--file missing.py", "body"),
+        ],
+    )
+    def test_a_wrong_line_is_one_sentence(self, cells, line, said):
+        cells.ok("tenant = 't1'; tenants = {'bad': {1}}")
+        shown = cells.run(f"%%isolated {line}\n1")
+        assert shown.ename == "OptionError"
+        assert said in shown.evalue
+        assert shown.traceback == f"OptionError: {shown.evalue}"
+        assert "sk-123" not in shown.traceback
+
+    def test_help(self, cells):
+        for ask in ("%isolated --help", "%%isolated --help\n1"):
+            shown = cells.ok(ask)
+            for option in (
+                "--env",
+                "--env-file",
+                "--data",
+                "--payload-type",
+                "--timeout",
+                "--out",
+                "--no-raise",
+                "--file",
+                "--clean-env",
+            ):
+                assert option in shown.stdout
+            assert "Examples:" in shown.stdout
+            assert "%%isolated --env TENANT_ID=t1 --data row" in shown.stdout
+        assert (
+            "Examples:"
+            in cells.ok("from IPython import get_ipython; get_ipython().find_cell_magic('isolated').__doc__").text
+        )
+
+
+class TestEnv:
+    NASTY = "sp ace 'single' \"double\" {brace} $dollar \\back é \n line"
+
+    @pytest.mark.parametrize(
+        "word",
+        [
+            "NAME=$nasty",
+            "NAME={nasty}",
+            '"NAME=$nasty"',
+            'NAME="$nasty"',
+            "NAME={table['a b']}",
+            'NAME={table["a b"]}',
+            "NAME",
+        ],
+    )
+    def test_values_from_the_notebook_are_exact(self, cells, word):
+        cells.ok(f"nasty = {self.NASTY!r}; NAME = nasty; table = {{'a b': nasty}}")
+        assert value(cells.run(f"%%isolated -e {word}\n{PRINT_ENV}")) == self.NASTY
+        cells.ok("del NAME")
+
+    @pytest.mark.parametrize(
+        ("word", "expected"),
+        [
+            ("NAME=plain", "plain"),
+            ("NAME=", ""),
+            ("NAME=a=b", "a=b"),
+            ("'NAME=$nasty {x}'", "$nasty {x}"),
+            ("NAME='two words'", "two words"),
+            ('NAME="two \\"words\\""', 'two "words"'),
+            ("NAME=C:\\temp\\new", "C:\\temp\\new"),
+            ("NAME=pa$$word", "pa$$word"),
+            ("NAME={1 + 1}", "2"),
+            ("NAME={'}'}", "}"),
+            ("NAME={None}", None),
+        ],
+    )
+    def test_literals_and_expressions(self, cells, word, expected):
+        assert (
+            value(
+                cells.run(
+                    f"%%isolated --env={word}\n{PRINT_ENV}"
+                    if " " not in word
+                    else f"%%isolated --env {word}\n{PRINT_ENV}"
+                )
+            )
+            == expected
+        )
+
+    def test_a_bare_name_is_the_kernels_variable_or_all_items_of_a_mapping(self, cells):
+        code = "import json, os\nprint(json.dumps({'value': [os.environ.get(n) for n in ('ISOLATED_TEST_SHELL', 'A', 'B')]}))"
+        cells.ok("both = {'A': 'x', 'B': 2}")
+        shown = cells.run(f"%%isolated --clean-env -e ISOLATED_TEST_SHELL -e both\n{code}")
+        assert value(shown) == ["from the shell", "x", "2"]
+        assert value(cells.run(f"%%isolated --clean-env\n{code}")) == [None, None, None]
+
+    def test_an_env_file(self, cells, tmp_path):
+        file = tmp_path / "tenant one.env"
+        file.write_text("# comment\nexport NAME='from file'\nOTHER=\"a b\"\nISOLATED_TEST_SHELL\n")
+        assert value(cells.run(f"%%isolated --env-file '{file}'\n{PRINT_ENV}")) == "from file"
+        assert value(cells.run(f"%%isolated -e NAME=over --env-file '{file}'\n{PRINT_ENV}")) == "over"
+        file.write_text("A=1\nthis is no line\n")
+        assert "line 2" in cells.run(f"%%isolated --env-file '{file}'\n1").evalue
+
+    def test_what_ipykernel_added_is_taken_out_again(self, cells):
+        code = "import json, os\nprint(json.dumps({'value': {n: os.environ.get(n) for n in ('JPY_PARENT_PID', 'FORCE_COLOR', 'PAGER', 'MPLBACKEND')}}))"
+        seen = value(cells.run(f"%%isolated\n{code}"))
+        assert seen == {"JPY_PARENT_PID": None, "FORCE_COLOR": None, "PAGER": None, "MPLBACKEND": "Agg"}
+        cells.ok("import os; os.environ['PAGER'] = 'less'")
+        assert value(cells.run(f"%%isolated\n{code}"))["PAGER"] == "less"
+
+
+class TestData:
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            ("row", {"a": 1, "b": [2]}),
+            ("$row", {"a": 1, "b": [2]}),
+            ("row -d a=5 -d c={row['b']}", {"a": 5, "b": [2], "c": [2]}),
+            ("all=$row", {"all": {"a": 1, "b": [2]}}),
+            (
+                "a=text -d b=3 -d c=true -d d=None -d 'e=two words' -d 'f=\"3\"' -d g=[1,2]",
+                {"a": "text", "b": 3, "c": True, "d": None, "e": "two words", "f": "3", "g": [1, 2]},
+            ),
+            ('{"a": [1, {"b": "}"}]}', {"a": [1, {"b": "}"}]}),
+            ("""'{"a": "$x"}'""", {"a": "$x"}),
+            ("{row}", {"a": 1, "b": [2]}),
+            ("{'n': len(row)}", {"n": 2}),
+            ("", {}),
+        ],
+    )
+    def test_data(self, cells, words, expected):
+        cells.ok("row = {'a': 1, 'b': [2]}")
+        words = f"-d {words}" if words else ""
+        assert value(cells.run(f"%%isolated {words}\n{PRINT_DATA}")) == expected
+
+    def test_a_json_file(self, cells, tmp_path):
+        file = tmp_path / "row.json"
+        file.write_text(json.dumps({"from": "file"}))
+        assert value(cells.run(f"%%isolated --data {file}\n{PRINT_DATA}")) == {"from": "file"}
+        file.write_text("{no")
+        assert "holds no JSON" in cells.run(f"%%isolated --data {file}\n1").evalue
+
+    def test_a_pandas_row(self, cells):
+        cells.ok("import pandas as pd; frame = pd.DataFrame({'answer': ['x'], 'n': [1]})")
+        assert value(cells.run(f"%%isolated -d {{frame.iloc[0]}} -d k=1\n{PRINT_DATA}")) == {
+            "answer": "x",
+            "n": 1,
+            "k": 1,
+        }
+
+    def test_trace_thread(self, cells):
+        cells.ok("thread = [{'role': 'user'}]")
+        shown = cells.run("%%isolated -d thread --payload-type trace_thread\nprint(payload_type)\nlen(data)")
+        assert (shown.stdout, shown.text.split()[1]) == ("trace_thread\n", "1")
+
+
+class TestFile:
+    def test_a_file_instead_of_a_body(self, cells, tmp_path):
+        file = tmp_path / "a metric.py"
+        file.write_text("import os\nprint(os.path.basename(__file__))\ndata['n'] / 10")
+        for shown in (
+            cells.ok(f"%isolated --file '{file}' -d n=5"),
+            cells.ok(f"%%isolated --file '{file}' -d n=5\n "),
+        ):
+            assert (shown.stdout, shown.text.split()[1]) == ("a metric.py\n", "0.5")
+
+    def test_a_missing_file_is_said(self, cells):
+        shown = cells.run("%isolated --file missing.py")
+        assert "file not found: missing.py" in shown.evalue
+
+    def test_neither_file_nor_body(self, cells):
+        assert "--file" in cells.run("%isolated").evalue
+
+
+class TestLoading:
+    def test_load_twice_reload_and_unload(self, cells):
+        cells.ok("%load_ext isolated_magic\n%reload_ext isolated_magic")
+        assert cells.ok("%%isolated\n0.5").text.startswith("score")
+        cells.ok("%unload_ext isolated_magic")
+        assert cells.run("%%isolated\n0.5").stderr
+        cells.ok("%load_ext isolated_magic")
+        assert cells.ok("%%isolated\n0.5").text.startswith("score")
+
+    @pytest.mark.parametrize(("platform", "said"), [("emscripten", "Pyodide"), ("win32", "WSL")])
+    def test_a_platform_without_processes_is_told_so(self, cells, platform, said):
+        cells.ok("%unload_ext isolated_magic\nimport sys; real, sys.platform = sys.platform, " + repr(platform))
+        shown = cells.run("%load_ext isolated_magic")
+        cells.ok("sys.platform = real")
+        assert shown.ename == "UnsupportedPlatformError"
+        assert said in shown.evalue
+        cells.ok("%load_ext isolated_magic")
