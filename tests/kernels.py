@@ -74,8 +74,8 @@ class Kernel:
 
 @contextmanager
 def kernel(**env: str) -> Iterator[Kernel]:
-    manager = KernelManager(kernel_name="python3", transport="ipc")
-    manager.start_kernel(env={**os.environ, **env})
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(env={**os.environ, **env}, extra_arguments=["--IPKernelApp.log_level=ERROR"])
     client = manager.blocking_client()
     client.start_channels()
     try:

@@ -21,7 +21,7 @@ SECRET = "sk-do-not-print"
         ({"KEY": 10**5000}, "KEY is an integer too long"),
         ({"": SECRET}, "empty name"),
         ({f"NAME={SECRET}": SECRET}, "'NAME'"),
-        ({f"NA\0ME": SECRET}, "NUL"),
+        ({"NA\0ME": SECRET}, "NUL"),
         ({5: SECRET}, "int"),
         ([("KEY", SECRET)], "env_vars is list"),
         (SECRET, "env_vars is str"),

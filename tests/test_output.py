@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import pytest
@@ -24,7 +25,7 @@ TEXTS = [
 def parted(text, cuts):
     line = ResultLine()
     edges = [0, *sorted(cuts), len(text)]
-    passed = "".join(line.feed(text[start:end]) for start, end in zip(edges, edges[1:], strict=False))
+    passed = "".join(line.feed(text[start:end]) for start, end in itertools.pairwise(edges))
     return passed, line.result(), line.release()
 
 

@@ -1,0 +1,49 @@
+# From a bare clone: `make demo`, `make test`, `make lab`. Everything is installed into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BUILD ?= .build
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+
+.PHONY: help demo test check lab notebooks bench clean
+
+help:
+	@echo "make demo       run the quickstart in a real kernel, print its scores, write it as HTML"
+	@echo "make test       ruff, mypy, pytest, and the notebooks with nbval"
+	@echo "make lab        open JupyterLab on the notebooks"
+	@echo "make bench      measure, and print the table of the README"
+	@echo "make notebooks  run the notebooks and save their output"
+	@echo "make clean      remove $(VENV) and $(BUILD)"
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "isolated_magic needs Python 3.11 or later; this is %s. Say which to use: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	@echo "Installing into $(VENV): a minute or two, the first time."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m compileall -q isolated_magic
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/python notebooks/demo.py $(BUILD)
+
+test: $(INSTALLED) check
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbval notebooks
+	$(BIN)/python -m pytest --nbval notebooks
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(INSTALLED)
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/latency.py
+
+clean:
+	rm -rf $(VENV) $(BUILD)
