@@ -18,7 +18,8 @@ HEADERS = ("score", "value", "bar", "reason")
 CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 RULE = "border-bottom:1px solid rgba(128,128,128,0.35)"
 MONO = "font-family:monospace;white-space:pre"
-WRAP = "white-space:pre-wrap;overflow-wrap:anywhere"
+WRAP = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"  # JupyterLab breaks inside words otherwise
+BLOCK = "margin:4px 8px"
 
 
 def to_html(view: View) -> str:
@@ -28,7 +29,7 @@ def to_html(view: View) -> str:
         view: of a result.
     """
     if view.error:
-        return f'<pre style="{WRAP}">{_escaped(view.error)}</pre>'
+        return f'<pre style="{BLOCK};{WRAP}">{_escaped(view.error)}</pre>'
     return "\n".join(part for part in (_table(view.rows), _json(view.json)) if part)
 
 
@@ -40,7 +41,7 @@ def _table(rows: tuple[Row, ...]) -> str:
     head = "".join(compress(heads, shown))
     body = "\n".join(f"<tr>{''.join(compress(_cells(row), shown))}</tr>" for row in rows)
     head = f"<thead><tr>{head}</tr></thead>"
-    return f'<table style="border-collapse:collapse">\n{head}\n<tbody>\n{body}\n</tbody>\n</table>'
+    return f'<table style="{BLOCK};border-collapse:collapse">\n{head}\n<tbody>\n{body}\n</tbody>\n</table>'
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _json(text: str) -> str:
-    return f'<pre style="{WRAP}">{_escaped(text)}</pre>' if text else ""
+    return f'<pre style="{BLOCK};{WRAP}">{_escaped(text)}</pre>' if text else ""
 
 
 def _escaped(text: str) -> str:
