@@ -441,6 +441,13 @@ class TestTeardown:
                 assert executor.active_pids == ()
                 assert all(future.result(HANG_GUARD_SECS).to_dict()["code"] == 500 for future in futures)
 
+    def test_a_teardown_from_the_thread_of_a_run_does_not_wait_for_itself(self, executor):
+        def on_output(*_):
+            executor.teardown(timeout=10 * HANG_GUARD_SECS)
+
+        result = executor.run("import time\nprint('now')\ntime.sleep(1000)", on_output=on_output)
+        assert result.to_dict()["code"] == 500
+
     def test_an_interpreter_that_forks_keeps_working_on_both_sides(self):
         code = textwrap.dedent("""
             import os, threading, warnings

@@ -163,7 +163,7 @@ class TestKernels:
             end(cells.manager)
             wait_until(lambda: gone(folder), 2)
             if callbacks_run:
-                wait_until((folder.parent / "torn down").exists)
+                wait_until((folder.parent / "torn down").exists, 2)
 
     @pytest.mark.parametrize("restart", [False, True])
     def test_callbacks_run_when_an_idle_kernel_is_shut_down_or_restarted(self, folder, restart):

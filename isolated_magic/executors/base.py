@@ -204,7 +204,7 @@ class Executor:
         if live is None:
             return False
         live.stop()
-        return live.gone.wait(timeout)
+        return live.wait_until_gone(timeout)
 
     def kill_all_processes(self, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> None:
         """Kill all runs and everything that they started.
@@ -217,7 +217,7 @@ class Executor:
             live.stop()
         deadline = time.monotonic() + timeout
         for live in runs:
-            live.gone.wait(max(0.0, deadline - time.monotonic()))
+            live.wait_until_gone(max(0.0, deadline - time.monotonic()))
 
     @property
     def active_pids(self) -> tuple[int, ...]:

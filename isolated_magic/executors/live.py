@@ -20,7 +20,8 @@ class LiveRun:
 
     def __init__(self) -> None:
         self.pid: int | None = None
-        self.gone = threading.Event()
+        self._gone = threading.Event()
+        self._thread = 0
         self._child: Child | None = None
         self._stopped = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
@@ -43,6 +44,23 @@ class LiveRun:
             pid: of the process.
         """
         self.pid = pid
+
+    def begin(self) -> None:
+        """This thread supervises the run from now on."""
+        self._thread = threading.get_ident()
+
+    def end(self) -> None:
+        """Nothing of the run is left."""
+        self._gone.set()
+
+    def wait_until_gone(self, timeout: float) -> bool:
+        """Whether nothing of the run is left, now or within the timeout.
+
+        Args:
+            timeout: seconds to wait. The thread that supervises the run does not: it is in the middle of that,
+                and asks from a signal handler or from a callback for output.
+        """
+        return self._gone.wait(0 if self._thread == threading.get_ident() else timeout)
 
     def stop(self) -> None:
         """Kill the run now, or as soon as there is something to kill. Does not wait."""
@@ -68,12 +86,13 @@ class LiveRuns:
         """
         with self._lock:
             self._runs.add(live)
+        live.begin()
         try:
             yield
         finally:
             with self._lock:
                 self._runs.discard(live)
-            live.gone.set()
+            live.end()
 
     def all(self) -> list[LiveRun]:
         """Those that are going on now."""
