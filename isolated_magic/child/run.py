@@ -18,10 +18,10 @@ from io import FileIO
 from json import dumps, loads
 
 from . import outcome, wire
+from .report import call_users_excepthook, describe
 
 AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h): importing ast for it costs 5 ms
 PRIVATE_DESCRIPTOR = 500  # above what code expects to be handed by open(), below common limits
-HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
 
 
 class Owner:
@@ -138,7 +138,7 @@ def _run(request: dict[str, str], names: dict[str, object], owner: Owner) -> tup
     except outcome.NotAResultError as problem:
         return {"found": str(problem)}, 0
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
-        _call_users_excepthook(problem)
+        call_users_excepthook(problem)
         return {"error": describe(problem, request["source"], filename)}, 1
 
 
@@ -165,51 +165,6 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
     with suppress(Exception):
         sys.stderr.write(f"{leaving.code}\n")
     return {"exit_message": str(leaving.code)}, 1
-
-
-def describe(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
-    """The traceback as the user should see it, with the source lines and without our frames.
-
-    Args:
-        problem: what was raised.
-        source: the text that ran, None when a file ran.
-        filename: what its frames call it.
-    """
-    import linecache  # noqa: PLC0415 - only an error has to pay for these two
-    import traceback  # noqa: PLC0415
-
-    if source is not None:
-        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    _strip(problem, set())
-    text = "".join(traceback.format_exception(problem)).rstrip("\n")
-    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == filename]
-    line = problem.lineno if isinstance(problem, SyntaxError) and problem.filename == filename else None
-    where = line or (lines[-1] if lines else None)
-    last = traceback.format_exception_only(problem)[-1 if isinstance(problem, SyntaxError) else 0]
-    first_line = last.strip().split("\n", 1)[0]
-    return {"text": text, "summary": f"{first_line} (line {where})" if where else first_line}
-
-
-def _strip(problem: BaseException | None, seen: set[int]) -> None:
-    """Take our frames off the head of this traceback and of all that it is chained to."""
-    if problem is None or id(problem) in seen:
-        return
-    seen.add(id(problem))
-    trace = problem.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
-        trace = trace.tb_next
-    problem.__traceback__ = trace
-    _strip(problem.__cause__, seen)
-    _strip(problem.__context__, seen)
-    if isinstance(problem, BaseExceptionGroup):
-        for member in problem.exceptions:
-            _strip(member, seen)
-
-
-def _call_users_excepthook(problem: BaseException) -> None:
-    if sys.excepthook is not sys.__excepthook__:
-        with suppress(Exception):
-            sys.excepthook(type(problem), problem, problem.__traceback__)
 
 
 def flush_output() -> None:
