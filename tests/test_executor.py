@@ -235,6 +235,11 @@ class TestErrors:
             assert line in answer["error"]
         assert "isolated_magic" not in answer["error"]
 
+    @pytest.mark.parametrize("code", ["1/0", "1/0\n", "\n1/0", 'x = "a\x0cb\u2028c"\r\n1/0'])
+    def test_the_carets_stand_below_the_expression(self, executor, code):
+        lines = executor.execute(code, {})["error"].splitlines()
+        assert lines[-3:-1] == ["    1/0", "    ~^~"]
+
     def test_chained_exceptions_and_groups_are_without_our_frames(self, executor):
         code = "try:\n    1/0\nexcept ZeroDivisionError as e:\n    raise ExceptionGroup('both', [ValueError('a'), e]) from e"
         answer = executor.execute(code, {})

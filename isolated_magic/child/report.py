@@ -21,7 +21,7 @@ def describe(problem: BaseException, source: str | None, filename: str) -> dict[
     import traceback  # noqa: PLC0415
 
     if source is not None:
-        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        linecache.cache[filename] = (len(source), None, _lines(source), filename)
     _strip(problem, set())
     text = "".join(traceback.format_exception(problem)).rstrip("\n")
     lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == filename]
@@ -30,6 +30,14 @@ def describe(problem: BaseException, source: str | None, filename: str) -> dict[
     last = traceback.format_exception_only(problem)[-1 if isinstance(problem, SyntaxError) else 0]
     first_line = last.strip().split("\n", 1)[0]
     return {"text": text, "summary": f"{first_line} (line {where})" if where else first_line}
+
+
+def _lines(source: str) -> list[str]:
+    """Its lines as the compiler counts them; str.splitlines() knows other ends of lines.
+
+    Each ends with a newline: without it, traceback draws its carets one column off.
+    """
+    return [line + "\n" for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
 def _strip(problem: BaseException | None, seen: set[int]) -> None:
