@@ -110,9 +110,9 @@ def _check_name(name: object) -> None:
     if "=" in name or "\0" in name:
         found = "'='" if "=" in name else "a NUL character"
         # What follows "=" in a name is most likely a value: it is not repeated.
-        shown = name.split("=")[0].replace("\0", "\\0")
+        shown = name.split("=")[0]
         raise InvalidRequestError(
-            f"The environment variable name that begins with {shown!r} holds {found}, which no name can."
+            f"The environment variable name that begins with {shown!a} holds {found}, which no name can."
         )
     if not _is_encodable(name):
         raise InvalidRequestError(f"The environment variable name {name!a} cannot be encoded for the system.")

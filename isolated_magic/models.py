@@ -86,6 +86,9 @@ class RunError:
         """An error whose first line is its summary."""
         return cls(kind, text, text.split("\n", 1)[0])
 
+    def __str__(self) -> str:
+        return self.text
+
     @property
     def code(self) -> int:
         """400 when the caller's code or arguments are at fault, 500 otherwise."""

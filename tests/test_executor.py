@@ -392,6 +392,7 @@ class TestTeardown:
         seen = []
         executor.register_teardown_callback(lambda: seen.append(1))
         executor.register_teardown_callback(lambda: 1 / 0)
+        executor.register_teardown_callback(sys.exit)
         executor.register_teardown_callback(lambda: seen.append(3))
         executor.teardown()
         executor.teardown()

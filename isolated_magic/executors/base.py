@@ -187,7 +187,7 @@ class Executor:
         for callback in callbacks:
             try:
                 callback()
-            except Exception:
+            except (Exception, SystemExit):
                 logger.exception("A teardown callback failed; the others still run.")
 
     def kill_process(self, pid: int, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> bool:
