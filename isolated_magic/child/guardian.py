@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -42,6 +43,7 @@ def _load_prctl():  # type: ignore[no-untyped-def]  # noqa: ANN202 - ctypes is l
     return ctypes.CDLL(None, use_errno=True).prctl
 
 
+_ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
 _prctl = _load_prctl()  # type: ignore[no-untyped-call]
 
 
@@ -194,6 +196,7 @@ def _wake_on_child() -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+        _ignored.add(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return readable
 
@@ -232,17 +235,14 @@ def _become_run(channel: int, stdout: int, stderr: int) -> None:
 
 
 def _reset_signals() -> None:
-    # A child of a kernel's subshell inherits SIGINT ignored, and the guardian ignores more.
-    for number in signal.valid_signals():
-        with suppress(OSError, ValueError):  # SIGKILL, SIGSTOP and those libc keeps for itself
-            signal.signal(number, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
+    # exec resets every signal but those that are ignored. A guardian that was started from a kernel's subshell
+    # inherits SIGINT ignored, and it ignores more by itself.
+    for number in _ignored:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _limit_stack(stack_bytes: int) -> None:
     # Before exec: the kernel lays the address space out by the limit it finds then (setrlimit(2)).
-    import resource  # noqa: PLC0415 - in the fork only
-
     _, hard = resource.getrlimit(resource.RLIMIT_STACK)
     if hard != resource.RLIM_INFINITY:
         stack_bytes = min(stack_bytes, hard)

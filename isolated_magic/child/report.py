@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
 
@@ -63,5 +62,7 @@ def call_users_excepthook(problem: BaseException) -> None:
         problem: what was raised.
     """
     if sys.excepthook is not sys.__excepthook__:
-        with suppress(Exception):
+        try:
             sys.excepthook(type(problem), problem, problem.__traceback__)
+        except Exception:  # noqa: BLE001 - the hook is the user's; the exception itself is reported anyway
+            return

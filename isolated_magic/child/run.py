@@ -13,7 +13,6 @@ from __future__ import annotations
 import builtins
 import os
 import sys
-from contextlib import suppress
 from io import FileIO
 from json import dumps, loads
 
@@ -162,16 +161,21 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
     if isinstance(leaving.code, int):
         status = leaving.code & 0xFF
         return {"found": f"the code left with sys.exit({leaving.code}) before it printed a result"}, status
-    with suppress(Exception):
-        sys.stderr.write(f"{leaving.code}\n")
-    return {"exit_message": str(leaving.code)}, 1
+    message = str(leaving.code)
+    try:
+        sys.stderr.write(f"{message}\n")
+    except Exception:  # noqa: BLE001 - the code replaced or closed it; the owner hears the message all the same
+        return {"exit_message": message}, 1
+    return {"exit_message": message}, 1
 
 
 def flush_output() -> None:
     """Hand everything printed so far to descriptors 1 and 2."""
     for stream in {sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__}:
-        with suppress(Exception):
+        try:
             stream.flush()  # type: ignore[union-attr]
+        except Exception:  # noqa: BLE001, S112 - closed, or something that the code put in its place
+            continue
 
 
 def _become_main(request: dict[str, str]) -> dict[str, object]:
@@ -210,9 +214,7 @@ def _descriptor_to_read(payload: bytes | bytearray) -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
         with FileIO(descriptor, "r+", closefd=False) as file:
-            rest = memoryview(payload)
-            while rest:
-                rest = rest[file.write(rest) :]
+            _write_all(file, payload)
         os.lseek(descriptor, 0, os.SEEK_SET)
         return descriptor
     readable, writable = os.pipe()
@@ -220,15 +222,22 @@ def _descriptor_to_read(payload: bytes | bytearray) -> int:
     return readable
 
 
+def _write_all(file: FileIO, payload: bytes | bytearray) -> None:
+    rest = memoryview(payload)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
 def _feed_in_background(writable: int, payload: bytes) -> None:
     # Where a pipe is all there is, code that never reads stdin must not be held up by it.
     import threading  # noqa: PLC0415 - only there
 
     def feed() -> None:
-        with suppress(OSError), FileIO(writable, "w") as file:
-            rest = memoryview(payload)
-            while rest:
-                rest = rest[file.write(rest) :]
+        with FileIO(writable, "w") as file:
+            try:
+                _write_all(file, payload)
+            except OSError:  # nobody reads it any more
+                return
 
     threading.Thread(target=feed, daemon=True).start()
 
