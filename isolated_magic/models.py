@@ -34,7 +34,7 @@ class RunRequest:
     Args:
         source: Python source, or None when a file runs.
         path: the file to run as ``python path`` would, or None when source runs.
-        filename: what tracebacks call the source.
+        source_name: what tracebacks call the source.
         payload: ``{"data": ..., "payload_type": ...}`` as UTF-8 JSON; any size.
         environment: the whole environment of the process, encoded as the system takes it.
         cwd: the working directory the process starts in.
@@ -44,7 +44,7 @@ class RunRequest:
 
     source: str | None = field(repr=False)
     path: str | None
-    filename: str
+    source_name: str
     payload: bytes = field(repr=False)
     environment: Mapping[bytes, bytes] = field(repr=False)
     cwd: str

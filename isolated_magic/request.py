@@ -48,7 +48,7 @@ def build_request(
     return RunRequest(
         source=source,
         path=path,
-        filename=path or source_name,
+        source_name=source_name,
         payload=encode_payload(data, payload_type),
         environment=environment_for_run(env_vars, inherit=inherit_env),
         cwd=_working_directory(),
@@ -65,18 +65,20 @@ def checked_timeout(timeout_secs: float) -> float:
     Raises:
         InvalidRequestError: it is no number greater than zero.
     """
-    is_number = isinstance(timeout_secs, (int, float)) and not isinstance(timeout_secs, bool)
-    if not is_number or math.isnan(timeout_secs) or timeout_secs <= 0:
-        raise InvalidRequestError(
-            f"timeout_secs is {timeout_secs!r}: give a number of seconds greater than zero, math.inf for no limit."
-        )
-    return timeout_secs
+    if isinstance(timeout_secs, (int, float)) and not isinstance(timeout_secs, bool) and timeout_secs > 0:
+        try:
+            return float(timeout_secs)
+        except OverflowError:  # an integer beyond what a float holds: no limit, for all practical purposes
+            return math.inf
+    raise InvalidRequestError(
+        f"timeout_secs is {timeout_secs!r}: give a number of seconds greater than zero, math.inf for no limit."
+    )
 
 
 def _program_in(code: str | os.PathLike[str]) -> tuple[str | None, str | None]:
     """Source or path, the other one None."""
     if isinstance(code, os.PathLike):
-        return None, _existing_file(os.fspath(code))
+        return None, _existing_file(os.fsdecode(code))
     if not isinstance(code, str):
         raise InvalidRequestError(f"code is {type(code).__name__}: give Python source or the path of a file.")
     if "\n" in code.rstrip("\n"):
@@ -91,8 +93,9 @@ def _program_in(code: str | os.PathLike[str]) -> tuple[str | None, str | None]:
 
 def _existing_file(path: str) -> str:
     if not _is_file(path):
+        shown = path.replace("\0", "\\0")
         raise InvalidRequestError(
-            f"file not found: {path} (looked for from the working directory {_working_directory()})."
+            f"file not found: {shown} (looked for from the working directory {_working_directory()})."
         )
     if not os.access(path, os.R_OK):
         raise InvalidRequestError(f"The file {path} cannot be read: no permission.")

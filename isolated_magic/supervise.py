@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
+from isolated_magic.launch.base import NO_SIGNAL
 from isolated_magic.output import CHUNK_BYTES, OutputStream, Stdout
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Ending:
         timed_out: the deadline passed and we killed it.
         killed: somebody asked us to kill it.
         failure: the keeper's own words when it could not start the process.
+        started: the child program began its work.
         not_started: what the system said when the interpreter could not be started.
         outcome: what the child program sent, unchecked but for being a JSON object.
         printed: the JSON object in the last line of stdout.
@@ -53,6 +55,7 @@ class Ending:
     timed_out: bool
     killed: bool
     failure: str | None
+    started: bool
     not_started: JsonObject | None
     outcome: JsonObject | None
     printed: JsonObject | None
@@ -160,7 +163,7 @@ class Supervisor:
             self._selector.unregister(channel)
 
     def _send(self, channel: socket.socket) -> None:
-        self._unsent = self._unsent[channel.send(self._unsent[:CHUNK_BYTES]) :]
+        self._unsent = self._unsent[channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL) :]
         if not self._unsent:
             self._selector.modify(channel, selectors.EVENT_READ, self._on_channel)
 
@@ -261,6 +264,7 @@ class Supervisor:
             timed_out=self._timed_out,
             killed=self._child.killed and not self._timed_out,
             failure=self._failure,
+            started="started" in self._messages,
             not_started=self._messages.get("not_started"),
             outcome=outcome,
             printed=printed,

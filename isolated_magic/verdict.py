@@ -28,6 +28,8 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
         timings: how long it took.
     """
     error = _error_of(ending, request)
+    if error is not None:  # a lone surrogate in it could be neither shown nor saved
+        error = RunError(error.kind, printable(error.text), printable(error.summary))
     payload = None if error else _payload_of(ending)
     return RunResult(
         payload=payload,
@@ -39,6 +41,15 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
         pid=ending.pid,
         timings=timings,
     )
+
+
+def printable(text: str) -> str:
+    """The text with what UTF-8 cannot hold written as escapes.
+
+    Args:
+        text: any string.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _payload_of(ending: Ending) -> JsonObject | None:
@@ -65,6 +76,8 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
     if ending.exit_status is None:
         return RunError.of(ErrorKind.LAUNCH, "The run was lost: the process that keeps runs was killed.")
+    if not ending.started:
+        return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(ending))
     if ending.exit_status < 0:
         return RunError.of(ErrorKind.DIED, _death_by(-ending.exit_status))
     if ending.exit_status > 0:
@@ -85,6 +98,18 @@ def _not_started(reported: JsonObject, request: RunRequest) -> RunError:
         )
     where = f"{reported.get('path')}: " if reported.get("path") else ""
     return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{reported.get('reason')}.")
+
+
+def _interpreter_failed(ending: Ending) -> str:
+    """An interpreter that ended by itself before it came to our program: a variable of its own is wrong."""
+    lines = [line.strip() for line in ending.stderr.splitlines() if line.strip()]
+    fatal = next((line for line in lines if line.startswith("Fatal Python error")), lines[-1] if lines else "")
+    how = (
+        f"exit status {ending.exit_status}"
+        if (ending.exit_status or 0) >= 0
+        else _death_by(-(ending.exit_status or 0))
+    )
+    return f"The interpreter could not start ({how})" + (f": {fatal[:LONGEST_QUOTE]}" if fatal else ".")
 
 
 def _death_by(number: int) -> str:

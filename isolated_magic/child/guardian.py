@@ -27,6 +27,7 @@ import sys
 import time
 from contextlib import suppress
 from io import FileIO
+from typing import Any
 
 from . import process_tree, wire
 
@@ -221,6 +222,7 @@ def _become_run(channel: int, stdout: int, stderr: int) -> None:
         _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _reset_signals()
         os.chdir(launch["cwd"])
+        _take_on(launch["attributes"])
         _limit_stack(launch["stack_bytes"])
         _connect(channel, stdout, stderr)
         environment = {
@@ -239,6 +241,21 @@ def _reset_signals() -> None:
     # inherits SIGINT ignored, and it ignores more by itself.
     for number in _ignored:
         signal.signal(number, signal.SIG_DFL)
+
+
+def _take_on(attributes: dict[str, Any]) -> None:
+    """Have what a child of the owner's would have inherited from it (see ``launch/attributes.py``)."""
+    if attributes["umask"] is not None:
+        os.umask(attributes["umask"])
+    for number, soft, hard in attributes["limits"]:
+        if resource.getrlimit(number) != (soft, hard):
+            with suppress(ValueError, OSError):  # the owner may do more than we can, and some are fixed
+                resource.setrlimit(number, (soft, hard))
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, attributes["nice"])
+    if attributes["affinity"] is not None and sys.platform == "linux":
+        with suppress(OSError):
+            os.sched_setaffinity(0, attributes["affinity"])
 
 
 def _limit_stack(stack_bytes: int) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 
+from . import stdlib
+
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -62,12 +64,14 @@ def score_with(metric_class: type, data: object, payload_type: str | None) -> di
         Exception: whatever the metric raises.
     """
     metric = metric_class()
+    score = metric.ascore if _scores_in_async_only(metric_class) else metric.score
     if payload_type == "trace_thread" or not isinstance(data, dict):
-        value = metric.score(data)
+        value = score(data)
     else:
-        value = metric.score(**_with_missing(metric.score, data))
+        value = score(**_with_missing(score, data))
     if hasattr(value, "__await__"):
-        import asyncio  # noqa: PLC0415 - 79 ms that only an async metric has to pay
+        with stdlib.Imports():
+            import asyncio  # noqa: PLC0415 - 79 ms that only an async metric has to pay
 
         value = asyncio.run(_awaited(value))
     try:
@@ -76,13 +80,25 @@ def score_with(metric_class: type, data: object, payload_type: str | None) -> di
         raise NotAResultError(f"{metric_class.__name__}.score() returned {problem}") from None
 
 
+def _scores_in_async_only(metric_class: type) -> bool:
+    """Whether ``score`` is still the one of ``BaseMetric``, which only raises, while ``ascore`` is not."""
+
+    def is_own(name: str) -> bool:
+        home = next((base for base in metric_class.__mro__ if name in vars(base)), object)
+        return home.__name__ not in {"BaseMetric", "object"}
+
+    return is_own("ascore") and not is_own("score")
+
+
 async def _awaited(value: Awaitable[object]) -> object:
     return await value
 
 
 def _with_missing(score: object, data: dict[str, object]) -> dict[str, object]:
     """The data, and None for each parameter without a default that the data does not name."""
-    import inspect  # noqa: PLC0415 - 10 ms that only a metric class has to pay
+    with stdlib.Imports():
+        import inspect  # noqa: PLC0415 - 10 ms that only a metric class has to pay
+    stdlib.give_way()
 
     try:
         parameters = inspect.signature(score).parameters.values()  # type: ignore[arg-type]

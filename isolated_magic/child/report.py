@@ -5,24 +5,40 @@ from __future__ import annotations
 import os
 import sys
 
+from . import stdlib
+
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
 
 
 def describe(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
-    """The traceback as the user should see it, with the source lines and without our frames.
+    """The text and a one-line summary of an exception, with the source lines and without our frames.
+
+    Takes our frames off the exception itself, so that whoever looks at it afterwards does not see them either.
 
     Args:
         problem: what was raised.
         source: the text that ran, None when a file ran.
         filename: what its frames call it.
     """
-    import linecache  # noqa: PLC0415 - only an error has to pay for these two
-    import traceback  # noqa: PLC0415
+    try:
+        _strip(problem)
+        return _described(problem, source, filename)
+    except Exception:  # noqa: BLE001 - a chain too long, or an exception that cannot be printed: its name will do
+        name = type(problem).__name__
+        return {"text": name, "summary": name}
+
+
+def _described(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
+    with stdlib.Imports():
+        import linecache  # noqa: PLC0415 - only an error has to pay for these two
+        import traceback  # noqa: PLC0415
 
     if source is not None:
         linecache.cache[filename] = (len(source), None, _lines(source), filename)
-    _strip(problem, set())
-    text = "".join(traceback.format_exception(problem)).rstrip("\n")
+    try:
+        text = "".join(traceback.format_exception(problem)).rstrip("\n")
+    except RecursionError:  # thousands of causes
+        text = "".join(traceback.format_exception(problem, chain=False)).rstrip("\n")
     lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == filename]
     line = problem.lineno if isinstance(problem, SyntaxError) and problem.filename == filename else None
     where = line or (lines[-1] if lines else None)
@@ -39,20 +55,22 @@ def _lines(source: str) -> list[str]:
     return [line + "\n" for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
-def _strip(problem: BaseException | None, seen: set[int]) -> None:
+def _strip(problem: BaseException) -> None:
     """Take our frames off the head of this traceback and of all that it is chained to."""
-    if problem is None or id(problem) in seen:
-        return
-    seen.add(id(problem))
-    trace = problem.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
-        trace = trace.tb_next
-    problem.__traceback__ = trace
-    _strip(problem.__cause__, seen)
-    _strip(problem.__context__, seen)
-    if isinstance(problem, BaseExceptionGroup):
-        for member in problem.exceptions:
-            _strip(member, seen)
+    waiting: list[BaseException | None] = [problem]
+    seen: set[int] = set()
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        trace = current.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
+            trace = trace.tb_next
+        current.__traceback__ = trace
+        waiting += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
 
 
 def call_users_excepthook(problem: BaseException) -> None:
@@ -64,5 +82,17 @@ def call_users_excepthook(problem: BaseException) -> None:
     if sys.excepthook is not sys.__excepthook__:
         try:
             sys.excepthook(type(problem), problem, problem.__traceback__)
-        except Exception:  # noqa: BLE001 - the hook is the user's; the exception itself is reported anyway
+        except BaseException:  # noqa: BLE001 - the hook is the user's; the exception itself is reported anyway
             return
+
+
+def text_of(value: object) -> str:
+    """``str(value)``, whatever its ``__str__`` does.
+
+    Args:
+        value: anything.
+    """
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - the user's own
+        return f"<{type(value).__name__} that cannot be printed>"

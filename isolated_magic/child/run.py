@@ -14,10 +14,15 @@ import builtins
 import os
 import sys
 from io import FileIO
-from json import dumps, loads
 
-from . import outcome, wire
-from .report import call_users_excepthook, describe
+from . import outcome, stdlib, streams, wire
+from .report import call_users_excepthook, describe, text_of
+
+with stdlib.Imports():
+    import __future__
+
+    import fcntl
+    from json import dumps, loads
 
 AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h): importing ast for it costs 5 ms
 PRIVATE_DESCRIPTOR = 500  # above what code expects to be handed by open(), below common limits
@@ -39,26 +44,40 @@ class Owner:
         return wire.read_frame(self._stream)
 
     def send(self, message: dict[str, object]) -> bool:
-        """Send a message; False when the code closed the channel or this is a fork of the run.
+        """Send a message; False when the code closed the channel.
 
         Args:
             message: what JSON can hold.
+
+        Raises:
+            ValueError: it holds something that JSON, or this interpreter's limits, cannot.
         """
-        if os.getpid() != self._pid:
-            return False
+        body = dumps(message).encode()
         try:
-            wire.write_frame(self._stream, dumps(message).encode())
-        except (OSError, ValueError):
+            wire.write_frame(self._stream, body)
+        except OSError:
             return False
         return True
 
+    @property
+    def is_mine(self) -> bool:
+        """False in a fork of the run: it has nothing to tell."""
+        return os.getpid() == self._pid
+
+    def close(self) -> None:
+        """Hang up."""
+        try:
+            self._stream.close()
+        except OSError:  # the code closed the descriptor
+            return
+
     def prints_the_result(self) -> bool:
         """Ask whether the last line printed so far is the result."""
-        flush_output()
-        if not self.send({"ask": "metric"}):
+        streams.flush()
+        if not self.is_mine:
             return True  # nobody would hear of the metric's scores
         try:
-            return self.receive() == b"printed"
+            return self.send({"ask": "metric"}) and self.receive() == b"printed"
         except (OSError, EOFError):
             return True
 
@@ -97,8 +116,6 @@ class Program:
 
 
 def _future_flags() -> int:
-    import __future__  # noqa: PLC0415 - only code that ends with an expression needs it
-
     return sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
@@ -111,25 +128,62 @@ def main(args: list[str]) -> int:
     owner = Owner(int(args[0]))
     request = loads(owner.receive())
     payload = owner.receive()
-    _connect_streams(payload)
-    message = loads(payload)
-    del payload
+    owner.send({"started": {}})
+    streams.connect(payload)
     names = _become_main(request)
-    names["data"], names["payload_type"] = message["data"], message["payload_type"]
-    del message
-    result, status = _run(request, names, owner)
-    flush_output()
-    error = result.get("error")
-    if not owner.send({"outcome": result}) and isinstance(error, dict):
-        sys.stderr.write(f"{error['text']}\n")
+    stdlib.give_way()
+    try:
+        message = _decoded(payload)
+    except RecursionError:
+        result, status = _refused("data is nested too deeply for the interpreter of the run."), 1
+    else:
+        names["data"], names["payload_type"] = message["data"], message["payload_type"]
+        del payload, message
+        result, status = _run(request, names, owner)
+    streams.flush()
+    if owner.is_mine:
+        _report(result, owner)
+    owner.close()
     return status
+
+
+def _decoded(payload: bytes | bytearray) -> dict[str, object]:
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)  # what the owner could write, this end can read
+    try:
+        message: dict[str, object] = loads(payload)
+    finally:
+        sys.set_int_max_str_digits(limit)
+    return message
+
+
+def _refused(reason: str) -> dict[str, object]:
+    return {"error": {"text": reason, "summary": reason}}
+
+
+def _report(result: dict[str, object], owner: Owner) -> None:
+    try:
+        heard = owner.send({"outcome": result})
+    except (ValueError, RecursionError) as problem:
+        found = f"the result cannot be written as JSON ({problem})"
+        result = {"found": found}
+        heard = owner.send({"outcome": result})
+    if heard:
+        return
+    # The code closed our channel. Its result can still go out as code prints it, and an error as Python does it.
+    error = result.get("error")
+    if isinstance(error, dict):
+        os.write(2, f"{error['text']}\n".encode("utf-8", "backslashreplace"))
+    elif "result" in result:
+        os.write(1, f"\n{dumps(result['result'])}\n".encode())
 
 
 def _run(request: dict[str, str], names: dict[str, object], owner: Owner) -> tuple[dict[str, object], int]:
     """Run the code; the outcome and the exit status."""
-    filename = request["filename"]
+    path = _path_in(request)
+    filename = path or request["filename"]
     try:
-        source = request["source"] if request["path"] is None else _read(request["path"])
+        source = request["source"] if path is None else _read(path)
         value = Program(source, filename).execute(names)
         return _outcome_of(value, names, owner), 0
     except SystemExit as leaving:
@@ -137,8 +191,9 @@ def _run(request: dict[str, str], names: dict[str, object], owner: Owner) -> tup
     except outcome.NotAResultError as problem:
         return {"found": str(problem)}, 0
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
+        described = describe(problem, request["source"], filename)
         call_users_excepthook(problem)
-        return {"error": describe(problem, request["source"], filename)}, 1
+        return {"error": described}, 1
 
 
 def _outcome_of(value: object, names: dict[str, object], owner: Owner) -> dict[str, object]:
@@ -161,7 +216,7 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
     if isinstance(leaving.code, int):
         status = leaving.code & 0xFF
         return {"found": f"the code left with sys.exit({leaving.code}) before it printed a result"}, status
-    message = str(leaving.code)
+    message = text_of(leaving.code)
     try:
         sys.stderr.write(f"{message}\n")
     except Exception:  # noqa: BLE001 - the code replaced or closed it; the owner hears the message all the same
@@ -169,20 +224,12 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
     return {"exit_message": message}, 1
 
 
-def flush_output() -> None:
-    """Hand everything printed so far to descriptors 1 and 2."""
-    for stream in {sys.stdout, sys.__stdout__, sys.stderr, sys.__stderr__}:
-        try:
-            stream.flush()  # type: ignore[union-attr]
-        except Exception:  # noqa: BLE001, S112 - closed, or something that the code put in its place
-            continue
-
-
 def _become_main(request: dict[str, str]) -> dict[str, object]:
     """Make the module, arguments and path that ``python -c`` or ``python FILE`` would have made."""
     module = type(sys)("__main__")
-    module.__dict__["__builtins__"] = builtins
-    path = request["path"]
+    names = vars(module)
+    names.update(__builtins__=builtins, __annotations__={})
+    path = _path_in(request)
     if path is None:
         first, argv, folder = "-c", ["-c", request["source"]], ""
         module.__loader__ = sys.__spec__.loader  # as python -c has it
@@ -190,56 +237,20 @@ def _become_main(request: dict[str, str]) -> dict[str, object]:
         first, argv = path, [path]
         folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - pathlib costs the child 5 ms
         module.__file__ = os.path.abspath(path)  # noqa: PTH100 - likewise
-        module.__dict__["__cached__"] = None
+        names["__cached__"] = None
         module.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
     sys.argv = [first]
     sys.orig_argv = [sys.executable, *argv]
     if not sys.flags.safe_path:  # otherwise start.py's folder was not put there either
         sys.path[0] = folder
     sys.modules["__main__"] = module
-    return module.__dict__
+    return names
 
 
-def _connect_streams(payload: bytes | bytearray) -> None:
-    """Put the request on stdin; let stdout go out line by line, both as UTF-8 whatever the locale."""
-    stdin = _descriptor_to_read(payload)
-    os.dup2(stdin, 0)
-    os.close(stdin)
-    for stream, settings in ((sys.stdin, {}), (sys.stdout, {"line_buffering": True}), (sys.stderr, {})):
-        if stream is not None:
-            stream.reconfigure(encoding="utf-8", **settings)  # type: ignore[union-attr]
-
-
-def _descriptor_to_read(payload: bytes | bytearray) -> int:
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
-        with FileIO(descriptor, "r+", closefd=False) as file:
-            _write_all(file, payload)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return descriptor
-    readable, writable = os.pipe()
-    _feed_in_background(writable, bytes(payload))
-    return readable
-
-
-def _write_all(file: FileIO, payload: bytes | bytearray) -> None:
-    rest = memoryview(payload)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-def _feed_in_background(writable: int, payload: bytes) -> None:
-    # Where a pipe is all there is, code that never reads stdin must not be held up by it.
-    import threading  # noqa: PLC0415 - only there
-
-    def feed() -> None:
-        with FileIO(writable, "w") as file:
-            try:
-                _write_all(file, payload)
-            except OSError:  # nobody reads it any more
-                return
-
-    threading.Thread(target=feed, daemon=True).start()
+def _path_in(request: dict[str, str]) -> str | None:
+    # As bytes, one a character: this interpreter may encode file names in another way than the owner's.
+    path = request["path"]
+    return None if path is None else os.fsdecode(path.encode("latin-1"))
 
 
 def _read(path: str) -> bytes:
@@ -248,8 +259,6 @@ def _read(path: str) -> bytes:
 
 
 def _moved_away(descriptor: int) -> int:
-    import fcntl  # noqa: PLC0415 - POSIX only
-
     try:
         moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, PRIVATE_DESCRIPTOR)
     except OSError:  # a lower limit of open files

@@ -18,4 +18,6 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    status = _main()
+    if status:  # raising SystemExit for 0 too would show under PYTHONINSPECT
+        sys.exit(status)

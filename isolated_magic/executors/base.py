@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import logging
 import os
-import threading
 import time
 import weakref
 from functools import partial
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from isolated_magic import telemetry
 from isolated_magic.errors import InvalidRequestError, LaunchError
+from isolated_magic.executors.callbacks import Callbacks
 from isolated_magic.executors.live import LiveRun, LiveRuns, in_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.request import SOURCE_NAME, build_request, checked_timeout
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Launcher
     from isolated_magic.models import JsonObject, RunRequest
     from isolated_magic.output import OnOutput
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_SECS = 30.0
 DEFAULT_TEARDOWN_TIMEOUT_SECS = 5.0
@@ -53,8 +50,7 @@ class Executor:
         self._launcher = launcher
         self._metric_prefix = metric_prefix
         self._live = LiveRuns()
-        self._callbacks: list[Callable[[], object]] = []
-        self._callbacks_lock = threading.RLock()
+        self._callbacks = Callbacks()
         self._callbacks_pid = os.getpid()
         _instances.add(self)
 
@@ -165,8 +161,7 @@ class Executor:
         Args:
             callback: called without arguments, after those registered before it. What it raises is logged.
         """
-        with self._callbacks_lock:
-            self._callbacks.append(callback)
+        self._callbacks.add(callback)
         self._callbacks_pid = os.getpid()
         atexit.unregister(self._teardown_at_exit)
         atexit.register(self._teardown_at_exit)
@@ -179,16 +174,11 @@ class Executor:
         Args:
             timeout: seconds to wait for the runs to be gone.
         """
+        end_the_rest = self._launcher.release()  # runs that begin from now on are not torn down
         self.kill_all_processes(timeout)
-        self._launcher.close()
+        end_the_rest()
         atexit.unregister(self._teardown_at_exit)
-        with self._callbacks_lock:
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            try:
-                callback()
-            except (Exception, SystemExit):
-                logger.exception("A teardown callback failed; the others still run.")
+        self._callbacks.run()
 
     def kill_process(self, pid: int, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> bool:
         """Kill one run and everything that it started.
@@ -277,8 +267,7 @@ class Executor:
     def _forget(self) -> None:
         """In a fork: the runs and the callbacks belong to the original."""
         self._live = LiveRuns()
-        self._callbacks = []
-        self._callbacks_lock = threading.RLock()
+        self._callbacks = Callbacks()
 
 
 _instances: weakref.WeakSet[Executor] = weakref.WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING
 from isolated_magic.child import process_tree
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Callable
     from io import FileIO
 
     from isolated_magic.models import RunRequest
+
+# A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
+# such flag; Python itself ignores the signal unless the program says otherwise.
+NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Child:
         """Ask for the end of the process and of all below it: at once, from any thread, any number of times."""
         self.killed = True
         with suppress(OSError):  # it has ended already
-            self.handle.send(b"kill\n")
+            self.handle.send(b"kill\n", NO_SIGNAL)
 
     def kill_without_keeper(self, pid: int) -> None:
         """Kill the tree ourselves, after whatever kept it was lost.
@@ -77,5 +82,5 @@ class Launcher(ABC):
         """
 
     @abstractmethod
-    def close(self) -> None:
-        """Give back what the launcher keeps between runs. It can be used again afterwards."""
+    def release(self) -> Callable[[], None]:
+        """Start afresh from now on, and return what ends whatever the launches before kept, runs included."""

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
 from isolated_magic.errors import LaunchError
+from isolated_magic.launch.attributes import current_attributes
 from isolated_magic.launch.base import Child, Launcher
 from isolated_magic.launch.guardian import PROGRAM, Guardian
 from isolated_magic.launch.platform import require_processes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from isolated_magic.models import RunRequest
 
 
@@ -45,9 +48,9 @@ class ColdLauncher(Launcher):
             on_failure.pop_all()
         return child, _messages(request)
 
-    def close(self) -> None:
-        """End the guardian, and with it whatever still runs; see :class:`Launcher`."""
-        self._guardian.close()
+    def release(self) -> Callable[[], None]:
+        """Leave the guardian to what runs on it; see :class:`Launcher`."""
+        return self._guardian.release()
 
 
 def _connect(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:
@@ -77,10 +80,12 @@ def _messages(request: RunRequest) -> bytes:
         "program": PROGRAM,
         "cwd": request.cwd,
         "stack_bytes": request.limits.stack_bytes,
+        "attributes": current_attributes(),
         "environment": {
             name.decode("latin-1"): value.decode("latin-1") for name, value in request.environment.items()
         },
     }
-    program = {"source": request.source, "path": request.path, "filename": request.filename}
+    path = None if request.path is None else os.fsencode(request.path).decode("latin-1")
+    program = {"source": request.source, "path": path, "filename": request.source_name}
     parts = (json.dumps(launch).encode(), json.dumps(program).encode(), request.payload)
     return b"".join(map(wire.frame, parts))

@@ -10,10 +10,17 @@ import subprocess
 import sys
 import threading
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isolated_magic import child
 from isolated_magic.errors import LaunchError
+from isolated_magic.launch.attributes import credentials
+from isolated_magic.launch.base import NO_SIGNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROGRAM = str(Path(child.__file__).with_name("start.py"))
 
@@ -32,8 +39,7 @@ class Guardian:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._running: _Running | None = None
         _instances.add(self)
 
     def start_run(self, descriptors: list[int]) -> None:
@@ -46,60 +52,83 @@ class Guardian:
             LaunchError: the guardian cannot be started or does not answer.
         """
         try:
-            control = self._connected()
+            running = self._connected()
             try:
-                socket.send_fds(control, [REQUEST], descriptors)
+                running.send(descriptors)
             except OSError as problem:
                 if problem.errno not in _LOST:
                     raise
-                self._drop(control)  # it was killed, or another thread closed it: a new one takes its place
-                socket.send_fds(self._connected(), [REQUEST], descriptors)
+                self._drop(running)  # it was killed, or another thread closed it: a new one takes its place
+                self._connected().send(descriptors)
         except OSError as problem:
             raise LaunchError(f"No process could be started: {problem.strerror or problem}.") from problem
 
-    def _connected(self) -> socket.socket:
+    def _connected(self) -> _Running:
         with self._lock:
-            if self._control is None:
-                self._control = self._start()
-            return self._control
+            running = self._running
+            if running is not None and running.credentials != credentials():
+                self._drop(running)  # it acts for somebody whom this process no longer acts for
+            if self._running is None:
+                self._running = _start()
+            return self._running
 
-    def _start(self) -> socket.socket:
-        if not sys.executable:
-            raise LaunchError("No process could be started: sys.executable does not name a Python interpreter.")
-        with contextlib.ExitStack() as on_failure:
-            ours, theirs = socket.socketpair()
-            on_failure.enter_context(ours).settimeout(SEND_TIMEOUT_SECS)
-            with theirs:
-                self._process = _spawn(theirs.fileno())
-            on_failure.pop_all()
-        return ours
+    def _drop(self, running: _Running) -> None:
+        with self._lock:
+            if running is self._running:
+                self._running = None
+        running.close()
 
-    def _drop(self, control: socket.socket) -> None:
-        if control is self._control:
-            self.close()
+    def release(self) -> Callable[[], None]:
+        """Start a new guardian from now on; returns what ends the old one, with whatever still runs on it."""
+        with self._lock:
+            running, self._running = self._running, None
+        return running.close if running is not None else lambda: None
 
     def close(self) -> None:
-        """Let the guardian go: it kills what still runs and ends. Waits for that, but not for ever."""
-        with self._lock:
-            control, process = self._control, self._process
-            self._control = self._process = None
-        if control is not None:
-            control.close()
-        if process is not None:
-            try:
-                process.wait(CLOSE_TIMEOUT_SECS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        """Let the guardian go: it kills what still runs, and ends. Waits for that, but not for ever."""
+        self.release()()
 
     def forget(self) -> None:
         """In a fork of the owner: the guardian belongs to the original. Close our copies and start afresh."""
         self._lock = threading.RLock()  # another thread may have held it when the process forked
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            self._process.returncode = 0  # not our child: there is nothing to wait for
-        self._control = self._process = None
+        if self._running is not None:
+            self._running.control.close()
+            self._running.process.returncode = 0  # not our child: there is nothing to wait for
+        self._running = None
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A guardian that runs: its process, our end of its control socket, and whom it acts for."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    credentials: tuple[object, ...]
+
+    def send(self, descriptors: list[int]) -> None:
+        socket.send_fds(self.control, [REQUEST], descriptors, NO_SIGNAL)
+
+    def close(self) -> None:
+        self.control.close()
+        try:
+            self.process.wait(CLOSE_TIMEOUT_SECS)
+        except BaseException as problem:  # it hangs, or we were interrupted: either way no zombie stays
+            self.process.kill()
+            self.process.wait()
+            if not isinstance(problem, subprocess.TimeoutExpired):
+                raise
+
+
+def _start() -> _Running:
+    if not sys.executable:
+        raise LaunchError("No process could be started: sys.executable does not name a Python interpreter.")
+    with contextlib.ExitStack() as on_failure:
+        ours, theirs = socket.socketpair()
+        on_failure.enter_context(ours).settimeout(SEND_TIMEOUT_SECS)
+        with theirs:
+            running = _Running(_spawn(theirs.fileno()), ours, credentials())
+        on_failure.pop_all()
+    return running
 
 
 def _spawn(control: int) -> subprocess.Popen[bytes]:

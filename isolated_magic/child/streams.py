@@ -1,0 +1,66 @@
+"""The run's stdin, stdout and stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import FileIO
+
+from . import stdlib
+
+
+def connect(payload: bytes | bytearray) -> None:
+    """Put the request on stdin; let stdout go out line by line, all as UTF-8 whatever the locale.
+
+    Args:
+        payload: the bytes that the code can read from stdin.
+    """
+    stdin = _descriptor_to_read(payload)
+    os.dup2(stdin, 0)
+    os.close(stdin)
+    for stream, settings in ((sys.stdin, {}), (sys.stdout, {"line_buffering": True}), (sys.stderr, {})):
+        if stream is not None:
+            # errors: as the interpreter chose them; a new encoding alone would make them strict
+            stream.reconfigure(encoding="utf-8", errors=stream.errors, **settings)  # type: ignore[union-attr]
+
+
+def flush() -> None:
+    """Hand everything printed so far to descriptors 1 and 2."""
+    for name in ("stdout", "__stdout__", "stderr", "__stderr__"):
+        try:
+            getattr(sys, name).flush()
+        except Exception:  # noqa: BLE001, S112 - closed, gone, or something that the code put in its place
+            continue
+
+
+def _descriptor_to_read(payload: bytes | bytearray) -> int:
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+        with FileIO(descriptor, "r+", closefd=False) as file:
+            _write_all(file, payload)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
+    readable, writable = os.pipe()
+    _feed_in_background(writable, bytes(payload))
+    return readable
+
+
+def _write_all(file: FileIO, payload: bytes | bytearray) -> None:
+    rest = memoryview(payload)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _feed_in_background(writable: int, payload: bytes) -> None:
+    # Where a pipe is all there is, code that never reads stdin must not be held up by it.
+    with stdlib.Imports():
+        import threading  # noqa: PLC0415 - only there
+
+    def feed() -> None:
+        with FileIO(writable, "w") as file:
+            try:
+                _write_all(file, payload)
+            except OSError:  # nobody reads it any more
+                return
+
+    threading.Thread(target=feed, daemon=True).start()

@@ -1,0 +1,59 @@
+"""What a process hands down to its children beside environment and descriptors.
+
+A run's real parent is the guardian, which was started earlier. What the caller changed about itself since then,
+the run takes from here, as a child of the caller's would have inherited it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TypedDict
+
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+_STATUS = Path("/proc/thread-self/status")
+
+
+class Attributes(TypedDict):
+    """The attributes of this thread and process, None where the system does not tell.
+
+    Args:
+        umask: of new files.
+        nice: scheduling priority.
+        affinity: the processors that may be used.
+        limits: soft and hard limit by the number of the resource; -1 for none.
+    """
+
+    umask: int | None
+    nice: int
+    affinity: list[int] | None
+    limits: list[tuple[int, int, int]]
+
+
+def current_attributes() -> Attributes:
+    """Those of the calling thread, now."""
+    return Attributes(
+        umask=_umask(),
+        nice=os.getpriority(os.PRIO_PROCESS, 0),
+        affinity=sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
+        limits=[(number, *resource.getrlimit(number)) for number in _LIMITS],
+    )
+
+
+def credentials() -> tuple[object, ...]:
+    """The users and groups that this process acts for."""
+    if sys.platform == "darwin":
+        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups())
+    return (os.getresuid(), os.getresgid(), os.getgroups())
+
+
+def _umask() -> int | None:
+    # os.umask() tells it only by changing it, for all threads.
+    with suppress(OSError):
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return None
