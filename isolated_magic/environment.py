@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from isolated_magic.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 EnvValue: TypeAlias = str | int | float | None
 
@@ -55,6 +55,8 @@ _KERNEL_VALUES = {
     "TERM": "xterm-color",
 }
 _KERNEL_ONLY_NAMES = ("JPY_PARENT_PID",)
+
+_PLAIN_TEXT: dict[type, Callable[[Any], str]] = {str: str.__str__, int: int.__repr__, float: float.__repr__}
 
 # execve(2): one string of the environment, with its name, "=" and the closing NUL, is limited to 32 pages.
 LONGEST_ENTRY_BYTES = 32 * 4096 if sys.platform == "linux" else None
@@ -126,7 +128,8 @@ def _text_of(name: str, value: object) -> str:
             f"{advice or 'give a string, an integer, a float, or None to remove it'}."
         )
     try:
-        text = str(value)
+        # A subclass (an enum, a masked secret) may print as something else than it is.
+        text = _PLAIN_TEXT[next(kind for kind in _PLAIN_TEXT if isinstance(value, kind))](value)
     except ValueError:  # an integer beyond sys.get_int_max_str_digits()
         raise InvalidRequestError(f"Environment variable {name} is an integer too long to write out.") from None
     if "\0" in text:

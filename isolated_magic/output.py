@@ -33,22 +33,17 @@ class Decoder:
         return self._decoder.decode(chunk, final)
 
 
-def _lines(text: str) -> list[str]:
-    """Split after each newline and nowhere else; str.splitlines() knows ten other ends of lines."""
-    lines = text.split("\n")
-    return [line + "\n" for line in lines[:-1]] + lines[-1:] * bool(lines[-1])
-
-
 class ResultLine:
     """Parts the last non-empty line, when it is a JSON object, from the output that stands before it.
 
     A line that begins with ``{`` may be the result, so it waits until another non-empty line begins. All
-    other text passes at once, partial lines too.
+    other text passes at once, partial lines too. Each chunk is handled as a whole: only where its last
+    non-empty line begins and ends matters.
     """
 
     def __init__(self) -> None:
         self._held: list[str] = []  # the line that may be the result, and blank lines after it
-        self._blank = ""  # white space at the start of a line that is not decided yet
+        self._blank: list[str] = []  # white space at the start of a line that is not decided yet
         self._in_line = False  # the current line has text already
 
     def feed(self, text: str) -> str:
@@ -58,23 +53,37 @@ class ResultLine:
             text: the next part of stdout, cut anywhere.
         """
         passed: list[str] = []
-        for part in _lines(text):
-            is_blank = not part.strip()
-            if self._in_line:  # what is held, if anything, is this very line
-                (self._held or passed).append(part)
-            elif is_blank and not part.endswith("\n"):
-                self._blank += part
-                continue
+        end = len(text.rstrip())
+        if end:
+            start = text.rfind("\n", 0, end) + 1
+            if start or not self._in_line:  # the last non-empty line begins here: what was held is no result
+                passed += [*self._held, *self._blank, text[:start]] if start else self._held
+                indent = "" if start else "".join(self._blank)
+                self._held, self._blank = [], []
+                line = indent + text[start:end]
+                (self._held if line.lstrip().startswith("{") else passed).append(line)
             else:
-                line = self._blank + part
-                self._blank = ""
-                if not is_blank:  # another line follows: what was held is no result
-                    passed.extend(self._held)
-                    self._held.clear()
-                may_be_result = line.lstrip().startswith("{")
-                (self._held if self._held or may_be_result else passed).append(line)
-            self._in_line = (self._in_line or not is_blank) and not part.endswith("\n")
+                (self._held or passed).append(text[:end])
+            self._in_line = True
+        self._take_blank(text[end:], passed)
         return "".join(passed)
+
+    def _take_blank(self, text: str, passed: list[str]) -> None:
+        """White space, after which nothing else has come yet."""
+        where = self._held or passed
+        if self._in_line:
+            line_end = text.find("\n") + 1
+            if not line_end:
+                where.append(text)
+                return
+            where.append(text[:line_end])
+            text = text[line_end:]
+            self._in_line = False
+        lines_end = text.rfind("\n") + 1
+        if lines_end:
+            where += [*self._blank, text[:lines_end]]
+            self._blank = []
+        self._blank.append(text[lines_end:])
 
     def result(self) -> JsonObject | None:
         """The JSON object in the line that is held back, None when it is none."""
@@ -89,9 +98,8 @@ class ResultLine:
 
     def release(self) -> str:
         """What is held back, when it turns out to be ordinary output. Empties it."""
-        rest = "".join(self._held) + self._blank
-        self._held.clear()
-        self._blank = ""
+        rest = "".join([*self._held, *self._blank])
+        self._held, self._blank = [], []
         return rest
 
 

@@ -9,13 +9,14 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import ipaddress
 import json
 import numbers
 import pathlib
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isolated_magic.errors import InvalidRequestError
 
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRACE_THREAD = "trace_thread"
+_CONTAINERS = (dict, list, tuple)
+
+_WRITTEN_OUT = (
+    pathlib.PurePath,
+    uuid.UUID,
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+    ipaddress.IPv4Network,
+    ipaddress.IPv6Network,
+)
 
 
 def encode_payload(data: object, payload_type: str | None = None) -> bytes:
@@ -38,17 +49,20 @@ def encode_payload(data: object, payload_type: str | None = None) -> bytes:
     """
     if payload_type is not None and not isinstance(payload_type, str):
         raise InvalidRequestError(f"payload_type is {type(payload_type).__name__}: give a string or None.")
-    message = {"data": _top_level(data, payload_type), "payload_type": payload_type}
+    top = _top_level(data, payload_type)
     try:
-        return json.dumps(message, default=_converted).encode()
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        raise InvalidRequestError(_diagnosis(message["data"])) from None
+        text = json.dumps({"data": top, "payload_type": payload_type}, default=_converted)
+    except Exception:  # noqa: BLE001 - conversions of other libraries raise what they like
+        raise InvalidRequestError(_diagnosis(top)) from None
+    if (path := _repeated_key(top)) is not None:
+        raise InvalidRequestError(f"{path}: two keys of this dict are the same key in JSON. Rename one of them.")
+    return text.encode()
 
 
 def _top_level(data: object, payload_type: str | None) -> object:
     if data is None:
         return {}
-    value = _as_record(data)
+    value = as_record(data)
     if isinstance(value, dict):
         return value
     if isinstance(value, (list, tuple)):
@@ -60,17 +74,21 @@ def _top_level(data: object, payload_type: str | None) -> object:
     raise InvalidRequestError(f"data is {type(data).__name__}: give a dict, whose keys are names in the code.")
 
 
-def _as_record(data: object) -> object:
-    """A dict or list where the value stands for one, else the value."""
-    if hasattr(data, "_asdict"):  # a row of DataFrame.itertuples()
-        return data._asdict()
-    if hasattr(data, "to_dict") and hasattr(data, "iloc") and getattr(data, "ndim", 0) == 1:
-        return data.to_dict()  # a pandas Series given as the data is a row, whatever its labels
-    if isinstance(data, (dict, list, tuple)):
-        return data
+def as_record(data: object) -> object:
+    """A dict or list where the value stands for one (a pandas row, a dataclass, a model), else the value.
+
+    Args:
+        data: anything.
+    """
     try:
+        if hasattr(data, "_asdict"):  # a row of DataFrame.itertuples()
+            return data._asdict()
+        if isinstance(data, (dict, list, tuple)):
+            return data
+        if hasattr(data, "to_dict") and hasattr(data, "iloc") and getattr(data, "ndim", 0) == 1:
+            return _by_label(data)  # a pandas Series given as the data is a row, whatever its labels
         return _converted(data)
-    except TypeError:
+    except Exception:  # noqa: BLE001 - whatever a conversion of someone else's raises: then it stands for none
         return data
 
 
@@ -78,9 +96,15 @@ class _NotJsonError(TypeError):
     """What json.dumps() is told when a value has no conversion."""
 
 
+def _by_label(series: Any) -> object:  # noqa: ANN401 - pandas is not imported here
+    if not series.index.is_unique:
+        raise _NotJsonError("repeated labels")
+    return series.to_dict()
+
+
 def _converted(value: object) -> object:
     """One step towards JSON, as ``default`` of :func:`json.dumps` has to do it."""
-    for convert in (_from_standard_library, _from_number, _from_array, _from_model, _from_collection):
+    for convert in (_from_standard_library, _from_array, _from_number, _from_model, _from_collection):
         converted = convert(value)
         if converted is not value:
             return converted
@@ -96,7 +120,7 @@ def _from_standard_library(value: object) -> object:
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
-    if isinstance(value, (pathlib.PurePath, uuid.UUID)):
+    if isinstance(value, _WRITTEN_OUT):
         return str(value)
     return value
 
@@ -115,17 +139,25 @@ def _from_number(value: object) -> object:
 def _from_array(value: object) -> object:
     """Arrays of numpy and what follows its protocol, and pandas frames, columns and rows."""
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
+        if not getattr(value.columns, "is_unique", True):
+            raise _NotJsonError("repeated columns")
         return value.to_dict(orient="records")
     if hasattr(value, "to_list") and hasattr(value, "index") and hasattr(value, "to_dict"):
         by_label = len(value.index) and all(isinstance(label, str) for label in value.index)
-        return value.to_dict() if by_label else value.to_list()
+        return _by_label(value) if by_label else value.to_list()
     kind = getattr(getattr(value, "dtype", None), "kind", None)
-    if kind in ("m", "M") and hasattr(value, "astype"):  # nanoseconds would come out as bare integers
-        texts = value.astype(str).tolist()
-        return json.loads(json.dumps(texts).replace('"NaT"', "null"))
+    if kind == "m" and hasattr(value, "astype"):  # seconds, as of every other duration
+        return _missing_as_none(value, value.astype("timedelta64[ns]").astype("int64") / 1e9)
+    if kind == "M" and hasattr(value, "astype"):  # tolist() would give nanoseconds as bare integers
+        return _missing_as_none(value, value.astype(str))
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         return value.tolist()
     return value
+
+
+def _missing_as_none(value: object, converted: object) -> object:
+    numpy: Any = sys.modules["numpy"]
+    return numpy.where(numpy.isnat(numpy.asarray(value)), None, converted).tolist()
 
 
 def _from_model(value: object) -> object:
@@ -134,8 +166,26 @@ def _from_model(value: object) -> object:
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if hasattr(value, "model_dump"):
-        return value.model_dump()
+        return _dumped(value)
     return value
+
+
+def _dumped(model: Any) -> object:  # noqa: ANN401 - pydantic is not imported here
+    """A pydantic model as a dict; what we cannot convert in it, such as sets and URLs, as pydantic does."""
+    fields = model.model_dump()
+    for name, value in fields.items():
+        try:
+            json.dumps(value, default=_converted)
+        except TypeError:
+            as_json = model.model_dump(mode="json", include={name})[name]
+            if not _is_masked(as_json):
+                fields[name] = as_json
+    return fields
+
+
+def _is_masked(value: object) -> bool:
+    """Whether pydantic put asterisks in place of a secret: to send those would be silently wrong."""
+    return "**********" in json.dumps(value)
 
 
 def _from_collection(value: object) -> object:
@@ -149,6 +199,23 @@ def _from_collection(value: object) -> object:
 def _is_missing(value: object) -> bool:
     pandas = sys.modules.get("pandas")
     return pandas is not None and (value is pandas.NA or value is pandas.NaT)
+
+
+def _repeated_key(data: object) -> str | None:
+    """The path of a dict in which two keys become the same text, such as 1 and "1"."""
+    waiting: list[tuple[object, str]] = [(data, "data")]
+    while waiting:
+        value, path = waiting.pop()
+        if isinstance(value, dict):
+            odd = [key for key in value if type(key) is not str]
+            if odd and len({json.dumps({key: 0}) for key in value}) < len(value):
+                return path
+            waiting += [
+                (item, f"{path}[{_shown(key)}]") for key, item in value.items() if type(item) in _CONTAINERS
+            ]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(item, f"{path}[{n}]") for n, item in enumerate(value) if type(item) in _CONTAINERS]
+    return None
 
 
 def _diagnosis(data: object) -> str:
@@ -179,8 +246,9 @@ def _unsendable(value: object, path: str) -> Iterator[tuple[str, str]]:
     else:
         try:
             converted = _converted(value)
-        except Exception:  # noqa: BLE001 - a conversion of someone else's failed: that is the finding
-            yield path, type(value).__name__
+        except Exception as problem:  # noqa: BLE001 - a conversion of someone else's failed: that is the finding
+            told = isinstance(problem, _NotJsonError) and "repeated" in str(problem)
+            yield path, f"{type(value).__name__} with {problem}" if told else type(value).__name__
         else:
             yield from _unsendable(converted, path)
 

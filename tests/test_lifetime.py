@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import psutil
 import pytest
 
 from tests.kernels import kernel
@@ -74,8 +75,7 @@ class TestRuns:
         thread.start()
         wait_until(lambda: executor.active_pids)
         (pid,) = executor.active_pids
-        guardian = executor._launcher._guardian._process.pid
-        os.kill(guardian, signal.SIGKILL)
+        os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
         thread.join(HANG_GUARD_SECS)
         assert results[0].to_dict()["code"] == 500
         assert "lost" in results[0].error.text
