@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings, scores_of
+from isolated_magic.text import printable
 
 if TYPE_CHECKING:
     from isolated_magic.models import JsonObject, RunRequest
@@ -41,15 +42,6 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
         pid=ending.pid,
         timings=timings,
     )
-
-
-def printable(text: str) -> str:
-    """The text with what UTF-8 cannot hold written as escapes.
-
-    Args:
-        text: any string.
-    """
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _payload_of(ending: Ending) -> JsonObject | None:

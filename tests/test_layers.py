@@ -19,7 +19,7 @@ LAYERS = [
     ["executors", "batch"],
     ["supervise", "verdict", "telemetry", "request", "render"],
     ["launch"],
-    ["output", "environment", "payload", "redaction"],
+    ["output", "environment", "payload", "text", "redaction"],
     ["models"],
     ["errors"],
     ["child"],

@@ -58,6 +58,12 @@ class TestResult:
         gate.touch()
         assert cells.collect(request).stdout == ""
 
+    def test_lone_surrogates_are_shown_as_escapes(self, cells):
+        scores = '{"scores": [{"name": "a", "value": 1, "reason": "\\\\ud800"}]}'
+        shown = cells.ok(f"%%isolated\nprint('{scores}')")
+        assert shown.metadata["isolated_magic"]["scores"][0]["reason"] == "\\ud800"
+        assert "\\ud800" in cells.run("%%isolated\nraise ValueError('\\ud800')").evalue
+
     def test_no_raise_shows_the_error_and_returns_the_result(self, cells):
         shown = cells.ok("%%isolated --no-raise\n1/0")
         assert "ZeroDivisionError" in shown.text
@@ -91,8 +97,14 @@ class TestErrors:
         [
             ("--tim 3", "unknown option --tim"),
             ("--secrets sk-123", "unknown option --secrets"),
-            ("stray", "unknown word stray"),
+            ("stray", "belongs to no option"),
             ("-e", "expected one argument"),
+            ("--no-raise=sk-123", "--no-raise takes no value"),
+            ("-e PASSWORD=correct sk-123", "belongs to no option"),
+            ("-e K={int('sk-123')}", "raised ValueError."),
+            ("-e K={table['eu']}", "raised NameError"),
+            ("--env-file ~nobody_here/x.env", "file not found"),
+            ("-d ~nobody_here/x.json", "file not found"),
             ("-t soon", "--timeout soon"),
             ("-t 0", "greater than zero"),
             ("-o 1x", "--out 1x"),
@@ -181,6 +193,7 @@ class TestEnv:
             ("NAME=pa$$word", "pa$$word"),
             ("NAME={1 + 1}", "2"),
             ("NAME={'}'}", "}"),
+            ('NAME={"""a"}"""}', 'a"}'),
             ("NAME={None}", None),
         ],
     )
@@ -235,11 +248,13 @@ class TestData:
             ("""'{"a": "$x"}'""", {"a": "$x"}),
             ("{row}", {"a": 1, "b": [2]}),
             ("{'n': len(row)}", {"n": 2}),
+            ("point -d y=2", {"x": 1, "y": 2}),
             ("", {}),
         ],
     )
     def test_data(self, cells, words, expected):
-        cells.ok("row = {'a': 1, 'b': [2]}")
+        cells.ok("import dataclasses; row = {'a': 1, 'b': [2]}")
+        cells.ok("point = dataclasses.make_dataclass('Point', ['x'])(1)")
         words = f"-d {words}" if words else ""
         assert value(cells.run(f"%%isolated {words}\n{PRINT_DATA}")) == expected
 

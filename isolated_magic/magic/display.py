@@ -9,6 +9,7 @@ from isolated_magic.models import RunResult
 from isolated_magic.render.html import to_html
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of
+from isolated_magic.text import printable_json
 
 if TYPE_CHECKING:
     from IPython.core.formatters import BaseFormatter
@@ -25,7 +26,9 @@ def bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
     """
     view = view_of(result)
     # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
-    return {"text/plain": to_text(view), "text/html": to_html(view)}, {METADATA_KEY: result.to_dict()}
+    return {"text/plain": to_text(view), "text/html": to_html(view)}, {
+        METADATA_KEY: printable_json(result.to_dict())
+    }
 
 
 def register(shell: InteractiveShell) -> None:

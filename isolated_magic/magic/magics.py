@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
@@ -10,11 +9,13 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from isolated_magic.errors import OptionError, RunFailedError, RunInterrupted
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 from isolated_magic.magic import display, options
-from isolated_magic.magic.namespace import Namespace
+from isolated_magic.magic.namespace import Namespace, expanded
 from isolated_magic.magic.shutdown import handle_termination, leave_termination
 from isolated_magic.models import ErrorKind
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from IPython.core.interactiveshell import InteractiveShell
 
     from isolated_magic.magic.options import Options
@@ -74,7 +75,7 @@ def _code(chosen: Options, cell: str | None) -> str | Path:
     if chosen.file is not None:
         if cell is not None and cell.strip():
             raise OptionError("--file and a cell body were given: a run has one of them.")
-        return Path(chosen.file).expanduser()
+        return expanded(chosen.file)
     if cell is None:
         raise OptionError(
             "%isolated needs --file PATH. To run a cell, write %%isolated on its first line. "

@@ -7,6 +7,7 @@ spaces, quotes, dollar signs or braces it holds. No message of this module holds
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import tokens
+from isolated_magic.payload import as_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,8 +78,8 @@ class Namespace:
             return parts[0][1]
         merged: dict[object, object] = {}
         for word, part in parts:
-            record = _as_mapping(part)
-            if record is None:
+            record = as_record(part)
+            if not isinstance(record, Mapping):
                 shown = tokens.plain(word).partition("=")[0]
                 raise OptionError(
                     f"--data {shown}: {type(part).__name__} cannot be merged with the other --data; "
@@ -119,7 +121,7 @@ class Namespace:
         """``{...}`` without a key: JSON, or an expression, or the dict display that it looks like."""
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             if word.startswith(tokens.PROTECTED):
                 return _json_literal(text)
         inner = text[1:-1].strip()
@@ -147,25 +149,20 @@ class Namespace:
             return eval(expression, self._names)  # noqa: S307 - the user's own expression, in the user's own notebook
         except SyntaxError as problem:
             raise OptionError(
-                f"{option}: {{{expression}}} is no Python expression ({problem.msg}). "
+                f"{option}: what stands in braces is no Python expression ({problem.msg}). "
                 "In single quotes, braces stand for themselves."
             ) from None
         except Exception as problem:  # noqa: BLE001 - whatever the expression raises
-            raise OptionError(f"{option}: {{{expression}}} raised {type(problem).__name__}: {problem}") from None
+            # The text of most exceptions repeats the value that they are about; the names in these do not.
+            told = f": {problem}" if isinstance(problem, (NameError, AttributeError, LookupError)) else ""
+            raise OptionError(
+                f"{option}: the expression in braces raised {type(problem).__name__}{told}."
+            ) from None
 
     def _near(self, name: str, more: Iterable[str]) -> str:
         own = (known for known in self._names if not known.startswith("_"))
         near = difflib.get_close_matches(name, [*own, *more], n=3)
         return f" Did you mean {' or '.join(near)}?" if near else ""
-
-
-def _as_mapping(part: object) -> Mapping[object, object] | None:
-    if isinstance(part, Mapping):
-        return part
-    if hasattr(part, "to_dict") and getattr(part, "ndim", 0) == 1:  # a row of a pandas frame
-        record = part.to_dict()
-        return record if isinstance(record, dict) else None
-    return None
 
 
 def _data_literal(text: str) -> object:
@@ -175,44 +172,55 @@ def _data_literal(text: str) -> object:
         return _WORDS[text]
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _json_literal(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise OptionError(f"--data: the literal that begins with {text[0]} is no JSON: {problem}.") from None
 
 
 def _read_json_file(path: str) -> object:
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise OptionError(f"--data {path}: file not found (from {Path.cwd()}).") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise OptionError(f"--data {path}: the file cannot be read: {problem}.") from None
+    text = _read_text(path, f"--data {path}")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as problem:
         raise OptionError(f"--data {path}: the file holds no JSON: {problem}.") from None
 
 
+def _read_text(path: str, option: str) -> str:
+    try:
+        return expanded(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise OptionError(f"{option}: file not found.") from None
+    except (OSError, ValueError) as problem:  # ValueError: not UTF-8, or a NUL in the name
+        reason = getattr(problem, "strerror", None) or problem
+        raise OptionError(f"{option}: the file cannot be read: {reason}.") from None
+
+
+def expanded(path: str) -> Path:
+    """The path with ``~`` put in its place, where it stands for somebody's home.
+
+    Args:
+        path: as it was given.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(path)
+
+
 def _read_env_file(path: str) -> dict[str, EnvValue]:
     from dotenv import dotenv_values  # noqa: PLC0415 - only --env-file needs it
     from dotenv.parser import parse_stream  # noqa: PLC0415
 
-    file = Path(path).expanduser()
-    try:
-        with file.open(encoding="utf-8") as stream:
-            bad = [binding.original.line for binding in parse_stream(stream) if binding.error]
-    except FileNotFoundError:
-        raise OptionError(f"--env-file {path}: file not found (from {Path.cwd()}).") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise OptionError(f"--env-file {path}: the file cannot be read: {problem}.") from None
+    text = _read_text(path, f"--env-file {path}")
+    bad = [binding.original.line for binding in parse_stream(io.StringIO(text)) if binding.error]
     if bad:
         raise OptionError(f"--env-file {path}: line {bad[0]} is not of the form NAME=value.")
-    values = dotenv_values(file, encoding="utf-8")
+    values = dotenv_values(stream=io.StringIO(text))
     # A bare NAME means the kernel's own variable, as docker and podman read it.
     return {name: os.environ.get(name) if value is None else value for name, value in values.items()}

@@ -70,12 +70,19 @@ class Options:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # argparse repeats the words it cannot use; they may hold a value, and marks of ours
-        if message.startswith("unrecognized arguments: "):
-            words = message.removeprefix("unrecognized arguments: ").split()
-            first = tokens.plain(words[0]).partition("=")[0] if words else ""
-            message = f"unknown {'option' if first.startswith('-') else 'word'} {first}"
-        raise OptionError(f"{tokens.plain(message)}. `%isolated --help` shows the options.")
+        raise OptionError(f"{_without_values(message)}. `%isolated --help` shows the options.")
+
+
+def _without_values(message: str) -> str:
+    """A message of argparse's without the words that it repeats: one may be a part of a value."""
+    unused = message.removeprefix("unrecognized arguments: ")
+    if unused != message:
+        option = next((word.partition("=")[0] for word in unused.split() if word.startswith("-")), None)
+        if option is not None:
+            return f"unknown option {tokens.plain(option)}"
+        return "the line holds a word that belongs to no option; a value with spaces needs quotes"
+    before, ignored, _ = message.partition(": ignored explicit argument")
+    return f"{before} takes no value" if ignored else tokens.plain(message)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -99,13 +99,13 @@ def _end_of_braces(line: str, start: int) -> int:
 
 
 def _end_of_string(line: str, start: int) -> int:
-    quote = line[start]
-    index = start + 1
+    quote = line[start] * (3 if line.startswith(line[start] * 3, start) else 1)
+    index = start + len(quote)
     while index < len(line):
         if line[index] == "\\":
             index += 2
             continue
-        if line[index] == quote:
-            return index + 1
+        if line.startswith(quote, index):
+            return index + len(quote)
         index += 1
     raise OptionError(f"A quote ({quote}) inside braces on the magic's line is never closed.")

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from isolated_magic.text import printable
+
 if TYPE_CHECKING:
     from isolated_magic.models import JsonObject, JsonValue, RunResult, Score
 
@@ -104,5 +106,4 @@ def one_line(text: str) -> str:
 
 
 def _as_json(value: JsonValue, indent: int | None = 2) -> str:
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be shown
+    return printable(json.dumps(value, indent=indent, ensure_ascii=False))
