@@ -29,7 +29,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED) check
 	$(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest --nbval notebooks
-	$(BIN)/python -m pytest --nbval notebooks
+	$(BIN)/python -m pytest --nbval notebooks  # once more: output must be the same on every run
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ LONGEST_QUOTE = 200  # characters of what the code printed that an error repeats
 
 WHAT_WOULD_COUNT = (
     "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
-    "or a BaseMetric subclass."
+    "or a BaseMetric subclass defined in the code."
 )
 
 

@@ -1,3 +1,4 @@
+import enum
 import os
 import sys
 
@@ -32,6 +33,24 @@ def test_what_no_environment_can_hold_is_refused_without_the_value(env_vars, nam
         environment_for_run(env_vars)
     assert named in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+def test_a_value_is_what_it_is_and_not_how_it_prints():
+    class Masked(str):
+        def __str__(self):
+            return "****"
+
+    class Region(enum.StrEnum):
+        EU = "eu"
+
+    class Level(enum.IntEnum):
+        HIGH = 3
+
+    class Plain(str, enum.Enum):  # noqa: UP042 - it prints otherwise than a StrEnum
+        A = "a"
+
+    made = environment_for_run({"K": Masked("real"), "R": Region.EU, "L": Level.HIGH, "P": Plain.A})
+    assert (made[b"K"], made[b"R"], made[b"L"], made[b"P"]) == (b"real", b"eu", b"3", b"a")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of one entry is Linux's")

@@ -257,13 +257,17 @@ class TestErrors:
         code = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()\n0.5"
         assert executor.execute(code, {}, timeout_secs=1)["code"] == 500
 
-    @pytest.mark.parametrize("timeout_secs", [0, -1, math.nan, "5", True, [1]])
+    @pytest.mark.parametrize("timeout_secs", [0, -1, math.nan, "5", True, [1], -math.inf])
     def test_what_is_no_timeout_is_refused(self, executor, timeout_secs):
         answer = executor.execute("1", {}, timeout_secs=timeout_secs)
         assert answer["code"] == 400
         assert "timeout_secs" in answer["error"]
         with pytest.raises(InvalidRequestError, match="timeout_secs"):
             IsolatedSubprocessExecutor(timeout_secs=timeout_secs)
+
+    @pytest.mark.parametrize("timeout_secs", [math.inf, 10**400, 1e300])
+    def test_no_timeout(self, executor, timeout_secs):
+        assert executor.execute("0.5", {}, timeout_secs=timeout_secs)["scores"]
 
     @pytest.mark.parametrize(
         ("number", "name"), [(6, "SIGABRT"), (9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM")]
@@ -404,6 +408,26 @@ class TestTeardown:
         for _ in range(3):
             assert executor.run("1").ok
             executor.teardown()
+
+    def test_runs_beside_a_teardown_are_done_or_killed_and_nothing_else(self, executor):
+        stop = threading.Event()
+        kinds = set()
+
+        def work():
+            while not stop.is_set():
+                result = executor.run("1")
+                kinds.add(result.error.kind if result.error else "done")
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(15):
+            wait_until(lambda: executor.active_pids)
+            executor.teardown()
+        stop.set()
+        for thread in threads:
+            thread.join(HANG_GUARD_SECS)
+        assert kinds <= {"done", "killed"}
 
     def test_the_context_manager_tears_down(self):
         seen = []

@@ -45,6 +45,21 @@ class TestResult:
             first, second = (cells.run(code.format(ending)) for _ in range(2))
             assert first == second
 
+    def test_output_in_pieces_is_one_message_as_ordinary_output_is(self, cells):
+        request = cells.start(
+            "%%isolated\nimport sys\nfor part in 'abc': sys.stdout.write(part); sys.stdout.flush()\n0.5"
+        )
+        texts = []
+        while True:
+            message = cells.client.get_iopub_msg(timeout=30)
+            if message["msg_type"] == "stream":
+                texts.append(message["content"]["text"])
+            if message["msg_type"] == "execute_result":
+                break
+        assert "".join(texts) == "abc"
+        assert len(texts) <= 2
+        cells.collect(request)
+
     def test_output_comes_live_and_the_result_line_does_not_show(self, cells, tmp_path):
         gate = tmp_path / "gate"
         request = cells.start(
@@ -99,6 +114,12 @@ class TestErrors:
             ("--secrets sk-123", "unknown option --secrets"),
             ("stray", "belongs to no option"),
             ("-e", "expected one argument"),
+            ("--noraise", "did you mean --no-raise?"),
+            ("-e A=pre$tenant", "has to be the whole value"),
+            ("-e A={tenant}post", "has to be the whole value"),
+            ('-d answer=$tenants["bad"]', "{row['answer']}"),
+            ("-d answer=$tenants.bad", "has to be the whole value"),
+            ("-e A = b", "no spaces around ="),
             ("--no-raise=sk-123", "--no-raise takes no value"),
             ("-e PASSWORD=correct sk-123", "belongs to no option"),
             ("-e K={int('sk-123')}", "raised ValueError."),
@@ -190,7 +211,9 @@ class TestEnv:
             ("NAME='two words'", "two words"),
             ('NAME="two \\"words\\""', 'two "words"'),
             ("NAME=C:\\temp\\new", "C:\\temp\\new"),
-            ("NAME=pa$$word", "pa$$word"),
+            ("'NAME=pa$$word'", "pa$$word"),
+            ("NAME=$5", "$5"),
+            ("NAME=100%", "100%"),
             ("NAME={1 + 1}", "2"),
             ("NAME={'}'}", "}"),
             ('NAME={"""a"}"""}', 'a"}'),
@@ -247,6 +270,8 @@ class TestData:
             ('{"a": [1, {"b": "}"}]}', {"a": [1, {"b": "}"}]}),
             ("""'{"a": "$x"}'""", {"a": "$x"}),
             ("{row}", {"a": 1, "b": [2]}),
+            ('k={"a": true}', {"k": {"a": True}}),
+            ('k={"a": row}', {"k": {"a": {"a": 1, "b": [2]}}}),
             ("{'n': len(row)}", {"n": 2}),
             ("point -d y=2", {"x": 1, "y": 2}),
             ("", {}),

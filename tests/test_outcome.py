@@ -100,6 +100,10 @@ class TestLastExpression:
         assert scores(executor, LIGHT + "ScoreResult('a', 0.5, 'r')") == [one]
         assert scores(executor, LIGHT + "[ScoreResult('a', 0.5, 'r'), ScoreResult('a', 0.5, 'r')]") == [one, one]
 
+    def test_a_dict_of_score_results(self, executor):
+        code = LIGHT + "{'scores': [ScoreResult('a', 0.5), {'name': 'b', 'value': 'high'}]}"
+        assert [(score["name"], score["value"]) for score in scores(executor, code)] == [("a", 0.5), ("b", "high")]
+
     def test_goes_before_a_metric_class(self, executor):
         code = LIGHT + "class Mine(BaseMetric):\n    def score(self): return 1\nScoreResult('direct', 0)"
         assert scores(executor, code)[0]["name"] == "direct"
@@ -117,7 +121,11 @@ class TestLastExpression:
             ("{'a': 1}", "without the key 'scores'"),
             ("object()", "an object"),
             ("1j", "a complex"),
-            ("{'scores': {1, 2}}", "['scores']: a set"),
+            ("{'scores': {1, 2}}", "'scores' is a set"),
+            ("{'scores': 1}", "'scores' is an int"),
+            ("{'scores': [{'name': 'a'}]}", "scores[0] has no 'name' and 'value'"),
+            ("{'scores': [{'name': 'a', 'value': {1}}]}", "scores[0]['value']: a set"),
+            ("{'scores': [], 'x': {1}}", "['x']: a set"),
         ],
     )
     def test_what_does_not_count_is_named(self, executor, expression, found):
@@ -164,6 +172,13 @@ class TestMetricClass:
 
     def test_an_async_score_is_awaited(self, executor):
         code = LIGHT + "class Mine(BaseMetric):\n    async def score(self): return 0.5"
+        assert scores(executor, code)[0]["value"] == 0.5
+
+    def test_a_metric_that_scores_in_async_only(self, executor):
+        code = (
+            "class BaseMetric:\n    def score(self): raise NotImplementedError\n    async def ascore(self): return self.score()\n"
+            "class Mine(BaseMetric):\n    async def ascore(self): return 0.5"
+        )
         assert scores(executor, code)[0]["value"] == 0.5
 
     def test_its_exception_is_a_400_with_its_own_frames(self, executor):

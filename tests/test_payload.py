@@ -4,6 +4,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import ipaddress
 import json
 import math
 import pathlib
@@ -33,6 +34,30 @@ class Model(pydantic.BaseModel):
     name: str
     price: decimal.Decimal
     nested: list[dict[str, pathlib.Path]]
+
+
+class Wide(pydantic.BaseModel):
+    site: pydantic.HttpUrl
+    tags: set[str]
+    at: ipaddress.IPv4Address
+
+
+WIDE = {"site": "https://a.example/x", "tags": ["t"], "at": "10.0.0.1"}
+
+
+class Hidden(pydantic.BaseModel):
+    key: pydantic.SecretStr
+
+
+class Unfriendly:
+    @property
+    def columns(self):
+        raise RuntimeError("sk-hidden")
+
+
+@dataclasses.dataclass
+class Unset:
+    x: int = dataclasses.field(init=False)
 
 
 class Colour(enum.Enum):
@@ -72,6 +97,11 @@ FRAME = pd.DataFrame({"answer": ["a", "b"], "n": [1, 2], "at": pd.to_datetime(["
         (collections.deque([1, 2]), [1, 2]),
         (types.MappingProxyType({"a": 1}), {"a": 1}),
         (range(3), [0, 1, 2]),
+        (np.timedelta64(5, "D"), 432000.0),
+        (np.array([np.timedelta64(1, "s"), np.timedelta64("NaT")]), [1.0, None]),
+        (pd.Timedelta(5, "D"), 432000.0),
+        (np.datetime64("NaT"), None),
+        (Wide(site="https://a.example/x", tags={"t"}, at="10.0.0.1"), WIDE),
         ("\ud800 é", "\ud800 é"),
     ],
 )
@@ -113,6 +143,13 @@ def test_nan_and_infinities():
         ({"a": [Point(1, {1})]}, 'data["a"][0]["when"]: set'),
         ({"a": len}, 'data["a"]: builtin_function_or_method'),
         ({"a": Point}, 'data["a"]: type'),
+        ({"a": {"b": {1: "x", "1": "y"}}}, 'data["a"]["b"]: two keys'),
+        ({"a": pd.Series([1, 2], index=["x", "x"])}, 'data["a"]: Series with repeated labels'),
+        ({"a": pd.DataFrame([[1, 2]], columns=["x", "x"])}, 'data["a"]: DataFrame with repeated columns'),
+        ({"a": {np.int64(1): 2}}, 'data["a"]: a dict with a key of type int64'),
+        ({"a": Hidden(key="sk-hidden")}, 'data["a"]["key"]: SecretStr'),
+        ({"a": Unfriendly()}, 'data["a"]: Unfriendly'),
+        ({"a": Unset()}, 'data["a"]: Unset'),
         ({"a": 10**5000}, 'data["a"]: an integer'),
     ],
 )
@@ -120,6 +157,7 @@ def test_what_json_cannot_hold_is_refused_with_its_path(data, path):
     with pytest.raises(InvalidRequestError) as caught:
         encode_payload(data)
     assert path in str(caught.value)
+    assert "sk-hidden" not in str(caught.value)
 
 
 def test_circles_and_great_depth_are_refused():
@@ -133,7 +171,7 @@ def test_circles_and_great_depth_are_refused():
             encode_payload(data)
 
 
-@pytest.mark.parametrize("data", [[1], (1,), "text", 5, FRAME, np.array([1])])
+@pytest.mark.parametrize("data", [[1], (1,), "text", 5, FRAME, np.array([1]), Unfriendly(), Unset()])
 def test_what_is_no_dict_is_refused(data):
     with pytest.raises(InvalidRequestError, match="dict"):
         encode_payload(data)

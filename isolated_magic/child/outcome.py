@@ -128,10 +128,27 @@ def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
     if isinstance(value, dict):
         if "scores" not in value:
             raise NotAResultError("a dict without the key 'scores'")
-        return {str(key): _plain(item, f"[{key!r}]") for key, item in value.items()}
+        rest = {str(key): _plain(item, f"[{key!r}]") for key, item in value.items() if key != "scores"}
+        return {"scores": _listed(value["scores"]), **rest}
     if isinstance(value, (list, tuple)):
         return {"scores": _scores(value)}
     return {"scores": [{"name": name, "value": _number(value), "reason": None}]}
+
+
+def _listed(scores: object) -> list[Json]:
+    """The ``scores`` of a dict: a list of scores, or of dicts with a name and a value."""
+    if not isinstance(scores, (list, tuple)):
+        raise NotAResultError(f"a dict whose 'scores' is {_described(scores)}, not a list")
+    found: list[Json] = []
+    for index, score in enumerate(scores):
+        path = f"scores[{index}]"
+        if _is_score(score):
+            found.append(_score(score, path))
+        elif isinstance(score, dict) and isinstance(score.get("name"), str) and "value" in score:
+            found.append(_plain(score, path))
+        else:
+            raise NotAResultError(f"a dict whose {path} has no 'name' and 'value'")
+    return found
 
 
 def _scores(values: list[object] | tuple[object, ...]) -> list[Json]:

@@ -160,7 +160,14 @@ class Executor:
 
         Args:
             callback: called without arguments, after those registered before it. What it raises is logged.
+
+        Raises:
+            TypeError: it cannot be called.
         """
+        if not callable(callback):
+            raise TypeError(
+                f"A teardown callback is called without arguments; {type(callback).__name__} cannot be."
+            )
         self._callbacks.add(callback)
         self._callbacks_pid = os.getpid()
         atexit.unregister(self._teardown_at_exit)

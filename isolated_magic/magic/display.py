@@ -24,6 +24,13 @@ def bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
     Args:
         result: of a run.
     """
+    try:
+        return _bundle(result)
+    except RecursionError:
+        return {"text/plain": "The result is nested too deeply to be shown. result.payload holds it."}, {}
+
+
+def _bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
     view = view_of(result)
     # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
     return {"text/plain": to_text(view), "text/html": to_html(view)}, {
@@ -55,7 +62,11 @@ def _formatter(shell: InteractiveShell) -> BaseFormatter:
 
 
 def stream(name: str, text: str) -> None:
-    """Write output of a run to the cell at once.
+    """Write output of a run to the cell.
+
+    A kernel collects what is written for a fifth of a second and sends it as one message, as it does for
+    ordinary output. Flushing here would make a message, and in a saved notebook an output, of every chunk that
+    happened to arrive by itself.
 
     Args:
         name: ``"stdout"`` or ``"stderr"``.
@@ -63,4 +74,11 @@ def stream(name: str, text: str) -> None:
     """
     file = sys.stdout if name == "stdout" else sys.stderr
     file.write(text)
-    file.flush()
+    if file.isatty():
+        file.flush()
+
+
+def flush() -> None:
+    """Have the cell show what was written, stdout first, so that what comes next comes after it."""
+    sys.stdout.flush()
+    sys.stderr.flush()

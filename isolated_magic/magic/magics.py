@@ -45,7 +45,10 @@ class IsolatedMagics(Magics):
             print(options.help_text())  # noqa: T201 - what the user asked for
             return None
         try:
-            result = self._run(chosen, cell)
+            try:
+                result = self._run(chosen, cell)
+            finally:
+                display.flush()
         except KeyboardInterrupt:
             raise RunInterrupted("The run was stopped, with everything that it had started.") from None
         if chosen.out is not None:

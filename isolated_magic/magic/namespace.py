@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from isolated_magic.magic.options import Options
 
 _VARIABLE = re.compile(r"\$([^\W\d]\w*)")
+_REFERENCE_INSIDE = re.compile(r"(?<!\0)(\$[^\W\d]|\{.*\})", re.DOTALL)
 _KEY = re.compile(r"([^={\[$\0][^={]*)=")
 _WORDS = {"None": None, "True": True, "False": False}
 
@@ -107,7 +109,7 @@ class Namespace:
         if text.startswith("["):
             return _json_literal(text)
         if text.startswith("{"):
-            return self._braces(word, text)
+            return _json_literal(text) if word.startswith(tokens.PROTECTED) else self._braces(text, "--data")
         if word.startswith("$"):
             return self._value(word, f"--data {text}", literal=tokens.plain)
         if text in self._names:
@@ -117,19 +119,12 @@ class Namespace:
         near = self._near(text, ())
         raise OptionError(f"--data {text}: the notebook has no variable of that name.{near}")
 
-    def _braces(self, word: str, text: str) -> object:
-        """``{...}`` without a key: JSON, or an expression, or the dict display that it looks like."""
-        try:
+    def _braces(self, text: str, option: str) -> object:
+        """``{...}``: JSON, or an expression in braces, or the dict display that it looks like."""
+        with suppress(ValueError, RecursionError):
             return json.loads(text)
-        except (ValueError, RecursionError):
-            if word.startswith(tokens.PROTECTED):
-                return _json_literal(text)
         inner = text[1:-1].strip()
-        try:
-            compile(inner, "<--data>", "eval")
-        except SyntaxError:
-            inner = text
-        return self._evaluate(inner, "--data")
+        return self._evaluate(inner if _is_expression(inner) or not _is_expression(text) else text, option)
 
     def _value(self, text: str, option: str, *, literal: Callable[[str], object]) -> object:
         if match := _VARIABLE.fullmatch(text):
@@ -141,7 +136,13 @@ class Namespace:
                 )
             return self._names[match[1]]
         if text.startswith("{") and text.endswith("}"):
-            return self._evaluate(text[1:-1].strip(), option)
+            return self._braces(text, option)
+        if _REFERENCE_INSIDE.search(text):
+            raise OptionError(
+                f"{option}: a $variable or {{expression}} has to be the whole value, and something stands around "
+                "it. Write the whole as an expression, such as {row['answer']} or {'https://' + host}. "
+                "In single quotes, $ and braces stand for themselves."
+            )
         return literal(text)
 
     def _evaluate(self, expression: str, option: str) -> object:
@@ -163,6 +164,14 @@ class Namespace:
         own = (known for known in self._names if not known.startswith("_"))
         near = difflib.get_close_matches(name, [*own, *more], n=3)
         return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        compile(text, "<magic>", "eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _data_literal(text: str) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import keyword
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,18 @@ from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.magic import tokens
 from isolated_magic.request import checked_timeout
 
+LONG_OPTIONS = (
+    "--env",
+    "--env-file",
+    "--data",
+    "--payload-type",
+    "--timeout",
+    "--out",
+    "--no-raise",
+    "--file",
+    "--clean-env",
+    "--help",
+)
 HELP_WIDTH = 100  # and not the terminal's: a saved notebook has none
 
 DESCRIPTION = """\
@@ -79,8 +92,13 @@ def _without_values(message: str) -> str:
     if unused != message:
         option = next((word.partition("=")[0] for word in unused.split() if word.startswith("-")), None)
         if option is not None:
-            return f"unknown option {tokens.plain(option)}"
-        return "the line holds a word that belongs to no option; a value with spaces needs quotes"
+            name = tokens.plain(option)
+            near = difflib.get_close_matches(name, LONG_OPTIONS, n=1)
+            return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "")
+        return (
+            "the line holds a word that belongs to no option: a value with spaces needs quotes, "
+            "and there are no spaces around = or commas between values"
+        )
     before, ignored, _ = message.partition(": ignored explicit argument")
     return f"{before} takes no value" if ignored else tokens.plain(message)
 
