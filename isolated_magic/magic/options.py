@@ -48,7 +48,7 @@ Examples:
   %isolated --file metrics/relevance.py --data row
       A file instead of a cell.
 
-A value in single quotes is taken as it stands: -e 'PRICE=$5'.
+A value in single quotes is taken as it stands: -e 'PASSWORD=pa$$word'.
 """
 
 
@@ -137,7 +137,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--payload-type", metavar="TYPE", help="such as trace_thread: data is a list, and score() gets it whole")
-    add("--file", metavar="PATH", help="run this file instead of the cell's body")
+    add("--file", metavar="PATH", help="run this file; as a line, %%isolated --file PATH, for there is no body")
     add("--clean-env", action="store_true", help="inherit nothing but what an interpreter needs")
 
 
