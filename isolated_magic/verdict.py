@@ -61,10 +61,11 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     raised = outcome.get("error")
     if isinstance(raised, dict):
         return RunError(ErrorKind.USER_CODE, str(raised.get("text")), str(raised.get("summary")))
-    if ending.timed_out:
+    stopped = ending.exit_status != 0  # else it ended by itself, just before it was to be killed
+    if ending.timed_out and stopped:
         seconds = f"{request.timeout_secs:g}"
         return RunError.of(ErrorKind.TIMEOUT, f"Execution timed out after {seconds} seconds")
-    if ending.killed:
+    if ending.killed and stopped:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
     if ending.exit_status is None:
         return RunError.of(ErrorKind.LAUNCH, "The run was lost: the process that keeps runs was killed.")

@@ -107,14 +107,15 @@ class Guardian:
             _tell(handle, f"failed the system refused a new process: {os.strerror(problem.errno or 0)}")
             handle.close()
             return
-        finally_close = (channel, stdout, stderr)
-        if pid == 0:
-            try:
-                _become_run(channel, stdout, stderr)
-            finally:
-                os._exit(127)
-        for descriptor in finally_close:
-            os.close(descriptor)
+        else:
+            if pid == 0:
+                try:
+                    _become_run(channel, stdout, stderr)
+                finally:
+                    os._exit(127)
+        finally:
+            for descriptor in (channel, stdout, stderr):
+                os.close(descriptor)
         self.runs[pid] = handle
         self.poll.register(handle, select.POLLIN)
         _tell(handle, f"pid {pid}")
