@@ -81,7 +81,7 @@ class Executor:
         """
         return self.run(code, data, env_vars, timeout_secs, payload_type).to_dict()
 
-    def run(  # noqa: PLR0913 - execute() takes the usual ones; these are the rest
+    def run(
         self,
         code: str | os.PathLike[str],
         data: object = None,
@@ -92,7 +92,6 @@ class Executor:
         inherit_env: bool = True,
         source_name: str = SOURCE_NAME,
         on_output: OnOutput | None = None,
-        live: LiveRun | None = None,
     ) -> RunResult:
         """Run the code and return all that there is to know about the run.
 
@@ -107,22 +106,13 @@ class Executor:
             source_name: what tracebacks call the source.
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 the line that is the result is not among it.
-            live: a handle on the run for other threads, to stop it with.
 
         Raises:
             KeyboardInterrupt: this thread was interrupted; the run is gone by then.
         """
-        build = partial(
-            build_request,
-            code,
-            data,
-            env_vars,
-            self.timeout_secs if timeout_secs is None else timeout_secs,
-            payload_type,
-            inherit_env=inherit_env,
-            source_name=source_name,
-        )
-        return self._run(build, on_output, live or LiveRun())
+        arguments = (code, data, env_vars, timeout_secs, payload_type)
+        build = self._builder(*arguments, inherit_env=inherit_env, source_name=source_name)
+        return self._run(build, on_output, LiveRun())
 
     async def aexecute(
         self,
@@ -145,8 +135,8 @@ class Executor:
             asyncio.CancelledError: the task was cancelled; the run is gone by then.
         """
         live = LiveRun()
-        run = partial(self.run, code, data, env_vars, timeout_secs, payload_type)
-        future = in_thread(partial(run, live=live))
+        build = self._builder(code, data, env_vars, timeout_secs, payload_type)
+        future = in_thread(partial(self._run, build, None, live))
         try:
             return (await asyncio.wrap_future(future)).to_dict()
         except asyncio.CancelledError:
@@ -229,6 +219,22 @@ class Executor:
     ) -> None:
         self.teardown()
 
+    def _builder(
+        self,
+        code: str | os.PathLike[str],
+        data: object,
+        env_vars: Mapping[str, EnvValue] | None,
+        timeout_secs: float | None,
+        payload_type: str | None,
+        *,
+        inherit_env: bool = True,
+        source_name: str = SOURCE_NAME,
+    ) -> Callable[[], RunRequest]:
+        """What makes the request of these arguments, later, where its errors can be a result."""
+        timeout = self.timeout_secs if timeout_secs is None else timeout_secs
+        arguments = (code, data, env_vars, timeout, payload_type)
+        return partial(build_request, *arguments, inherit_env=inherit_env, source_name=source_name)
+
     def _run(self, build: Callable[[], RunRequest], on_output: OnOutput | None, live: LiveRun) -> RunResult:
         """Build the request, run it, and record it."""
         called_at = time.monotonic()
@@ -263,9 +269,8 @@ class Executor:
             ending = Supervisor(child, messages, deadline, on_output, live.created).run()
         finally:
             child.close()
-        created_at = ending.created_at or called_at
-        timings = Timings((created_at - called_at) * 1000, (time.monotonic() - called_at) * 1000)
-        return judge(ending, request, timings)
+        creation_ms = ((ending.created_at or called_at) - called_at) * 1000
+        return judge(ending, request, Timings(creation_ms, (time.monotonic() - called_at) * 1000))
 
     def _teardown_at_exit(self) -> None:
         if os.getpid() == self._callbacks_pid:  # the exit of a fork tears nothing down
