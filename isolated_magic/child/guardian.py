@@ -9,9 +9,9 @@ On the handle the guardian writes ``pid N``, then ``exit STATUS`` when the run a
 are gone, or ``failed MESSAGE``. Anything it reads there means: kill. So does the end of the stream, which the
 owner's death brings about as well.
 
-Both the guardian and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to its run
-while that lives, whatever session it made for itself, and to the guardian afterwards. A child of the guardian
-that is no live run is therefore always a leftover of a run that ended.
+On Linux both the guardian and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to
+its run while that lives, whatever session it made for itself, and to the guardian afterwards. A child of the
+guardian that is no live run is therefore always a leftover of a run that ended.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from . import process_tree, wire
 
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 DESCRIPTORS_PER_RUN = 4
+HAS_SUBREAPERS = sys.platform == "linux"
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def _load_prctl():  # type: ignore[no-untyped-def]  # noqa: ANN202 - ctypes is loaded on Linux only
-    if sys.platform != "linux":
+    if not HAS_SUBREAPERS:
         return lambda *_: 0
     import ctypes  # noqa: PLC0415 - 5 ms that only Linux has to pay
 
@@ -59,7 +60,7 @@ class Guardian:
     def __init__(self, control: socket.socket, owner_pid: int) -> None:
         self.control = control
         self.runs: dict[int, socket.socket] = {}
-        self.ended: list[tuple[socket.socket, int]] = []
+        self.ended: list[tuple[int, socket.socket, int]] = []
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
         self.owner = _watch(owner_pid)
@@ -132,8 +133,11 @@ class Guardian:
         self._reap()
         if not self.ended:
             return
+        if not HAS_SUBREAPERS:  # orphans are not handed to us: of those, what stayed in its group is all we find
+            for pid, _, _ in self.ended:
+                process_tree.kill_group(pid)
         self._sweep()
-        for handle, status in self.ended:
+        for _, handle, status in self.ended:
             with suppress(KeyError):
                 self.poll.unregister(handle)
             _tell(handle, f"exit {status}")
@@ -147,7 +151,7 @@ class Guardian:
                 if pid == 0:
                     return
                 if pid in self.runs:
-                    self.ended.append((self.runs.pop(pid), os.waitstatus_to_exitcode(status)))
+                    self.ended.append((pid, self.runs.pop(pid), os.waitstatus_to_exitcode(status)))
 
     def _sweep(self) -> None:
         """Kill every child that is no live run, until there is none."""

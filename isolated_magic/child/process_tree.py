@@ -30,9 +30,9 @@ def _children_from_proc(pid: int) -> list[int]:
 
 
 def _children_from_ps(pid: int) -> list[int]:
-    listing = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=False)
-    rows = (line.split() for line in listing.stdout.splitlines())
-    return [int(row[0]) for row in rows if len(row) == 2 and int(row[1]) == pid]
+    with subprocess.Popen(["/bin/ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE) as listing:
+        rows = [tuple(map(int, line.split())) for line in listing.stdout or ()]
+    return [child for child, parent in rows if parent == pid and child != listing.pid]
 
 
 children = _children_from_proc if sys.platform == "linux" else _children_from_ps
@@ -67,6 +67,16 @@ def kill(pids: Iterable[int]) -> None:
             stopped[pid] = None
     for pid in stopped:
         _send(pid, signal.SIGKILL)
+
+
+def kill_group(leader: int) -> None:
+    """Kill what is left of the process group of a leader that ended.
+
+    Args:
+        leader: the process id of the one that made the group. Nobody else gets it while the group has members.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _send(pid: int, number: signal.Signals) -> None:
