@@ -159,7 +159,7 @@ def _is_encodable(text: str) -> bool:
 def _without_the_kernels(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without what ipykernel added to it; all of it outside a kernel."""
     own = dict(environ)
-    if not _in_kernel():
+    if not in_kernel():
         return own
     before = _environment_at_start()
     for name, value in _KERNEL_VALUES.items():
@@ -174,7 +174,8 @@ def _without_the_kernels(environ: Mapping[str, str]) -> dict[str, str]:
     return own
 
 
-def _in_kernel() -> bool:
+def in_kernel() -> bool:
+    """Whether this process is a Jupyter kernel."""
     module = sys.modules.get("ipykernel.kernelapp")
     return module is not None and module.IPKernelApp.initialized()
 

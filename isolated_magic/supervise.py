@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from isolated_magic.output import OnOutput
 
 LARGEST_FRAME_BYTES = 1 << 30
+# Unlike epoll, poll takes no descriptor of its own; each run watches four.
+_Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+
 LONGEST_WAIT_SECS = 1e6  # select() takes no more than some thirty years
 KILL_TIMEOUT_SECS = 5.0  # after this long a killed process counts as one that the system will not let go
 
@@ -98,7 +101,7 @@ class Supervisor:
         self._failure: str | None = None
         self._timed_out = False
         self._gone = False
-        self._selector = selectors.DefaultSelector()
+        self._selector = _Selector()
 
     def run(self) -> Ending:
         """Work until nothing of the run is left. Whatever is raised in between kills it first."""

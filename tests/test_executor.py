@@ -1,3 +1,4 @@
+import asyncio
 import math
 import os
 import subprocess
@@ -394,10 +395,14 @@ class TestManyThreads:
 
 class TestTeardown:
     def test_callbacks_run_once_in_order_each_even_when_another_raised(self, executor, caplog):
+        def cancelled():
+            raise asyncio.CancelledError
+
         seen = []
         executor.register_teardown_callback(lambda: seen.append(1))
         executor.register_teardown_callback(lambda: 1 / 0)
         executor.register_teardown_callback(sys.exit)
+        executor.register_teardown_callback(cancelled)
         executor.register_teardown_callback(lambda: seen.append(3))
         executor.teardown()
         executor.teardown()
@@ -507,8 +512,6 @@ class TestTeardown:
 
 class TestAsync:
     def test_many_runs_from_asyncio(self, executor):
-        import asyncio
-
         async def main():
             return await asyncio.gather(*(executor.aexecute("data['n']", {"n": n}) for n in range(10)))
 
@@ -516,8 +519,6 @@ class TestAsync:
         assert [answer["scores"][0]["value"] for answer in answers] == list(range(10))
 
     def test_a_cancelled_task_kills_its_run(self, executor):
-        import asyncio
-
         async def main():
             task = asyncio.create_task(executor.aexecute("import time\ntime.sleep(1000)", {}))
             while not executor.active_pids:

@@ -20,6 +20,7 @@ LAYERS = [
     ["supervise", "verdict", "telemetry", "request", "render"],
     ["launch"],
     ["output", "environment", "payload", "text", "redaction"],
+    ["conversion"],
     ["models"],
     ["errors"],
     ["child"],

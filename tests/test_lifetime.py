@@ -165,6 +165,16 @@ class TestKernels:
             if callbacks_run:
                 wait_until((folder.parent / "torn down").exists, 2)
 
+    def test_callbacks_run_on_sigterm_without_the_extension(self, folder):
+        with kernel() as cells:
+            cells.ok(
+                "%unload_ext isolated_magic\nfrom isolated_magic import IsolatedSubprocessExecutor\nimport pathlib\n"
+                "executor = IsolatedSubprocessExecutor()\n"
+                f"executor.register_teardown_callback(pathlib.Path({str(folder / '1')!r}).touch)"
+            )
+            cells.manager.signal_kernel(signal.SIGTERM)
+            wait_until((folder / "1").exists)
+
     @pytest.mark.parametrize("restart", [False, True])
     def test_callbacks_run_when_an_idle_kernel_is_shut_down_or_restarted(self, folder, restart):
         with kernel() as cells:

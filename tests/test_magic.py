@@ -114,7 +114,7 @@ class TestErrors:
             ("--secrets sk-123", "unknown option --secrets"),
             ("stray", "belongs to no option"),
             ("-e", "expected one argument"),
-            ("--noraise", "did you mean --no-raise?"),
+            ("--noraise", "did you mean --no-raise. `"),
             ("-e A=pre$tenant", "has to be the whole value"),
             ("-e A={tenant}post", "has to be the whole value"),
             ('-d answer=$tenants["bad"]', "{row['answer']}"),
@@ -147,7 +147,7 @@ class TestErrors:
             ("-d n={1,2} -d tenant", "cannot be merged"),
             ("-d tenant", "data is str"),
             ("-d rows={tenants}", 'data["rows"]["bad"]: set'),
-            ("--file missing.py", "body"),
+            ("--file missing.py", "file not found: missing.py"),
         ],
     )
     def test_a_wrong_line_is_one_sentence(self, cells, line, said):
@@ -310,9 +310,17 @@ class TestFile:
         file.write_text("import os\nprint(os.path.basename(__file__))\ndata['n'] / 10")
         for shown in (
             cells.ok(f"%isolated --file '{file}' -d n=5"),
-            cells.ok(f"%%isolated --file '{file}' -d n=5\n "),
+            cells.ok(f"%%isolated --file '{file}' -d n=5\n# instead of this"),
         ):
             assert (shown.stdout, shown.text.split()[1]) == ("a metric.py\n", "0.5")
+
+    def test_a_cell_without_a_body(self, cells, tmp_path):
+        file = tmp_path / "metric.py"
+        file.write_text("0.25")
+        assert cells.ok(f"%%isolated --file {file}").text.split()[1] == "0.25"
+        assert "Examples:" in cells.ok("%%isolated --help\n\n").stdout
+        shown = cells.run("%%isolated -t 3\n  ")
+        assert (shown.ename, "nothing to run" in shown.evalue) == ("OptionError", True)
 
     def test_a_missing_file_is_said(self, cells):
         shown = cells.run("%isolated --file missing.py")

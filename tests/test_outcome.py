@@ -181,6 +181,12 @@ class TestMetricClass:
         )
         assert scores(executor, code)[0]["value"] == 0.5
 
+    def test_the_traceback_of_an_async_metric_is_its_own(self, executor):
+        code = LIGHT + "class Mine(BaseMetric):\n    async def score(self):\n        raise ValueError('boom')"
+        lines = executor.execute(code, {})["error"].splitlines()
+        assert len(lines) == 4
+        assert lines[2].strip() == "raise ValueError('boom')"
+
     def test_its_exception_is_a_400_with_its_own_frames(self, executor):
         code = LIGHT + "class Mine(BaseMetric):\n    def score(self, a):\n        return a.missing"
         answer = executor.execute(code, {"a": 1})

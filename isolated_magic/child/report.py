@@ -65,9 +65,10 @@ def _strip(problem: BaseException) -> None:
             continue
         seen.add(id(current))
         trace = current.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(HERE):
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename.startswith(HERE):
+                current.__traceback__ = trace.tb_next  # with what stands before: asyncio's, for an async metric
             trace = trace.tb_next
-        current.__traceback__ = trace
         waiting += [current.__cause__, current.__context__]
         if isinstance(current, BaseExceptionGroup):
             waiting += current.exceptions

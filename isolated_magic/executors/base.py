@@ -7,12 +7,13 @@ import atexit
 import contextlib
 import os
 import time
-import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from isolated_magic import telemetry
+from isolated_magic.environment import in_kernel
 from isolated_magic.errors import InvalidRequestError, LaunchError
+from isolated_magic.executors import registry
 from isolated_magic.executors.callbacks import Callbacks
 from isolated_magic.executors.live import LiveRun, LiveRuns, in_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
@@ -52,7 +53,7 @@ class Executor:
         self._live = LiveRuns()
         self._callbacks = Callbacks()
         self._callbacks_pid = os.getpid()
-        _instances.add(self)
+        registry.add(self)
 
     def execute(
         self,
@@ -162,6 +163,8 @@ class Executor:
         self._callbacks_pid = os.getpid()
         atexit.unregister(self._teardown_at_exit)
         atexit.register(self._teardown_at_exit)
+        if in_kernel():
+            registry.handle_termination()
 
     def teardown(self, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> None:
         """Kill what still runs, give back what is kept between runs, and run the callbacks.
@@ -276,25 +279,7 @@ class Executor:
         if os.getpid() == self._callbacks_pid:  # the exit of a fork tears nothing down
             self.teardown()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """In a fork: the runs and the callbacks belong to the original."""
         self._live = LiveRuns()
         self._callbacks = Callbacks()
-
-
-_instances: weakref.WeakSet[Executor] = weakref.WeakSet()
-
-
-def teardown_all() -> None:
-    """Tear down every executor of this process."""
-    for executor in list(_instances):
-        executor.teardown()
-
-
-def _forget_all() -> None:
-    for executor in list(_instances):
-        executor._forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -42,7 +42,7 @@ class Callbacks:
                 callback()
             except KeyboardInterrupt as problem:
                 interrupt = problem
-            except (Exception, SystemExit):
+            except BaseException:
                 logger.exception("A teardown callback failed; the others still run.")
         if interrupt is not None:
             raise interrupt

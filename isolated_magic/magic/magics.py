@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from isolated_magic.errors import OptionError, RunFailedError, RunInterrupted
+from isolated_magic.executors import registry
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 from isolated_magic.magic import display, options
 from isolated_magic.magic.namespace import Namespace, expanded
-from isolated_magic.magic.shutdown import handle_termination, leave_termination
 from isolated_magic.models import ErrorKind
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from isolated_magic.magic.options import Options
     from isolated_magic.models import RunResult
 
+_FIRST_LINE = re.compile(r"%%isolated(\s|$)")
 CELL_NAME = "<cell>"  # what tracebacks call a cell: the same on every run, unlike the number of its prompt
 
 
@@ -76,17 +78,28 @@ class IsolatedMagics(Magics):
 
 def _code(chosen: Options, cell: str | None) -> str | Path:
     if chosen.file is not None:
-        if cell is not None and cell.strip():
-            raise OptionError("--file and a cell body were given: a run has one of them.")
         return expanded(chosen.file)
     if cell is None:
         raise OptionError(
-            "%isolated needs --file PATH. To run a cell, write %%isolated on its first line. "
+            "There is nothing to run: write the code below %%isolated, or name a file with --file PATH. "
             "`%isolated --help` shows the options."
         )
     # The magic's own line counts as line 1, so that the line numbers of errors match the cell. And text of
     # more than one line is never taken for a path.
     return f"\n{cell}"
+
+
+def without_body(lines: list[str]) -> list[str]:
+    """Turn ``%%isolated`` without a body into ``%isolated``.
+
+    IPython would refuse it before we are asked, with an error that nbval and papermill pass over.
+
+    Args:
+        lines: of a cell.
+    """
+    if lines and _FIRST_LINE.match(lines[0]) and not any(line.strip() for line in lines[1:]):
+        return [lines[0].removeprefix("%")]
+    return lines
 
 
 def load(shell: InteractiveShell) -> None:
@@ -99,7 +112,8 @@ def load(shell: InteractiveShell) -> None:
         return
     shell.register_magics(IsolatedMagics(shell))
     display.register(shell)
-    handle_termination()
+    registry.handle_termination()
+    shell.input_transformers_cleanup.append(without_body)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -113,7 +127,8 @@ def unload(shell: InteractiveShell) -> None:
         return
     magics.executor.teardown()
     display.unregister(shell)
-    leave_termination()
+    registry.leave_termination()
+    shell.input_transformers_cleanup.remove(without_body)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("isolated", None)
     shell.magics_manager.registry.pop(IsolatedMagics.__name__, None)

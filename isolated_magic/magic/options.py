@@ -93,8 +93,8 @@ def _without_values(message: str) -> str:
         option = next((word.partition("=")[0] for word in unused.split() if word.startswith("-")), None)
         if option is not None:
             name = tokens.plain(option)
-            near = difflib.get_close_matches(name, LONG_OPTIONS, n=1)
-            return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else "")
+            near = difflib.get_close_matches(name, LONG_OPTIONS, n=1, cutoff=0.7)
+            return f"unknown option {name}" + (f"; did you mean {near[0]}" if near else "")
         return (
             "the line holds a word that belongs to no option: a value with spaces needs quotes, "
             "and there are no spaces around = or commas between values"
@@ -137,7 +137,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--payload-type", metavar="TYPE", help="such as trace_thread: data is a list, and score() gets it whole")
-    add("--file", metavar="PATH", help="run this file; as a line, %%isolated --file PATH, for there is no body")
+    add("--file", metavar="PATH", help="run this file instead of the cell's body")
     add("--clean-env", action="store_true", help="inherit nothing but what an interpreter needs")
 
 

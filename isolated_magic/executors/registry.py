@@ -1,6 +1,6 @@
-"""Teardown when the kernel is terminated.
+"""All executors of this process, and what a fork and a SIGTERM mean to them.
 
-On a shutdown request and on a restart Python runs ``atexit``, and with it every teardown. A SIGTERM that
+On a shutdown request and on a restart, a kernel runs ``atexit``, and with it every teardown. A SIGTERM that
 nobody handles ends Python before that. Of a SIGKILL nobody hears: the guardian alone cleans up after it.
 """
 
@@ -9,16 +9,28 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import weakref
 from typing import TYPE_CHECKING
-
-from isolated_magic.executors.base import teardown_all
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from isolated_magic.executors.base import Executor
+
+_executors: weakref.WeakSet[Executor] = weakref.WeakSet()
+
+
+def add(executor: Executor) -> None:
+    """Make an executor known.
+
+    Args:
+        executor: just made.
+    """
+    _executors.add(executor)
+
 
 def handle_termination() -> None:
-    """Tear down on SIGTERM, unless somebody handles it already."""
+    """Tear every executor down on SIGTERM, unless somebody handles that already."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_termination)
@@ -33,7 +45,17 @@ def leave_termination() -> None:
 
 def _on_termination(number: int, _frame: FrameType | None) -> None:
     try:
-        teardown_all()
+        for executor in list(_executors):
+            executor.teardown()
     finally:  # and end as without us: by the signal
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def _forget_all() -> None:
+    for executor in list(_executors):
+        executor.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,195 @@
+"""One step towards JSON for the values of other libraries.
+
+Libraries are recognised by what their objects can do, so none of them is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import ipaddress
+import json
+import numbers
+import pathlib
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_WRITTEN_OUT = (
+    pathlib.PurePath,
+    uuid.UUID,
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+    ipaddress.IPv4Network,
+    ipaddress.IPv6Network,
+)
+
+
+class NotJsonError(TypeError):
+    """A value has no conversion, or one that would lose a part of it."""
+
+
+def convert(value: object) -> object:
+    """One step towards JSON, as ``default`` of :func:`json.dumps` has to do it.
+
+    Args:
+        value: what json itself does not know.
+
+    Raises:
+        NotJsonError: there is no conversion.
+        Exception: whatever the value's own library raises.
+    """
+    for step in (_from_standard_library, _from_array, _from_number, _from_model, _from_collection):
+        converted = step(value)
+        if converted is not value:
+            return with_plain_keys(converted) if isinstance(converted, dict) else converted
+    raise NotJsonError(type(value).__name__)
+
+
+def _from_standard_library(value: object) -> object:
+    if _is_missing(value):
+        return None
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, _WRITTEN_OUT):
+        return str(value)
+    return value
+
+
+def _from_number(value: object) -> object:
+    # A Decimal becomes a number, not text: arithmetic on it in the code has to stay arithmetic.
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    return value
+
+
+def _from_array(value: object) -> object:
+    """Arrays of numpy and what follows its protocol, and pandas frames, columns and rows."""
+    if hasattr(value, "columns") and hasattr(value, "to_dict"):
+        if not getattr(value.columns, "is_unique", True):
+            raise NotJsonError("repeated columns")
+        return value.to_dict(orient="records")
+    if hasattr(value, "to_list") and hasattr(value, "index") and hasattr(value, "to_dict"):
+        is_row = len(value.index) and all(isinstance(label, str) for label in value.index)
+        return by_label(value) if is_row else value.to_list()
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if kind == "m" and hasattr(value, "astype"):  # seconds, as of every other duration
+        return _missing_as_none(value, value.astype("timedelta64[ns]").astype("int64") / 1e9)
+    if kind == "M" and hasattr(value, "astype"):  # tolist() would give nanoseconds as bare integers
+        return _missing_as_none(value, value.astype(str))
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        plain = value.tolist()
+        return value if type(plain) is type(value) else plain  # a longdouble stays what it is
+    return value
+
+
+def by_label(series: Any) -> object:  # noqa: ANN401 - pandas is not imported here
+    """A pandas Series as a dict.
+
+    Args:
+        series: of pandas.
+
+    Raises:
+        NotJsonError: two of its labels are the same.
+    """
+    if not series.index.is_unique:
+        raise NotJsonError("repeated labels")
+    return series.to_dict()
+
+
+def _missing_as_none(value: object, converted: object) -> object:
+    numpy: Any = sys.modules["numpy"]
+    return numpy.where(numpy.isnat(numpy.asarray(value)), None, converted).tolist()
+
+
+def _from_model(value: object) -> object:
+    if isinstance(value, type):
+        return value
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):
+        return _dumped(value)
+    return value
+
+
+def _dumped(model: Any) -> object:  # noqa: ANN401 - pydantic is not imported here
+    """A pydantic model as a dict; what we cannot convert in it, such as sets and URLs, as pydantic does."""
+    fields = model.model_dump()
+    for name, value in fields.items():
+        try:
+            json.dumps(value, default=convert)
+        except TypeError:
+            as_json = model.model_dump(mode="json", include={name})[name]
+            if not _is_masked(as_json):
+                fields[name] = as_json
+    return fields
+
+
+def _is_masked(value: object) -> bool:
+    """Whether pydantic put asterisks in place of a secret: to send those would be silently wrong."""
+    return "**********" in json.dumps(value)
+
+
+def _from_collection(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        return list(value)
+    return value
+
+
+def _is_missing(value: object) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and (value is pandas.NA or value is pandas.NaT)
+
+
+def with_plain_keys(mapping: dict[Any, object]) -> dict[Any, object]:
+    """The dict with keys that JSON can write where there is a conversion, as for numpy's integers and dates.
+
+    Args:
+        mapping: any dict.
+
+    Raises:
+        NotJsonError: two keys would become the same text.
+    """
+    if all(type(key) is str for key in mapping):
+        return mapping
+    if has_repeated_keys(mapping):
+        raise NotJsonError("repeated keys")
+    return {plain_key(key): value for key, value in mapping.items()}
+
+
+def has_repeated_keys(mapping: dict[Any, object]) -> bool:
+    """Whether two keys become the same text, such as 1 and "1".
+
+    Args:
+        mapping: any dict.
+    """
+    plain = [key for key in map(plain_key, mapping) if key is None or isinstance(key, (str, int, float))]
+    return len({json.dumps({key: 0}) for key in plain}) < len(plain)
+
+
+def plain_key(key: object) -> object:
+    """The key of a dict as one that JSON can write, where there is a conversion; else the key itself.
+
+    Args:
+        key: any key.
+    """
+    if key is None or isinstance(key, (str, int, float)):
+        return key
+    try:
+        converted = convert(key)
+    except Exception:  # noqa: BLE001 - then it has none, and the diagnosis will say so
+        return key
+    return converted if isinstance(converted, (str, int, float)) else key

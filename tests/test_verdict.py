@@ -1,0 +1,48 @@
+"""What cannot be staged with real processes: two things at the same moment."""
+
+import dataclasses
+
+import pytest
+
+from isolated_magic.models import Timings
+from isolated_magic.request import build_request
+from isolated_magic.supervise import Ending
+from isolated_magic.verdict import judge
+
+ENDED = Ending(
+    pid=1,
+    exit_status=0,
+    timed_out=False,
+    killed=False,
+    failure=None,
+    started=True,
+    not_started=None,
+    outcome={"result": {"scores": []}},
+    printed=None,
+    stdout="",
+    stderr="",
+    created_at=0.0,
+)
+
+
+def judged(**changes):
+    return judge(dataclasses.replace(ENDED, **changes), build_request("1", {}, None, 1, None), Timings())
+
+
+@pytest.mark.parametrize("asked", ["timed_out", "killed"])
+def test_a_run_that_ended_by_itself_was_not_killed(asked):
+    assert judged(**{asked: True}).payload == {"scores": []}
+    assert not judged(**{asked: True}, exit_status=-9).ok
+
+
+def test_a_refused_process_is_said():
+    error = judged(
+        failure="the system refused a new process: Resource temporarily unavailable", exit_status=None
+    ).error
+    assert error.code == 500
+    assert "Resource temporarily unavailable" in error.text
+
+
+def test_an_outcome_that_is_not_ours_is_no_result():
+    assert not judged(outcome={"result": [1]}).ok
+    assert not judged(outcome=None).ok
