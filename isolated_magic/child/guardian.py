@@ -46,7 +46,7 @@ def _load_prctl():  # type: ignore[no-untyped-def]  # noqa: ANN202 - ctypes is l
 
 
 _ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
-_prctl = _load_prctl()  # type: ignore[no-untyped-call]
+_prctl = _load_prctl()  # type: ignore[no-untyped-call]  # a function of C
 
 
 class Guardian:

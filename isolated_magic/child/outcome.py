@@ -101,7 +101,7 @@ def _with_missing(score: object, data: dict[str, object]) -> dict[str, object]:
     stdlib.give_way()
 
     try:
-        parameters = inspect.signature(score).parameters.values()  # type: ignore[arg-type]
+        parameters = inspect.signature(score).parameters.values()  # type: ignore[arg-type]  # callable, or below
     except (TypeError, ValueError):  # a callable that does not tell its parameters
         return data
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -168,8 +168,8 @@ def _is_score(value: object) -> bool:
 
 def _score(score: object, path: str) -> Json:
     fields: dict[str, Json] = {
-        "name": str(score.name),  # type: ignore[attr-defined]
-        "value": _plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]
+        "name": str(score.name),  # type: ignore[attr-defined]  # _is_score() saw it
+        "value": _plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]  # likewise
     }
     for field in SCORE_FIELDS:
         if hasattr(score, field):
@@ -220,7 +220,7 @@ def _converted(value: object) -> object:
     if numbers is not None and isinstance(value, numbers.Real):
         return float(value)
     if type(value).__module__ == "decimal":
-        return float(value)  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]  # a Decimal
     return value
 
 

@@ -24,7 +24,7 @@ def _children_from_proc(pid: int) -> list[int]:
     found: list[int] = []
     with suppress(OSError):  # the process ended meanwhile
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - pathlib costs the child 5 ms
-            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123 - likewise
                 found.extend(map(int, file.read().split()))
     return found
 

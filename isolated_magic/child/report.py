@@ -31,7 +31,7 @@ def describe(problem: BaseException, source: str | None, filename: str) -> dict[
 def _described(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
     with stdlib.Imports():
         import linecache  # noqa: PLC0415 - only an error has to pay for these two
-        import traceback  # noqa: PLC0415
+        import traceback  # noqa: PLC0415 - likewise
 
     if source is not None:
         linecache.cache[filename] = (len(source), None, _lines(source), filename)

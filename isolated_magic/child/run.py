@@ -206,7 +206,10 @@ def _outcome_of(value: object, names: dict[str, object], owner: Owner) -> dict[s
     metric = outcome.find_metric(names)
     if metric is None or owner.prints_the_result():
         return {"found": found}
-    return {"result": outcome.score_with(metric, names["data"], names["payload_type"])}  # type: ignore[arg-type]
+    payload_type = names["payload_type"]
+    return {
+        "result": outcome.score_with(metric, names["data"], None if payload_type is None else str(payload_type))
+    }
 
 
 def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:

@@ -21,7 +21,7 @@ def connect(payload: bytes | bytearray) -> None:
     for stream, settings in ((sys.stdin, {}), (sys.stdout, {"line_buffering": True}), (sys.stderr, {})):
         if stream is not None:
             # errors: as the interpreter chose them; a new encoding alone would make them strict
-            stream.reconfigure(encoding="utf-8", errors=stream.errors, **settings)  # type: ignore[union-attr]
+            stream.reconfigure(encoding="utf-8", errors=stream.errors, **settings)  # type: ignore[union-attr]  # a file
 
 
 def flush() -> None:

@@ -58,8 +58,9 @@ class Namespace:
             name, equals, value = word.partition("=")
             name = tokens.plain(name)
             if equals:
-                # What kind of value an environment can hold is checked where the environment is made.
-                found[name] = self._value(value, f"--env {name}", literal=tokens.plain)  # type: ignore[assignment]
+                found[name] = self._value(  # type: ignore[assignment]  # checked where the environment is made
+                    value, f"--env {name}", literal=tokens.plain
+                )
             else:
                 found.update(self._bare_env(name))
         return found
@@ -224,7 +225,7 @@ def expanded(path: str) -> Path:
 
 def _read_env_file(path: str) -> dict[str, EnvValue]:
     from dotenv import dotenv_values  # noqa: PLC0415 - only --env-file needs it
-    from dotenv.parser import parse_stream  # noqa: PLC0415
+    from dotenv.parser import parse_stream  # noqa: PLC0415 - likewise
 
     text = _read_text(path, f"--env-file {path}")
     bad = [binding.original.line for binding in parse_stream(io.StringIO(text)) if binding.error]
