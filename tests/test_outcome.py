@@ -145,6 +145,10 @@ class TestMetricClass:
         (score,) = scores(executor, code, {"output": "o", "other": 1})
         assert score["reason"] == "('o', None, None, 3, {'other': 1})"
 
+    def test_the_data_is_the_runs_whatever_the_code_does_with_the_name(self, executor):
+        code = LIGHT + "class Mine(BaseMetric):\n    def score(self, a): return a\ndel payload_type\ndata = [1, 2]"
+        assert scores(executor, code, {"a": 0.5})[0]["value"] == 0.5
+
     def test_trace_thread_hands_over_the_whole_list(self, executor):
         code = LIGHT + "class Mine(BaseMetric):\n    def score(self, thread): return len(thread)"
         (score,) = scores(executor, code, [{"role": "user"}, {"role": "assistant"}], payload_type="trace_thread")

@@ -51,7 +51,7 @@ def _has_base_named(value: type, name: str) -> bool:
     return any(base.__name__ == name for base in value.__mro__)
 
 
-def score_with(metric_class: type, data: object, payload_type: str | None) -> dict[str, Json]:
+def score_with(metric_class: type, data: object, payload_type: object) -> dict[str, Json]:
     """Make the metric, let it score, and return ``{"scores": [...]}``.
 
     Args:

@@ -137,9 +137,9 @@ def main(args: list[str]) -> int:
     except RecursionError:
         result, status = _refused("data is nested too deeply for the interpreter of the run."), 1
     else:
-        names["data"], names["payload_type"] = message["data"], message["payload_type"]
-        del payload, message
-        result, status = _run(request, names, owner)
+        names.update(message)
+        del payload
+        result, status = _run(request, names, message, owner)
     streams.flush()
     if owner.is_mine:
         _report(result, owner)
@@ -178,14 +178,16 @@ def _report(result: dict[str, object], owner: Owner) -> None:
         os.write(1, f"\n{dumps(result['result'])}\n".encode())
 
 
-def _run(request: dict[str, str], names: dict[str, object], owner: Owner) -> tuple[dict[str, object], int]:
+def _run(
+    request: dict[str, str], names: dict[str, object], message: dict[str, object], owner: Owner
+) -> tuple[dict[str, object], int]:
     """Run the code; the outcome and the exit status."""
     path = _path_in(request)
     filename = path or request["filename"]
     try:
         source = request["source"] if path is None else _read(path)
         value = Program(source, filename).execute(names)
-        return _outcome_of(value, names, owner), 0
+        return _outcome_of(value, names, message, owner), 0
     except SystemExit as leaving:
         return _exit_outcome(leaving)
     except outcome.NotAResultError as problem:
@@ -196,7 +198,9 @@ def _run(request: dict[str, str], names: dict[str, object], owner: Owner) -> tup
         return {"error": described}, 1
 
 
-def _outcome_of(value: object, names: dict[str, object], owner: Owner) -> dict[str, object]:
+def _outcome_of(
+    value: object, names: dict[str, object], message: dict[str, object], owner: Owner
+) -> dict[str, object]:
     found = "nothing was printed and the code does not end with a value"
     if value is not None:
         try:
@@ -206,10 +210,8 @@ def _outcome_of(value: object, names: dict[str, object], owner: Owner) -> dict[s
     metric = outcome.find_metric(names)
     if metric is None or owner.prints_the_result():
         return {"found": found}
-    payload_type = names["payload_type"]
-    return {
-        "result": outcome.score_with(metric, names["data"], None if payload_type is None else str(payload_type))
-    }
+    # From the message: the code may use the names data and payload_type for something of its own.
+    return {"result": outcome.score_with(metric, message["data"], message["payload_type"])}
 
 
 def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
