@@ -13,18 +13,6 @@ from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.magic import tokens
 from isolated_magic.request import checked_timeout
 
-LONG_OPTIONS = (
-    "--env",
-    "--env-file",
-    "--data",
-    "--payload-type",
-    "--timeout",
-    "--out",
-    "--no-raise",
-    "--file",
-    "--clean-env",
-    "--help",
-)
 HELP_WIDTH = 100  # and not the terminal's: a saved notebook has none
 
 DESCRIPTION = """\
@@ -83,24 +71,24 @@ class Options:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{_without_values(message)}. `%isolated --help` shows the options.")
+        raise OptionError(f"{self._without_values(message)}. `%isolated --help` shows the options.")
 
-
-def _without_values(message: str) -> str:
-    """A message of argparse's without the words that it repeats: one may be a part of a value."""
-    unused = message.removeprefix("unrecognized arguments: ")
-    if unused != message:
-        option = next((word.partition("=")[0] for word in unused.split() if word.startswith("-")), None)
-        if option is not None:
-            name = tokens.plain(option)
-            near = difflib.get_close_matches(name, LONG_OPTIONS, n=1, cutoff=0.7)
-            return f"unknown option {name}" + (f"; did you mean {near[0]}" if near else "")
-        return (
-            "the line holds a word that belongs to no option: a value with spaces needs quotes, "
-            "and there are no spaces around = or commas between values"
-        )
-    before, ignored, _ = message.partition(": ignored explicit argument")
-    return f"{before} takes no value" if ignored else tokens.plain(message)
+    def _without_values(self, message: str) -> str:
+        """A message of argparse's without the words that it repeats: one may be a part of a value."""
+        unused = message.removeprefix("unrecognized arguments: ")
+        if unused != message:
+            option = next((word.partition("=")[0] for word in unused.split() if word.startswith("-")), None)
+            if option is not None:
+                name = tokens.plain(option)
+                known = [one for action in self._actions for one in action.option_strings if one.startswith("--")]
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+                return f"unknown option {name}" + (f"; did you mean {near[0]}" if near else "")
+            return (
+                "the line holds a word that belongs to no option: a value with spaces needs quotes, "
+                "and there are no spaces around = or commas between values"
+            )
+        before, ignored, _ = message.partition(": ignored explicit argument")
+        return f"{before} takes no value" if ignored else tokens.plain(message)
 
 
 def _parser() -> argparse.ArgumentParser:
