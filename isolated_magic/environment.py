@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from isolated_magic.errors import InvalidRequestError
@@ -41,6 +42,15 @@ CLEAN_NAMES = frozenset(
     | {"PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"}
 )
 CLEAN_PREFIXES = ("LC_",)
+
+# What acts when an interpreter or a native library starts, and does nothing in a fork of a process that was
+# started without it.
+_ACTS_AT_START = frozenset({"TZ", "TZDIR", "LANG", "LANGUAGE", "LOCPATH", "GLIBC_TUNABLES", "OPENSSL_CONF"})
+_ACTS_AT_START_PREFIXES = (
+    *("PYTHON", "LD_", "DYLD_", "MALLOC_", "LC_"),
+    *("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "VECLIB_", "NUMEXPR_"),
+    *("CUDA_", "NCCL_", "TORCH_", "PYTORCH_", "TF_", "XLA_", "ARROW_", "GRPC_"),
+)
 
 # What ipykernel writes into its own environment (ipykernel/kernelapp.py, ipykernel/zmqshell.py), so that a
 # run sees what the user's shell had. A value that the user changed since is the user's and stays.
@@ -83,6 +93,28 @@ def environment_for_run(
         inherited = {name: value for name, value in inherited.items() if _is_needed(name)}
     merged: dict[str, str | None] = {**QUIET_DEFAULTS, **inherited, **overrides}
     return {os.fsencode(name): os.fsencode(value) for name, value in merged.items() if value is not None}
+
+
+@lru_cache(maxsize=1024)
+def acts_at_start(name: bytes) -> bool:
+    """Whether a variable has its effect when an interpreter or a native library starts, and not later.
+
+    Args:
+        name: of the variable.
+    """
+    text = os.fsdecode(name)
+    return text in _ACTS_AT_START or text.startswith(_ACTS_AT_START_PREFIXES)
+
+
+@lru_cache(maxsize=1024)
+def is_public(name: bytes) -> bool:
+    """Whether a variable is one that libraries often read when they are imported, and is never a secret.
+
+    Args:
+        name: of the variable.
+    """
+    text = os.fsdecode(name)
+    return _is_needed(text) or text in QUIET_DEFAULTS or text == "MPLBACKEND"
 
 
 def _is_needed(name: str) -> bool:

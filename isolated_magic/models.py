@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
+
+Launch: TypeAlias = Literal["forked", "cold"]
 
 STACK_LIMIT_BYTES = 20 * 1024 * 1024
 
@@ -40,6 +42,7 @@ class RunRequest:
         cwd: the working directory the process starts in.
         timeout_secs: seconds from launch to the end of the process; infinity for no limit.
         limits: resource limits.
+        fresh: a new interpreter for this run, whatever else would do.
     """
 
     source: str | None = field(repr=False)
@@ -50,6 +53,7 @@ class RunRequest:
     cwd: str
     timeout_secs: float
     limits: Limits = Limits()
+    fresh: bool = False
 
 
 class ErrorKind(StrEnum):
@@ -160,6 +164,7 @@ class RunResult:
         error: why there is no result, or None.
         exit_status: of the process; negative for the signal that ended it; None when none was started.
         pid: of the process, None when none was started.
+        launch: ``"forked"`` from a template or ``"cold"``, a new interpreter; None when none was started.
         timings: in milliseconds.
     """
 
@@ -170,6 +175,7 @@ class RunResult:
     error: RunError | None = None
     exit_status: int | None = None
     pid: int | None = field(default=None, compare=False)
+    launch: Launch | None = field(default=None, compare=False)
     timings: Timings = field(default=Timings(), compare=False, repr=False)
 
     @property

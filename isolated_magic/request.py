@@ -29,6 +29,7 @@ def build_request(
     *,
     inherit_env: bool = True,
     source_name: str = SOURCE_NAME,
+    fresh: bool = False,
 ) -> RunRequest:
     """Check and freeze one run.
 
@@ -40,6 +41,7 @@ def build_request(
         payload_type: what the data is.
         inherit_env: False leaves out all but what an interpreter needs.
         source_name: what tracebacks call the source.
+        fresh: True for a new interpreter, whatever else would do.
 
     Raises:
         InvalidRequestError: any of these cannot be run; the message says which and why.
@@ -53,6 +55,7 @@ def build_request(
         environment=environment_for_run(env_vars, inherit=inherit_env),
         cwd=_working_directory(),
         timeout_secs=checked_timeout(timeout_secs),
+        fresh=fresh,
     )
 
 

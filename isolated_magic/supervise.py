@@ -46,6 +46,7 @@ class Ending:
         failure: the keeper's own words when it could not start the process.
         started: the child program began its work.
         not_started: what the system said when the interpreter could not be started.
+        imported: what it reports to have imported, unchecked.
         outcome: what the child program sent, unchecked but for being a JSON object.
         printed: the JSON object in the last line of stdout.
         stdout: what was printed before that.
@@ -60,6 +61,7 @@ class Ending:
     failure: str | None
     started: bool
     not_started: JsonObject | None
+    imported: JsonObject | None
     outcome: JsonObject | None
     printed: JsonObject | None
     stdout: str
@@ -269,6 +271,7 @@ class Supervisor:
             failure=self._failure,
             started="started" in self._messages,
             not_started=self._messages.get("not_started"),
+            imported=self._messages.get("imported"),
             outcome=outcome,
             printed=printed,
             stdout="".join(self._stdout.text),

@@ -17,6 +17,7 @@ ENDED = Ending(
     failure=None,
     started=True,
     not_started=None,
+    imported=None,
     outcome={"result": {"scores": []}},
     printed=None,
     stdout="",

@@ -1,122 +1,20 @@
-"""One run: a request in, the user's code as ``__main__``, one outcome out.
-
-The channel is a private descriptor, so nothing that the code prints can be taken for the outcome. The code
-owns descriptors 0, 1 and 2. The owner sends the request as JSON and then the payload; this end sends
-
-- ``{"ask": "metric"}`` when the code defines a metric class and nothing else came of it: only the owner sees
-  all that was printed, through whatever way to descriptor 1, and answers whether that is the result already;
-- ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit).
-"""
+"""One run: a request in, the user's code as ``__main__``, one outcome out."""
 
 from __future__ import annotations
 
-import builtins
 import os
 import sys
-from io import FileIO
 
-from . import outcome, stdlib, streams, wire
+from . import libraries, outcome, program, stdlib, streams
+from .owner import Owner
 from .report import call_users_excepthook, describe, text_of
 
+TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 with stdlib.Imports():
-    import __future__
-
-    import fcntl
     from json import dumps, loads
-
-AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h): importing ast for it costs 5 ms
-PRIVATE_DESCRIPTOR = 500  # above what code expects to be handed by open(), below common limits
-
-
-class Owner:
-    """The other end of the channel.
-
-    Args:
-        descriptor: the one that this process was started with.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._stream = FileIO(_moved_away(descriptor), "r+")
-        self._pid = os.getpid()
-
-    def receive(self) -> bytes | bytearray:
-        """The next frame."""
-        return wire.read_frame(self._stream)
-
-    def send(self, message: dict[str, object]) -> bool:
-        """Send a message; False when the code closed the channel.
-
-        Args:
-            message: what JSON can hold.
-
-        Raises:
-            ValueError: it holds something that JSON, or this interpreter's limits, cannot.
-        """
-        body = dumps(message).encode()
-        try:
-            wire.write_frame(self._stream, body)
-        except OSError:
-            return False
-        return True
-
-    @property
-    def is_mine(self) -> bool:
-        """False in a fork of the run: it has nothing to tell."""
-        return os.getpid() == self._pid
-
-    def close(self) -> None:
-        """Hang up."""
-        try:
-            self._stream.close()
-        except OSError:  # the code closed the descriptor
-            return
-
-    def prints_the_result(self) -> bool:
-        """Ask whether the last line printed so far is the result."""
-        streams.flush()
-        if not self.is_mine:
-            return True  # nobody would hear of the metric's scores
-        try:
-            return self.send({"ask": "metric"}) and self.receive() == b"printed"
-        except (OSError, EOFError):
-            return True
-
-
-class Program:
-    """The user's code, ready to run: all but the last expression, and that.
-
-    Args:
-        source: text, or the bytes of a file.
-        filename: what tracebacks call it.
-
-    Raises:
-        Exception: whatever compile() raises; mostly SyntaxError.
-    """
-
-    def __init__(self, source: str | bytes, filename: str) -> None:
-        import _ast  # noqa: PLC0415 - built in; the ast module around it costs 5 ms
-
-        tree = compile(source, filename, "exec", AST_ONLY, dont_inherit=True)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
-        self.body = compile(tree, filename, "exec", dont_inherit=True)
-        self.last = None
-        if last is not None:
-            # The features that `from __future__` switched on in the body hold for the last expression too.
-            features = self.body.co_flags & _future_flags()
-            self.last = compile(_ast.Expression(last.value), filename, "eval", features, dont_inherit=True)
-
-    def execute(self, names: dict[str, object]) -> object:
-        """Run it and return the value of the last expression, None when there is none.
-
-        Args:
-            names: the globals to run in.
-        """
-        exec(self.body, names)  # noqa: S102 - running the user's code is what we are for
-        return eval(self.last, names) if self.last is not None else None  # noqa: S307 - likewise
-
-
-def _future_flags() -> int:
-    return sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
 def main(args: list[str]) -> int:
@@ -125,12 +23,27 @@ def main(args: list[str]) -> int:
     Args:
         args: the descriptor of the channel.
     """
+    before = set(sys.modules)
     owner = Owner(int(args[0]))
+    program.new_main()
+    return perform(owner, before)
+
+
+def perform(owner: Owner, before: Container[str]) -> int:
+    """Take a request from the channel, do what it says, and tell what came of it.
+
+    Args:
+        owner: who asks.
+        before: names of the modules that no run has to account for.
+
+    Returns:
+        The exit status of the process.
+    """
     request = loads(owner.receive())
     payload = owner.receive()
     owner.send({"started": {}})
     streams.connect(payload)
-    names = _become_main(request)
+    names = program.become_main(request)
     stdlib.give_way()
     try:
         message = _decoded(payload)
@@ -142,9 +55,20 @@ def main(args: list[str]) -> int:
         result, status = _run(request, names, message, owner)
     streams.flush()
     if owner.is_mine:
+        _tell_imports(before, owner)
         _report(result, owner)
     owner.close()
     return status
+
+
+def _tell_imports(before: Container[str], owner: Owner) -> None:
+    try:
+        new = [name for name in sys.modules if name not in before and not name.startswith(__package__)]
+        installed, files = libraries.split(new)
+    except Exception:  # noqa: BLE001 - the code put something odd there: nothing is to be learned from this run
+        return
+    if installed:
+        owner.send({"imported": {"installed": installed, "files": files}})
 
 
 def _decoded(payload: bytes | bytearray) -> dict[str, object]:
@@ -182,11 +106,11 @@ def _run(
     request: dict[str, str], names: dict[str, object], message: dict[str, object], owner: Owner
 ) -> tuple[dict[str, object], int]:
     """Run the code; the outcome and the exit status."""
-    path = _path_in(request)
+    path = program.path_in(request)
     filename = path or request["filename"]
     try:
-        source = request["source"] if path is None else _read(path)
-        value = Program(source, filename).execute(names)
+        source = request["source"] if path is None else program.read(path)
+        value = program.Program(source, filename).execute(names)
         return _outcome_of(value, names, message, owner), 0
     except SystemExit as leaving:
         return _exit_outcome(leaving)
@@ -229,45 +153,7 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
     return {"exit_message": message}, 1
 
 
-def _become_main(request: dict[str, str]) -> dict[str, object]:
-    """Make the module, arguments and path that ``python -c`` or ``python FILE`` would have made."""
-    module = type(sys)("__main__")
-    names = vars(module)
-    names.update(__builtins__=builtins, __annotations__={})
-    path = _path_in(request)
-    if path is None:
-        first, argv, folder = "-c", ["-c", request["source"]], ""
-        module.__loader__ = sys.__spec__.loader  # as python -c has it
-    else:
-        first, argv = path, [path]
-        folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - pathlib costs the child 5 ms
-        module.__file__ = os.path.abspath(path)  # noqa: PTH100 - likewise
-        names["__cached__"] = None
-        module.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
-    sys.argv = [first]
-    sys.orig_argv = [sys.executable, *argv]
-    if not sys.flags.safe_path:  # otherwise start.py's folder was not put there either
-        sys.path[0] = folder
-    sys.modules["__main__"] = module
-    return names
-
-
-def _path_in(request: dict[str, str]) -> str | None:
-    # As bytes, one a character: this interpreter may encode file names in another way than the owner's.
-    path = request["path"]
-    return None if path is None else os.fsdecode(path.encode("latin-1"))
-
-
-def _read(path: str) -> bytes:
-    with FileIO(path) as file:
-        return file.readall()
-
-
-def _moved_away(descriptor: int) -> int:
-    try:
-        moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, PRIVATE_DESCRIPTOR)
-    except OSError:  # a lower limit of open files
-        os.set_inheritable(descriptor, False)
-        return descriptor
-    os.close(descriptor)
-    return moved
+def rehearse() -> None:
+    """Do what every run does, once, with nothing: the memory that it writes to is then this process's own."""
+    program.Program("x = 1\nx", "<string>").execute({})
+    loads(dumps({"started": {}}))

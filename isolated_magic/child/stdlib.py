@@ -17,6 +17,13 @@ FOLDER = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs each run 5
 PATH = [entry for entry in sys.path if entry.startswith(FOLDER) and "-packages" not in entry[len(FOLDER) :]]
 
 _loaded: set[str] = set()
+_settled = False
+
+
+def settle() -> None:
+    """Nothing more to do here: ours have what they need, and no folder of the user's has its names."""
+    global _settled  # noqa: PLW0603 - a fact about the process
+    _settled = True
 
 
 class Imports:
@@ -26,6 +33,9 @@ class Imports:
     """
 
     def __enter__(self) -> None:
+        self._idle = _settled
+        if self._idle:
+            return
         self._path, sys.path = sys.path, PATH
         self._hidden = {name: module for name, module in sys.modules.items() if _is_foreign(name, module)}
         for name in self._hidden:
@@ -35,6 +45,8 @@ class Imports:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._idle:
+            return
         sys.path = self._path
         _loaded.update(name for name in sys.modules if name not in self._before)
         sys.modules.update(self._hidden)
@@ -46,7 +58,7 @@ def give_way() -> None:
     The user's code then gets what it would have got from an interpreter that had not loaded them. Ours keep
     what they imported.
     """
-    if any(map(_is_taken, {name.partition(".")[0] for name in _loaded})):
+    if not _settled and any(map(_is_taken, {name.partition(".")[0] for name in _loaded})):
         for name in _loaded:
             sys.modules.pop(name, None)
     _loaded.clear()

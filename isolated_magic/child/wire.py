@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from io import FileIO
 
 LENGTH_BYTES = 8
@@ -55,3 +56,21 @@ def _read_exactly(stream: FileIO, count: int) -> bytearray:
             raise EOFError("the channel was closed in the middle of a frame")
         rest = rest[got:]
     return body
+
+
+def environment_block(environment: Mapping[bytes, bytes]) -> bytes:
+    """An environment as the system lays it out: ``NAME=VALUE``, each with a closing NUL.
+
+    Args:
+        environment: no name holds ``=``, nothing a NUL.
+    """
+    return b"".join(b"%b=%b\0" % item for item in environment.items())
+
+
+def environment_in(block: bytes) -> dict[bytes, bytes]:
+    """The environment in a block.
+
+    Args:
+        block: as :func:`environment_block` makes it.
+    """
+    return {name: value for name, _, value in (entry.partition(b"=") for entry in block.split(b"\0")[:-1])}

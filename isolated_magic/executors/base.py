@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Self
 
 from isolated_magic import telemetry
 from isolated_magic.environment import in_kernel
-from isolated_magic.errors import InvalidRequestError, LaunchError
+from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors import registry
 from isolated_magic.executors.callbacks import Callbacks
+from isolated_magic.executors.conduct import conduct
 from isolated_magic.executors.live import LiveRun, LiveRuns, in_thread
-from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
+from isolated_magic.models import ErrorKind, RunError, RunResult
 from isolated_magic.request import SOURCE_NAME, build_request, checked_timeout
-from isolated_magic.supervise import Supervisor
-from isolated_magic.verdict import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,7 +81,7 @@ class Executor:
         """
         return self.run(code, data, env_vars, timeout_secs, payload_type).to_dict()
 
-    def run(
+    def run(  # noqa: PLR0913 - one for each thing that a run depends on, the rare ones by name only
         self,
         code: str | os.PathLike[str],
         data: object = None,
@@ -92,6 +91,7 @@ class Executor:
         *,
         inherit_env: bool = True,
         source_name: str = SOURCE_NAME,
+        fresh: bool = False,
         on_output: OnOutput | None = None,
     ) -> RunResult:
         """Run the code and return all that there is to know about the run.
@@ -105,6 +105,7 @@ class Executor:
             inherit_env: False starts the run with what an interpreter needs and nothing else of this
                 process's environment.
             source_name: what tracebacks call the source.
+            fresh: True for a new interpreter, whatever else would do.
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 the line that is the result is not among it.
 
@@ -112,7 +113,7 @@ class Executor:
             KeyboardInterrupt: this thread was interrupted; the run is gone by then.
         """
         arguments = (code, data, env_vars, timeout_secs, payload_type)
-        build = self._builder(*arguments, inherit_env=inherit_env, source_name=source_name)
+        build = self._builder(*arguments, inherit_env=inherit_env, source_name=source_name, fresh=fresh)
         return self._run(build, on_output, LiveRun())
 
     async def aexecute(
@@ -232,11 +233,12 @@ class Executor:
         *,
         inherit_env: bool = True,
         source_name: str = SOURCE_NAME,
+        fresh: bool = False,
     ) -> Callable[[], RunRequest]:
         """What makes the request of these arguments, later, where its errors can be a result."""
         timeout = self.timeout_secs if timeout_secs is None else timeout_secs
         arguments = (code, data, env_vars, timeout, payload_type)
-        return partial(build_request, *arguments, inherit_env=inherit_env, source_name=source_name)
+        return partial(build_request, *arguments, inherit_env=inherit_env, source_name=source_name, fresh=fresh)
 
     def _run(self, build: Callable[[], RunRequest], on_output: OnOutput | None, live: LiveRun) -> RunResult:
         """Build the request, run it, and record it."""
@@ -250,7 +252,7 @@ class Executor:
             instruments.started()
         try:
             with self._live.added(live):
-                result = self._supervise(request, on_output, live, called_at)
+                result = conduct(self._launcher, request, on_output, live, called_at)
         except BaseException:
             if instruments:
                 instruments.abandoned()
@@ -258,22 +260,6 @@ class Executor:
         if instruments:
             instruments.ended(result)
         return result
-
-    def _supervise(
-        self, request: RunRequest, on_output: OnOutput | None, live: LiveRun, called_at: float
-    ) -> RunResult:
-        try:
-            child, messages = self._launcher.launch(request)
-        except LaunchError as problem:
-            return RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem)))
-        try:
-            live.attach(child)
-            deadline = called_at + request.timeout_secs
-            ending = Supervisor(child, messages, deadline, on_output, live.created).run()
-        finally:
-            child.close()
-        creation_ms = ((ending.created_at or called_at) - called_at) * 1000
-        return judge(ending, request, Timings(creation_ms, (time.monotonic() - called_at) * 1000))
 
     def _teardown_at_exit(self) -> None:
         if os.getpid() == self._callbacks_pid:  # the exit of a fork tears nothing down

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.launch.cold import ColdLauncher
+from isolated_magic.launch.forked import CAN_FORK, ForkedLauncher
+from isolated_magic.request import build_request
+
+if TYPE_CHECKING:
+    from isolated_magic.launch.base import Launcher
+    from isolated_magic.launch.forked import Preload
+    from isolated_magic.models import Launch
+
+DEFAULT_STANDBY = 2
+DEFAULT_IDLE_SECS = 600.0
+DEFAULT_WARM_UP_SECS = 60.0
 
 
 class IsolatedSubprocessExecutor(Executor):
@@ -16,11 +31,62 @@ class IsolatedSubprocessExecutor(Executor):
 
     Args:
         timeout_secs: seconds that a run may take unless its call says otherwise; infinity for no limit.
+        launch: ``"forked"`` for forks of a template that has imported what the run will import, wherever nobody
+            can tell them from a new interpreter; ``"cold"`` for a new interpreter every time. Elsewhere than on
+            Linux every run is a cold one.
+        preload: what templates import: ``"learned"`` for what earlier runs of a program with the same imports did
+            import; names of modules, for every run; None for nothing.
+        standby: how many forks of a template wait for a run.
+        idle_secs: seconds after which a template ends that nobody uses. The next run starts another one.
 
     Raises:
-        InvalidRequestError: the timeout is no number greater than zero.
+        InvalidRequestError: one of these is not what it should be.
         UnsupportedPlatformError: there are no processes here.
     """
 
-    def __init__(self, timeout_secs: float = DEFAULT_TIMEOUT_SECS) -> None:
-        super().__init__(ColdLauncher(), "isolated_subprocess", timeout_secs)
+    def __init__(
+        self,
+        timeout_secs: float = DEFAULT_TIMEOUT_SECS,
+        *,
+        launch: Launch = "forked",
+        preload: Preload = "learned",
+        standby: int = DEFAULT_STANDBY,
+        idle_secs: float = DEFAULT_IDLE_SECS,
+    ) -> None:
+        launcher = _launcher(launch, preload, standby, idle_secs)
+        super().__init__(launcher, "isolated_subprocess", timeout_secs)
+
+    def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
+        """Wait until forks are ready: for the environment of now, and for what earlier runs taught.
+
+        Args:
+            timeout_secs: seconds to wait at most.
+
+        Returns:
+            Whether they are. True at once where every run is a cold one.
+        """
+        request = build_request("", None, None, self.timeout_secs, None)
+        return self._launcher.warm_up(request, timeout_secs)
+
+
+def _launcher(launch: Launch, preload: Preload, standby: int, idle_secs: float) -> Launcher:
+    if launch not in {"forked", "cold"}:
+        raise InvalidRequestError(f"launch is {launch!r}: give 'forked' or 'cold'.")
+    is_number = isinstance(standby, int) and not isinstance(standby, bool)
+    if not is_number or standby < 0:
+        raise InvalidRequestError(f"standby is {standby!r}: give a number of processes, 0 for none.")
+    if not isinstance(idle_secs, (int, float)) or isinstance(idle_secs, bool) or not idle_secs > 0:
+        raise InvalidRequestError(f"idle_secs is {idle_secs!r}: give a number of seconds greater than zero.")
+    if preload is not None and preload != "learned":
+        _check_names(preload)
+    if launch == "cold" or not CAN_FORK:
+        return ColdLauncher()
+    return ForkedLauncher(preload, standby, min(idle_secs, math.inf))
+
+
+def _check_names(preload: object) -> None:
+    names = list(preload) if isinstance(preload, (list, tuple, set, frozenset)) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise InvalidRequestError(
+            f"preload is {preload!r}: give 'learned', a list of module names such as ['numpy'], or None."
+        )

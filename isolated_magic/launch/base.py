@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from isolated_magic.child import process_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from io import FileIO
 
-    from isolated_magic.models import RunRequest
+    from isolated_magic.models import Launch, RunRequest
 
 # A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
 # such flag; Python itself ignores the signal unless the program says otherwise.
@@ -32,6 +32,7 @@ class Child:
         stderr: likewise for descriptor 2.
         handle: whatever keeps the process; says ``pid N`` and ``exit STATUS``, and kills the whole tree when
             anything is written to it or when it is closed.
+        launch: how it came to life.
         killed: whether anybody asked for its end.
     """
 
@@ -39,6 +40,7 @@ class Child:
     stdout: FileIO
     stderr: FileIO
     handle: socket.socket
+    launch: Launch = "cold"
     killed: bool = False
 
     def kill(self) -> None:
@@ -80,6 +82,27 @@ class Launcher(ABC):
         Raises:
             LaunchError: the system refuses; the message says what.
         """
+
+    def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:  # noqa: B027 - most need not
+        """Take in what a run imported.
+
+        Args:
+            request: of the run.
+            modules: names of installed modules, in the order in which they came.
+            files: paths of other modules.
+        """
+
+    def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:  # noqa: ARG002 - of those who need to
+        """Wait until everything that makes launches fast is there.
+
+        Args:
+            request: a run such as will be launched.
+            timeout_secs: seconds to wait at most.
+
+        Returns:
+            Whether it is.
+        """
+        return True
 
     @abstractmethod
     def release(self) -> Callable[[], None]:

@@ -1,0 +1,158 @@
+"""The ways of running code that are compared, each made ready before it is measured."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pool_worker
+from workloads import DATA, QUIET, Workload, check
+
+from isolated_magic import IsolatedSubprocessExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+THREADS = 4
+WARM_UP_SECS = 120.0
+TRUE = "/bin/true" if Path("/bin/true").exists() else "/usr/bin/true"
+
+FORKED, COLD, PLAIN, POOL, FLOOR = "forked", "cold", "plain", "pool", "true"
+
+LABELS = {
+    FORKED: "`IsolatedSubprocessExecutor`, forked",
+    COLD: '`IsolatedSubprocessExecutor`, `launch="cold"`',
+    PLAIN: 'plain recipe: `Popen([sys.executable, "-c", ...])`, JSON over its pipes',
+    POOL: "`ProcessPoolExecutor`: workers used again, all runs share environment and modules",
+    FLOOR: "spawning `true`: the floor",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of running a workload.
+
+    Args:
+        key: one of :data:`LABELS`.
+        call: one run, from call to result; raises when it comes to a wrong one.
+        slow: whether it takes fewer turns than the others.
+    """
+
+    key: str
+    call: Callable[[], object]
+    slow: bool = False
+
+
+@contextmanager
+def all_of(workload: Workload) -> Iterator[dict[str, Candidate]]:
+    """Every candidate, ready, and gone after the block.
+
+    Args:
+        workload: what they run.
+    """
+    with forked_executor(workload) as executor, cold_executor() as cold, pool(workload) as workers:
+        made = (
+            Candidate(FORKED, lambda: run_ours(executor, workload, "forked")),
+            Candidate(COLD, lambda: run_ours(cold, workload, "cold"), workload.slow),
+            Candidate(PLAIN, lambda: _run_plain(workload), workload.slow),
+            Candidate(POOL, lambda: check(workers.submit(pool_worker.run, workload.script, DATA).result())),
+            Candidate(FLOOR, lambda: subprocess.run([TRUE], check=True)),
+        )
+        yield {candidate.key: candidate for candidate in made}
+
+
+@contextmanager
+def forked_executor(workload: Workload, data: dict[str, object] = DATA) -> Iterator[IsolatedSubprocessExecutor]:
+    """An executor that has run the workload once and is ready to fork the next ones.
+
+    Args:
+        workload: what it will run.
+        data: for the first run.
+
+    Raises:
+        RuntimeError: the templates did not come to be ready.
+    """
+    with IsolatedSubprocessExecutor(60) as executor:
+        run_ours(executor, workload, None, data)
+        if not executor.warm_up(WARM_UP_SECS):
+            raise RuntimeError(f"No template was ready within {WARM_UP_SECS:g} seconds.")
+        yield executor
+
+
+def cold_executor() -> IsolatedSubprocessExecutor:
+    """An executor that starts a new interpreter for each run."""
+    return IsolatedSubprocessExecutor(60, launch="cold")
+
+
+def run_ours(
+    executor: IsolatedSubprocessExecutor,
+    workload: Workload,
+    launch: str | None,
+    data: dict[str, object] = DATA,
+) -> str:
+    """One run through an executor of ours.
+
+    Args:
+        executor: any.
+        workload: what to run.
+        launch: how it has to be launched, None where both will do.
+        data: for the run.
+
+    Returns:
+        How it was launched.
+
+    Raises:
+        RuntimeError: the run failed, or was launched in another way.
+    """
+    result = executor.run(workload.cell, data, QUIET)
+    check(result.to_dict())
+    if launch is not None and result.launch != launch:
+        raise RuntimeError(f"A run that was to be {launch} was {result.launch}.")
+    return result.launch
+
+
+def plain_process(workload: Workload) -> subprocess.Popen[str]:
+    """The plain recipe, started: the data is not sent yet.
+
+    Args:
+        workload: what to run.
+    """
+    code = f"import json, sys\ndata = json.load(sys.stdin)['data']\n{workload.script}"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **QUIET}, text=True, **pipes)
+
+
+def _run_plain(workload: Workload) -> None:
+    with plain_process(workload) as process:
+        stdout, stderr = process.communicate(json.dumps({"data": DATA}), timeout=60)
+    if process.returncode:
+        raise RuntimeError(stderr)
+    check(json.loads(stdout.strip().split("\n")[-1]))
+
+
+@contextmanager
+def pool(
+    workload: Workload, data: dict[str, object] = DATA, workers: int = THREADS
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose workers have all run the workload once. They inherit the environment of this process.
+
+    Args:
+        workload: what they will run.
+        data: for the first run.
+        workers: how many.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    first_run = (workload.script, data)
+    with ProcessPoolExecutor(workers, spawn, initializer=pool_worker.run, initargs=first_run) as executor:
+        # A worker is started when a task comes and none is idle: these sleep until there are enough.
+        list(executor.map(time.sleep, [0.5] * workers))
+        yield executor

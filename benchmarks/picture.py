@@ -1,0 +1,70 @@
+"""The medians as one picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import candidates
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from measure import Series
+
+NAMES = {
+    candidates.FORKED: "isolated_magic,\nforked",
+    candidates.COLD: "isolated_magic,\ncold",
+    candidates.PLAIN: "plain recipe:\nnew interpreter",
+    candidates.POOL: "process pool:\nshared environment",
+    candidates.FLOOR: 'spawning "true":\nthe floor',
+}
+OURS, SECOND, OTHERS, INK = "#1668c7", "#7fb2ea", "#a3a8ad", "#24292f"
+COLORS = {candidates.FORKED: OURS, candidates.COLD: SECOND}
+LINES, SMALLEST_MS, LARGEST_MS = "#d8dee4", 0.1, 20_000.0
+
+
+def draw(panels: Mapping[str, Mapping[str, Series]], file: Path) -> None:
+    """Draw the medians of every candidate, one panel for each workload.
+
+    Args:
+        panels: the times by candidate, by title.
+        file: the PNG to write.
+    """
+    with rc_context({"font.size": 10.5, "text.color": INK, "xtick.color": INK, "ytick.color": INK}):
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        all_axes = figure.subplots(1, len(panels), sharey=True)
+        for axes, (title, taken) in zip(all_axes, panels.items(), strict=True):
+            _panel(axes, title, taken)
+        all_axes[0].invert_yaxis()  # the first candidate on top
+        figure.supxlabel("median of one run, from call to result, in ms (logarithmic)", fontsize=10)
+        figure.savefig(file, dpi=100, facecolor="white")  # a Figure of its own draws with Agg
+
+
+def _panel(axes: Axes, title: str, taken: Mapping[str, Series]) -> None:
+    names = [NAMES[key] for key in taken]
+    medians = [series.median for series in taken.values()]
+    bars = axes.barh(names, medians, color=[COLORS.get(key, OTHERS) for key in taken], height=0.62)
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no line of the grid through a number
+    labels = axes.bar_label(bars, [_text(value) for value in medians], padding=4, bbox=behind)
+    for label, key in zip(labels, taken, strict=True):
+        label.set_fontweight("bold" if key == candidates.FORKED else "normal")
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    axes.set_xscale("log")
+    axes.set_xlim(min(SMALLEST_MS, *medians), max(LARGEST_MS, *medians))
+    axes.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"], fontsize=9)
+    axes.minorticks_off()
+    axes.tick_params(length=0)
+    axes.grid(axis="x", color=LINES, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.spines["left"].set_color(OTHERS)
+
+
+def _text(milliseconds: float) -> str:
+    digits = 2 if milliseconds < 1 else 1 if milliseconds < 100 else 0
+    return f"{milliseconds:,.{digits}f} ms"

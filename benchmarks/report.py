@@ -1,0 +1,147 @@
+"""What was measured, as Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from measure import Series
+    from memory import Footprint, Usage
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was to be reached, and what was.
+
+    Args:
+        wanted: in words.
+        measured: in words.
+        met: whether it was reached.
+    """
+
+    wanted: str
+    measured: str
+    met: bool
+
+
+def machine() -> str:
+    """One sentence on where this was measured."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
+    return (
+        f"Measured on {os.cpu_count()} cores, {system}, {python}; the candidates take turns, so read the ratios."
+    )
+
+
+def times(title: str, taken: Mapping[str, Series], labels: Mapping[str, str], baseline: str) -> None:
+    """Print one table of times.
+
+    Args:
+        title: of the first column.
+        taken: by candidate.
+        labels: of the candidates.
+        baseline: the candidate that the others are compared with.
+    """
+    head = [title, "median ms", "p99 ms", "runs a second", "times as fast", "runs"]
+    base = taken[baseline].median
+    _table(
+        head,
+        (
+            [
+                labels[key],
+                _number(series.median),
+                _number(series.p99),
+                _number(series.rate),
+                _ratio(base / series.median),
+                str(len(series.milliseconds)),
+            ]
+            for key, series in taken.items()
+        ),
+    )
+
+
+def pace(rows: Mapping[str, tuple[Series, Series]]) -> None:
+    """Print the table of the paced user.
+
+    Args:
+        rows: the user's times and the loop's, by workload.
+    """
+    _table(
+        ["forked, at a user's pace", "a loop, median ms", "one run a second, median ms", "ratio"],
+        (
+            [name, _number(loop.median), _number(user.median), f"{user.median / loop.median:.2f}"]
+            for name, (user, loop) in rows.items()
+        ),
+    )
+
+
+def first_runs(title: str, runs: Sequence[tuple[float, str]]) -> None:
+    """Print the table of the first runs.
+
+    Args:
+        title: of the first column.
+        runs: milliseconds, and how it was launched.
+    """
+    names = ["first", "second", "third", "fourth"]
+    _table([title, *names], [["ms", *(f"{_number(spent)} ({launch})" for spent, launch in runs)]])
+
+
+def memory(title: str, footprints: Mapping[str, Footprint]) -> None:
+    """Print one table of memory.
+
+    Args:
+        title: of the first column.
+        footprints: by candidate.
+    """
+    head = [title, "waiting: PSS", "private", "running: PSS", "private", "kept between runs: PSS"]
+    _table(
+        head,
+        (
+            [
+                candidates.LABELS[key],
+                *_megabytes(footprint.waiting),
+                *_megabytes(footprint.running),
+                _megabytes(footprint.idle)[0],
+            ]
+            for key, footprint in footprints.items()
+        ),
+    )
+
+
+def targets(rows: Iterable[Target]) -> None:
+    """Print the table of targets.
+
+    Args:
+        rows: in their order.
+    """
+    _table(
+        ["target", "measured", "met"], ([row.wanted, row.measured, "yes" if row.met else "**no**"] for row in rows)
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    print()
+    print(f"| {' | '.join(head)} |")
+    print(f"|---|{'---:|' * (len(head) - 1)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def _number(value: float) -> str:
+    """Three digits or so."""
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 200 else f"{value:.0f}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 2 else f"{value:.1f}" if value < 20 else f"{value:.0f}"
+
+
+def _megabytes(usage: Usage | None) -> tuple[str, str]:
+    return ("-", "-") if usage is None else (f"{usage.pss:.1f} MB", f"{usage.private:.1f} MB")

@@ -1,0 +1,251 @@
+"""The parent of runs: forks them, reaps them, kills all that they started, and dies with its owner.
+
+The owner (the kernel, or whatever program uses the library) keeps one end of a control socket. For each run it
+sends one byte and four descriptors: the run's channel, its stdout, its stderr and a handle. The keeper forks; the
+fork takes all else that it needs from the channel, so that a run's environment never passes through a process
+that outlives it.
+
+On the handle the keeper writes ``pid N``, then ``exit STATUS`` when the run and everything that it started are
+gone, or ``failed MESSAGE``. Anything it reads there means: kill. So does the end of the stream, which the
+owner's death brings about as well.
+
+On Linux both the keeper and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to its run
+while that lives, whatever session it made for itself, and to the keeper afterwards. A child of the keeper that is
+no live run is therefore always a leftover of a run that ended.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from . import process_tree
+
+SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
+DESCRIPTORS_PER_RUN = 4
+HAS_SUBREAPERS = sys.platform == "linux"
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+RETIRE = b"q"  # no more runs: leave when the last one has ended
+
+PUT_ASIDE = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE)  # a keeper ends with its owner alone
+
+
+class Connection(NamedTuple):
+    """A fork's ends of what ties it to the owner, as descriptors."""
+
+    channel: int
+    stdout: int
+    stderr: int
+
+
+def _load_prctl():  # type: ignore[no-untyped-def]  # noqa: ANN202 - ctypes is loaded on Linux only
+    if not HAS_SUBREAPERS:
+        return lambda *_: 0
+    import ctypes  # noqa: PLC0415 - 5 ms that only Linux has to pay
+
+    return ctypes.CDLL(None, use_errno=True).prctl
+
+
+_prctl = _load_prctl()  # type: ignore[no-untyped-call]  # a function of C
+
+
+def become_subreaper() -> None:
+    """Have the orphans below this process handed to it, where the system can."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Keeper:
+    """The loop and what it knows.
+
+    Args:
+        control: the socket on which the owner asks for runs.
+        owner: a descriptor that becomes readable when the owner ends, None where the system has no such thing.
+        idle_secs: seconds without a run and without a request for one, after which the keeper ends by itself.
+    """
+
+    def __init__(self, control: socket.socket, owner: int | None, idle_secs: float = math.inf) -> None:
+        self.control = control
+        self.runs: dict[int, socket.socket] = {}
+        self.ended: list[tuple[int, socket.socket, int]] = []
+        self.owner = owner
+        self.idle_secs = idle_secs
+        self.retired = False
+        self.poll = select.poll()
+        self.wakeup = _wake_on_child()
+        for descriptor in (control, owner, self.wakeup):
+            if descriptor is not None:
+                self.poll.register(descriptor, select.POLLIN)
+
+    def serve(self) -> Connection | None:
+        """Work until the owner is gone, lets go, or asks for nothing any more; then kill what still runs.
+
+        Returns:
+            None when the work is over; in each fork its connection, at once.
+        """
+        while not self._is_over():
+            ready = self.poll.poll(None if self.runs or self.idle_secs == math.inf else self.idle_secs * 1000)
+            if not ready:
+                break
+            for descriptor, _ in ready:
+                if descriptor == self.control.fileno():
+                    connection = self._accept()
+                    if connection is not None:
+                        return connection
+                elif descriptor == self.wakeup:
+                    _drain(self.wakeup)
+                elif descriptor != self.owner:
+                    self._kill_run_of(descriptor)
+            self._settle()
+        self._end()
+        return None
+
+    def forget(self) -> None:
+        """In a fork: what the keeper has open is not the fork's to close through these objects."""
+        signal.set_wakeup_fd(-1)
+        self.control.detach()
+        for handle in self.runs.values():
+            handle.detach()
+
+    def _is_over(self) -> bool:
+        if self.retired and not self.runs:
+            return True
+        return self.owner is not None and bool(select.select([self.owner], [], [], 0)[0])
+
+    def _accept(self) -> Connection | None:
+        """Start the run that the owner asks for; in the fork, its connection."""
+        byte, descriptors, _, _ = socket.recv_fds(self.control, 1, DESCRIPTORS_PER_RUN)
+        if not byte:  # the owner has let go
+            self._end()
+            self.retired = True
+        elif byte == RETIRE:
+            self.retired = True
+        elif len(descriptors) == DESCRIPTORS_PER_RUN:
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+            return self._fork(*descriptors)
+        else:  # the kernel drops what does not fit under the limit of open files
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return None
+
+    def _fork(self, channel: int, stdout: int, stderr: int, handle_fd: int) -> Connection | None:
+        connection = Connection(channel, stdout, stderr)
+        handle = socket.socket(fileno=handle_fd)
+        try:
+            pid = os.fork()
+        except OSError as problem:
+            _tell(handle, f"failed the system refused a new process: {os.strerror(problem.errno or 0)}")
+            handle.close()
+            pid = -1
+        if pid == 0:
+            handle.detach()
+            return connection
+        for descriptor in connection:
+            os.close(descriptor)
+        if pid > 0:
+            self.runs[pid] = handle
+            self.poll.register(handle, select.POLLIN)
+            _tell(handle, f"pid {pid}")
+        return None
+
+    def _kill_run_of(self, descriptor: int) -> None:
+        for pid, handle in self.runs.items():
+            if handle.fileno() == descriptor:
+                self.poll.unregister(handle)  # it stays readable: once is enough
+                process_tree.kill([pid])
+                return
+
+    def _settle(self) -> None:
+        """Reap what ended, leave nothing of it behind, and only then tell the owner."""
+        self._reap()
+        if not self.ended:
+            return
+        if not HAS_SUBREAPERS:  # orphans are not handed to us: of those, what stayed in its group is all we find
+            for pid, _, _ in self.ended:
+                process_tree.kill_group(pid)
+        self._sweep()
+        for _, handle, status in self.ended:
+            with suppress(KeyError):
+                self.poll.unregister(handle)
+            _tell(handle, f"exit {status}")
+            handle.close()
+        self.ended.clear()
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid in self.runs:
+                    self.ended.append((pid, self.runs.pop(pid), os.waitstatus_to_exitcode(status)))
+
+    def _sweep(self) -> None:
+        """Kill every child that is no live run, until there is none."""
+        deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
+        while orphans := [pid for pid in process_tree.children(os.getpid()) if pid not in self.runs]:
+            process_tree.kill(orphans)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            select.select([self.wakeup], [], [], min(left, 0.05))
+            _drain(self.wakeup)
+            self._reap()
+
+    def _end(self) -> None:
+        process_tree.kill(self.runs)
+        deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
+        while self.runs and time.monotonic() < deadline:
+            self._settle()
+            select.select([self.wakeup], [], [], 0.05)
+            _drain(self.wakeup)
+        self._sweep()
+
+
+def watch(pid: int) -> int | None:
+    """A descriptor that becomes readable when that process ends, where the system has such a thing.
+
+    The control socket alone is not enough: a fork of the owner that lives on keeps its end open.
+
+    Args:
+        pid: of the owner.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        sys.exit(0)
+    except OSError:  # an old kernel, or a sandbox that forbids it
+        return None
+
+
+def _wake_on_child() -> int:
+    """A descriptor that becomes readable when a child changes state; stray signals are put aside."""
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if sys.platform == "linux" else os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in PUT_ASIDE:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return readable
+
+
+def _drain(descriptor: int) -> None:
+    with suppress(BlockingIOError):
+        while os.read(descriptor, 4096):
+            pass
+
+
+def _tell(handle: socket.socket, line: str) -> None:
+    with suppress(OSError):  # the owner closed its end: it no longer wants to know
+        handle.sendall(line.encode() + b"\n")

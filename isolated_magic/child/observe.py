@@ -1,0 +1,147 @@
+"""What importing modules looks at, other than the modules themselves.
+
+A template is worth a fresh interpreter only to runs for which all that its imports looked at is still the same:
+variables, the working directory, files that are not a part of any package. The ways to them are patched while the
+imports go on, and as before after it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# What those who walk over the whole environment look for there, as fnmatch has it, in lower case.
+WALKERS = {"tqdm.utils": "tqdm_*", "urllib.request": "*_proxy"}
+EVERYTHING = "*"
+
+# Opik builds its settings while it is imported, for its log handlers and for Sentry. These it reads again each
+# time that it uses them (opik/config.py, and whoever calls OpikConfig() there).
+READ_AGAIN = {
+    "opik.config": frozenset(
+        f"OPIK_{name}"
+        for name in ("API_KEY", "WORKSPACE", "URL_OVERRIDE", "PROJECT_NAME", "TRACK_DISABLE", "ANALYTICS_ENABLE")
+    )
+}
+
+# Special files, and what every process reads that starts a process or loads a library.
+UNWATCHED = ("/proc/", "/sys/", "/dev/", "/etc/ld.so")
+
+
+class Observed:
+    """What was looked at.
+
+    Attributes:
+        names: of variables.
+        patterns: for names of variables, in lower case.
+        exempt: names that no pattern means.
+        files: paths.
+        folder: whether the working directory was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.patterns: set[str] = set()
+        self.exempt: set[str] = set()
+        self.files: set[str] = set()
+        self.folder = False
+
+    def look_up(self, _environ: object, name: object) -> None:
+        """A variable was asked for by name."""
+        if _is_walk(sys._getframe(2)):
+            return
+        self.names.add(os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name))
+
+    def walk(self, _environ: object) -> None:
+        """Somebody walked over the whole environment."""
+        settings = _settings_being_built()
+        if settings is None:
+            self.patterns.add(WALKERS.get(_walker(), EVERYTHING))
+        else:
+            prefix = str(settings.model_config.get("env_prefix") or "")
+            self.patterns.add(prefix.lower() + EVERYTHING)
+            self.exempt |= READ_AGAIN.get(settings.__module__, frozenset())
+
+    def ask_for_folder(self) -> None:
+        """The working directory was asked for."""
+        self.folder = True
+
+    def touch(self, path: object, *_: object, **__: object) -> None:
+        """A file was looked for."""
+        if isinstance(path, (str, bytes, os.PathLike)):
+            text = os.fsdecode(path)
+            if text.startswith("/"):
+                self.files.add(text)
+            else:
+                self.folder = True
+                self.files.add(os.path.join(_getcwd(), text))  # noqa: PTH118 - text in, text out
+
+
+_getcwd = os.getcwd
+
+
+def _settings_being_built() -> Any:  # noqa: ANN401 - a class of pydantic-settings'
+    """The settings class for which pydantic-settings reads the environment, None when it is not that."""
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("pydantic_settings."):
+            settings = frame.f_locals.get("settings_cls")
+            if isinstance(settings, type) and isinstance(getattr(settings, "model_config", None), dict):
+                return settings
+        frame = frame.f_back
+    return None
+
+
+def _is_walk(frame: Any) -> bool:  # noqa: ANN401 - a frame
+    """Whether that is where Mapping.items() or .values() fetches one value after the other."""
+    code = frame.f_code
+    return bool(code.co_name == "__iter__") and frame.f_globals.get("__name__") == "collections.abc"
+
+
+def _walker() -> str:
+    """The module that walks over the environment."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") in {__name__, "os", "collections.abc"}:
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals.get("__name__"))
+
+
+@contextmanager
+def observing() -> Iterator[Observed]:
+    """Notes what is looked at inside this block."""
+    observed = Observed()
+    environ = type(os.environ)
+    patches: list[tuple[Any, str, Callable[..., None]]] = [
+        (environ, "__getitem__", observed.look_up),
+        (environ, "__iter__", observed.walk),
+        (os, "getcwd", observed.ask_for_folder),
+        (os, "getcwdb", observed.ask_for_folder),
+        (os, "stat", observed.touch),
+        (os, "open", observed.touch),
+        (os, "listdir", observed.touch),
+        (os, "scandir", observed.touch),
+        (io, "open", observed.touch),
+        (builtins, "open", observed.touch),
+    ]
+    kept = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
+    for owner, name, note in patches:
+        setattr(owner, name, _noting(getattr(owner, name), note))
+    try:
+        yield observed
+    finally:
+        for owner, name, function in kept:
+            setattr(owner, name, function)
+
+
+def _noting(function: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+    def noting(*args: Any, **settings: Any) -> Any:  # noqa: ANN401 - stands in for any function
+        note(*args, **settings)
+        return function(*args, **settings)
+
+    return noting

@@ -1,0 +1,178 @@
+"""What a template imports before it forks, and what it found out about that.
+
+A module stays only where a fork of this process cannot be told from an interpreter that imports it itself. One
+that prints, starts a thread or a process, or comes from a file that a user may be editing, is refused: the
+template says so and ends, and the next one does without. A native thread may stay when its library takes it down
+for a fork by itself, as OpenBLAS does (pthread_atfork(3)): after a fork the template is then single-threaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from . import libraries, stdlib
+from .observe import UNWATCHED, Observed, observing
+from .process_tree import children
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+IMPORT_TIMEOUT_SECS = 60  # for one module; what needs longer hangs
+
+# What our own part of a run uses, and the standard library's share in what nearly every program uses.
+ALWAYS = ("json", "inspect", "traceback", "linecache", "random", "threading", "ctypes")
+
+WORD = r"[A-Z][A-Z0-9_]{2,}"
+
+
+class RefusedError(Exception):
+    """A module cannot be preloaded; the text says why."""
+
+
+def import_all(names: Iterable[str], announce: Callable[[str], None]) -> Observed:
+    """Import these modules, in their order.
+
+    Args:
+        names: of modules.
+        announce: called with the name of each before it is imported: an import may never come back.
+
+    Returns:
+        What they looked at.
+
+    Raises:
+        RefusedError: one of them cannot be preloaded; ``args`` are its name and the reason.
+    """
+    with observing() as observed, _output_watched() as has_written:
+        for name in names:
+            if name in sys.modules:
+                continue
+            before = set(sys.modules)
+            announce(name)
+            _import(name)
+            if has_written():
+                raise RefusedError(name, "it prints while it is imported")
+            _check_origin(name, before)
+            _check_alone(name)
+    observed.files = _watched(observed.files)
+    _add_start_hooks(observed)
+    return observed
+
+
+def _import(name: str) -> None:
+    signal.alarm(IMPORT_TIMEOUT_SECS)  # nobody handles it: it ends the process, whatever the import is stuck in
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as problem:
+        if problem.name != name:  # otherwise it is gone, and nothing was imported in its place
+            raise RefusedError(name, f"{problem.name} is missing") from None
+    except BaseException as problem:  # noqa: BLE001 - whatever the module does
+        raise RefusedError(name, f"{type(problem).__name__} while it was imported") from None
+    finally:
+        signal.alarm(0)
+
+
+def _check_origin(name: str, before: set[str]) -> None:
+    for loaded in set(sys.modules) - before:
+        module = sys.modules[loaded]
+        if module is not None and not libraries.is_installed(module):
+            raise RefusedError(name, f"{loaded} lies in a folder of the user's")
+
+
+def _check_alone(name: str) -> None:
+    if children(os.getpid()):
+        raise RefusedError(name, "it starts a process while it is imported")
+    if _threads() > 1:
+        pid = os.fork()  # takes down the threads of a library that handles forks itself
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        if _threads() > 1:
+            raise RefusedError(name, "it starts a thread while it is imported")
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - as in process_tree
+
+
+@contextmanager
+def _output_watched() -> Iterator[Callable[[], bool]]:
+    """Descriptors 1 and 2 go to a file in memory inside this block; yields what says whether anything is there."""
+    kept = [os.dup(1), os.dup(2)]
+    file = os.memfd_create("output")
+    for target in (1, 2):
+        os.dup2(file, target)
+
+    def has_written() -> bool:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        return os.fstat(file).st_size > 0
+
+    try:
+        yield has_written
+    finally:
+        for target, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, target)
+            os.close(descriptor)
+        os.close(file)
+
+
+def _watched(files: set[str]) -> set[str]:
+    """Those that may change while packages stay as they are."""
+    unwatched = (*UNWATCHED, stdlib.FOLDER, *libraries.site_folders())
+    # Folders come and go in: what matters there is looked at by name.
+    return {path for path in files if not path.startswith(unwatched) and not os.path.isdir(path)}  # noqa: PTH112 - as in process_tree
+
+
+def _add_start_hooks(observed: Observed) -> None:
+    """Variables that the hooks of site-packages mention: those ran before anybody could watch them (site.py)."""
+    import re  # noqa: PLC0415 - loaded by now
+
+    texts = [line for folder in libraries.site_folders() for line in _hook_lines(folder)]
+    for name in ("sitecustomize", "usercustomize"):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        texts += _lines(path) if path else []
+    for text in texts:
+        observed.names.update(re.findall(WORD, text))
+    site: Any = sys.modules.get("site")
+    if site is not None and site.ENABLE_USER_SITE:
+        observed.names.add("HOME")  # where the user's own packages are
+
+
+def _hook_lines(folder: str) -> list[str]:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - as in process_tree
+    except OSError:
+        return []
+    lines = [line for name in names if name.endswith(".pth") for line in _lines(f"{folder}/{name}")]
+    return [line for line in lines if line.startswith(("import ", "import\t"))]
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib is not loaded
+            return file.readlines()
+    except OSError:
+        return []
+
+
+def fingerprint(paths: Iterable[str]) -> dict[str, list[int] | None]:
+    """What tells whether files are still the same: time of the last change and size, None when missing.
+
+    Args:
+        paths: of files, and of folders.
+    """
+    return {path: _state_of(path) for path in paths}
+
+
+def _state_of(path: str) -> list[int] | None:
+    try:
+        state = os.stat(path)  # noqa: PTH116 - as in process_tree
+    except (OSError, ValueError):
+        return None
+    return [state.st_mtime_ns, state.st_size]

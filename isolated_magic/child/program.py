@@ -1,0 +1,109 @@
+"""The user's code, and the ``__main__`` that it runs as."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+from io import FileIO
+
+from . import stdlib
+
+with stdlib.Imports():
+    import __future__
+
+AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h): importing ast for it costs 5 ms
+
+
+class Program:
+    """The user's code, ready to run: all but the last expression, and that.
+
+    Args:
+        source: text, or the bytes of a file.
+        filename: what tracebacks call it.
+
+    Raises:
+        Exception: whatever compile() raises; mostly SyntaxError.
+    """
+
+    def __init__(self, source: str | bytes, filename: str) -> None:
+        import _ast  # noqa: PLC0415 - built in; the ast module around it costs 5 ms
+
+        tree = compile(source, filename, "exec", AST_ONLY, dont_inherit=True)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
+        self.body = compile(tree, filename, "exec", dont_inherit=True)
+        self.last = None
+        if last is not None:
+            # The features that `from __future__` switched on in the body hold for the last expression too.
+            features = self.body.co_flags & _future_flags()
+            self.last = compile(_ast.Expression(last.value), filename, "eval", features, dont_inherit=True)
+
+    def execute(self, names: dict[str, object]) -> object:
+        """Run it and return the value of the last expression, None when there is none.
+
+        Args:
+            names: the globals to run in.
+        """
+        exec(self.body, names)  # noqa: S102 - running the user's code is what we are for
+        return eval(self.last, names) if self.last is not None else None  # noqa: S307 - likewise
+
+
+def _future_flags() -> int:
+    return sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+
+
+def new_main() -> None:
+    """Put an empty ``__main__`` in place of our own: a module that imports it has to find the user's."""
+    module = type(sys)("__main__")
+    vars(module).update(__builtins__=builtins, __annotations__={})
+    sys.modules["__main__"] = module
+    sys.argv = ["-c"]
+
+
+def become_main(request: dict[str, str]) -> dict[str, object]:
+    """Give it the attributes, arguments and path that ``python -c`` or ``python FILE`` would have.
+
+    Args:
+        request: what to run.
+
+    Returns:
+        The globals of the code.
+    """
+    module = sys.modules["__main__"]
+    names = vars(module)
+    path = path_in(request)
+    if path is None:
+        first, argv, folder = "-c", ["-c", request["source"]], ""
+        module.__loader__ = sys.__spec__.loader  # as python -c has it
+    else:
+        first, argv = path, [path]
+        folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120 - pathlib costs the child 5 ms
+        module.__file__ = os.path.abspath(path)  # noqa: PTH100 - likewise
+        names["__cached__"] = None
+        module.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
+    sys.argv = [first]
+    sys.orig_argv = [sys.executable, *argv]
+    if not sys.flags.safe_path:  # otherwise start.py's folder was not put there either
+        sys.path[0] = folder
+    return names
+
+
+def path_in(request: dict[str, str]) -> str | None:
+    """The file to run, None for source.
+
+    Args:
+        request: what to run. Bytes, one a character: this interpreter may encode file names in another way than
+            the owner's.
+    """
+    path = request["path"]
+    return None if path is None else os.fsdecode(path.encode("latin-1"))
+
+
+def read(path: str) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: of the file.
+    """
+    with FileIO(path) as file:
+        return file.readall()

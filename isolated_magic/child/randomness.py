@@ -1,0 +1,51 @@
+"""Random state that was seeded before the fork, and would be the same in every run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+
+
+@contextmanager
+def noting_generators() -> Iterator[weakref.WeakSet[random.Random]]:
+    """Yields the generators that are made inside this block without a seed of their own."""
+    import random  # noqa: PLC0415 - a template has it, but who else imports this module may not
+
+    made: weakref.WeakSet[random.Random] = weakref.WeakSet()
+    original = random.Random.__init__
+
+    def noting(self: random.Random, x: Any = None) -> None:  # noqa: ANN401 - whatever a seed may be
+        original(self, x)
+        if x is None:
+            made.add(self)
+
+    random.Random.__init__ = noting  # type: ignore[method-assign]  # for the length of the block
+    try:
+        yield made
+    finally:
+        random.Random.__init__ = original  # type: ignore[method-assign]
+
+
+def renew(generators: list[random.Random]) -> None:
+    """In a fork: seed afresh what a new interpreter would have seeded while it imported the same modules.
+
+    ``random`` itself does so by its own hook.
+
+    Args:
+        generators: made without a seed.
+    """
+    for generator in generators:
+        generator.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:  # its authentication key is made on import
+        process.current_process().authkey = os.urandom(32)

@@ -1,0 +1,103 @@
+"""The fork server: an interpreter that has imported what runs need, and forks one child for each run.
+
+It is a keeper (see ``keeper.py``) whose forks do not exec. It is started with the variables that act when an
+interpreter or a library starts, and with no others: it never sees a run's environment, data or code, which go
+straight to the fork over the fork's own channel. A fork serves one run; whether it was made ahead of that run is
+the owner's affair.
+
+The first frame on the control socket says what to import. The template answers ``{"importing": NAME}`` before each
+module, then ``{"ready": {...}}`` with what its imports looked at, or ``{"refused": [NAME, REASON]}``, after which
+it ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+from io import FileIO
+from json import dumps, loads
+from typing import TYPE_CHECKING, Any
+
+from . import finish, fresh, libraries, preload, program, randomness, run, stdlib, wire
+from .keeper import Keeper, become_subreaper, watch
+from .owner import Owner
+
+if TYPE_CHECKING:
+    from .observe import Observed
+
+
+def main(args: list[str]) -> int:
+    """Be the template; in each fork, be a run.
+
+    Args:
+        args: the descriptor of the control socket.
+    """
+    become_subreaper()
+    control = socket.socket(fileno=int(args[0]))
+    control.set_inheritable(False)
+    settings = loads(wire.read_frame(FileIO(control.fileno(), "r+", closefd=False)))
+    owner_process = watch(settings["owner_pid"])
+    ours = {descriptor for descriptor in (control.fileno(), owner_process) if descriptor is not None}
+    original = _prepare(settings, control.fileno(), ours)
+    if original is None:
+        return 1
+    keeper = Keeper(control, owner_process, settings["idle_secs"])
+    connection = keeper.serve()
+    if connection is None:
+        return 0
+    keeper.forget()
+    del keeper, control
+    owner = Owner(connection.channel)
+    original.restore(connection._replace(channel=owner.stream.fileno()))
+    run.rehearse()
+    if not fresh.wait_for_request(owner.stream.fileno(), settings["idle_secs"]):
+        return os._exit(0)  # nobody needs it
+    original.take_on(owner.stream)
+    before = settings["modules"]
+    status = run.perform(owner, before)
+    return finish.end(status, before)
+
+
+def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Original | None:
+    """Import what the owner asked for, say what came of it, and set all memory aside for sharing."""
+    stream = FileIO(control, "r+", closefd=False)
+
+    def tell(message: dict[str, object]) -> None:
+        wire.write_frame(stream, dumps(message).encode())
+
+    folders = preload.fingerprint(libraries.site_folders())
+    program.new_main()
+    own_folder = None if sys.flags.safe_path else sys.path.pop(0)
+    try:
+        preload.import_all(preload.ALWAYS, lambda _: None)
+        with randomness.noting_generators() as generators:
+            observed = preload.import_all(settings["modules"], lambda name: tell({"importing": name}))
+    except preload.RefusedError as problem:
+        tell({"refused": problem.args})
+        return None
+    if own_folder is not None:
+        sys.path.insert(0, "")
+    stdlib.settle()
+    run.rehearse()
+    settings["modules"] = frozenset(sys.modules)
+    tell({"ready": _report(observed, folders)})
+    original = fresh.Original(settings, generators, ours)
+    gc.collect()
+    gc.freeze()
+    return original
+
+
+def _report(observed: Observed, folders: dict[str, Any]) -> dict[str, Any]:
+    in_front = next((i for i, entry in enumerate(sys.path) if entry.startswith(stdlib.FOLDER)), len(sys.path))
+    return {
+        "names": sorted(observed.names),
+        "patterns": sorted(observed.patterns),
+        "exempt": sorted(observed.exempt),
+        "folder": observed.folder,
+        "files": preload.fingerprint(observed.files),
+        "packages": folders,
+        "modules": [name for name in sys.modules if not name.startswith(str(__package__))],
+        "in_front": [entry for entry in sys.path[:in_front] if entry],
+    }

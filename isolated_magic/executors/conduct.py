@@ -1,0 +1,74 @@
+"""One request, from its launch to its result."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import LaunchError
+from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
+from isolated_magic.supervise import Supervisor
+from isolated_magic.verdict import judge
+
+if TYPE_CHECKING:
+    from isolated_magic.executors.live import LiveRun
+    from isolated_magic.launch.base import Child, Launcher
+    from isolated_magic.models import RunRequest
+    from isolated_magic.output import OnOutput
+    from isolated_magic.supervise import Ending
+
+
+def conduct(
+    launcher: Launcher, request: RunRequest, on_output: OnOutput | None, live: LiveRun, called_at: float
+) -> RunResult:
+    """Run one request.
+
+    Args:
+        launcher: how a child comes to life.
+        request: what to run.
+        on_output: called with what the code prints, as it comes.
+        live: the run, as other threads see it.
+        called_at: when it was asked for, by time.monotonic().
+
+    Raises:
+        KeyboardInterrupt: this thread was interrupted; the run is gone by then.
+    """
+    try:
+        child, ending = _attempt(launcher, request, on_output, live, called_at)
+        if child.launch == "forked" and _came_to_nothing(ending):
+            child, ending = _attempt(launcher, replace(request, fresh=True), on_output, live, called_at)
+    except LaunchError as problem:
+        return RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem)))
+    _learn(launcher, request, ending)
+    creation_ms = ((ending.created_at or called_at) - called_at) * 1000
+    timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
+    return replace(judge(ending, request, timings), launch=child.launch)
+
+
+def _attempt(
+    launcher: Launcher, request: RunRequest, on_output: OnOutput | None, live: LiveRun, called_at: float
+) -> tuple[Child, Ending]:
+    child, messages = launcher.launch(request)
+    try:
+        live.attach(child)
+        deadline = called_at + request.timeout_secs
+        return child, Supervisor(child, messages, deadline, on_output, live.created).run()
+    finally:
+        child.close()
+
+
+def _came_to_nothing(ending: Ending) -> bool:
+    """Whether no line of the code has run: the template was lost, or the system refused it a fork."""
+    return not (ending.started or ending.killed or ending.timed_out)
+
+
+def _learn(launcher: Launcher, request: RunRequest, ending: Ending) -> None:
+    """Hand on what the child reports. It is the user's process: nothing that it says is taken for granted."""
+    reported = ending.imported or {}
+    modules, files = (
+        [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+        for found in (reported.get("installed"), reported.get("files"))
+    )
+    if modules:
+        launcher.learn(request, modules, files)

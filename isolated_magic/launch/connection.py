@@ -1,0 +1,97 @@
+"""The four streams between the owner and a child, and what is said over the channel first."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from io import FileIO
+from typing import TYPE_CHECKING
+
+from isolated_magic.child import wire
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch.base import Child
+from isolated_magic.launch.guardian import PROGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from isolated_magic.launch.attributes import Attributes
+    from isolated_magic.models import RunRequest
+
+
+def connected(hand_over: Callable[[list[int]], None]) -> Child:
+    """A child whose process is being made around the other ends of its streams.
+
+    Args:
+        hand_over: called with the descriptors of channel, stdout, stderr and handle, which are closed after it.
+
+    Raises:
+        LaunchError: the system refuses descriptors.
+    """
+    with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as theirs:
+        try:
+            child, descriptors = _connect(on_failure, theirs)
+        except OSError as problem:
+            raise LaunchError(f"No process could be started: {os.strerror(problem.errno or 0)}.") from problem
+        hand_over(descriptors)
+        on_failure.pop_all()
+    return child
+
+
+def _connect(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:
+    """Both ends of the four streams of a child: ours as a Child, theirs as descriptors."""
+
+    def pair() -> tuple[socket.socket, int]:
+        mine, its = socket.socketpair()
+        theirs.enter_context(its)
+        ours.enter_context(mine).setblocking(False)
+        return mine, its.fileno()
+
+    def pipe() -> tuple[FileIO, int]:
+        readable, writable = os.pipe()
+        theirs.callback(os.close, writable)
+        os.set_blocking(readable, False)
+        return ours.enter_context(FileIO(readable, "r")), writable
+
+    channel, stdout, stderr, handle = pair(), pipe(), pipe(), pair()
+    child = Child(channel[0], stdout[0], stderr[0], handle[0])
+    return child, [channel[1], stdout[1], stderr[1], handle[1]]
+
+
+def start_messages(
+    role: str, cwd: str, stack_bytes: int, attributes: Attributes, environment: Mapping[bytes, bytes]
+) -> bytes:
+    """What makes a process of a fork of the guardian's.
+
+    Args:
+        role: the module of ``child/`` that it is to be.
+        cwd: its working directory.
+        stack_bytes: of its main thread.
+        attributes: what it would inherit if it were the caller's own child.
+        environment: all of it.
+    """
+    launch = {
+        "executable": sys.executable,
+        "program": PROGRAM,
+        "role": role,
+        "cwd": cwd,
+        "stack_bytes": stack_bytes,
+        "attributes": attributes,
+    }
+    return wire.frame(json.dumps(launch).encode()) + wire.frame(wire.environment_block(environment))
+
+
+def run_messages(request: RunRequest, attributes: Attributes) -> bytes:
+    """What makes a run of a fork: what to start, what to run, and its data.
+
+    Args:
+        request: the run.
+        attributes: of the thread that asks for it.
+    """
+    start = start_messages("run", request.cwd, request.limits.stack_bytes, attributes, request.environment)
+    path = None if request.path is None else os.fsencode(request.path).decode("latin-1")
+    program = {"source": request.source, "path": path, "filename": request.source_name}
+    return start + wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)

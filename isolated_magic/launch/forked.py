@@ -1,0 +1,153 @@
+"""A fork of a template that has imported what the run will import; a new interpreter where that would differ.
+
+The first run is always a cold one: its template is being started meanwhile. Whether a fork will do is asked anew
+for each run (see :meth:`Template.suits`), so that nothing but the time tells a forked run from a cold one.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from isolated_magic.launch.attributes import current_attributes
+from isolated_magic.launch.base import NO_SIGNAL, Child, Launcher
+from isolated_magic.launch.connection import connected, run_messages
+from isolated_magic.launch.folders import home_of
+from isolated_magic.launch.guardian import Guardian
+from isolated_magic.launch.learned import Learned, Lesson
+from isolated_magic.launch.platform import require_processes
+from isolated_magic.launch.recipe import Recipe, environment_for
+from isolated_magic.launch.scan import Program, program_in, program_of
+from isolated_magic.launch.templates import Templates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from isolated_magic.launch.attributes import Attributes
+    from isolated_magic.launch.template import Template
+    from isolated_magic.models import RunRequest
+
+Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
+
+CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its frameworks is not safe
+
+
+class ForkedLauncher(Launcher):
+    """Forks children from templates.
+
+    Args:
+        preload: ``"learned"`` for what earlier runs of such a program imported; names of modules; None.
+        standby: how many children of a template wait for a run.
+        idle_secs: seconds after which a template that nobody uses ends.
+
+    Raises:
+        UnsupportedPlatformError: there are no processes here.
+    """
+
+    def __init__(self, preload: Preload, standby: int, idle_secs: float) -> None:
+        require_processes()
+        self._guardian = Guardian()
+        self._learns = preload == "learned"
+        self._fixed = () if preload is None or isinstance(preload, str) else tuple(preload)
+        self._learned = Learned()
+        self._templates = Templates(self._guardian.start_run, self._learned, standby, idle_secs)
+        weakref.finalize(self, _close, self._templates, self._guardian)
+
+    def launch(self, request: RunRequest) -> tuple[Child, bytes]:
+        """Start a child for this request; see :class:`Launcher`."""
+        attributes = current_attributes()
+        messages = run_messages(request, attributes)
+        if request.fresh:
+            return connected(self._guardian.start_run), messages
+        program, lesson = self._known_of(request)
+        template = self._templates.best_for(request, program, attributes)
+        child = template.take() if template is not None else None
+        if child is None:
+            child = connected(self._guardian.start_run)
+        rest = _sent(child, messages)
+        # The child is at work by now: this costs the run nothing.
+        if template is not None:
+            self._templates.refill(template)
+        self._want(template, request, program, lesson, attributes)
+        return child, rest
+
+    def _known_of(self, request: RunRequest) -> tuple[Program, Lesson]:
+        """What the code says about itself, with the files that it imports; and what was learned from such code."""
+        own = _program(request)
+        lesson = self._learned.lesson_for(own, home_of(request))
+        return reduce(or_, map(program_in, lesson.files), own), lesson
+
+    def _want(
+        self,
+        template: Template | None,
+        request: RunRequest,
+        program: Program,
+        lesson: Lesson,
+        attributes: Attributes,
+    ) -> None:
+        """See to a template that would do better than this one."""
+        modules = (*self._fixed, *lesson.modules)
+        if template is not None and template.modules.issuperset(modules):
+            return
+        is_special = not self._fixed and _has_third_party(modules)
+        if is_special and program.redirects:
+            return
+        imports = program.imports if is_special else frozenset[str]()
+        environment = environment_for(request.environment)
+        recipe = Recipe(modules, imports, environment, request.cwd, request.limits.stack_bytes, attributes)
+        self._templates.want(recipe, request.environment)
+
+    def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
+        """Take in what a run imported; see :class:`Launcher`."""
+        if self._learns and not request.fresh:
+            self._learned.learn(_program(request), home_of(request), modules, files)
+            self._prepare(request)
+
+    def _prepare(self, request: RunRequest) -> None:
+        """See to it that the next run of this kind finds its template."""
+        attributes = current_attributes()
+        program, lesson = self._known_of(request)
+        template = self._templates.best_for(request, program, attributes)
+        self._want(template, request, program, lesson, attributes)
+
+    def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:
+        """Wait for the templates that are starting, one for this request among them; see :class:`Launcher`."""
+        self._prepare(request)
+        return self._templates.wait(timeout_secs)
+
+    def release(self) -> Callable[[], None]:
+        """Leave templates and guardian to what runs on them; see :class:`Launcher`."""
+        close_templates, close_guardian = self._templates.release(), self._guardian.release()
+
+        def close() -> None:
+            close_templates()
+            close_guardian()
+
+        return close
+
+
+def _close(templates: Templates, guardian: Guardian) -> None:
+    templates.release()()
+    guardian.close()
+
+
+def _program(request: RunRequest) -> Program:
+    if request.path is not None:
+        return program_in(str(Path(request.cwd, request.path)))
+    return program_of(request.source or "")
+
+
+def _has_third_party(modules: tuple[str, ...]) -> bool:
+    return any(name.partition(".")[0] not in sys.stdlib_module_names for name in modules)
+
+
+def _sent(child: Child, messages: bytes) -> bytes:
+    """What is left of the messages after what goes out at once."""
+    try:
+        return messages[child.channel.send(messages, NO_SIGNAL) :]
+    except OSError:  # it would block, or the child has ended: the supervisor will see
+        return messages

@@ -1,0 +1,175 @@
+"""What a program says about itself before it runs: what it imports, and what it changes before that.
+
+Read off its syntax tree. A template that has imported something may serve a program only when the program is going
+to import it too, and does nothing before that the import would have noticed.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+LONGEST_SOURCE = 200_000  # characters: walking the tree of more takes longer than most imports
+
+_SETTERS = frozenset({"setdefault", "update", "putenv", "setenv", "unsetenv", "pop"})
+_LOADERS = frozenset({"load_dotenv", "dotenv"})  # they set what no program text says
+_MACHINERY = frozenset({"modules", "meta_path", "path_hooks", "path_importer_cache"})
+_HARMLESS_ON_PATH = frozenset({"append", "extend"})  # the folders before stay before
+
+
+@dataclass(frozen=True)
+class Program:
+    """What there is to know.
+
+    Args:
+        imports: dotted names of modules beside the standard library's, wherever the program imports them.
+        sets: names of variables that it may set.
+        sets_anything: it may set variables that its text does not name.
+        redirects: it changes where modules come from, or looks at which are loaded.
+    """
+
+    imports: frozenset[str] = frozenset()
+    sets: frozenset[str] = frozenset()
+    sets_anything: bool = False
+    redirects: bool = False
+
+    def __or__(self, other: Program) -> Program:
+        """What two files say that belong to one program; the imports are those of the first."""
+        return Program(
+            self.imports,
+            self.sets | other.sets,
+            self.sets_anything or other.sets_anything,
+            self.redirects or other.redirects,
+        )
+
+
+OPAQUE = Program(sets_anything=True, redirects=True)
+
+
+@lru_cache(maxsize=256)
+def program_of(source: str | bytes) -> Program:
+    """What a text says.
+
+    Args:
+        source: of a program; one that cannot be compiled says nothing.
+    """
+    if len(source) > LONGEST_SOURCE:
+        return OPAQUE
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Program()
+    try:
+        nodes = list(ast.walk(tree))
+    except RecursionError:
+        return OPAQUE
+    return Program(
+        imports=frozenset(_imports(nodes)),
+        sets=frozenset(_names_set(nodes)),
+        sets_anything=any(_sets_anything(node) for node in nodes),
+        redirects=_redirects(nodes),
+    )
+
+
+def program_in(path: str) -> Program:
+    """What a file says.
+
+    Args:
+        path: of the file; one that cannot be read says nothing.
+    """
+    try:
+        state = Path(path).stat()
+        return _program_in(path, state.st_mtime_ns, state.st_size)
+    except OSError:
+        return Program()
+
+
+@lru_cache(maxsize=256)
+def _program_in(path: str, _changed_at: int, _size: int) -> Program:
+    return program_of(Path(path).read_bytes())
+
+
+def _imports(nodes: list[ast.AST]) -> list[str]:
+    found: list[str] = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in found if name.partition(".")[0] not in sys.stdlib_module_names]
+
+
+def _names_set(nodes: list[ast.AST]) -> list[str]:
+    found: list[str] = []
+    for node in nodes:
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            found += _texts(node.slice)
+        elif isinstance(node, ast.Call) and _called(node) in _SETTERS:
+            found += [text for inner in ast.walk(node) for text in _texts(inner)]
+            found += [keyword.arg for keyword in node.keywords if keyword.arg]
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.BitOr):
+            found += [text for inner in ast.walk(node.value) for text in _texts(inner)]
+    if any(_sets_by_variable(node) for node in nodes):  # the names stand somewhere else in the text
+        found += [text for node in nodes for text in _texts(node)]
+    return found
+
+
+def _sets_by_variable(node: ast.AST) -> bool:
+    if isinstance(node, ast.Subscript):
+        return not isinstance(node.ctx, ast.Load | ast.Constant) and _is_environ(node.value)
+    return isinstance(node, ast.Call) and _called(node) in _SETTERS and _is_environ(node.func)
+
+
+def _is_environ(node: ast.AST) -> bool:
+    names = {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+    names |= {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    return not names.isdisjoint({"environ", "environb", "putenv"})
+
+
+def _texts(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, bytes):
+            return [node.value.decode("latin-1")]
+        if isinstance(node.value, str):
+            return [node.value]
+    return []
+
+
+def _called(node: ast.Call) -> str:
+    function = node.func
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _sets_anything(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return _called(node) in _LOADERS or (_called(node) in {"clear", "popitem"} and _is_environ(node.func))
+    return isinstance(node, ast.Import) and any(alias.name in _LOADERS for alias in node.names)
+
+
+def _redirects(nodes: list[ast.AST]) -> bool:
+    harmless = {
+        id(node.value)
+        for node in nodes
+        if isinstance(node, ast.Attribute) and node.attr in _HARMLESS_ON_PATH and _is_of_sys(node.value, {"path"})
+    }
+    if any(_is_of_sys(node, {"path"}) and id(node) not in harmless for node in nodes):
+        return True
+    return any(_is_of_sys(node, _MACHINERY) or _imports_from_sys(node) for node in nodes)
+
+
+def _is_of_sys(node: ast.AST, names: set[str] | frozenset[str]) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr in names
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "sys"
+    )
+
+
+def _imports_from_sys(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "sys"

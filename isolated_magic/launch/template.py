@@ -1,0 +1,253 @@
+"""The owner's end of one template (see ``child/template.py``): whom it may serve, and its children."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+from isolated_magic.child import wire
+from isolated_magic.environment import acts_at_start
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch import folders
+from isolated_magic.launch.base import NO_SIGNAL, Child
+from isolated_magic.launch.connection import connected, start_messages
+from isolated_magic.launch.guardian import REQUEST
+from isolated_magic.launch.recipe import Inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from isolated_magic.launch.attributes import Attributes
+    from isolated_magic.launch.recipe import Recipe, Report
+    from isolated_magic.launch.scan import Program
+    from isolated_magic.models import RunRequest
+
+RETIRE = b"q"  # child/keeper.py
+SEND_TIMEOUT_SECS = 10.0  # a template that takes no request for so long is stopped or starved
+
+
+class Template:
+    """A template, starting or ready.
+
+    Args:
+        recipe: what it is made of.
+        start: starts a process around descriptors.
+        owner_pid: with whose death it ends.
+        idle_secs: seconds after which it ends when nobody wants anything of it.
+    """
+
+    def __init__(
+        self, recipe: Recipe, start: Callable[[list[int]], None], owner_pid: int, idle_secs: float
+    ) -> None:
+        self.recipe = recipe
+        self.state: Literal["starting", "ready", "over"] = "starting"
+        self.used_at = time.monotonic()
+        self.modules: frozenset[str] = frozenset()
+        self.inputs = Inputs()
+        self._report: Report | None = None
+        self._waiting: deque[Child] = deque()
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+        self._child = connected(start)
+        settings = {
+            "modules": recipe.modules,
+            "owner_pid": owner_pid,
+            "idle_secs": idle_secs,
+            "attributes": recipe.attributes,
+        }
+        self._child.channel.settimeout(SEND_TIMEOUT_SECS)
+        messages = start_messages(
+            "template", recipe.cwd, recipe.stack_bytes, recipe.attributes, recipe.environment
+        )
+        self._child.channel.sendall(messages + wire.frame(json.dumps(settings).encode()))
+
+    def wait_until_ready(self) -> str | None:
+        """Wait for what the template has to say, as long as its imports take.
+
+        Returns:
+            None when it is ready; else the name of the module that it could not import, empty when it died before
+            it came to that.
+        """
+        importing = ""
+        with suppress(OSError, EOFError, ValueError):
+            while True:
+                message = json.loads(self._next_frame())
+                importing = message.get("importing", importing)
+                if "refused" in message:
+                    importing = message["refused"][0]
+                    break
+                if "ready" in message:
+                    self._take_report(message["ready"])
+                    return None
+        self.close()
+        return importing
+
+    def _next_frame(self) -> bytes:
+        length = int.from_bytes(self._receive(wire.LENGTH_BYTES), "big")
+        return self._receive(length)
+
+    def _receive(self, count: int) -> bytes:
+        body = bytearray()
+        while len(body) < count:
+            self._child.channel.settimeout(None)
+            chunk = self._child.channel.recv(count - len(body))
+            if not chunk:
+                raise EOFError
+            body += chunk
+        return bytes(body)
+
+    def _take_report(self, report: Report) -> None:
+        self.modules = frozenset(report["modules"])
+        self.inputs = Inputs(report)
+        self._report = report
+        self._roots = frozenset(name.partition(".")[0] for name in self.modules)
+        self._child.channel.settimeout(SEND_TIMEOUT_SECS)
+        with self._lock:
+            if self.state == "starting":
+                self.state = "ready"
+
+    def suits(self, request: RunRequest, program: Program, attributes: Attributes) -> bool:
+        """Whether a fork of it cannot be told from an interpreter that is started for this run.
+
+        Args:
+            request: the run.
+            program: what its code says about itself.
+            attributes: of the caller.
+        """
+        recipe = self.recipe
+        return (
+            recipe.imports <= program.imports
+            and not (recipe.imports and program.redirects)
+            and recipe.stack_bytes == request.limits.stack_bytes
+            and _at_start(recipe.attributes) == _at_start(attributes)
+            and (recipe.cwd == request.cwd or not (self._report and self._report["folder"]))
+            and self._has_variables_of(request)
+            and not self._would_notice(program)
+            and not self._is_shadowed(request)
+        )
+
+    def _has_variables_of(self, request: RunRequest) -> bool:
+        mine, its = self.recipe.environment, request.environment
+        return all(
+            mine.get(name) == its.get(name)
+            for name in {*mine, *its}
+            if acts_at_start(name) or self.inputs.read(name)
+        )
+
+    def _would_notice(self, program: Program) -> bool:
+        """Whether the program may set a variable first that the imports would have looked at."""
+        if self.recipe.imports and program.sets_anything:
+            return True
+        names = [os.fsencode(name) for name in program.sets if name.isprintable()]
+        return any(self.inputs.read(name) or (bool(self.recipe.imports) and acts_at_start(name)) for name in names)
+
+    def _is_shadowed(self, request: RunRequest) -> bool:
+        """Whether a folder that stands before the libraries has a module of a name that was imported already."""
+        in_front = self._report["in_front"] if self._report else []
+        return any(
+            folders.has_module_named(self._roots, folder) for folder in (folders.home_of(request), *in_front)
+        )
+
+    def is_current(self) -> bool:
+        """Whether the packages and files that its imports read are still the same."""
+        return self.packages_are_current() and folders.is_unchanged(self._report["files"] if self._report else {})
+
+    def packages_are_current(self) -> bool:
+        """Whether the same packages are installed as when it was started."""
+        return folders.is_unchanged(self._report["packages"] if self._report else {})
+
+    def take(self) -> Child | None:
+        """A child for one run: one that waits, or a new one; None when the template is gone."""
+        self.used_at = time.monotonic()
+        while True:
+            with self._lock:
+                child = self._waiting.popleft() if self._waiting else None
+            if child is None:
+                return self._new_child()
+            if _is_waiting(child):
+                return child
+            child.close()
+
+    def fill(self, count: int) -> None:
+        """Have so many children wait.
+
+        Args:
+            count: of children.
+        """
+        while self.state == "ready" and len(self._waiting) < count:
+            child = self._new_child()
+            if child is None:
+                return
+            with self._lock:
+                if self.state == "ready":
+                    self._waiting.append(child)
+                    continue
+            child.close()
+
+    def _new_child(self) -> Child | None:
+        try:
+            child = connected(self._request)
+        except (OSError, LaunchError):
+            self.close()
+            return None
+        child.launch = "forked"
+        return child
+
+    def _request(self, descriptors: list[int]) -> None:
+        socket.send_fds(self._child.channel, [REQUEST], descriptors, NO_SIGNAL)
+
+    def retire(self) -> None:
+        """No more runs; it ends when those that are going on have ended."""
+        with self._lock:
+            if self.state == "ready":
+                with suppress(OSError):
+                    self._child.channel.send(RETIRE, NO_SIGNAL)
+            self._drop()
+
+    def is_gone(self) -> bool:
+        """Whether its process has ended; then nothing of it is kept any longer."""
+        if _is_waiting(self._child):
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Let it go: it kills what still runs, and ends."""
+        with self._lock:
+            self._drop()
+            with suppress(OSError):
+                self._child.channel.shutdown(socket.SHUT_RDWR)  # a thread may be waiting for it to be ready
+            self._child.close()
+
+    def forget(self) -> None:
+        """In a fork of the owner: close our copies; the template belongs to the original."""
+        self._lock = threading.RLock()
+        self._drop()
+        self._child.close()
+
+    def _drop(self) -> None:
+        self.state = "over"
+        while self._waiting:
+            self._waiting.popleft().close()
+
+
+def _is_waiting(child: Child) -> bool:
+    """Whether its process lives, as far as its keeper has said."""
+    try:
+        said = child.handle.recv(256, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return bool(said) and b"exit" not in said and b"failed" not in said
+
+
+def _at_start(attributes: Attributes) -> tuple[object, ...]:
+    """What a fork cannot take on later: priority, processors, hard limits."""
+    hard = [(number, limit) for number, _, limit in attributes["limits"]]
+    return attributes["nice"], attributes["affinity"], hard

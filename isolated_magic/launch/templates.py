@@ -1,0 +1,227 @@
+"""The templates of one launcher: which there are, which are on their way, which have to go."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch.recipe import Recipe, environment_for
+from isolated_magic.launch.template import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from isolated_magic.launch.attributes import Attributes
+    from isolated_magic.launch.learned import Learned
+    from isolated_magic.launch.scan import Program
+    from isolated_magic.models import RunRequest
+
+MOST_TEMPLATES = 4  # a template with Opik takes 90 MB
+KEEP_SECS = 20.0  # one that was used so recently does not have to make room
+MOST_ATTEMPTS = 8  # to start one template, each time without the module that did not do
+
+
+class Templates:
+    """All templates. Their starts are waited for in threads of their own, which end with them.
+
+    Args:
+        start: starts a process around descriptors (see ``launch/guardian.py``).
+        learned: is told which modules do not do.
+        standby: how many children of each wait for a run.
+        idle_secs: seconds after which a template that nobody uses ends.
+    """
+
+    def __init__(
+        self, start: Callable[[list[int]], None], learned: Learned, standby: int, idle_secs: float
+    ) -> None:
+        self._start = start
+        self._learned = learned
+        self._standby = standby
+        self._idle_secs = idle_secs
+        self._all: list[Template] = []
+        self._leaving: list[Template] = []
+        self._starting = 0
+        self._changed = threading.Condition(threading.RLock())  # re-entered by a signal handler that tears down
+        _instances.add(self)
+
+    def best_for(self, request: RunRequest, program: Program, attributes: Attributes) -> Template | None:
+        """The ready template that spares this run the most imports, None when none suits.
+
+        Args:
+            request: the run.
+            program: what its code says about itself.
+            attributes: of the caller.
+        """
+        self._tend()
+        ready = [template for template in list(self._all) if template.state == "ready"]
+        suitable = [template for template in ready if template.suits(request, program, attributes)]
+        return max(suitable, key=lambda template: len(template.modules), default=None)
+
+    def _tend(self) -> None:
+        """Drop those that ended, retire those that are out of date."""
+        for template in list(self._all):
+            if template.state == "ready" and not template.is_current():
+                if not template.packages_are_current():
+                    self._learned.packages_changed()
+                self._remove(template)
+        for template in list(self._leaving):
+            if template.is_gone():
+                with suppress(ValueError):
+                    self._leaving.remove(template)
+
+    def _remove(self, template: Template) -> bool:
+        """Let it finish what runs on it, and end; False when it was removed before."""
+        with self._changed:
+            if template not in self._all:
+                return False
+            self._all.remove(template)
+            self._leaving.append(template)
+        template.retire()
+        return True
+
+    def want(self, recipe: Recipe, environment: Mapping[bytes, bytes]) -> None:
+        """Start a template unless there is one of that kind, or too many in use.
+
+        Args:
+            recipe: what it is made of.
+            environment: of a run that it has to suit.
+        """
+        with self._changed:
+            self._all = [template for template in self._all if template.state != "over"]
+            kin = [template for template in self._all if _is_kin(template.recipe, recipe)]
+            for template in kin:  # what their imports look at is known already
+                if template.state == "ready":
+                    recipe = replace(recipe, environment=environment_for(environment, template.inputs))
+            if any(_has_all_of(template.recipe.environment, recipe.environment) for template in kin):
+                return
+            if len(self._all) >= MOST_TEMPLATES:
+                oldest = min(self._all, key=lambda template: template.used_at)
+                if time.monotonic() - oldest.used_at < KEEP_SECS:
+                    return
+                self._remove(oldest)
+            started = self._started(recipe)
+        if started is None:
+            return
+        work = (started, environment, MOST_ATTEMPTS)
+        thread = threading.Thread(target=self._bring_up, args=work, daemon=True, name="isolated_magic template")
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending
+            self._starting -= 1
+            self._remove(started)
+
+    def _started(self, recipe: Recipe) -> Template | None:
+        """A template that starts, listed; None when the system refuses: the run at hand will say so."""
+        try:
+            template = Template(recipe, self._start, os.getpid(), self._idle_secs)
+        except (OSError, LaunchError):
+            return None
+        self._all.append(template)
+        self._starting += 1
+        return template
+
+    def _bring_up(self, first: Template, environment: Mapping[bytes, bytes], attempts: int) -> None:
+        """Wait for a template; when it turns out not to suit the run it is for, for another in its place."""
+        template: Template | None = first
+        while template is not None:
+            refused = template.wait_until_ready()
+            attempts -= 1
+            better = self._better(template, refused, environment) if attempts else None
+            if better is None and template.state == "ready":
+                template.fill(self._standby)
+                self._retire_replaced(template)
+            with self._changed:
+                if better is not None or template.state != "ready":
+                    was_wanted = self._remove(template)
+                    template = self._started(better) if better is not None and was_wanted else None
+                else:
+                    template = None
+                self._starting -= 1
+                self._changed.notify_all()
+
+    def _better(
+        self, template: Template, refused: str | None, environment: Mapping[bytes, bytes]
+    ) -> Recipe | None:
+        """What would have done instead; None when this one does, or nothing will."""
+        recipe = template.recipe
+        if refused is None:
+            wanted = environment_for(environment, template.inputs)
+            missing = any(recipe.environment.get(name) != value for name, value in wanted.items())
+            return replace(recipe, environment=wanted) if missing else None
+        if not refused:
+            return None
+        self._learned.refuse(refused)
+        return replace(recipe, modules=tuple(name for name in recipe.modules if name != refused))
+
+    def _retire_replaced(self, new: Template) -> None:
+        """Retire those that this one can do everything for that they could."""
+        for old in list(self._all):
+            if old is not new and old.state == "ready" and _is_superseded(old, new):
+                self._remove(old)
+
+    def wait(self, timeout_secs: float) -> bool:
+        """Whether none is starting, now or within the time.
+
+        Args:
+            timeout_secs: seconds.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self._starting == 0, timeout_secs)
+
+    def refill(self, template: Template) -> None:
+        """Have as many children wait as there should.
+
+        Args:
+            template: one of them.
+        """
+        template.fill(self._standby)
+
+    def release(self) -> Callable[[], None]:
+        """Forget all; returns what ends them, with the runs that go on."""
+        with self._changed:
+            gone, self._all, self._leaving = [*self._all, *self._leaving], [], []
+            self._changed.notify_all()
+
+        def close() -> None:
+            for template in gone:
+                template.close()
+
+        return close
+
+    def forget(self) -> None:
+        """In a fork of the owner: they belong to the original."""
+        self._changed = threading.Condition(threading.RLock())  # another thread may have held it
+        for template in (*self._all, *self._leaving):
+            template.forget()
+        self._all, self._leaving, self._starting = [], [], 0
+
+
+def _is_kin(one: Recipe, other: Recipe) -> bool:
+    """Whether they differ in their environments at most."""
+    return replace(one, environment={}) == replace(other, environment={})
+
+
+def _has_all_of(environment: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> bool:
+    return all(environment.get(name) == value for name, value in wanted.items())
+
+
+def _is_superseded(old: Template, new: Template) -> bool:
+    return old.modules <= new.modules and replace(old.recipe, modules=()) == replace(new.recipe, modules=())
+
+
+_instances: weakref.WeakSet[Templates] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for templates in list(_instances):
+        templates.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
