@@ -13,7 +13,6 @@ import gc
 import io
 import os
 import sys
-import threading
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,25 +20,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Collection
     from types import ModuleType
 
 _libc = ctypes.PyDLL(None)
-_shut_down_threads: Any = threading._shutdown  # type: ignore[attr-defined]
 _run_exit_functions: Any = atexit._run_exitfuncs
 
 
-def end(status: int, modules: Container[str]) -> NoReturn:
+def end(status: int, modules: Collection[str]) -> NoReturn:
     """End this process.
 
     Args:
         status: of its exit.
         modules: names of those that were there before the run.
     """
-    try:
-        _shut_down_threads()
-    except BaseException:  # noqa: BLE001 - an interrupt, or an exit function of a thread pool's
-        _report_unraisable(_shut_down_threads)
+    _wait_for_threads()
     with suppress(BaseException):  # it reports by itself what they raise
         _run_exit_functions()
     streams.flush()
@@ -49,6 +44,16 @@ def end(status: int, modules: Container[str]) -> NoReturn:
     streams.flush()
     _libc.fflush(None)
     os._exit(status)
+
+
+def _wait_for_threads() -> None:
+    threading: Any = sys.modules.get("threading")
+    if threading is None:
+        return
+    try:
+        threading._shutdown()  # as Py_FinalizeEx does
+    except BaseException:  # noqa: BLE001 - an interrupt, or an exit function of a thread pool's
+        _report_unraisable(threading)
 
 
 def _report_unraisable(where: object) -> None:
@@ -66,9 +71,11 @@ class _Unraisable:
         self.object = where
 
 
-def _drop_modules(modules: Container[str]) -> None:
+def _drop_modules(modules: Collection[str]) -> None:
     """Drop what the run imported and its ``__main__``, as finalize_modules (Python/pylifecycle.c) drops all."""
-    names = [name for name in sys.modules if name not in modules or name == "__main__"]
+    names = ["__main__"] if "__main__" in sys.modules else []
+    if len(sys.modules) != len(modules):  # the walk would write to many pages that the template has, too
+        names += [name for name in sys.modules if name not in modules]
     dropped = [_weak(sys.modules.pop(name)) for name in names]
     gc.collect()
     for reference in reversed(dropped):

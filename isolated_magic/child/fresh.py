@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what signal wraps in enums, which would write to many shared pages
 import os
 import select
 import signal
 import sys
 import time
-from json import loads
+from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from . import attributes, keeper, randomness, wire
@@ -26,32 +27,43 @@ class Original:
     """The template as it was before it became a keeper: what its forks go back to.
 
     Args:
-        launch: what it was started with.
+        cwd: the working directory that it was started in.
+        attributes: those that it has.
         generators: of random numbers, made without a seed.
         ours: descriptors that no module opened.
     """
 
-    def __init__(self, launch: dict[str, Any], generators: Iterable[random.Random], ours: set[int]) -> None:
-        self._launch = launch
-        self._signals = [(number, signal.getsignal(number)) for number in KEEPERS_SIGNALS]
+    def __init__(
+        self, cwd: str, attributes: dict[str, Any], generators: Iterable[random.Random], ours: set[int]
+    ) -> None:
+        self.modules = frozenset(sys.modules)
+        self._attributes = attributes
+        self._signals = [(int(number), _signal.getsignal(number)) for number in KEEPERS_SIGNALS]
         self._descriptors = _open_descriptors() - ours
         self._generators = list(generators)
         self._environment = Environment()
+        self._message = dumps({"cwd": cwd, "attributes": attributes}).encode()
+        self._block = wire.environment_block(os.environb)
 
-    def restore(self, connection: keeper.Connection) -> None:
+    def restore(self, connection: keeper.Connection, channel: int) -> None:
         """In a fork, before there is a request: all that does not depend on it.
 
         Args:
             connection: of this fork.
+            channel: the descriptor that it has moved its channel to.
         """
         os.setsid()
         keeper.become_subreaper()
         for number, handler in self._signals:
-            signal.signal(number, handler)
+            _signal.signal(number, handler)
         os.dup2(connection.stdout, 1)
         os.dup2(connection.stderr, 2)
-        _close_all_but({*self._descriptors, connection.channel})
+        _close_all_but({*self._descriptors, channel})
         randomness.renew(self._generators)
+
+    def rehearse(self) -> None:
+        """Be once what the template was started as: the memory that this writes to is then the fork's own."""
+        self._be(self._message, self._block)
 
     def take_on(self, stream: FileIO) -> None:
         """Read from the channel what to be, and be it.
@@ -62,9 +74,11 @@ class Original:
         Raises:
             OSError: the working directory is gone.
         """
-        launch = loads(wire.read_frame(stream))
-        block = bytes(wire.read_frame(stream))
-        if launch["attributes"] != self._launch["attributes"]:
+        self._be(wire.read_frame(stream), bytes(wire.read_frame(stream)))
+
+    def _be(self, message: bytes | bytearray, block: bytes) -> None:
+        launch = loads(message)
+        if launch["attributes"] != self._attributes:
             attributes.take_on(launch["attributes"])
             attributes.limit_stack(launch["stack_bytes"])
         os.chdir(launch["cwd"])

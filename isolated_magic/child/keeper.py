@@ -3,7 +3,9 @@
 The owner (the kernel, or whatever program uses the library) keeps one end of a control socket. For each run it
 sends one byte and four descriptors: the run's channel, its stdout, its stderr and a handle. The keeper forks; the
 fork takes all else that it needs from the channel, so that a run's environment never passes through a process
-that outlives it.
+that outlives it. For a spare, whose run is yet to come, the fork has time: it waits until a run has ended, not to
+take the processor from one that goes on, but not for long. A last request asks the keeper to leave when the runs
+that go on have ended.
 
 On the handle the keeper writes ``pid N``, then ``exit STATUS`` when the run and everything that it started are
 gone, or ``failed MESSAGE``. Anything it reads there means: kill. So does the end of the stream, which the
@@ -23,6 +25,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -32,7 +35,8 @@ SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited 
 DESCRIPTORS_PER_RUN = 4
 HAS_SUBREAPERS = sys.platform == "linux"
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-RETIRE = b"q"  # no more runs: leave when the last one has ended
+RUN, SPARE, RETIRE = b"r", b"s", b"q"  # what the owner asks for
+SPARE_DELAY_SECS = 0.005
 
 PUT_ASIDE = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE)  # a keeper ends with its owner alone
 
@@ -77,6 +81,8 @@ class Keeper:
         self.owner = owner
         self.idle_secs = idle_secs
         self.retired = False
+        self.children = process_tree.OwnChildren()
+        self.spares: deque[list[int]] = deque()
         self.poll = select.poll()
         self.wakeup = _wake_on_child()
         for descriptor in (control, owner, self.wakeup):
@@ -90,21 +96,30 @@ class Keeper:
             None when the work is over; in each fork its connection, at once.
         """
         while not self._is_over():
-            ready = self.poll.poll(None if self.runs or self.idle_secs == math.inf else self.idle_secs * 1000)
-            if not ready:
+            ready = self.poll.poll(self._timeout_ms())
+            if not ready and not self.spares:
                 break
+            connection = None
             for descriptor, _ in ready:
                 if descriptor == self.control.fileno():
                     connection = self._accept()
-                    if connection is not None:
-                        return connection
                 elif descriptor == self.wakeup:
                     _drain(self.wakeup)
                 elif descriptor != self.owner:
                     self._kill_run_of(descriptor)
-            self._settle()
+                if connection is not None:
+                    return connection
+            if (self._settle() or not ready) and self.spares:
+                connection = self._fork(*self.spares.popleft())
+                if connection is not None:
+                    return connection
         self._end()
         return None
+
+    def _timeout_ms(self) -> float | None:
+        if self.spares:
+            return SPARE_DELAY_SECS * 1000
+        return None if self.runs or self.idle_secs == math.inf else self.idle_secs * 1000
 
     def forget(self) -> None:
         """In a fork: what the keeper has open is not the fork's to close through these objects."""
@@ -112,6 +127,7 @@ class Keeper:
         self.control.detach()
         for handle in self.runs.values():
             handle.detach()
+        self.spares.clear()
 
     def _is_over(self) -> bool:
         if self.retired and not self.runs:
@@ -129,7 +145,11 @@ class Keeper:
         elif len(descriptors) == DESCRIPTORS_PER_RUN:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-            return self._fork(*descriptors)
+            if byte == RUN:
+                return self._fork(*descriptors)
+            self.spares.append(descriptors)
+            if len(self.spares) > 1:  # the one before may be in use by now
+                return self._fork(*self.spares.popleft())
         else:  # the kernel drops what does not fit under the limit of open files
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -162,11 +182,11 @@ class Keeper:
                 process_tree.kill([pid])
                 return
 
-    def _settle(self) -> None:
-        """Reap what ended, leave nothing of it behind, and only then tell the owner."""
+    def _settle(self) -> bool:
+        """Reap what ended, leave nothing of it behind, and only then tell the owner. Whether anything ended."""
         self._reap()
         if not self.ended:
-            return
+            return False
         if not HAS_SUBREAPERS:  # orphans are not handed to us: of those, what stayed in its group is all we find
             for pid, _, _ in self.ended:
                 process_tree.kill_group(pid)
@@ -177,6 +197,7 @@ class Keeper:
             _tell(handle, f"exit {status}")
             handle.close()
         self.ended.clear()
+        return True
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
@@ -190,7 +211,7 @@ class Keeper:
     def _sweep(self) -> None:
         """Kill every child that is no live run, until there is none."""
         deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
-        while orphans := [pid for pid in process_tree.children(os.getpid()) if pid not in self.runs]:
+        while orphans := [pid for pid in self.children.pids() if pid not in self.runs]:
             process_tree.kill(orphans)
             left = deadline - time.monotonic()
             if left <= 0:

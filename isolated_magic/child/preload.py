@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 IMPORT_TIMEOUT_SECS = 60  # for one module; what needs longer hangs
 
-# What our own part of a run uses, and the standard library's share in what nearly every program uses.
-ALWAYS = ("json", "inspect", "traceback", "linecache", "random", "threading", "ctypes")
+# What our own part of a run uses.
+ALWAYS = ("json", "inspect", "traceback", "linecache", "ctypes")
 
 WORD = r"[A-Z][A-Z0-9_]{2,}"
 

@@ -29,6 +29,24 @@ def _children_from_proc(pid: int) -> list[int]:
     return found
 
 
+class OwnChildren:
+    """The children of this process, which has one thread. Opened ahead: descriptors may run out."""
+
+    def __init__(self) -> None:
+        pid = os.getpid()
+        path = f"/proc/{pid}/task/{pid}/children"
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if sys.platform == "linux" else None
+
+    def pids(self) -> list[int]:
+        """Their process ids, now."""
+        if self._file is None:
+            return children(os.getpid())
+        found = b""
+        while chunk := os.pread(self._file, 1 << 16, len(found)):
+            found += chunk
+        return [int(pid) for pid in found.split()]
+
+
 def _children_from_ps(pid: int) -> list[int]:
     with subprocess.Popen(["/bin/ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE) as listing:
         rows = [tuple(map(int, line.split())) for line in listing.stdout or ()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ast  # built in; the ast module around it costs 5 ms
 import builtins
 import os
 import sys
@@ -27,8 +28,6 @@ class Program:
     """
 
     def __init__(self, source: str | bytes, filename: str) -> None:
-        import _ast  # noqa: PLC0415 - built in; the ast module around it costs 5 ms
-
         tree = compile(source, filename, "exec", AST_ONLY, dont_inherit=True)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
         self.body = compile(tree, filename, "exec", dont_inherit=True)

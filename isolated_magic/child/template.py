@@ -50,14 +50,16 @@ def main(args: list[str]) -> int:
     keeper.forget()
     del keeper, control
     owner = Owner(connection.channel)
-    original.restore(connection._replace(channel=owner.stream.fileno()))
-    run.rehearse()
-    if not fresh.wait_for_request(owner.stream.fileno(), settings["idle_secs"]):
-        return os._exit(0)  # nobody needs it
+    channel = owner.stream.fileno()
+    original.restore(connection, channel)
+    if not fresh.wait_for_request(channel, 0):
+        original.rehearse()
+        run.rehearse(original.modules)
+        if not fresh.wait_for_request(channel, settings["idle_secs"]):
+            return os._exit(0)  # nobody needs it
     original.take_on(owner.stream)
-    before = settings["modules"]
-    status = run.perform(owner, before)
-    return finish.end(status, before)
+    status = run.perform(owner, original.modules)
+    return finish.end(status, original.modules)
 
 
 def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Original | None:
@@ -67,12 +69,12 @@ def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Or
     def tell(message: dict[str, object]) -> None:
         wire.write_frame(stream, dumps(message).encode())
 
-    folders = preload.fingerprint(libraries.site_folders())
+    folders = preload.fingerprint([sys.executable, *libraries.site_folders()])
     program.new_main()
     own_folder = None if sys.flags.safe_path else sys.path.pop(0)
     try:
         preload.import_all(preload.ALWAYS, lambda _: None)
-        with randomness.noting_generators() as generators:
+        with randomness.noting_generators(bool(settings["modules"])) as generators:
             observed = preload.import_all(settings["modules"], lambda name: tell({"importing": name}))
     except preload.RefusedError as problem:
         tell({"refused": problem.args})
@@ -80,10 +82,9 @@ def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Or
     if own_folder is not None:
         sys.path.insert(0, "")
     stdlib.settle()
-    run.rehearse()
-    settings["modules"] = frozenset(sys.modules)
+    run.rehearse(sys.modules)
     tell({"ready": _report(observed, folders)})
-    original = fresh.Original(settings, generators, ours)
+    original = fresh.Original(settings["cwd"], settings["attributes"], generators, ours)
     gc.collect()
     gc.freeze()
     return original

@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from contextlib import suppress
-from pathlib import Path
 from typing import TypedDict
 
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
-_STATUS = Path("/proc/thread-self/status")
+_STATUS = "/proc/thread-self/status"
 
 
 class Attributes(TypedDict):
@@ -52,8 +50,13 @@ def credentials() -> tuple[object, ...]:
 
 def _umask() -> int | None:
     # os.umask() tells it only by changing it, for all threads.
-    with suppress(OSError):
-        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return None
+    try:
+        descriptor = os.open(_STATUS, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        found = os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
+    _, _, rest = found.partition(b"\nUmask:")
+    return int(rest[:8].split()[0], 8) if rest else None

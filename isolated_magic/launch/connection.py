@@ -62,11 +62,17 @@ def _connect(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[
 
 
 def start_messages(
-    role: str, cwd: str, stack_bytes: int, attributes: Attributes, environment: Mapping[bytes, bytes]
+    executable: str,
+    role: str,
+    cwd: str,
+    stack_bytes: int,
+    attributes: Attributes,
+    environment: Mapping[bytes, bytes],
 ) -> bytes:
     """What makes a process of a fork of the guardian's.
 
     Args:
+        executable: the interpreter.
         role: the module of ``child/`` that it is to be.
         cwd: its working directory.
         stack_bytes: of its main thread.
@@ -74,7 +80,7 @@ def start_messages(
         environment: all of it.
     """
     launch = {
-        "executable": sys.executable,
+        "executable": executable,
         "program": PROGRAM,
         "role": role,
         "cwd": cwd,
@@ -91,7 +97,9 @@ def run_messages(request: RunRequest, attributes: Attributes) -> bytes:
         request: the run.
         attributes: of the thread that asks for it.
     """
-    start = start_messages("run", request.cwd, request.limits.stack_bytes, attributes, request.environment)
+    start = start_messages(
+        sys.executable, "run", request.cwd, request.limits.stack_bytes, attributes, request.environment
+    )
     path = None if request.path is None else os.fsencode(request.path).decode("latin-1")
     program = {"source": request.source, "path": path, "filename": request.source_name}
     return start + wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)

@@ -25,13 +25,15 @@ from isolated_magic.launch.scan import Program, program_in, program_of
 from isolated_magic.launch.templates import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from isolated_magic.launch.attributes import Attributes
     from isolated_magic.launch.template import Template
     from isolated_magic.models import RunRequest
 
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
+
+LARGEST_ENVIRONMENT_BYTES = 1 << 20  # execve(2) takes a quarter of the stack limit, six megabytes at most
 
 CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its frameworks is not safe
 
@@ -61,13 +63,13 @@ class ForkedLauncher(Launcher):
         """Start a child for this request; see :class:`Launcher`."""
         attributes = current_attributes()
         messages = run_messages(request, attributes)
-        if request.fresh:
+        if request.fresh or _is_large(request.environment):
             return connected(self._guardian.start_run), messages
         program, lesson = self._known_of(request)
         template = self._templates.best_for(request, program, attributes)
         child = template.take() if template is not None else None
         if child is None:
-            child = connected(self._guardian.start_run)
+            template, child = None, connected(self._guardian.start_run)
         rest = _sent(child, messages)
         # The child is at work by now: this costs the run nothing.
         if template is not None:
@@ -98,7 +100,8 @@ class ForkedLauncher(Launcher):
             return
         imports = program.imports if is_special else frozenset[str]()
         environment = environment_for(request.environment)
-        recipe = Recipe(modules, imports, environment, request.cwd, request.limits.stack_bytes, attributes)
+        stack_bytes = request.limits.stack_bytes
+        recipe = Recipe(sys.executable, modules, imports, environment, request.cwd, stack_bytes, attributes)
         self._templates.want(recipe, request.environment)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
@@ -139,6 +142,11 @@ def _program(request: RunRequest) -> Program:
     if request.path is not None:
         return program_in(str(Path(request.cwd, request.path)))
     return program_of(request.source or "")
+
+
+def _is_large(environment: Mapping[bytes, bytes]) -> bool:
+    """Whether exec might refuse the environment; a fork would not."""
+    return sum(len(name) + len(value) for name, value in environment.items()) > LARGEST_ENVIRONMENT_BYTES
 
 
 def _has_third_party(modules: tuple[str, ...]) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PROGRAM = str(Path(child.__file__).with_name("start.py"))
 
-REQUEST = b"r"  # one byte a run: a stream never joins two of them when descriptors go along
+RUN, SPARE, RETIRE = b"r", b"s", b"q"  # as in child/keeper.py; a stream never joins two with descriptors
 _LOST = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
 
 SEND_TIMEOUT_SECS = 10.0  # a guardian that takes no request for so long is stopped or starved
@@ -106,7 +106,7 @@ class _Running:
     credentials: tuple[object, ...]
 
     def send(self, descriptors: list[int]) -> None:
-        socket.send_fds(self.control, [REQUEST], descriptors, NO_SIGNAL)
+        socket.send_fds(self.control, [RUN], descriptors, NO_SIGNAL)
 
     def close(self) -> None:
         self.control.close()

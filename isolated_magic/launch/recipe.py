@@ -27,7 +27,7 @@ class Report(TypedDict):
         folder: whether they looked at the working directory.
         files: what they looked at that is not part of a package: nanoseconds of the last change and size by path,
             None for what was missing.
-        packages: likewise, the folders that packages are installed into.
+        packages: likewise, the folders that packages are installed into, and the interpreter.
         modules: names of all that it has imported.
         in_front: folders that stand before the libraries on its path.
     """
@@ -47,6 +47,7 @@ class Recipe:
     """What a template is made of.
 
     Args:
+        executable: the interpreter.
         modules: to import, in this order.
         imports: it may serve programs that import all of these.
         environment: what it is started with.
@@ -55,6 +56,7 @@ class Recipe:
         attributes: what it inherits.
     """
 
+    executable: str
     modules: tuple[str, ...]
     imports: frozenset[str]
     environment: Mapping[bytes, bytes] = field(repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from isolated_magic.errors import LaunchError
 from isolated_magic.launch import folders
 from isolated_magic.launch.base import NO_SIGNAL, Child
 from isolated_magic.launch.connection import connected, start_messages
-from isolated_magic.launch.guardian import REQUEST
+from isolated_magic.launch.guardian import RETIRE, RUN, SPARE
 from isolated_magic.launch.recipe import Inputs
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from isolated_magic.launch.scan import Program
     from isolated_magic.models import RunRequest
 
-RETIRE = b"q"  # child/keeper.py
 SEND_TIMEOUT_SECS = 10.0  # a template that takes no request for so long is stopped or starved
 
 
@@ -58,11 +58,12 @@ class Template:
             "modules": recipe.modules,
             "owner_pid": owner_pid,
             "idle_secs": idle_secs,
+            "cwd": recipe.cwd,
             "attributes": recipe.attributes,
         }
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         messages = start_messages(
-            "template", recipe.cwd, recipe.stack_bytes, recipe.attributes, recipe.environment
+            recipe.executable, "template", recipe.cwd, recipe.stack_bytes, recipe.attributes, recipe.environment
         )
         self._child.channel.sendall(messages + wire.frame(json.dumps(settings).encode()))
 
@@ -121,7 +122,8 @@ class Template:
         """
         recipe = self.recipe
         return (
-            recipe.imports <= program.imports
+            recipe.executable == sys.executable
+            and recipe.imports <= program.imports
             and not (recipe.imports and program.redirects)
             and recipe.stack_bytes == request.limits.stack_bytes
             and _at_start(recipe.attributes) == _at_start(attributes)
@@ -168,7 +170,7 @@ class Template:
             with self._lock:
                 child = self._waiting.popleft() if self._waiting else None
             if child is None:
-                return self._new_child()
+                return self._new_child(RUN)
             if _is_waiting(child):
                 return child
             child.close()
@@ -180,7 +182,7 @@ class Template:
             count: of children.
         """
         while self.state == "ready" and len(self._waiting) < count:
-            child = self._new_child()
+            child = self._new_child(SPARE)
             if child is None:
                 return
             with self._lock:
@@ -189,17 +191,17 @@ class Template:
                     continue
             child.close()
 
-    def _new_child(self) -> Child | None:
+    def _new_child(self, request: bytes) -> Child | None:
+        def hand_over(descriptors: list[int]) -> None:
+            socket.send_fds(self._child.channel, [request], descriptors, NO_SIGNAL)
+
         try:
-            child = connected(self._request)
+            child = connected(hand_over)
         except (OSError, LaunchError):
             self.close()
             return None
         child.launch = "forked"
         return child
-
-    def _request(self, descriptors: list[int]) -> None:
-        socket.send_fds(self._child.channel, [REQUEST], descriptors, NO_SIGNAL)
 
     def retire(self) -> None:
         """No more runs; it ends when those that are going on have ended."""

@@ -66,7 +66,9 @@ class Templates:
     def _tend(self) -> None:
         """Drop those that ended, retire those that are out of date."""
         for template in list(self._all):
-            if template.state == "ready" and not template.is_current():
+            if template.state == "ready" and template.is_gone():
+                self._remove(template)
+            elif template.state == "ready" and not template.is_current():
                 if not template.packages_are_current():
                     self._learned.packages_changed()
                 self._remove(template)
@@ -160,10 +162,13 @@ class Templates:
         return replace(recipe, modules=tuple(name for name in recipe.modules if name != refused))
 
     def _retire_replaced(self, new: Template) -> None:
-        """Retire those that this one can do everything for that they could."""
-        for old in list(self._all):
-            if old is not new and old.state == "ready" and _is_superseded(old, new):
-                self._remove(old)
+        """Of two of which one can do all that the other can, keep that one."""
+        for other in list(self._all):
+            if other is not new and other.state == "ready":
+                if _is_superseded(other, new):
+                    self._remove(other)
+                elif _is_superseded(new, other):
+                    self._remove(new)
 
     def wait(self, timeout_secs: float) -> bool:
         """Whether none is starting, now or within the time.

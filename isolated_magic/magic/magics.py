@@ -72,6 +72,7 @@ class IsolatedMagics(Magics):
             chosen.payload_type,
             inherit_env=chosen.inherits_env,
             source_name=CELL_NAME,
+            fresh=chosen.fresh,
             on_output=display.stream,
         )
 

@@ -54,6 +54,7 @@ class Options:
         file: the path to run instead of the body.
         raises: whether a failed run raises.
         inherits_env: whether the run inherits the kernel's environment.
+        fresh: whether the run gets a new interpreter, whatever else would do.
         wants_help: show the help and run nothing.
     """
 
@@ -66,6 +67,7 @@ class Options:
     file: str | None
     raises: bool
     inherits_env: bool
+    fresh: bool
     wants_help: bool
 
 
@@ -133,6 +135,7 @@ def _add_handling(parser: argparse.ArgumentParser) -> None:
     """What becomes of the run."""
     add = parser.add_argument
     add("-t", "--timeout", metavar="SECONDS", help="kill the run after so long (default 30)")
+    add("--fresh", action="store_true", help="start a new interpreter, even where a prepared one would do")
     add("-o", "--out", metavar="NAME", help="keep the result object in this variable")
     add("--no-raise", action="store_true", help="show the error of a failed run instead of raising it")
     add("-h", "--help", action="store_true", help="show this and run nothing")
@@ -163,6 +166,7 @@ def parse(line: str) -> Options:
         file=None if given.file is None else tokens.plain(given.file),
         raises=not given.no_raise,
         inherits_env=not given.clean_env,
+        fresh=given.fresh,
         wants_help=given.help,
     )
 
