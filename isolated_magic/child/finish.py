@@ -15,13 +15,14 @@ import os
 import sys
 import weakref
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
-
-from . import streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import ModuleType
+
+LOST_OUTPUT_STATUS = 120  # Py_RunMain (Modules/main.c)
 
 _libc = ctypes.PyDLL(None)
 _run_exit_functions: Any = atexit._run_exitfuncs
@@ -35,15 +36,58 @@ def end(status: int, modules: Collection[str]) -> NoReturn:
         modules: names of those that were there before the run.
     """
     _wait_for_threads()
+    hook = sys.unraisablehook
+    sys.unraisablehook = _WithoutOurFrames(hook)
     with suppress(BaseException):  # it reports by itself what they raise
         _run_exit_functions()
-    streams.flush()
+    if isinstance(sys.unraisablehook, _WithoutOurFrames):
+        sys.unraisablehook = hook
+    if not _flush_standard_streams():
+        status = LOST_OUTPUT_STATUS
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__  # as finalize_modules has it
+    sys.is_finalizing = _is_finalizing
+    _flush_files()  # of a file in a cycle, the collector may close the descriptor before the buffer
     _drop_modules(modules)
     _flush_files()
-    streams.flush()
+    if not _flush_standard_streams():
+        status = LOST_OUTPUT_STATUS
     _libc.fflush(None)
     os._exit(status)
+
+
+def _is_finalizing() -> bool:
+    return True
+
+
+def _flush_standard_streams() -> bool:
+    """Write what is left; False when it cannot be (flush_std_files)."""
+    done = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except BaseException:  # noqa: BLE001 - the stream may be anything that the code put there
+            if stream is sys.stdout:
+                _report_unraisable(stream)
+            done = False
+    return done
+
+
+class _WithoutOurFrames:
+    """A hook for what exit functions raise: they are called by an interpreter that has no frames any more.
+
+    Args:
+        hook: that gets it.
+    """
+
+    def __init__(self, hook: Callable[[Any], object]) -> None:
+        self._hook = hook
+
+    def __call__(self, found: Any) -> object:  # noqa: ANN401 - of a type that has no name
+        trace = found.exc_traceback
+        if trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            found = type(found)((found.exc_type, found.exc_value, trace.tb_next, found.err_msg, found.object))
+        return self._hook(found)
 
 
 def _wait_for_threads() -> None:
@@ -57,18 +101,19 @@ def _wait_for_threads() -> None:
 
 
 def _report_unraisable(where: object) -> None:
+    """Report the exception at hand as the interpreter reports one that it cannot raise."""
     with suppress(BaseException):
-        _, problem, _ = sys.exc_info()
-        sys.unraisablehook(_Unraisable(problem, where))  # type: ignore[arg-type]  # has what it needs
+        kind, problem, trace = sys.exc_info()
+        if sys.unraisablehook is sys.__unraisablehook__:  # which takes nothing that Python code could make
+            import traceback  # noqa: PLC0415 - a template has it
 
-
-class _Unraisable:
-    err_msg = None
-
-    def __init__(self, problem: BaseException | None, where: object) -> None:
-        self.exc_type, self.exc_value = type(problem), problem
-        self.exc_traceback = problem.__traceback__ if problem else None
-        self.object = where
+            lines = traceback.format_exception(kind, problem, trace.tb_next if trace else None)
+            sys.stderr.write(f"Exception ignored in: {where!r}\n{''.join(lines)}")
+        else:
+            found = SimpleNamespace(
+                exc_type=kind, exc_value=problem, exc_traceback=trace, err_msg=None, object=where
+            )
+            sys.unraisablehook(found)  # has all that the hook may ask for
 
 
 def _drop_modules(modules: Collection[str]) -> None:

@@ -61,6 +61,13 @@ def is_installed(module: ModuleType) -> bool:
     return spec.origin in BUILT_IN or _lies_in(spec, folders)
 
 
+def places() -> list[str]:
+    """The folders that hold the installed packages that are loaded, all of their subpackages among them."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    folders = {os.path.dirname(file) for file in files if isinstance(file, str)}  # noqa: PTH120 - pathlib is not loaded
+    return sorted(folder for folder in folders if folder.startswith(tuple(site_folders())))
+
+
 def _lies_in(spec: object, folders: tuple[str, ...]) -> bool:
     origin = getattr(spec, "origin", None)
     if origin is None:  # a namespace package

@@ -1,7 +1,8 @@
 """What importing modules looks at, other than the modules themselves.
 
 A template is worth a fresh interpreter only to runs for which all that its imports looked at is still the same:
-variables, the working directory, files that are not a part of any package. The ways to them are patched while the
+variables, the working directory, files that are not a part of any package, modules that were not there. What they
+drew from the system's randomness is in no other interpreter the same. The ways to all that are patched while the
 imports go on, and as before after it.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -38,19 +40,27 @@ class Observed:
     """What was looked at.
 
     Attributes:
+        listens: whether what happens now is an import's doing, and not ours.
         names: of variables.
         patterns: for names of variables, in lower case.
         exempt: names that no pattern means.
         files: paths.
         folder: whether the working directory was asked for.
+        missing: names of modules that were looked for and are not there.
+        secrets: whether something was drawn from the system's randomness.
+        asked_for_pid: names of modules that asked for the number of this process.
     """
 
     def __init__(self) -> None:
+        self.listens = False
         self.names: set[str] = set()
         self.patterns: set[str] = set()
         self.exempt: set[str] = set()
         self.files: set[str] = set()
         self.folder = False
+        self.missing: set[str] = set()
+        self.secrets = False
+        self.asked_for_pid: set[str] = set()
 
     def look_up(self, _environ: object, name: object) -> None:
         """A variable was asked for by name."""
@@ -58,11 +68,29 @@ class Observed:
             return
         self.names.add(os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name))
 
+    def hand_down(self, *_: object, **__: object) -> None:
+        """A process was started: it has the whole environment and the working directory."""
+        self.patterns.add(EVERYTHING)
+        self.folder = True
+
+    def draw(self, *_: object, **__: object) -> None:
+        """Something was drawn from the system's randomness."""
+        if _caller() != "multiprocessing.process":  # for a key that each fork draws afresh (randomness.py)
+            self.secrets = True
+
+    def ask_for_pid(self) -> None:
+        """The number of this process was asked for."""
+        self.asked_for_pid.add(_caller())
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Called by the import machinery for what no other finder has found."""
+        self.missing.add(name.partition(".")[0])
+
     def walk(self, _environ: object) -> None:
         """Somebody walked over the whole environment."""
         settings = _settings_being_built()
         if settings is None:
-            self.patterns.add(WALKERS.get(_walker(), EVERYTHING))
+            self.patterns.add(WALKERS.get(_caller(), EVERYTHING))
         else:
             prefix = str(settings.model_config.get("env_prefix") or "")
             self.patterns.add(prefix.lower() + EVERYTHING)
@@ -76,6 +104,8 @@ class Observed:
         """A file was looked for."""
         if isinstance(path, (str, bytes, os.PathLike)):
             text = os.fsdecode(path)
+            if text.startswith("/proc/") and text.endswith("/environ"):
+                self.patterns.add(EVERYTHING)
             if text.startswith("/"):
                 self.files.add(text)
             else:
@@ -104,8 +134,8 @@ def _is_walk(frame: Any) -> bool:  # noqa: ANN401 - a frame
     return bool(code.co_name == "__iter__") and frame.f_globals.get("__name__") == "collections.abc"
 
 
-def _walker() -> str:
-    """The module that walks over the environment."""
+def _caller() -> str:
+    """The module that called what is patched."""
     frame: Any = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__") in {__name__, "os", "collections.abc"}:
         frame = frame.f_back
@@ -120,6 +150,13 @@ def observing() -> Iterator[Observed]:
     patches: list[tuple[Any, str, Callable[..., None]]] = [
         (environ, "__getitem__", observed.look_up),
         (environ, "__iter__", observed.walk),
+        (environ, "__repr__", observed.walk),
+        (subprocess.Popen, "_execute_child", observed.hand_down),
+        (os, "system", observed.hand_down),
+        (os, "posix_spawn", observed.hand_down),
+        (os, "fork", observed.hand_down),
+        (os, "urandom", observed.draw),
+        (os, "getpid", observed.ask_for_pid),
         (os, "getcwd", observed.ask_for_folder),
         (os, "getcwdb", observed.ask_for_folder),
         (os, "stat", observed.touch),
@@ -129,19 +166,25 @@ def observing() -> Iterator[Observed]:
         (io, "open", observed.touch),
         (builtins, "open", observed.touch),
     ]
+    random = sys.modules.get("random")
+    if random is not None:
+        patches += [(random.SystemRandom, name, observed.draw) for name in ("random", "getrandbits", "randbytes")]
     kept = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
     for owner, name, note in patches:
-        setattr(owner, name, _noting(getattr(owner, name), note))
+        setattr(owner, name, _noting(getattr(owner, name), note, observed))
+    sys.meta_path.append(observed)  # a finder that finds nothing
     try:
         yield observed
     finally:
+        sys.meta_path.remove(observed)
         for owner, name, function in kept:
             setattr(owner, name, function)
 
 
-def _noting(function: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+def _noting(function: Callable[..., Any], note: Callable[..., None], observed: Observed) -> Callable[..., Any]:
     def noting(*args: Any, **settings: Any) -> Any:  # noqa: ANN401 - stands in for any function
-        note(*args, **settings)
+        if observed.listens:
+            note(*args, **settings)
         return function(*args, **settings)
 
     return noting

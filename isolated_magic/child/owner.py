@@ -16,13 +16,10 @@ from __future__ import annotations
 import os
 from io import FileIO
 
-from . import stdlib, streams, wire
+from . import descriptors, stdlib, streams, wire
 
 with stdlib.Imports():
-    import fcntl
     from json import dumps
-
-PRIVATE_DESCRIPTOR = 500  # above what code expects to be handed by open(), below common limits
 
 
 class Owner:
@@ -33,7 +30,7 @@ class Owner:
     """
 
     def __init__(self, descriptor: int) -> None:
-        self.stream = FileIO(_moved_away(descriptor), "r+")
+        self.stream = FileIO(descriptors.moved(descriptor, descriptors.CHANNEL), "r+")
         self._pid = os.getpid()
 
     def receive(self) -> bytes | bytearray:
@@ -77,13 +74,3 @@ class Owner:
             return self.send({"ask": "metric"}) and self.receive() == b"printed"
         except (OSError, EOFError):
             return True
-
-
-def _moved_away(descriptor: int) -> int:
-    try:
-        moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, PRIVATE_DESCRIPTOR)
-    except OSError:  # a lower limit of open files
-        os.set_inheritable(descriptor, False)
-        return descriptor
-    os.close(descriptor)
-    return moved

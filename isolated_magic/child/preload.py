@@ -15,7 +15,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from . import libraries, stdlib
+from . import descriptors, libraries, state, stdlib
 from .observe import UNWATCHED, Observed, observing
 from .process_tree import children
 
@@ -28,6 +28,9 @@ IMPORT_TIMEOUT_SECS = 60  # for one module; what needs longer hangs
 ALWAYS = ("json", "inspect", "traceback", "linecache", "ctypes")
 
 WORD = r"[A-Z][A-Z0-9_]{2,}"
+
+
+_fork = os.fork
 
 
 class RefusedError(Exception):
@@ -47,17 +50,29 @@ def import_all(names: Iterable[str], announce: Callable[[str], None]) -> Observe
     Raises:
         RefusedError: one of them cannot be preloaded; ``args`` are its name and the reason.
     """
+    main = sys.modules["__main__"]
+    references = sys.getrefcount(main)
     with observing() as observed, _output_watched() as has_written:
         for name in names:
             if name in sys.modules:
                 continue
-            before = set(sys.modules)
+            loaded, before = set(sys.modules), state.of_process()
             announce(name)
+            observed.listens = True
             _import(name)
-            if has_written():
-                raise RefusedError(name, "it prints while it is imported")
-            _check_origin(name, before)
-            _check_alone(name)
+            observed.listens = False
+            new = [module for module in sys.modules if module not in loaded]
+            reason = (
+                ("it prints" if has_written() else None)
+                or _foreign_origin(new)
+                or ("it draws secrets" if observed.secrets else None)
+                or _kept_pid(new, observed.asked_for_pid)
+                or state.difference(before, state.of_process())
+                or _company()
+                or (None if sys.getrefcount(main) == references else "it keeps __main__")
+            )
+            if reason:
+                raise RefusedError(name, reason)
     observed.files = _watched(observed.files)
     _add_start_hooks(observed)
     return observed
@@ -76,23 +91,33 @@ def _import(name: str) -> None:
         signal.alarm(0)
 
 
-def _check_origin(name: str, before: set[str]) -> None:
-    for loaded in set(sys.modules) - before:
-        module = sys.modules[loaded]
+def _foreign_origin(new: Iterable[str]) -> str | None:
+    for name in new:
+        module = sys.modules.get(name)
         if module is not None and not libraries.is_installed(module):
-            raise RefusedError(name, f"{loaded} lies in a folder of the user's")
+            return f"{name} lies in a folder of the user's"
+    return None
 
 
-def _check_alone(name: str) -> None:
+def _kept_pid(new: Iterable[str], asked: set[str]) -> str | None:
+    pid = os.getpid()
+    for name in asked.intersection(new):
+        if any(type(value) is int and value == pid for value in vars(sys.modules[name]).values()):
+            return f"{name} keeps the number of the process"
+    return None
+
+
+def _company() -> str | None:
     if children(os.getpid()):
-        raise RefusedError(name, "it starts a process while it is imported")
+        return "it starts a process"
     if _threads() > 1:
-        pid = os.fork()  # takes down the threads of a library that handles forks itself
+        pid = _fork()  # takes down the threads of a library that handles forks itself
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)
         if _threads() > 1:
-            raise RefusedError(name, "it starts a thread while it is imported")
+            return "it starts a thread"
+    return None
 
 
 def _threads() -> int:
@@ -102,8 +127,8 @@ def _threads() -> int:
 @contextmanager
 def _output_watched() -> Iterator[Callable[[], bool]]:
     """Descriptors 1 and 2 go to a file in memory inside this block; yields what says whether anything is there."""
-    kept = [os.dup(1), os.dup(2)]
-    file = os.memfd_create("output")
+    kept = [descriptors.moved(os.dup(target), descriptors.PLUMBING) for target in (1, 2)]
+    file = descriptors.moved(os.memfd_create("output"), descriptors.PLUMBING)
     for target in (1, 2):
         os.dup2(file, target)
 

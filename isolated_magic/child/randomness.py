@@ -26,6 +26,7 @@ def noting_generators(anything: bool) -> Iterator[weakref.WeakSet[random.Random]
         return
     import random  # noqa: PLC0415 - 5 ms, and work in each fork, that a bare template does not need
 
+    random.random()  # noqa: S311 - the first number after a seed changes all of the state, later ones do not
     original = random.Random.__init__
 
     def noting(self: random.Random, x: Any = None) -> None:  # noqa: ANN401 - whatever a seed may be

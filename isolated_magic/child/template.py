@@ -20,7 +20,7 @@ from io import FileIO
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from . import finish, fresh, libraries, preload, program, randomness, run, stdlib, wire
+from . import descriptors, finish, fresh, libraries, preload, program, randomness, run, stdlib, wire
 from .keeper import Keeper, become_subreaper, watch
 from .owner import Owner
 
@@ -35,10 +35,11 @@ def main(args: list[str]) -> int:
         args: the descriptor of the control socket.
     """
     become_subreaper()
-    control = socket.socket(fileno=int(args[0]))
-    control.set_inheritable(False)
+    control = socket.socket(fileno=descriptors.moved(int(args[0]), descriptors.PLUMBING))
     settings = loads(wire.read_frame(FileIO(control.fileno(), "r+", closefd=False)))
     owner_process = watch(settings["owner_pid"])
+    if owner_process is not None:
+        owner_process = descriptors.moved(owner_process, descriptors.PLUMBING)
     ours = {descriptor for descriptor in (control.fileno(), owner_process) if descriptor is not None}
     original = _prepare(settings, control.fileno(), ours)
     if original is None:
@@ -58,6 +59,7 @@ def main(args: list[str]) -> int:
         if not fresh.wait_for_request(channel, settings["idle_secs"]):
             return os._exit(0)  # nobody needs it
     original.take_on(owner.stream)
+    program.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
     status = run.perform(owner, original.modules)
     return finish.end(status, original.modules)
 
@@ -97,8 +99,10 @@ def _report(observed: Observed, folders: dict[str, Any]) -> dict[str, Any]:
         "patterns": sorted(observed.patterns),
         "exempt": sorted(observed.exempt),
         "folder": observed.folder,
+        "missing": sorted(observed.missing),
         "files": preload.fingerprint(observed.files),
         "packages": folders,
         "modules": [name for name in sys.modules if not name.startswith(str(__package__))],
+        "places": libraries.places(),
         "in_front": [entry for entry in sys.path[:in_front] if entry],
     }

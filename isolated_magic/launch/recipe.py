@@ -25,10 +25,12 @@ class Report(TypedDict):
         patterns: for names of more of them, in lower case.
         exempt: names that no pattern means.
         folder: whether they looked at the working directory.
+        missing: names of modules that they looked for and that are not there.
         files: what they looked at that is not part of a package: nanoseconds of the last change and size by path,
             None for what was missing.
         packages: likewise, the folders that packages are installed into, and the interpreter.
         modules: names of all that it has imported.
+        places: folders that hold the packages that it has imported.
         in_front: folders that stand before the libraries on its path.
     """
 
@@ -36,9 +38,11 @@ class Report(TypedDict):
     patterns: list[str]
     exempt: list[str]
     folder: bool
+    missing: list[str]
     files: dict[str, list[int] | None]
     packages: dict[str, list[int] | None]
     modules: list[str]
+    places: list[str]
     in_front: list[str]
 
 

@@ -20,6 +20,7 @@ from isolated_magic.launch.base import NO_SIGNAL, Child
 from isolated_magic.launch.connection import connected, start_messages
 from isolated_magic.launch.guardian import RETIRE, RUN, SPARE
 from isolated_magic.launch.recipe import Inputs
+from isolated_magic.launch.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,8 @@ class Template:
         self.modules: frozenset[str] = frozenset()
         self.inputs = Inputs()
         self._report: Report | None = None
+        self._watch = Watch([], 0)
+        self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._child = connected(start)
@@ -83,6 +86,8 @@ class Template:
                     importing = message["refused"][0]
                     break
                 if "ready" in message:
+                    if self._child.stdout.read() or self._child.stderr.read():
+                        break  # it prints when it starts: a fork would not
                     self._take_report(message["ready"])
                     return None
         self.close()
@@ -106,7 +111,8 @@ class Template:
         self.modules = frozenset(report["modules"])
         self.inputs = Inputs(report)
         self._report = report
-        self._roots = frozenset(name.partition(".")[0] for name in self.modules)
+        self._watch = Watch(report["places"], self._begun_at)
+        self._roots = frozenset(name.partition(".")[0] for name in self.modules).union(report["missing"])
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         with self._lock:
             if self.state == "starting":
@@ -161,7 +167,9 @@ class Template:
 
     def packages_are_current(self) -> bool:
         """Whether the same packages are installed as when it was started."""
-        return folders.is_unchanged(self._report["packages"] if self._report else {})
+        return not self._watch.has_changed() and folders.is_unchanged(
+            self._report["packages"] if self._report else {}
+        )
 
     def take(self) -> Child | None:
         """A child for one run: one that waits, or a new one; None when the template is gone."""
@@ -234,6 +242,7 @@ class Template:
 
     def _drop(self) -> None:
         self.state = "over"
+        self._watch.close()
         while self._waiting:
             self._waiting.popleft().close()
 

@@ -1,0 +1,76 @@
+"""What importing a module may change about the process, beside loading modules.
+
+A run has all of that from its own start: the change would be there before the code's ``import``, or be lost when
+the fork becomes the run. Warning filters are left out: nearly every large library adds some, for its own warnings.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+from typing import Any
+
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+
+
+def of_process() -> dict[str, object]:
+    """The state, by what to call it."""
+    return {
+        "the environment": dict(os.environ),
+        "the working directory": os.getcwd(),  # noqa: PTH109 - as in process_tree
+        "sys.path": list(sys.path),
+        "sys.excepthook": (sys.excepthook, sys.displayhook, sys.unraisablehook, sys.gettrace(), sys.getprofile()),
+        "an interpreter setting": (
+            sys.getrecursionlimit(),
+            sys.getswitchinterval(),
+            gc.isenabled(),
+            gc.get_threshold(),
+        ),
+        "signal handling": (
+            [signal.getsignal(number) for number in signal.valid_signals()],
+            signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        ),
+        "the time zone": time.tzname,
+        "a limit": [resource.getrlimit(number) for number in _LIMITS],
+        "its priority": (
+            os.getpriority(os.PRIO_PROCESS, 0),
+            os.sched_getaffinity(0) if sys.platform == "linux" else 0,
+        ),
+        "the seed of random": _states_of_generators(),
+        **_of_modules(),
+    }
+
+
+def _states_of_generators() -> list[object]:
+    random: Any = sys.modules.get("random")
+    # The position aside: what a seed leaves behind differs, what a few numbers drawn leave behind does not.
+    return [] if random is None else [random.getstate()[1][:-1]]
+
+
+def _of_modules() -> dict[str, object]:
+    """What modules keep that may or may not be loaded; its absence is no difference."""
+    found: dict[str, object] = {}
+    faulthandler: Any = sys.modules.get("faulthandler")
+    if faulthandler is not None:
+        found["faulthandler"] = faulthandler.is_enabled()
+    decimal: Any = sys.modules.get("decimal")
+    if decimal is not None:
+        found["the decimal context"] = str(decimal.getcontext())
+    locale: Any = sys.modules.get("locale")
+    if locale is not None:
+        found["the locale"] = locale.setlocale(locale.LC_ALL)
+    return found
+
+
+def difference(before: dict[str, object], after: dict[str, object]) -> str | None:
+    """What is no longer the same, None when all is.
+
+    Args:
+        before: of :func:`of_process`.
+        after: likewise, later.
+    """
+    return next((name for name in before if before[name] != after[name]), None)
