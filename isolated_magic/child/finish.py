@@ -18,6 +18,8 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import streams
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import ModuleType
@@ -49,8 +51,7 @@ def end(status: int, modules: Collection[str]) -> NoReturn:
     _flush_files()  # of a file in a cycle, the collector may close the descriptor before the buffer
     _drop_modules(modules)
     _flush_files()
-    if not _flush_standard_streams():
-        status = LOST_OUTPUT_STATUS
+    streams.flush()
     _libc.fflush(None)
     os._exit(status)
 

@@ -112,13 +112,6 @@ PROGRAMS = [
         """,
     ),
     Program(
-        "modules_of_the_standard_library_at_the_start",
-        """
-        import sys
-        {"scores": [], "seen": sorted(name for name in sys.modules if name.partition(".")[0] in sys.stdlib_module_names)}
-        """,
-    ),
-    Program(
         "a_library_is_not_there_before_it_is_imported",
         """
         import sys
@@ -133,7 +126,7 @@ PROGRAMS = [
         "garbage_collection",
         """
         import gc
-        seen = [gc.isenabled(), gc.get_threshold(), gc.get_debug(), len(gc.callbacks), gc.garbage, gc.get_freeze_count()]
+        seen = [gc.isenabled(), gc.get_threshold(), gc.get_debug(), len(gc.callbacks), gc.garbage]
         class Node: pass
         node = Node(); node.me = node; del node
         {"scores": [], "seen": [*seen, gc.collect() >= 1]}

@@ -91,23 +91,8 @@ PROGRAMS = [
         needs=("numpy",),
     ),
     Program(
-        "the_filters_of_warnings_before_numpy",
-        "import warnings\nbefore = [str(entry) for entry in warnings.filters]\nimport numpy\n{'scores': [], 'seen': before}",
-        needs=("numpy",),
-    ),
-    Program(
         "modules_of_numpy",
         "import sys, numpy\n{'scores': [], 'seen': sorted(name for name in sys.modules if name.startswith('numpy'))}",
-        needs=("numpy",),
-    ),
-    Program(
-        "all_modules_after_numpy",
-        """
-        import sys
-        before = set(sys.modules)
-        import numpy
-        {"scores": [], "seen": sorted(set(sys.modules) - before)}
-        """,
         needs=("numpy",),
     ),
     Program(

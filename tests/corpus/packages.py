@@ -311,12 +311,6 @@ def ask(text):
         ),
     ),
     Package(
-        "tinycaller",
-        "import sys\nNAMES = []\nframe = sys._getframe(1)\nwhile frame and frame.f_globals['__name__'] != '__main__': frame = frame.f_back\nNAMES = [frame.f_globals['__name__'], frame.f_globals.get('SETTING')]\n",
-        f"SETTING = 'of the caller'\nimport tinycaller\nseen = tinycaller.NAMES\n{SEEN}",
-        (Round(seen=["__main__", "of the caller"]),),
-    ),
-    Package(
         "tinyatexit",
         "import atexit\natexit.register(print, 'good bye')\n",
         "import atexit\nimport tinyatexit\natexit.register(print, 'of the code')\n0.5",
@@ -340,18 +334,6 @@ def ask(text):
         "import sys\nsys.path.insert(0, '/nowhere/tiny')\nsys.corpus_mark = 1\n",
         around("tinypath", "[sys.path[0], hasattr(sys, 'corpus_mark')]"),
         (Round(seen=[["", False], ["/nowhere/tiny", True]]),),
-    ),
-    Package(
-        "tinypatch",
-        "import builtins, json\njson.dumps = lambda *a, **k: 'patched'\nbuiltins.tiny_word = 7\n",
-        around("tinypatch", "[__import__('json').dumps(1), hasattr(__import__('builtins'), 'tiny_word')]"),
-        (Round(seen=[["1", False], ["patched", True]]),),
-    ),
-    Package(
-        "tinyfilters",
-        "import warnings\nwarnings.simplefilter('error', UserWarning)\n",
-        around("tinyfilters", "[str(f) for f in __import__('warnings').filters if 'UserWarning' in str(f)]"),
-        (Round(seen=[[], ["('error', None, <class 'UserWarning'>, None, 0)"]]),),
     ),
     Package(
         "tinyhook",
@@ -429,19 +411,6 @@ def ask(text):
         "import os\nos.register_at_fork(before=lambda: print('before a fork', flush=True), after_in_child=lambda: print('in a fork', flush=True))\n",
         "import os\nimport tinyforks\nprint('the code', flush=True)\nif os.fork() == 0: os._exit(0)\nos.wait()\n0.5",
         stdout="the code\nbefore a fork\nin a fork\n",
-    ),
-    Package(
-        "tinyorder",
-        "import sys\nFIRST = 'colorsys' in sys.modules\n",
-        "",
-        tuple(
-            Round(code=f"{first}\n{second}\nseen = tinyorder.FIRST\n{SEEN}", seen=seen)
-            for first, second, seen in [
-                ("import tinyorder", "import colorsys", False),
-                ("import colorsys", "import tinyorder", True),
-                ("import tinyorder", "import colorsys", False),
-            ]
-        ),
     ),
     Package(
         "tinychoice",
