@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.models import JsonObject
+    from isolated_magic.models import JsonObject, JsonValue
     from isolated_magic.output import OnOutput
 
 LARGEST_FRAME_BYTES = 1 << 30
@@ -47,6 +47,7 @@ class Ending:
         started: the child program began its work.
         not_started: what the system said when the interpreter could not be started.
         imported: what it reports to have imported, unchecked.
+        pages: the memory that it reports to have written to, unchecked.
         outcome: what the child program sent, unchecked but for being a JSON object.
         printed: the JSON object in the last line of stdout.
         stdout: what was printed before that.
@@ -62,6 +63,7 @@ class Ending:
     started: bool
     not_started: JsonObject | None
     imported: JsonObject | None
+    pages: JsonValue
     outcome: JsonObject | None
     printed: JsonObject | None
     stdout: str
@@ -272,6 +274,7 @@ class Supervisor:
             started="started" in self._messages,
             not_started=self._messages.get("not_started"),
             imported=self._messages.get("imported"),
+            pages=self._messages.get("memory", {}).get("pages"),
             outcome=outcome,
             printed=printed,
             stdout="".join(self._stdout.text),

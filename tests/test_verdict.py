@@ -18,6 +18,7 @@ ENDED = Ending(
     started=True,
     not_started=None,
     imported=None,
+    pages=None,
     outcome={"result": {"scores": []}},
     printed=None,
     stdout="",

@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import time
-from json import dumps, loads
+from json import loads
 from typing import TYPE_CHECKING, Any
 
 from . import attributes, keeper, randomness, wire
@@ -27,23 +27,18 @@ class Original:
     """The template as it was before it became a keeper: what its forks go back to.
 
     Args:
-        cwd: the working directory that it was started in.
         attributes: those that it has.
         generators: of random numbers, made without a seed.
         ours: descriptors that no module opened.
     """
 
-    def __init__(
-        self, cwd: str, attributes: dict[str, Any], generators: Iterable[random.Random], ours: set[int]
-    ) -> None:
+    def __init__(self, attributes: dict[str, Any], generators: Iterable[random.Random], ours: set[int]) -> None:
         self.modules = frozenset(sys.modules)
         self._attributes = attributes
         self._signals = [(int(number), _signal.getsignal(number)) for number in KEEPERS_SIGNALS]
         self._descriptors = _open_descriptors() - ours
         self._generators = list(generators)
         self._environment = Environment()
-        self._message = dumps({"cwd": cwd, "attributes": attributes}).encode()
-        self._block = wire.environment_block(os.environb)
 
     def restore(self, connection: keeper.Connection, channel: int) -> None:
         """In a fork, before there is a request: all that does not depend on it.
@@ -61,10 +56,6 @@ class Original:
         _close_all_but({*self._descriptors, channel})
         randomness.renew(self._generators)
 
-    def rehearse(self) -> None:
-        """Be once what the template was started as: the memory that this writes to is then the fork's own."""
-        self._be(self._message, self._block)
-
     def take_on(self, stream: FileIO) -> None:
         """Read from the channel what to be, and be it.
 
@@ -74,10 +65,8 @@ class Original:
         Raises:
             OSError: the working directory is gone.
         """
-        self._be(wire.read_frame(stream), bytes(wire.read_frame(stream)))
-
-    def _be(self, message: bytes | bytearray, block: bytes) -> None:
-        launch = loads(message)
+        launch = loads(wire.read_frame(stream))
+        block = bytes(wire.read_frame(stream))
         if launch["attributes"] != self._attributes:
             attributes.take_on(launch["attributes"])
             attributes.limit_stack(launch["stack_bytes"])

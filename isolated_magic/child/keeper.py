@@ -18,6 +18,7 @@ no live run is therefore always a leftover of a run that ended.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import select
@@ -27,15 +28,16 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
+from io import FileIO
 from typing import NamedTuple
 
-from . import process_tree
+from . import process_tree, wire
 
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 DESCRIPTORS_PER_RUN = 4
 HAS_SUBREAPERS = sys.platform == "linux"
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-RUN, SPARE, RETIRE = b"r", b"s", b"q"  # what the owner asks for
+RUN, SPARE, RETIRE, PAGES = b"r", b"s", b"q", b"p"  # what the owner asks for
 SPARE_DELAY_SECS = 0.005
 
 PUT_ASIDE = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE)  # a keeper ends with its owner alone
@@ -81,6 +83,7 @@ class Keeper:
         self.owner = owner
         self.idle_secs = idle_secs
         self.retired = False
+        self.pages: list[int] = []
         self.children = process_tree.OwnChildren()
         self.spares: deque[list[int]] = deque()
         self.poll = select.poll()
@@ -142,6 +145,8 @@ class Keeper:
             self.retired = True
         elif byte == RETIRE:
             self.retired = True
+        elif byte == PAGES:
+            self.pages = json.loads(wire.read_frame(FileIO(self.control.fileno(), "r", closefd=False)))
         elif len(descriptors) == DESCRIPTORS_PER_RUN:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import builtins
 import io
 import os
-import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -151,7 +150,6 @@ def observing() -> Iterator[Observed]:
         (environ, "__getitem__", observed.look_up),
         (environ, "__iter__", observed.walk),
         (environ, "__repr__", observed.walk),
-        (subprocess.Popen, "_execute_child", observed.hand_down),
         (os, "system", observed.hand_down),
         (os, "posix_spawn", observed.hand_down),
         (os, "fork", observed.hand_down),
@@ -166,6 +164,9 @@ def observing() -> Iterator[Observed]:
         (io, "open", observed.touch),
         (builtins, "open", observed.touch),
     ]
+    import subprocess  # noqa: PLC0415 - a template that imports nothing does without
+
+    patches.append((subprocess.Popen, "_execute_child", observed.hand_down))
     random = sys.modules.get("random")
     if random is not None:
         patches += [(random.SystemRandom, name, observed.draw) for name in ("random", "getrandbits", "randbytes")]

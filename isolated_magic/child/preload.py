@@ -20,12 +20,11 @@ from .observe import UNWATCHED, Observed, observing
 from .process_tree import children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 IMPORT_TIMEOUT_SECS = 60  # for one module; what needs longer hangs
 
-# What our own part of a run uses.
-ALWAYS = ("json", "inspect", "traceback", "linecache", "ctypes")
+OURS = ("json", "inspect", "traceback", "linecache", "ctypes")
 
 WORD = r"[A-Z][A-Z0-9_]{2,}"
 
@@ -33,11 +32,17 @@ WORD = r"[A-Z][A-Z0-9_]{2,}"
 _fork = os.fork
 
 
+def import_ours() -> None:
+    """Import what our own part of a run uses."""
+    for name in OURS:
+        importlib.import_module(name)
+
+
 class RefusedError(Exception):
     """A module cannot be preloaded; the text says why."""
 
 
-def import_all(names: Iterable[str], announce: Callable[[str], None]) -> Observed:
+def import_all(names: Sequence[str], announce: Callable[[str], None]) -> Observed:
     """Import these modules, in their order.
 
     Args:
@@ -50,6 +55,13 @@ def import_all(names: Iterable[str], announce: Callable[[str], None]) -> Observe
     Raises:
         RefusedError: one of them cannot be preloaded; ``args`` are its name and the reason.
     """
+    observed = _import_observed(names, announce) if names else Observed()
+    observed.files = _watched(observed.files)
+    _add_start_hooks(observed)
+    return observed
+
+
+def _import_observed(names: Iterable[str], announce: Callable[[str], None]) -> Observed:
     main = sys.modules["__main__"]
     references = sys.getrefcount(main)
     with observing() as observed, _output_watched() as has_written:
@@ -73,8 +85,6 @@ def import_all(names: Iterable[str], announce: Callable[[str], None]) -> Observe
             )
             if reason:
                 raise RefusedError(name, reason)
-    observed.files = _watched(observed.files)
-    _add_start_hooks(observed)
     return observed
 
 

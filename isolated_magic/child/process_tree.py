@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -48,6 +47,8 @@ class OwnChildren:
 
 
 def _children_from_ps(pid: int) -> list[int]:
+    import subprocess  # noqa: PLC0415 - it loads threading, which costs each fork of a template some work
+
     with subprocess.Popen(["/bin/ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE) as listing:
         rows = [tuple(map(int, line.split())) for line in listing.stdout or ()]
     return [child for child, parent in rows if parent == pid and child != listing.pid]

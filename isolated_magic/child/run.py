@@ -56,6 +56,8 @@ def perform(owner: Owner, before: Collection[str]) -> int:
     streams.flush()
     if owner.is_mine:
         _tell_imports(before, owner)
+        if request["reports_pages"]:
+            _tell_pages(owner)
         _report(result, owner)
     owner.close()
     return status
@@ -68,6 +70,15 @@ def _tell_imports(before: Collection[str], owner: Owner) -> None:
         return
     if installed:
         owner.send({"imported": {"installed": installed, "files": files}})
+
+
+def _tell_pages(owner: Owner) -> None:
+    from . import memory  # noqa: PLC0415 - for forks only, and few of them
+
+    try:
+        owner.send({"memory": {"pages": memory.own_pages()}})
+    except OSError:  # hidden from us
+        return
 
 
 def _new_modules(before: Collection[str]) -> list[str]:
@@ -166,17 +177,9 @@ text = json.dumps(f(data))
 """
 
 
-def rehearse(before: Collection[str]) -> None:
-    """Do what most runs do, with nothing to show for it: the memory that this writes to is then the process's own.
-
-    Args:
-        before: as for :func:`perform`.
-    """
-    payload = dumps({"data": {"answer": "yes", "items": [1, 2.5, None]}, "payload_type": None}).encode()
-    streams.connect(payload)
-    names: dict[str, object] = _decoded(payload)
+def rehearse() -> None:
+    """Do what most runs do, with nothing to show for it: what is made at first use is there before the fork."""
+    names = _decoded(dumps({"data": {"answer": "yes", "items": [1, 2.5, None]}, "payload_type": None}).encode())
     program.Program(REHEARSAL, "<string>").execute(names)
     outcome.find_metric(names)
     outcome.result_of({"scores": [{"name": "a", "value": 1}]})
-    _new_modules(before)
-    streams.flush()

@@ -20,7 +20,7 @@ from io import FileIO
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from . import descriptors, finish, fresh, libraries, preload, program, randomness, run, stdlib, wire
+from . import descriptors, finish, fresh, libraries, memory, preload, program, randomness, run, stdlib, wire
 from .keeper import Keeper, become_subreaper, watch
 from .owner import Owner
 
@@ -48,16 +48,16 @@ def main(args: list[str]) -> int:
     connection = keeper.serve()
     if connection is None:
         return 0
+    pages = keeper.pages
     keeper.forget()
     del keeper, control
     owner = Owner(connection.channel)
     channel = owner.stream.fileno()
     original.restore(connection, channel)
     if not fresh.wait_for_request(channel, 0):
-        original.rehearse()
-        run.rehearse(original.modules)
-        if not fresh.wait_for_request(channel, settings["idle_secs"]):
-            return os._exit(0)  # nobody needs it
+        memory.copy_ahead(pages)
+    if not fresh.wait_for_request(channel, settings["idle_secs"]):
+        return os._exit(0)  # nobody needs it
     original.take_on(owner.stream)
     program.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
     status = run.perform(owner, original.modules)
@@ -75,7 +75,7 @@ def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Or
     program.new_main()
     own_folder = None if sys.flags.safe_path else sys.path.pop(0)
     try:
-        preload.import_all(preload.ALWAYS, lambda _: None)
+        preload.import_ours()
         with randomness.noting_generators(bool(settings["modules"])) as generators:
             observed = preload.import_all(settings["modules"], lambda name: tell({"importing": name}))
     except preload.RefusedError as problem:
@@ -84,11 +84,12 @@ def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Or
     if own_folder is not None:
         sys.path.insert(0, "")
     stdlib.settle()
-    run.rehearse(sys.modules)
+    run.rehearse()
     tell({"ready": _report(observed, folders)})
-    original = fresh.Original(settings["cwd"], settings["attributes"], generators, ours)
+    original = fresh.Original(settings["attributes"], generators, ours)
     gc.collect()
     gc.freeze()
+    memory.use_huge_pages()
     return original
 
 

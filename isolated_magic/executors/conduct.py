@@ -40,6 +40,8 @@ def conduct(
             child, ending = _attempt(launcher, replace(request, fresh=True), on_output, live, called_at)
     except LaunchError as problem:
         return RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem)))
+    if child.report_pages is not None:
+        child.report_pages(ending.pages)
     _learn(launcher, request, ending)
     creation_ms = ((ending.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)

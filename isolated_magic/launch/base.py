@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from io import FileIO
 
-    from isolated_magic.models import Launch, RunRequest
+    from isolated_magic.models import JsonValue, Launch, RunRequest
 
 # A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
 # such flag; Python itself ignores the signal unless the program says otherwise.
@@ -33,6 +33,7 @@ class Child:
         handle: whatever keeps the process; says ``pid N`` and ``exit STATUS``, and kills the whole tree when
             anything is written to it or when it is closed.
         launch: how it came to life.
+        report_pages: what to do with the memory that it reports to have written to, None when it is not asked.
         killed: whether anybody asked for its end.
     """
 
@@ -41,6 +42,7 @@ class Child:
     stderr: FileIO
     handle: socket.socket
     launch: Launch = "cold"
+    report_pages: Callable[[JsonValue], None] | None = None
     killed: bool = False
 
     def kill(self) -> None:

@@ -90,16 +90,22 @@ def start_messages(
     return wire.frame(json.dumps(launch).encode()) + wire.frame(wire.environment_block(environment))
 
 
-def run_messages(request: RunRequest, attributes: Attributes) -> bytes:
+def run_messages(request: RunRequest, attributes: Attributes, *, reports_pages: bool = False) -> bytes:
     """What makes a run of a fork: what to start, what to run, and its data.
 
     Args:
         request: the run.
         attributes: of the thread that asks for it.
+        reports_pages: whether it is to say in the end which memory it has written to.
     """
     start = start_messages(
         sys.executable, "run", request.cwd, request.limits.stack_bytes, attributes, request.environment
     )
     path = None if request.path is None else os.fsencode(request.path).decode("latin-1")
-    program = {"source": request.source, "path": path, "filename": request.source_name}
+    program = {
+        "source": request.source,
+        "path": path,
+        "filename": request.source_name,
+        "reports_pages": reports_pages,
+    }
     return start + wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)

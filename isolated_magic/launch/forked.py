@@ -62,14 +62,14 @@ class ForkedLauncher(Launcher):
     def launch(self, request: RunRequest) -> tuple[Child, bytes]:
         """Start a child for this request; see :class:`Launcher`."""
         attributes = current_attributes()
-        messages = run_messages(request, attributes)
         if request.fresh or _is_large(request.environment):
-            return connected(self._guardian.start_run), messages
+            return connected(self._guardian.start_run), run_messages(request, attributes)
         program, lesson = self._known_of(request)
         template = self._templates.best_for(request, program, attributes)
         child = template.take() if template is not None else None
         if child is None:
             template, child = None, connected(self._guardian.start_run)
+        messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
         rest = _sent(child, messages)
         # The child is at work by now: this costs the run nothing.
         if template is not None:
@@ -92,8 +92,8 @@ class ForkedLauncher(Launcher):
         attributes: Attributes,
     ) -> None:
         """See to a template that would do better than this one."""
-        modules = (*self._fixed, *lesson.modules)
-        if template is not None and template.modules.issuperset(modules):
+        modules = (*self._fixed, *lesson.modules) if self._fixed else lesson.modules
+        if template is not None and template.has(modules):
             return
         is_special = not self._fixed and _has_third_party(modules)
         if is_special and program.redirects:

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 PROGRAM = str(Path(child.__file__).with_name("start.py"))
 
-RUN, SPARE, RETIRE = b"r", b"s", b"q"  # as in child/keeper.py; a stream never joins two with descriptors
+RUN, SPARE, RETIRE, PAGES = (
+    b"r",
+    b"s",
+    b"q",
+    b"p",
+)  # as in child/keeper.py; a stream never joins two with descriptors
 _LOST = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
 
 SEND_TIMEOUT_SECS = 10.0  # a guardian that takes no request for so long is stopped or starved

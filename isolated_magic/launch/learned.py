@@ -43,6 +43,7 @@ class Learned:
         self._everywhere: dict[str, None] = {}
         self._by_program: dict[Key, Lesson] = {}
         self._refused: set[str] = set()
+        self._lessons: dict[Key, Lesson] = {}  # what was asked for, ready made: it may name thousands of modules
 
     def learn(self, program: Program, folder: str, modules: Iterable[str], files: Iterable[str]) -> None:
         """Take in what a run reports.
@@ -53,6 +54,7 @@ class Learned:
             modules: names of installed modules.
             files: paths of other modules.
         """
+        self._lessons.clear()
         wanted = [name for name in modules if name.partition(".")[0] not in _NEVER]
         if not program.imports:
             names = [name for name in wanted if name.partition(".")[0] in sys.stdlib_module_names]
@@ -73,11 +75,13 @@ class Learned:
             module: whose import did not do.
         """
         self._refused.add(module)
+        self._lessons.clear()
 
     def packages_changed(self) -> None:
         """What was refused may do now, and what was seen may be gone."""
         self._refused.clear()
         self._by_program.clear()
+        self._lessons.clear()
 
     def lesson_for(self, program: Program, folder: str) -> Lesson:
         """What to import for this program.
@@ -86,6 +90,13 @@ class Learned:
             program: that is to run.
             folder: that it is at home in.
         """
-        known = self._by_program.get((program.imports, folder), Lesson())
-        modules = dict.fromkeys([*self._everywhere, *known.modules])
-        return Lesson(tuple(name for name in modules if name not in self._refused), known.files)
+        key = (program.imports, folder)
+        lesson = self._lessons.get(key)
+        if lesson is None:
+            if len(self._lessons) >= MOST_PROGRAMS:
+                self._lessons.clear()
+            known = self._by_program.get(key, Lesson())
+            modules = dict.fromkeys([*self._everywhere, *known.modules])
+            lesson = Lesson(tuple(name for name in modules if name not in self._refused), known.files)
+            self._lessons[key] = lesson
+        return lesson

@@ -18,7 +18,7 @@ from isolated_magic.errors import LaunchError
 from isolated_magic.launch import folders
 from isolated_magic.launch.base import NO_SIGNAL, Child
 from isolated_magic.launch.connection import connected, start_messages
-from isolated_magic.launch.guardian import RETIRE, RUN, SPARE
+from isolated_magic.launch.guardian import PAGES, RETIRE, RUN, SPARE
 from isolated_magic.launch.recipe import Inputs
 from isolated_magic.launch.watch import Watch
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from isolated_magic.launch.attributes import Attributes
     from isolated_magic.launch.recipe import Recipe, Report
     from isolated_magic.launch.scan import Program
-    from isolated_magic.models import RunRequest
+    from isolated_magic.models import JsonValue, RunRequest
+
+MOST_SAMPLES = 2  # runs that are asked which memory they wrote to
 
 SEND_TIMEOUT_SECS = 10.0  # a template that takes no request for so long is stopped or starved
 
@@ -55,13 +57,15 @@ class Template:
         self._watch = Watch([], 0)
         self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
+        self._seen: tuple[str, ...] = ()
+        self._samples = 0
+        self._pages: set[int] = set()
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._child = connected(start)
         settings = {
             "modules": recipe.modules,
             "owner_pid": owner_pid,
             "idle_secs": idle_secs,
-            "cwd": recipe.cwd,
             "attributes": recipe.attributes,
         }
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
@@ -117,6 +121,18 @@ class Template:
         with self._lock:
             if self.state == "starting":
                 self.state = "ready"
+
+    def has(self, modules: tuple[str, ...]) -> bool:
+        """Whether it has imported all of these.
+
+        Args:
+            modules: names; of thousands, as they may be, the same tuple as last time is known again.
+        """
+        if modules is not self._seen:
+            if not self.modules.issuperset(modules):
+                return False
+            self._seen = modules
+        return True
 
     def suits(self, request: RunRequest, program: Program, attributes: Attributes) -> bool:
         """Whether a fork of it cannot be told from an interpreter that is started for this run.
@@ -174,6 +190,13 @@ class Template:
     def take(self) -> Child | None:
         """A child for one run: one that waits, or a new one; None when the template is gone."""
         self.used_at = time.monotonic()
+        child = self._next_child()
+        if child is not None and self._samples < MOST_SAMPLES:
+            self._samples += 1
+            child.report_pages = self._take_pages
+        return child
+
+    def _next_child(self) -> Child | None:
         while True:
             with self._lock:
                 child = self._waiting.popleft() if self._waiting else None
@@ -182,6 +205,15 @@ class Template:
             if _is_waiting(child):
                 return child
             child.close()
+
+    def _take_pages(self, pages: JsonValue) -> None:
+        """Have the children that wait copy ahead what all samples wrote to; a user's process has reported it."""
+        if not isinstance(pages, list) or not all(isinstance(page, int) for page in pages):
+            return
+        found = {page for page in pages if isinstance(page, int)}
+        with self._lock, suppress(OSError):
+            self._pages = found & self._pages if self._pages else found
+            self._child.channel.sendall(PAGES + wire.frame(json.dumps(sorted(self._pages)).encode()))
 
     def fill(self, count: int) -> None:
         """Have so many children wait.
