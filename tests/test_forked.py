@@ -29,15 +29,28 @@ def warm():
         yield executor
 
 
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _note_others():
+    """The guardians of other tests' executors."""
+    _others.clear()
+    _others.update(child.pid for child in psutil.Process().children())
+
+
 def pids_of(role: str) -> list[int]:
-    """The processes of one role below this one, parents first."""
+    """The processes of one role that belong to this test, parents first."""
     found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if role in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-        except psutil.NoSuchProcess:
+    for guardian in psutil.Process().children():
+        if guardian.pid in _others:
             continue
+        for process in (guardian, *guardian.children(recursive=True)):
+            try:
+                if role in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+            except psutil.NoSuchProcess:
+                continue
     return found
 
 

@@ -63,15 +63,23 @@ def _is_finalizing() -> bool:
 def _flush_standard_streams() -> bool:
     """Write what is left; False when it cannot be (flush_std_files)."""
     done = True
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
         try:
-            if stream is not None and not stream.closed:
+            if stream is not None and not _is_closed(stream):
                 stream.flush()
         except BaseException:  # noqa: BLE001 - the stream may be anything that the code put there
-            if stream is sys.stdout:
+            if name == "stdout":
                 _report_unraisable(stream)
             done = False
     return done
+
+
+def _is_closed(stream: Any) -> bool:  # noqa: ANN401 - whatever the code put there
+    try:
+        return bool(stream.closed)
+    except Exception:  # noqa: BLE001 - likewise
+        return False
 
 
 class _WithoutOurFrames:
