@@ -55,7 +55,7 @@ class ForkedLauncher(Launcher):
         self._guardian = Guardian()
         self._learns = preload == "learned"
         self._fixed = () if preload is None or isinstance(preload, str) else tuple(preload)
-        self._learned = Learned()
+        self._learned = Learned(self._fixed)
         self._templates = Templates(self._guardian.start_run, self._learned, standby, idle_secs)
         weakref.finalize(self, _close, self._templates, self._guardian)
 
@@ -92,7 +92,7 @@ class ForkedLauncher(Launcher):
         attributes: Attributes,
     ) -> None:
         """See to a template that would do better than this one."""
-        modules = (*self._fixed, *lesson.modules) if self._fixed else lesson.modules
+        modules = lesson.modules
         if template is not None and template.has(modules):
             return
         is_special = not self._fixed and _has_third_party(modules)

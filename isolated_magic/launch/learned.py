@@ -37,10 +37,13 @@ class Learned:
 
     Modules of the standard library go to every template. The others go to those for programs with the same imports
     only: importing them may change what another program sees (its warnings, its codecs, its ``sys.modules``).
+
+    Args:
+        given: modules that every template imports, because somebody said so.
     """
 
-    def __init__(self) -> None:
-        self._everywhere: dict[str, None] = {}
+    def __init__(self, given: Iterable[str] = ()) -> None:
+        self._everywhere: dict[str, None] = dict.fromkeys(given)
         self._by_program: dict[Key, Lesson] = {}
         self._refused: set[str] = set()
         self._lessons: dict[Key, Lesson] = {}  # what was asked for, ready made: it may name thousands of modules

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST_TEMPLATES = 4  # a template with Opik takes 90 MB
 KEEP_SECS = 20.0  # one that was used so recently does not have to make room
+RETRY_SECS = 60.0
+MOST_GIVEN_UP = 100
 MOST_ATTEMPTS = 8  # to start one template, each time without the module that did not do
 
 
@@ -47,6 +49,7 @@ class Templates:
         self._all: list[Template] = []
         self._leaving: list[Template] = []
         self._starting = 0
+        self._given_up: dict[int, float] = {}
         self._changed = threading.Condition(threading.RLock())  # re-entered by a signal handler that tears down
         _instances.add(self)
 
@@ -100,6 +103,8 @@ class Templates:
             for template in kin:  # what their imports look at is known already
                 if template.state == "ready":
                     recipe = replace(recipe, environment=environment_for(environment, template.inputs))
+            if time.monotonic() < self._given_up.get(_kind(recipe), 0.0):
+                return
             if any(_has_all_of(template.recipe.environment, recipe.environment) for template in kin):
                 return
             if len(self._all) >= MOST_TEMPLATES:
@@ -142,10 +147,18 @@ class Templates:
                 if better is not None or template.state != "ready":
                     was_wanted = self._remove(template)
                     template = self._started(better) if better is not None and was_wanted else None
+                    if better is None and was_wanted:
+                        self._give_up(first.recipe)
                 else:
                     template = None
                 self._starting -= 1
                 self._changed.notify_all()
+
+    def _give_up(self, recipe: Recipe) -> None:
+        """Do not try again for a while: it would end like this time."""
+        if len(self._given_up) >= MOST_GIVEN_UP:
+            self._given_up.clear()
+        self._given_up[_kind(recipe)] = time.monotonic() + RETRY_SECS
 
     def _better(
         self, template: Template, refused: str | None, environment: Mapping[bytes, bytes]
@@ -205,6 +218,12 @@ class Templates:
         for template in (*self._all, *self._leaving):
             template.forget()
         self._all, self._leaving, self._starting = [], [], 0
+
+
+def _kind(recipe: Recipe) -> int:
+    """What tells one recipe from another, without the values of its variables."""
+    environment = frozenset(recipe.environment.items())
+    return hash((recipe.executable, recipe.modules, recipe.imports, environment, recipe.cwd, recipe.stack_bytes))
 
 
 def _is_kin(one: Recipe, other: Recipe) -> bool:
