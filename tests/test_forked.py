@@ -292,6 +292,29 @@ class TestMishaps:
             launches.append(result.launch)
         assert "cold" in launches, launches
 
+    def test_a_fork_that_the_system_refuses_is_reported(self):
+        """Nothing that root can set makes the kernel refuse: os.fork() itself is replaced, in a process of its own."""
+        code = """
+            import errno, os, socket
+            from isolated_magic.child import keeper
+            def refuse():
+                raise BlockingIOError(errno.EAGAIN, "refused")
+            os.fork = refuse
+            ours, theirs = socket.socketpair()
+            handle, its = socket.socketpair()
+            descriptors = [os.open("/dev/null", os.O_RDWR) for _ in range(3)] + [its.fileno()]
+            socket.send_fds(ours, [keeper.RUN], descriptors)
+            ours.shutdown(socket.SHUT_WR)
+            assert keeper.Keeper(theirs, None).serve() is None
+            print(handle.recv(1000).decode())
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=HANG_GUARD_SECS
+        )
+        assert done.stdout.strip() == (
+            "failed the system refused a new process: Resource temporarily unavailable"
+        ), done.stderr
+
     def test_a_template_that_stands_still_does_not_hold_up_a_teardown(self, warm):
         template = the_template()
         psutil.Process(template).suspend()

@@ -39,6 +39,13 @@ class TestResult:
         cells.ok("%%isolated\n0.25")
         assert cells.ok("_.scores[0].value, type(_).__name__").text == "(0.25, 'RunResult')"
 
+    def test_a_cell_is_forked_once_its_template_is_there_unless_it_wants_to_be_fresh(self, cells):
+        cells.ok("%%isolated -o result\n1")
+        cells.ok("assert get_ipython().magics_manager.registry['IsolatedMagics'].executor.warm_up()")
+        cells.ok("%%isolated -o forked\n1")
+        cells.ok("%%isolated --fresh -o cold\n1")
+        assert cells.ok("forked.launch, cold.launch, forked == cold").text == "('forked', 'cold', True)"
+
     def test_output_bytes_are_the_same_on_every_run(self, cells):
         code = "%%isolated --no-raise\nimport sys\nprint('out')\nprint('err', file=sys.stderr)\n{}"
         for ending in ("0.5", "1/0", "undefined", "print('x')", "import os; os.kill(os.getpid(), 9)"):
@@ -171,6 +178,7 @@ class TestErrors:
                 "--no-raise",
                 "--file",
                 "--clean-env",
+                "--fresh",
             ):
                 assert option in shown.stdout
             assert "Examples:" in shown.stdout

@@ -114,7 +114,7 @@ def _correct_what_imports_noted(cwd: str) -> None:
     if logging is not None:  # %(relativeCreated)d counts from here; nanoseconds since 3.13
         logging._startTime = time.time_ns() if isinstance(logging._startTime, int) else time.time()
     threading: Any = sys.modules.get("threading")
-    if threading is not None:  # Python before 3.13 leaves the template's there
+    if threading is not None:  # Python 3.11 leaves the template's there
         threading.main_thread()._set_native_id()
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:
