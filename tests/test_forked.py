@@ -309,7 +309,11 @@ class TestMishaps:
             print(handle.recv(1000).decode())
         """
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=HANG_GUARD_SECS
+            [sys.executable, "-c", textwrap.dedent(code)],
+            capture_output=True,
+            text=True,
+            timeout=HANG_GUARD_SECS,
+            check=True,
         )
         assert done.stdout.strip() == (
             "failed the system refused a new process: Resource temporarily unavailable"

@@ -70,7 +70,7 @@ def _flush_standard_streams() -> bool:
                 stream.flush()
         except BaseException:  # noqa: BLE001 - the stream may be anything that the code put there
             if name == "stdout":
-                _report_unraisable(stream)
+                _report_unraisable(stream, "on flushing sys.stdout" if sys.version_info >= (3, 13) else None)
             done = False
     return done
 
@@ -109,15 +109,21 @@ def _wait_for_threads() -> None:
         _report_unraisable(threading)
 
 
-def _report_unraisable(where: object) -> None:
-    """Report the exception at hand as the interpreter reports one that it cannot raise."""
+def _report_unraisable(where: object, text: str | None = None) -> None:
+    """Report the exception at hand as the interpreter reports one that it cannot raise.
+
+    Args:
+        where: the object that is at fault.
+        text: what to say in its place.
+    """
     with suppress(BaseException):
         kind, problem, trace = sys.exc_info()
         if sys.unraisablehook is sys.__unraisablehook__:  # which takes nothing that Python code could make
             import traceback  # noqa: PLC0415 - a template has it
 
             lines = traceback.format_exception(kind, problem, trace.tb_next if trace else None)
-            sys.stderr.write(f"Exception ignored in: {where!r}\n{''.join(lines)}")
+            subject = f"{text}:" if text else f"in: {where!r}"
+            sys.stderr.write(f"Exception ignored {subject}\n{''.join(lines)}")
         else:
             found = SimpleNamespace(
                 exc_type=kind, exc_value=problem, exc_traceback=trace, err_msg=None, object=where
