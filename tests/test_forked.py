@@ -236,6 +236,119 @@ def memory_of(pid: int) -> bytes:
     return b"".join(found)
 
 
+class TestFindings:
+    """What looked the same as in a new interpreter, and was not."""
+
+    def both(self, executor, code, data=None):
+        """What the code prints cold, and in a fork."""
+        executor.run(code, data)
+        executor.warm_up()
+        return executor.run(code, data, fresh=True), executor.run(code, data)
+
+    @pytest.mark.parametrize(
+        "line",
+        ["sys.path.insert(0, data['folder'])", "sys.path[:0] = [data['folder']]", "os.chdir(data['folder'])"],
+    )
+    def test_a_folder_put_in_front_before_the_import(self, warm, tmp_path, line):
+        (tmp_path / "calendar.py").write_text("WHO = 'mine'")
+        warm.run("import calendar")
+        assert warm.warm_up()
+        code = f"import os, sys\n{line}\nimport calendar\nprint(calendar.WHO)\n1"
+        for result in self.both(warm, code, {"folder": str(tmp_path)}):
+            assert result.stdout == "mine\n", result.error
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "import os\nos._exit = lambda *_: None\n0.5",
+            "import sys\nsys.modules.clear()\n0.5",
+            "import gc\ngc.get_objects = gc.collect = None\n0.5",
+            "import mmap\nm = mmap.mmap(-1, 64 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)\n0.5",
+        ],
+    )
+    def test_code_that_takes_apart_what_the_end_needs(self, warm, code):
+        for result in self.both(warm, code):
+            assert (result.ok, result.exit_status, result.stderr) == (True, 0, ""), result.error
+        assert result.launch == "forked"
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+    def test_groups_that_the_caller_has_given_up(self):
+        owner = """
+            import os
+            from isolated_magic import IsolatedSubprocessExecutor
+            executor = IsolatedSubprocessExecutor()
+            executor.warm_up()
+            os.setgroups([4321])
+            print(executor.run("import os\\nprint(os.getgroups())\\n1").stdout.strip())
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(owner)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "[4321]\n"
+
+    def test_no_descriptors_left_here_is_not_the_fault_of_the_runs_that_go_on(self):
+        owner = """
+            import resource, threading, time
+            from isolated_magic import IsolatedSubprocessExecutor
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+            with IsolatedSubprocessExecutor() as executor:
+                executor.warm_up()
+                results = []
+                work = lambda: results.append(executor.run("import time\\ntime.sleep(1)\\n1"))
+                threads = [threading.Thread(target=work) for _ in range(14)]
+                for thread in threads:
+                    thread.start()
+                    time.sleep(0.02)
+                for thread in threads:
+                    thread.join()
+            print({result.error.text for result in results if result.error})
+            print(sum(result.ok for result in results) > 5)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(owner)], capture_output=True, text=True, check=True
+        )
+        assert "was killed" not in done.stdout
+        assert done.stdout.endswith("True\n")
+
+    def test_a_template_that_stands_still_is_left_after_one_run(self, warm):
+        psutil.Process(the_template()).suspend()
+        for child in waiting_children():
+            psutil.Process(child).suspend()
+        assert "timed out" in warm.run("1", timeout_secs=0.5).error.text
+        assert warm.run("1", timeout_secs=20).ok
+
+    def test_an_interrupt_while_the_template_starts(self, monkeypatch):
+        from isolated_magic.launch.templates import Templates
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Templates, "want", interrupt)
+        with IsolatedSubprocessExecutor() as executor, pytest.raises(KeyboardInterrupt):
+            executor.run("import time\ntime.sleep(1000)")
+        wait_until(lambda: not pids_of("run"))
+
+    def test_an_idle_time_longer_than_the_system_can_wait(self):
+        with IsolatedSubprocessExecutor(idle_secs=10**400) as executor:
+            assert executor.warm_up()
+            assert executor.run("1").launch == "forked"
+
+    def test_warm_up_does_not_promise_what_cannot_be(self, monkeypatch):
+        monkeypatch.setenv("LD_PRELOAD", "/no/such/library.so")  # the system complains of it to every new process
+        with IsolatedSubprocessExecutor() as executor:
+            assert not executor.warm_up()
+            assert executor.run("1").launch == "cold"
+
+    @pytest.mark.parametrize("name", ["", "a..b", "a\0b", "/etc", " numpy"])
+    def test_a_preload_that_is_no_name(self, name):
+        with pytest.raises(InvalidRequestError):
+            IsolatedSubprocessExecutor(preload=[name])
+
+    def test_code_that_the_compiler_warns_of_does_not_warn_here(self, warm, capfd):
+        assert warm.run("x = '\\d'\n1").ok
+        assert capfd.readouterr().err == ""
+
+
 class TestMishaps:
     def start(self, executor, code="import time\nprint('up', flush=True)\ntime.sleep(1000)\n1"):
         """A run that goes on, in a thread; its result will be in the list."""
@@ -259,7 +372,9 @@ class TestMishaps:
         assert warm.run("1").launch == "forked"
 
     def test_a_template_killed_between_runs_is_not_noticed(self, warm):
-        psutil.Process(the_template()).kill()
+        template = the_template()
+        psutil.Process(template).kill()
+        wait_until(lambda: not is_alive(template))
         assert warm.run("1").ok
         assert warm.warm_up()
         assert warm.run("1").launch == "forked"
@@ -384,16 +499,18 @@ class TestMishaps:
 
 
 class TestManyRuns:
-    def test_ten_thousand_runs_leave_nothing_behind(self, warm):
+    def test_ten_thousand_runs_leave_nothing_behind(self, warm, tmp_path):
         def work(count):
             for _ in range(count):
-                assert warm.run("len(data['a'])", {"a": "yes"}).scores[0].value == 3
+                result = warm.run("len(data['a'])", {"a": "yes"}, {"TMPDIR": str(tmp_path)})
+                assert (result.scores[0].value, result.launch) == (3, "forked")
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, [250] * 4))
             before = self.census()
             list(pool.map(work, [2500] * 4))
             wait_until(lambda: self.census()[0] == before[0])
+        assert not list(tmp_path.iterdir())
         for pid, size in self.census()[1].items():
             grown = size - before[1].get(pid, size)
             assert grown < 4 << 20, f"{pid} grew by {grown >> 20} MB"
@@ -402,7 +519,7 @@ class TestManyRuns:
         """Descriptors, threads and children of this process, the guardian and the template; and their memory."""
         processes = [psutil.Process(pid) for pid in (os.getpid(), *pids_of("guardian"), the_template())]
         counts = [(one.pid, one.num_fds(), one.num_threads(), len(one.children())) for one in processes]
-        return (counts, len(os.listdir("/tmp"))), {one.pid: one.memory_full_info().uss for one in processes}  # noqa: PTH208
+        return counts, {one.pid: one.memory_full_info().uss for one in processes}
 
     def test_no_run_sees_the_environment_of_another(self, warm):
         """5,000 runs from 64 threads, each with an environment of its own."""

@@ -15,6 +15,7 @@ import os
 import sys
 import weakref
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LOST_OUTPUT_STATUS = 120  # Py_RunMain (Modules/main.c)
 
 _libc = ctypes.PyDLL(None)
+# As they are before any code of a user's can replace them.
+_exit, _collect, _objects, _fflush = os._exit, gc.collect, gc.get_objects, _libc.fflush
 _run_exit_functions: Any = atexit._run_exitfuncs
 
 
@@ -37,6 +40,23 @@ def end(status: int, modules: Collection[str]) -> NoReturn:
         status: of its exit.
         modules: names of those that were there before the run.
     """
+    try:
+        status = _wind_up(status, modules)
+    finally:
+        leave(status)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process at once.
+
+    Args:
+        status: of its exit.
+    """
+    _exit(status)
+    raise SystemExit(status)  # not reached
+
+
+def _wind_up(status: int, modules: Collection[str]) -> int:
     _wait_for_threads()
     hook = sys.unraisablehook
     sys.unraisablehook = _WithoutOurFrames(hook)
@@ -48,12 +68,16 @@ def end(status: int, modules: Collection[str]) -> NoReturn:
         status = LOST_OUTPUT_STATUS
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__  # as finalize_modules has it
     sys.is_finalizing = _is_finalizing
-    _flush_files()  # of a file in a cycle, the collector may close the descriptor before the buffer
-    _drop_modules(modules)
-    _flush_files()
-    streams.flush()
-    _libc.fflush(None)
-    os._exit(status)
+    for step in (
+        _flush_files,
+        partial(_drop_modules, modules),
+        _flush_files,
+        streams.flush,
+        partial(_fflush, None),
+    ):
+        with suppress(Exception):  # the code may have taken anything apart
+            step()
+    return status
 
 
 def _is_finalizing() -> bool:
@@ -137,7 +161,7 @@ def _drop_modules(modules: Collection[str]) -> None:
     if len(sys.modules) != len(modules):  # the walk would write to many pages that the template has, too
         names += [name for name in sys.modules if name not in modules]
     dropped = [_weak(sys.modules.pop(name)) for name in names]
-    gc.collect()
+    _collect()
     for reference in reversed(dropped):
         module = reference()
         if module is not None:  # somebody holds it: then its names go, those with an underscore first
@@ -163,7 +187,7 @@ def _clear(module: ModuleType) -> None:
 
 def _flush_files() -> None:
     """Write what is left in the buffers of files that nobody closed."""
-    for thing in gc.get_objects():
+    for thing in _objects():
         if isinstance(thing, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
             with suppress(Exception):
                 if not thing.closed:

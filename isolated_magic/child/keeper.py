@@ -39,6 +39,7 @@ HAS_SUBREAPERS = sys.platform == "linux"
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 RUN, SPARE, RETIRE, PAGES = b"r", b"s", b"q", b"p"  # what the owner asks for
 SPARE_DELAY_SECS = 0.005
+LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
 
 PUT_ASIDE = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE)  # a keeper ends with its owner alone
 
@@ -122,7 +123,7 @@ class Keeper:
     def _timeout_ms(self) -> float | None:
         if self.spares:
             return SPARE_DELAY_SECS * 1000
-        return None if self.runs or self.idle_secs == math.inf else self.idle_secs * 1000
+        return None if self.runs or self.idle_secs > LONGEST_WAIT_SECS else self.idle_secs * 1000
 
     def forget(self) -> None:
         """In a fork: what the keeper has open is not the fork's to close through these objects."""

@@ -10,6 +10,7 @@ MADV_POPULATE_WRITE, MADV_COLLAPSE = 23, 25  # linux/mman.h, since Linux 5.14 an
 PAGE = mmap.PAGESIZE
 HUGE_PAGE = 1 << 21
 ENTRY_BYTES = 8  # of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)
+LARGEST_MEMORY = 4 << 30  # addresses, most of them of nothing: there are eight bytes to read for each page
 EXCLUSIVELY_MAPPED = 1 << 56
 MOST_PAGES = 4000  # a run that writes to more than that does not tell what the next one will write to
 
@@ -34,9 +35,12 @@ def use_huge_pages() -> None:
 def own_pages() -> list[int]:
     """In a fork: the numbers of the pages that it has written to, and no longer shares with the template."""
     found: list[int] = []
+    spans = _writable_memory()
+    if sum(end - start for start, end, _ in spans) > LARGEST_MEMORY:
+        return found
     descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for start, end, _ in _writable_memory():
+        for start, end, _ in spans:
             first = start // PAGE
             entries = os.pread(descriptor, (end - start) // PAGE * ENTRY_BYTES, first * ENTRY_BYTES)
             view = memoryview(entries).cast("Q")

@@ -167,6 +167,9 @@ def observing() -> Iterator[Observed]:
     import subprocess  # noqa: PLC0415 - a template that imports nothing does without
 
     patches.append((subprocess.Popen, "_execute_child", observed.hand_down))
+    import tempfile  # noqa: PLC0415 - likewise
+
+    patches.append((tempfile, "_get_candidate_names", observed.draw))  # for a name that no other process has
     random = sys.modules.get("random")
     if random is not None:
         patches += [(random.SystemRandom, name, observed.draw) for name in ("random", "getrandbits", "randbytes")]

@@ -11,7 +11,7 @@ from .report import call_users_excepthook, describe, text_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 with stdlib.Imports():
     from json import dumps, loads
@@ -29,12 +29,13 @@ def main(args: list[str]) -> int:
     return perform(owner, before)
 
 
-def perform(owner: Owner, before: Collection[str]) -> int:
+def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[int]] | None = None) -> int:
     """Take a request from the channel, do what it says, and tell what came of it.
 
     Args:
         owner: who asks.
         before: names of the modules that no run has to account for.
+        own_pages: what tells which memory this process has written to, in a fork.
 
     Returns:
         The exit status of the process.
@@ -56,8 +57,8 @@ def perform(owner: Owner, before: Collection[str]) -> int:
     streams.flush()
     if owner.is_mine:
         _tell_imports(before, owner)
-        if request["reports_pages"]:
-            _tell_pages(owner)
+        if own_pages is not None and request["reports_pages"]:
+            _tell_pages(owner, own_pages)
         _report(result, owner)
     owner.close()
     return status
@@ -72,12 +73,10 @@ def _tell_imports(before: Collection[str], owner: Owner) -> None:
         owner.send({"imported": {"installed": installed, "files": files}})
 
 
-def _tell_pages(owner: Owner) -> None:
-    from . import memory  # noqa: PLC0415 - for forks only, and few of them
-
+def _tell_pages(owner: Owner, own_pages: Callable[[], list[int]]) -> None:
     try:
-        owner.send({"memory": {"pages": memory.own_pages()}})
-    except OSError:  # hidden from us
+        owner.send({"memory": {"pages": own_pages()}})
+    except Exception:  # noqa: BLE001 - hidden from us, or the code took apart what we need: the next run will tell
         return
 
 

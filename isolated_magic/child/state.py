@@ -16,6 +16,8 @@ from typing import Any
 
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
 
 def of_process() -> dict[str, object]:
     """The state, by what to call it."""
@@ -40,9 +42,38 @@ def of_process() -> dict[str, object]:
             os.getpriority(os.PRIO_PROCESS, 0),
             os.sched_getaffinity(0) if sys.platform == "linux" else 0,
         ),
+        "the open files": _open_files(),
+        "shared memory": _shared_memory(),
+        "the umask": _umask(),
+        "a timer": [signal.getitimer(number) for number in _TIMERS],
         "the seed of random": _states_of_generators(),
         **_of_modules(),
     }
+
+
+def _open_files() -> dict[str, str]:
+    """Where the descriptors lead: what was read from one, or written to it, the next fork would see."""
+    found: dict[str, str] = {}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - as in process_tree
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115 - likewise
+        except OSError:  # that of the listing itself
+            continue
+        if target != os.devnull:
+            found[name] = target
+    return found
+
+
+def _shared_memory() -> int:
+    """How many pieces of memory the forks of this process share for good (proc(5), /proc/PID/maps)."""
+    with open("/proc/self/maps", "rb") as maps:  # noqa: PTH123 - a special file
+        return maps.read().count(b" rw-s ")
+
+
+def _umask() -> int:
+    umask = os.umask(0)  # the only way to ask; there is one thread
+    os.umask(umask)
+    return umask
 
 
 def _states_of_generators() -> list[object]:

@@ -57,10 +57,10 @@ def main(args: list[str]) -> int:
     if not fresh.wait_for_request(channel, 0):
         memory.copy_ahead(pages)
     if not fresh.wait_for_request(channel, settings["idle_secs"]):
-        return os._exit(0)  # nobody needs it
+        finish.leave(0)  # nobody needs it
     original.take_on(owner.stream)
     program.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
-    status = run.perform(owner, original.modules)
+    status = run.perform(owner, original.modules, memory.own_pages)
     return finish.end(status, original.modules)
 
 
@@ -86,11 +86,20 @@ def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Or
     stdlib.settle()
     run.rehearse()
     tell({"ready": _report(observed, folders)})
+    _be_silent()
     original = fresh.Original(settings["attributes"], generators, ours)
     gc.collect()
     gc.freeze()
     memory.use_huge_pages()
     return original
+
+
+def _be_silent() -> None:
+    """Nobody reads what a template prints from now on: a library's fork hook might, until the pipe is full."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for target in (1, 2):
+        os.dup2(null, target)
+    os.close(null)
 
 
 def _report(observed: Observed, folders: dict[str, Any]) -> dict[str, Any]:

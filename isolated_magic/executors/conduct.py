@@ -42,6 +42,8 @@ def conduct(
         return RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem)))
     if child.report_pages is not None:
         child.report_pages(ending.pages)
+    if child.distrust is not None and ending.timed_out and not ending.started:
+        child.distrust()
     _learn(launcher, request, ending)
     creation_ms = ((ending.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_STANDBY = 2
 DEFAULT_IDLE_SECS = 600.0
 DEFAULT_WARM_UP_SECS = 60.0
+LONGEST_IDLE_SECS = 1e9  # thirty years
 
 
 class IsolatedSubprocessExecutor(Executor):
@@ -81,12 +81,16 @@ def _launcher(launch: Launch, preload: Preload, standby: int, idle_secs: float) 
         _check_names(preload)
     if launch == "cold" or not CAN_FORK:
         return ColdLauncher()
-    return ForkedLauncher(preload, standby, min(idle_secs, math.inf))
+    return ForkedLauncher(preload, standby, min(idle_secs, LONGEST_IDLE_SECS))
 
 
 def _check_names(preload: object) -> None:
     names = list(preload) if isinstance(preload, (list, tuple, set, frozenset)) else None
-    if names is None or not all(isinstance(name, str) for name in names):
+    if names is None or not all(isinstance(name, str) and _is_module_name(name) for name in names):
         raise InvalidRequestError(
             f"preload is {preload!r}: give 'learned', a list of module names such as ['numpy'], or None."
         )
+
+
+def _is_module_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))

@@ -41,6 +41,16 @@ def current_attributes() -> Attributes:
     )
 
 
+def fixed(attributes: Attributes) -> tuple[object, ...]:
+    """What a process cannot take on any more once it runs: priority, processors, hard limits.
+
+    Args:
+        attributes: of a process.
+    """
+    hard = [(number, limit) for number, _, limit in attributes["limits"]]
+    return attributes["nice"], attributes["affinity"], hard
+
+
 def credentials() -> tuple[object, ...]:
     """The users and groups that this process acts for."""
     if sys.platform == "darwin":

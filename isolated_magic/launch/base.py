@@ -34,6 +34,7 @@ class Child:
             anything is written to it or when it is closed.
         launch: how it came to life.
         report_pages: what to do with the memory that it reports to have written to, None when it is not asked.
+        distrust: what to do when it was not heard of in time, None when there is nothing to do.
         killed: whether anybody asked for its end.
     """
 
@@ -43,6 +44,7 @@ class Child:
     handle: socket.socket
     launch: Launch = "cold"
     report_pages: Callable[[JsonValue], None] | None = None
+    distrust: Callable[[], object] | None = None
     killed: bool = False
 
     def kill(self) -> None:
@@ -50,6 +52,16 @@ class Child:
         self.killed = True
         with suppress(OSError):  # it has ended already
             self.handle.send(b"kill\n", NO_SIGNAL)
+
+    def lives(self) -> bool:
+        """Whether the process lives, as far as its keeper has said and nobody has read."""
+        try:
+            said = self.handle.recv(256, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return bool(said) and b"exit" not in said and b"failed" not in said
 
     def kill_without_keeper(self, pid: int) -> None:
         """Kill the tree ourselves, after whatever kept it was lost.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 import weakref
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from isolated_magic.launch.attributes import current_attributes
+from isolated_magic.launch.attributes import credentials, current_attributes
 from isolated_magic.launch.base import NO_SIGNAL, Child, Launcher
 from isolated_magic.launch.connection import connected, run_messages
 from isolated_magic.launch.folders import home_of
@@ -70,11 +70,16 @@ class ForkedLauncher(Launcher):
         if child is None:
             template, child = None, connected(self._guardian.start_run)
         messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
-        rest = _sent(child, messages)
-        # The child is at work by now: this costs the run nothing.
-        if template is not None:
-            self._templates.refill(template)
-        self._want(template, request, program, lesson, attributes)
+        try:
+            rest = _sent(child, messages)
+            # The child is at work by now: this costs the run nothing.
+            if template is not None:
+                child.distrust = partial(self._templates.remove, template)
+                self._templates.refill(template)
+            self._want(template, request, program, lesson, attributes)
+        except BaseException:  # the user interrupts: nobody would see to the child
+            child.close()
+            raise
         return child, rest
 
     def _known_of(self, request: RunRequest) -> tuple[Program, Lesson]:
@@ -96,12 +101,14 @@ class ForkedLauncher(Launcher):
         if template is not None and template.has(modules):
             return
         is_special = not self._fixed and _has_third_party(modules)
-        if is_special and program.redirects:
+        if (modules and program.redirects) or (is_special and program.looks_around):
             return
         imports = program.imports if is_special else frozenset[str]()
         environment = environment_for(request.environment)
         stack_bytes = request.limits.stack_bytes
-        recipe = Recipe(sys.executable, modules, imports, environment, request.cwd, stack_bytes, attributes)
+        recipe = Recipe(
+            sys.executable, modules, imports, environment, request.cwd, stack_bytes, attributes, credentials()
+        )
         self._templates.want(recipe, request.environment)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
@@ -120,7 +127,10 @@ class ForkedLauncher(Launcher):
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:
         """Wait for the templates that are starting, one for this request among them; see :class:`Launcher`."""
         self._prepare(request)
-        return self._templates.wait(timeout_secs)
+        if not self._templates.wait(timeout_secs):
+            return False
+        program, _ = self._known_of(request)
+        return self._templates.best_for(request, program, current_attributes()) is not None
 
     def release(self) -> Callable[[], None]:
         """Leave templates and guardian to what runs on them; see :class:`Launcher`."""

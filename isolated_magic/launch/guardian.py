@@ -30,7 +30,7 @@ RUN, SPARE, RETIRE, PAGES = (
     b"q",
     b"p",
 )  # as in child/keeper.py; a stream never joins two with descriptors
-_LOST = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
+LOST = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
 
 SEND_TIMEOUT_SECS = 10.0  # a guardian that takes no request for so long is stopped or starved
 CLOSE_TIMEOUT_SECS = 2.0
@@ -61,7 +61,7 @@ class Guardian:
             try:
                 running.send(descriptors)
             except OSError as problem:
-                if problem.errno not in _LOST:
+                if problem.errno not in LOST:
                     raise
                 self._drop(running)  # it was killed, or another thread closed it: a new one takes its place
                 self._connected().send(descriptors)

@@ -58,6 +58,7 @@ class Recipe:
         cwd: the working directory it is started in.
         stack_bytes: of its main thread, and of the threads of its forks.
         attributes: what it inherits.
+        credentials: whom it acts for.
     """
 
     executable: str
@@ -67,6 +68,7 @@ class Recipe:
     cwd: str
     stack_bytes: int
     attributes: Attributes
+    credentials: tuple[object, ...]
 
 
 def environment_for(environment: Mapping[bytes, bytes], inputs: Inputs | None = None) -> dict[bytes, bytes]:

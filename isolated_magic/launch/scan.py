@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,8 @@ LONGEST_SOURCE = 200_000  # characters: walking the tree of more takes longer th
 _SETTERS = frozenset({"setdefault", "update", "putenv", "setenv", "unsetenv", "pop"})
 _LOADERS = frozenset({"load_dotenv", "dotenv"})  # they set what no program text says
 _MACHINERY = frozenset({"modules", "meta_path", "path_hooks", "path_importer_cache"})
-_HARMLESS_ON_PATH = frozenset({"append", "extend"})  # the folders before stay before
+_HARMLESS_ON_PATH = frozenset({"append", "extend", "copy", "index", "count", "get", "keys", "items", "values"})
+_MOVERS = frozenset({"chdir", "fchdir", "addsitedir"})
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,15 @@ class Program:
         imports: dotted names of modules beside the standard library's, wherever the program imports them.
         sets: names of variables that it may set.
         sets_anything: it may set variables that its text does not name.
-        redirects: it changes where modules come from, or looks at which are loaded.
+        redirects: it may change where modules come from.
+        looks_around: it looks at where modules come from, or at which are loaded.
     """
 
     imports: frozenset[str] = frozenset()
     sets: frozenset[str] = frozenset()
     sets_anything: bool = False
     redirects: bool = False
+    looks_around: bool = False
 
     def __or__(self, other: Program) -> Program:
         """What two files say that belong to one program; the imports are those of the first."""
@@ -43,10 +47,11 @@ class Program:
             self.sets | other.sets,
             self.sets_anything or other.sets_anything,
             self.redirects or other.redirects,
+            self.looks_around or other.looks_around,
         )
 
 
-OPAQUE = Program(sets_anything=True, redirects=True)
+OPAQUE = Program(sets_anything=True, redirects=True, looks_around=True)
 
 
 @lru_cache(maxsize=256)
@@ -59,19 +64,27 @@ def program_of(source: str | bytes) -> Program:
     if len(source) > LONGEST_SOURCE:
         return OPAQUE
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        nodes = list(ast.walk(_parsed(source)))
+    except (SyntaxError, ValueError):
         return Program()
-    try:
-        nodes = list(ast.walk(tree))
-    except RecursionError:
+    except (RecursionError, MemoryError):
         return OPAQUE
     return Program(
         imports=frozenset(_imports(nodes)),
         sets=frozenset(_names_set(nodes)),
         sets_anything=any(_sets_anything(node) for node in nodes),
-        redirects=_redirects(nodes),
+        redirects=_redirects(nodes) or any(_imports_from_sys(node) for node in nodes),
+        looks_around=_looks_around(nodes),
     )
+
+
+def _parsed(source: str | bytes) -> ast.AST:
+    backslash = "\\" if isinstance(source, str) else b"\\"
+    if backslash not in source:  # type: ignore[operator]  # of its own type
+        return ast.parse(source)
+    with warnings.catch_warnings():  # of an escape that is none the run itself will warn, where that is to be seen
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
 
 
 def program_in(path: str) -> Program:
@@ -152,14 +165,33 @@ def _sets_anything(node: ast.AST) -> bool:
 
 
 def _redirects(nodes: list[ast.AST]) -> bool:
+    read = set()
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and node.attr in _HARMLESS_ON_PATH:
+            read.add(id(node.value))
+        elif isinstance(node, ast.Call):
+            read.update(map(id, node.args))
+        elif isinstance(node, ast.Subscript | ast.For | ast.comprehension | ast.Compare | ast.FormattedValue):
+            if not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
+                read.update(map(id, ast.iter_child_nodes(node)))
+        elif isinstance(node, ast.List | ast.Tuple | ast.Dict | ast.Starred | ast.Expr):
+            read.update(map(id, ast.iter_child_nodes(node)))
+    if any(isinstance(node, ast.Call) and _called(node) in _MOVERS for node in nodes):
+        return True
+    machinery = _MACHINERY | {"path"}
+    return any(_is_of_sys(node, machinery) and id(node) not in read for node in nodes)
+
+
+def _looks_around(nodes: list[ast.AST]) -> bool:
     harmless = {
         id(node.value)
         for node in nodes
         if isinstance(node, ast.Attribute) and node.attr in _HARMLESS_ON_PATH and _is_of_sys(node.value, {"path"})
     }
-    if any(_is_of_sys(node, {"path"}) and id(node) not in harmless for node in nodes):
-        return True
-    return any(_is_of_sys(node, _MACHINERY) or _imports_from_sys(node) for node in nodes)
+    machinery = _MACHINERY | {"path"}
+    return any(
+        (_is_of_sys(node, machinery) and id(node) not in harmless) or _imports_from_sys(node) for node in nodes
+    )
 
 
 def _is_of_sys(node: ast.AST, names: set[str] | frozenset[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import threading
@@ -16,9 +15,10 @@ from isolated_magic.child import wire
 from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch import folders
+from isolated_magic.launch.attributes import credentials, fixed
 from isolated_magic.launch.base import NO_SIGNAL, Child
 from isolated_magic.launch.connection import connected, start_messages
-from isolated_magic.launch.guardian import PAGES, RETIRE, RUN, SPARE
+from isolated_magic.launch.guardian import LOST, PAGES, RETIRE, RUN, SPARE
 from isolated_magic.launch.recipe import Inputs
 from isolated_magic.launch.watch import Watch
 
@@ -57,6 +57,8 @@ class Template:
         self._watch = Watch([], 0)
         self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
+        roots = {name.partition(".")[0] for name in recipe.modules}
+        self._is_special = not roots <= sys.stdlib_module_names
         self._seen: tuple[str, ...] = ()
         self._samples = 0
         self._pages: set[int] = set()
@@ -115,11 +117,11 @@ class Template:
         self.modules = frozenset(report["modules"])
         self.inputs = Inputs(report)
         self._report = report
-        self._watch = Watch(report["places"], self._begun_at)
         self._roots = frozenset(name.partition(".")[0] for name in self.modules).union(report["missing"])
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         with self._lock:
             if self.state == "starting":
+                self._watch = Watch(report["places"], self._begun_at)
                 self.state = "ready"
 
     def has(self, modules: tuple[str, ...]) -> bool:
@@ -146,9 +148,11 @@ class Template:
         return (
             recipe.executable == sys.executable
             and recipe.imports <= program.imports
-            and not (recipe.imports and program.redirects)
+            and not (recipe.modules and program.redirects)
+            and not (recipe.imports and program.looks_around)
+            and recipe.credentials == credentials()
             and recipe.stack_bytes == request.limits.stack_bytes
-            and _at_start(recipe.attributes) == _at_start(attributes)
+            and fixed(recipe.attributes) == fixed(attributes)
             and (recipe.cwd == request.cwd or not (self._report and self._report["folder"]))
             and self._has_variables_of(request)
             and not self._would_notice(program)
@@ -165,10 +169,10 @@ class Template:
 
     def _would_notice(self, program: Program) -> bool:
         """Whether the program may set a variable first that the imports would have looked at."""
-        if self.recipe.imports and program.sets_anything:
+        if self._is_special and program.sets_anything:
             return True
-        names = [os.fsencode(name) for name in program.sets if name.isprintable()]
-        return any(self.inputs.read(name) or (bool(self.recipe.imports) and acts_at_start(name)) for name in names)
+        names = [name.encode() for name in program.sets if name.isascii()]
+        return any(self.inputs.read(name) or (self._is_special and acts_at_start(name)) for name in names)
 
     def _is_shadowed(self, request: RunRequest) -> bool:
         """Whether a folder that stands before the libraries has a module of a name that was imported already."""
@@ -202,7 +206,7 @@ class Template:
                 child = self._waiting.popleft() if self._waiting else None
             if child is None:
                 return self._new_child(RUN)
-            if _is_waiting(child):
+            if child.lives():
                 return child
             child.close()
 
@@ -233,12 +237,16 @@ class Template:
 
     def _new_child(self, request: bytes) -> Child | None:
         def hand_over(descriptors: list[int]) -> None:
-            socket.send_fds(self._child.channel, [request], descriptors, NO_SIGNAL)
+            with self._lock:
+                socket.send_fds(self._child.channel, [request], descriptors, NO_SIGNAL)
 
         try:
             child = connected(hand_over)
-        except (OSError, LaunchError):
-            self.close()
+        except LaunchError:  # no descriptors left here: the runs that go on are not to blame
+            return None
+        except OSError as problem:
+            if problem.errno in LOST:
+                self.close()
             return None
         child.launch = "forked"
         return child
@@ -246,14 +254,16 @@ class Template:
     def retire(self) -> None:
         """No more runs; it ends when those that are going on have ended."""
         with self._lock:
+            if self.state == "starting":
+                return self.close()
             if self.state == "ready":
                 with suppress(OSError):
                     self._child.channel.send(RETIRE, NO_SIGNAL)
-            self._drop()
+            return self._drop()
 
     def is_gone(self) -> bool:
         """Whether its process has ended; then nothing of it is kept any longer."""
-        if _is_waiting(self._child):
+        if self._child.lives():
             return False
         self.close()
         return True
@@ -269,6 +279,7 @@ class Template:
     def forget(self) -> None:
         """In a fork of the owner: close our copies; the template belongs to the original."""
         self._lock = threading.RLock()
+        self._watch.forget()
         self._drop()
         self._child.close()
 
@@ -277,20 +288,3 @@ class Template:
         self._watch.close()
         while self._waiting:
             self._waiting.popleft().close()
-
-
-def _is_waiting(child: Child) -> bool:
-    """Whether its process lives, as far as its keeper has said."""
-    try:
-        said = child.handle.recv(256, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return bool(said) and b"exit" not in said and b"failed" not in said
-
-
-def _at_start(attributes: Attributes) -> tuple[object, ...]:
-    """What a fork cannot take on later: priority, processors, hard limits."""
-    hard = [(number, limit) for number, _, limit in attributes["limits"]]
-    return attributes["nice"], attributes["affinity"], hard

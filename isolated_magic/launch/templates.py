@@ -70,18 +70,22 @@ class Templates:
         """Drop those that ended, retire those that are out of date."""
         for template in list(self._all):
             if template.state == "ready" and template.is_gone():
-                self._remove(template)
+                self.remove(template)
             elif template.state == "ready" and not template.is_current():
                 if not template.packages_are_current():
                     self._learned.packages_changed()
-                self._remove(template)
+                self.remove(template)
         for template in list(self._leaving):
             if template.is_gone():
                 with suppress(ValueError):
                     self._leaving.remove(template)
 
-    def _remove(self, template: Template) -> bool:
-        """Let it finish what runs on it, and end; False when it was removed before."""
+    def remove(self, template: Template) -> bool:
+        """Let it finish what runs on it, and end; False when it was removed before.
+
+        Args:
+            template: one of them.
+        """
         with self._changed:
             if template not in self._all:
                 return False
@@ -111,7 +115,7 @@ class Templates:
                 oldest = min(self._all, key=lambda template: template.used_at)
                 if time.monotonic() - oldest.used_at < KEEP_SECS:
                     return
-                self._remove(oldest)
+                self.remove(oldest)
             started = self._started(recipe)
         if started is None:
             return
@@ -121,7 +125,7 @@ class Templates:
             thread.start()
         except RuntimeError:  # the interpreter is ending
             self._starting -= 1
-            self._remove(started)
+            self.remove(started)
 
     def _started(self, recipe: Recipe) -> Template | None:
         """A template that starts, listed; None when the system refuses: the run at hand will say so."""
@@ -145,7 +149,7 @@ class Templates:
                 self._retire_replaced(template)
             with self._changed:
                 if better is not None or template.state != "ready":
-                    was_wanted = self._remove(template)
+                    was_wanted = self.remove(template)
                     template = self._started(better) if better is not None and was_wanted else None
                     if better is None and was_wanted:
                         self._give_up(first.recipe)
@@ -179,9 +183,9 @@ class Templates:
         for other in list(self._all):
             if other is not new and other.state == "ready":
                 if _is_superseded(other, new):
-                    self._remove(other)
+                    self.remove(other)
                 elif _is_superseded(new, other):
-                    self._remove(new)
+                    self.remove(new)
 
     def wait(self, timeout_secs: float) -> bool:
         """Whether none is starting, now or within the time.

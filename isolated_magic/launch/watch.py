@@ -45,6 +45,11 @@ class Watch:
                     self._changed = bool(os.read(self._descriptor, 4096))
             return self._changed
 
+    def forget(self) -> None:
+        """In a fork of the process that watches: another thread may have held the lock."""
+        self._lock = threading.RLock()
+        self.close()
+
     def close(self) -> None:
         """Hear of no more."""
         with self._lock:
