@@ -11,7 +11,7 @@ help:
 	@echo "make demo       run the quickstart in a real kernel, print its scores, write it as HTML"
 	@echo "make test       ruff, mypy, pytest, and the notebooks with nbval"
 	@echo "make lab        open JupyterLab on the notebooks"
-	@echo "make bench      measure, and print the table of the README"
+	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
 	@echo "make notebooks  run the notebooks and save their output"
 	@echo "make clean      remove $(VENV) and $(BUILD)"
 
@@ -43,7 +43,8 @@ notebooks: $(INSTALLED)
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 bench: $(INSTALLED)
-	@$(BIN)/python benchmarks/latency.py
+	@mkdir -p $(BUILD)
+	@$(BIN)/python benchmarks/latency.py --write $(BUILD)
 
 clean:
 	rm -rf $(VENV) $(BUILD)
