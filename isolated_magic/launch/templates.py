@@ -103,13 +103,14 @@ class Templates:
         """
         with self._changed:
             self._all = [template for template in self._all if template.state != "over"]
-            kin = [template for template in self._all if _is_kin(template.recipe, recipe)]
-            for template in kin:  # what their imports look at is known already
-                if template.state == "ready":
-                    recipe = replace(recipe, environment=environment_for(environment, template.inputs))
+            for template in self._all:
+                if _is_kin(template.recipe, recipe):
+                    known = template.inputs if template.state == "ready" else None
+                    wanted = environment_for(environment, known)
+                    if wanted == environment_for(template.recipe.environment, known):
+                        return
+                    recipe = replace(recipe, environment=wanted)
             if time.monotonic() < self._given_up.get(_kind(recipe), 0.0):
-                return
-            if any(_has_all_of(template.recipe.environment, recipe.environment) for template in kin):
                 return
             if len(self._all) >= MOST_TEMPLATES:
                 oldest = min(self._all, key=lambda template: template.used_at)
@@ -233,10 +234,6 @@ def _kind(recipe: Recipe) -> int:
 def _is_kin(one: Recipe, other: Recipe) -> bool:
     """Whether they differ in their environments at most."""
     return replace(one, environment={}) == replace(other, environment={})
-
-
-def _has_all_of(environment: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> bool:
-    return all(environment.get(name) == value for name, value in wanted.items())
 
 
 def _is_superseded(old: Template, new: Template) -> bool:

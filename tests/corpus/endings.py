@@ -506,6 +506,7 @@ PROGRAMS = [
         sys.path.clear()
         0.5
         """,
+        launch="either",
     ),
     Program("descriptors_that_the_code_closes", "import os\nos.closerange(3, 4096)\n0.5"),
     Program(

@@ -183,6 +183,7 @@ PROGRAMS = [
         {"scores": [], "seen": seen}
         """,
         seen=[1, "another length", "another length", False],
+        launch="either",
     ),
     Program(
         "the_path_that_the_code_changes",
@@ -194,6 +195,7 @@ PROGRAMS = [
         {"scores": [], "seen": [in_lib.WORD, in_lib.__file__, sys.path[0], sys.path[-1]]}
         """,
         files={"lib/in_lib.py": "WORD = 'in lib'\n"},
+        launch="either",
     ),
     Program(
         "an_archive",
@@ -209,6 +211,7 @@ PROGRAMS = [
         os.remove("code.zip")
         {"scores": [], "seen": seen}
         """,
+        launch="either",
     ),
     Program(
         "circles",
@@ -373,6 +376,7 @@ PROGRAMS = [
         import made_up, colorsys
         {"scores": [], "seen": [made_up.WORD, finder.asked]}
         """,
+        launch="either",
     ),
     Program(
         "a_finder_of_the_code_hears_of_every_library",
@@ -414,6 +418,7 @@ PROGRAMS = [
             seen = str(problem)
         {"scores": [], "seen": seen}
         """,
+        launch="either",
     ),
     Program(
         "bytecode_alone",
