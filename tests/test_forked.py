@@ -344,6 +344,22 @@ class TestFindings:
         with pytest.raises(InvalidRequestError):
             IsolatedSubprocessExecutor(preload=[name])
 
+    def test_names_that_the_locale_cannot_write(self):
+        owner = """
+            from isolated_magic import IsolatedSubprocessExecutor
+            executor = IsolatedSubprocessExecutor()
+            executor.warm_up()
+            print(executor.run("d = {}\\nd['\\u00e9'] = 1\\n1").ok)
+        """
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(owner)],
+            env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "True\n"
+
     def test_code_that_the_compiler_warns_of_does_not_warn_here(self, warm, capfd):
         assert warm.run("x = '\\d'\n1").ok
         assert capfd.readouterr().err == ""

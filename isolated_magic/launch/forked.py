@@ -1,6 +1,6 @@
 """A fork of a template that has imported what the run will import; a new interpreter where that would differ.
 
-The first run is always a cold one: its template is being started meanwhile. Whether a fork will do is asked anew
+Until a template is there, runs are cold: it is being started meanwhile. Whether a fork will do is asked anew
 for each run (see :meth:`Template.suits`), so that nothing but the time tells a forked run from a cold one.
 """
 

@@ -413,6 +413,31 @@ def ask(text):
         stdout="the code\nbefore a fork\nin a fork\n",
     ),
     Package(
+        "tinypipe",
+        "import os\nR, W = os.pipe()\nos.set_blocking(R, False)\n",
+        "import os\nimport tinypipe as t\ntry: seen = os.read(t.R, 9).decode()\nexcept BlockingIOError: seen = ''\n"
+        f"os.write(t.W, b'of a run')\n{SEEN}",
+        (Round(seen=""), Round(seen=""), Round(seen="")),
+    ),
+    Package(
+        "tinyshared",
+        "import mmap\nMEMORY = mmap.mmap(-1, 4096)\n",
+        f"import tinyshared as t\nseen = t.MEMORY[:3].hex()\nt.MEMORY[:3] = b'run'\n{SEEN}",
+        (Round(seen="000000"), Round(seen="000000"), Round(seen="000000")),
+    ),
+    Package(
+        "tinyfolder",
+        "import tempfile\nFOLDER = tempfile.TemporaryDirectory()\n",
+        f"import os\nimport tinyfolder as t\nseen = os.path.exists(t.FOLDER.name)\n{SEEN}",
+        (Round(seen=True), Round(seen=True), Round(seen=True)),
+    ),
+    Package(
+        "tinymask",
+        "import os\nos.umask(0o077)\n",
+        f"import os\nbefore = os.umask(0); os.umask(before)\nimport tinymask\nseen = [before == 0o077, os.umask(0) == 0o077]\n{SEEN}",
+        (Round(seen=[False, True]), Round(seen=[False, True])),
+    ),
+    Package(
         "tinychoice",
         "import sys\nNAME = __name__\n",
         f"import os, sys\nif os.environ.get('TINY_CHOICE'): import tinychoice\nseen = 'tinychoice' in sys.modules\n{SEEN}",
