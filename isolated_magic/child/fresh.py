@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import attributes, keeper, randomness, wire
 from .environ import Environment
+from .wakeup import PUT_ASIDE
 
 if TYPE_CHECKING:
     import random
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
 HIGHEST_DESCRIPTOR = 1 << 30
-KEEPERS_SIGNALS = (*keeper.PUT_ASIDE, signal.SIGCHLD)
+KEEPERS_SIGNALS = (*PUT_ASIDE, signal.SIGCHLD)
 
 
 class Original:

@@ -14,7 +14,8 @@ import sys
 from io import FileIO
 
 from . import attributes, wire
-from .keeper import PUT_ASIDE, Connection, Keeper, become_subreaper, watch
+from .keeper import Connection, Keeper, become_subreaper
+from .wakeup import PUT_ASIDE, watch
 
 _ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
 

@@ -31,7 +31,7 @@ from contextlib import suppress
 from io import FileIO
 from typing import NamedTuple
 
-from . import process_tree, wire
+from . import process_tree, wakeup, wire
 
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 DESCRIPTORS_PER_RUN = 4
@@ -40,9 +40,6 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 RUN, SPARE, RETIRE, PAGES = b"r", b"s", b"q", b"p"  # what the owner asks for
 SPARE_DELAY_SECS = 0.005
 LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
-
-PUT_ASIDE = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE)  # a keeper ends with its owner alone
-
 
 class Connection(NamedTuple):
     """A fork's ends of what ties it to the owner, as descriptors."""
@@ -88,7 +85,7 @@ class Keeper:
         self.children = process_tree.OwnChildren()
         self.spares: deque[list[int]] = deque()
         self.poll = select.poll()
-        self.wakeup = _wake_on_child()
+        self.wakeup = wakeup.wake_on_child()
         for descriptor in (control, owner, self.wakeup):
             if descriptor is not None:
                 self.poll.register(descriptor, select.POLLIN)
@@ -108,7 +105,7 @@ class Keeper:
                 if descriptor == self.control.fileno():
                     connection = self._accept()
                 elif descriptor == self.wakeup:
-                    _drain(self.wakeup)
+                    wakeup.drain(self.wakeup)
                 elif descriptor != self.owner:
                     self._kill_run_of(descriptor)
                 if connection is not None:
@@ -223,7 +220,7 @@ class Keeper:
             if left <= 0:
                 return
             select.select([self.wakeup], [], [], min(left, 0.05))
-            _drain(self.wakeup)
+            wakeup.drain(self.wakeup)
             self._reap()
 
     def _end(self) -> None:
@@ -232,45 +229,8 @@ class Keeper:
         while self.runs and time.monotonic() < deadline:
             self._settle()
             select.select([self.wakeup], [], [], 0.05)
-            _drain(self.wakeup)
+            wakeup.drain(self.wakeup)
         self._sweep()
-
-
-def watch(pid: int) -> int | None:
-    """A descriptor that becomes readable when that process ends, where the system has such a thing.
-
-    The control socket alone is not enough: a fork of the owner that lives on keeps its end open.
-
-    Args:
-        pid: of the owner.
-    """
-    if sys.platform != "linux":
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        sys.exit(0)
-    except OSError:  # an old kernel, or a sandbox that forbids it
-        return None
-
-
-def _wake_on_child() -> int:
-    """A descriptor that becomes readable when a child changes state; stray signals are put aside."""
-    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if sys.platform == "linux" else os.pipe()
-    os.set_blocking(readable, False)
-    os.set_blocking(writable, False)
-    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    for number in PUT_ASIDE:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    return readable
-
-
-def _drain(descriptor: int) -> None:
-    with suppress(BlockingIOError):
-        while os.read(descriptor, 4096):
-            pass
 
 
 def _tell(handle: socket.socket, line: str) -> None:

@@ -21,8 +21,9 @@ from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from . import descriptors, finish, fresh, libraries, memory, preload, program, randomness, run, stdlib, wire
-from .keeper import Keeper, become_subreaper, watch
+from .keeper import Keeper, become_subreaper
 from .owner import Owner
+from .wakeup import watch
 
 if TYPE_CHECKING:
     from .observe import Observed
