@@ -65,6 +65,7 @@ class ErrorKind(StrEnum):
     LAUNCH = "launch"
     DIED = "died"
     KILLED = "killed"
+    INTERRUPTED = "interrupted"
     NO_RESULT = "no_result"
 
 

@@ -11,11 +11,12 @@ import json
 import math
 import selectors
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
-from isolated_magic.launch.base import NO_SIGNAL
+from isolated_magic.launch.handle import NO_SIGNAL
 from isolated_magic.output import CHUNK_BYTES, OutputStream, Stdout
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Ending:
         exit_status: negative for the signal that ended it; None when nobody could say.
         timed_out: the deadline passed and we killed it.
         killed: somebody asked us to kill it.
+        interrupted: somebody asked it to end.
         failure: the keeper's own words when it could not start the process.
         started: the child program began its work.
         not_started: what the system said when the interpreter could not be started.
@@ -59,6 +61,7 @@ class Ending:
     exit_status: int | None
     timed_out: bool
     killed: bool
+    interrupted: bool
     failure: str | None
     started: bool
     not_started: JsonObject | None
@@ -91,20 +94,16 @@ class Supervisor:
         on_created: Callable[[int], None],
     ) -> None:
         self._child = child
+        self._handle = child.handle
         self._unsent = memoryview(request)
         self._deadline = deadline
         self._on_created = on_created
         self._stdout = Stdout(child.stdout, on_output)
         self._stderr = OutputStream("stderr", child.stderr, on_output)
         self._received = bytearray()
-        self._said = bytearray()
         self._messages: dict[str, JsonObject] = {}
-        self._pid: int | None = None
-        self._created_at: float | None = None
-        self._exit_status: int | None = None
-        self._failure: str | None = None
         self._timed_out = False
-        self._gone = False
+        self._given_up = False
         self._selector = _Selector()
 
     def run(self) -> Ending:
@@ -112,12 +111,12 @@ class Supervisor:
         try:
             with self._selector:
                 self._register()
-                while not self._gone:
+                while not self._is_over():
                     self._step()
             self._finish()
             return self._ending()
         except BaseException:
-            self._child.kill()
+            self._handle.kill()
             self._wait_until_gone()
             raise
         finally:
@@ -129,7 +128,10 @@ class Supervisor:
         self._selector.register(
             self._child.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel
         )
-        self._selector.register(self._child.handle, selectors.EVENT_READ, self._on_handle)
+        self._selector.register(self._handle.socket, selectors.EVENT_READ, self._on_handle)
+
+    def _is_over(self) -> bool:
+        return self._handle.is_over or self._given_up
 
     def _step(self) -> None:
         left = self._deadline - time.monotonic()
@@ -143,11 +145,12 @@ class Supervisor:
         return None
 
     def _on_deadline(self) -> None:
-        if self._timed_out or self._child.killed:  # we did kill it, and the system does not let it go
-            self._gone = True
+        if self._timed_out or self._handle.killed:  # we did kill it, and it is not let go
+            self._handle.kill_without_keeper()
+            self._given_up = True
             return
         self._timed_out = True
-        self._child.kill()
+        self._handle.kill()
         self._deadline = time.monotonic() + KILL_TIMEOUT_SECS
 
     def _on_stream(self, stream: OutputStream) -> None:
@@ -205,7 +208,7 @@ class Supervisor:
 
     def _answer(self, channel: socket.socket) -> None:
         """The child asks whether what was printed so far is the result already."""
-        if self._gone:
+        if self._is_over():
             return
         self._stdout.drain()
         answer = b"printed" if self._stdout.line.result() is not None else b"nothing"
@@ -213,40 +216,17 @@ class Supervisor:
         self._selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel)
 
     def _on_handle(self, _mask: int) -> None:
-        try:
-            chunk = self._child.handle.recv(4096)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            chunk = b""
-        if not chunk:
-            self._gone = True  # its keeper was lost
-            if self._pid is not None:
-                self._child.kill_without_keeper(self._pid)
-            return
-        self._said += chunk
-        while b"\n" in self._said:
-            line, _, self._said = self._said.partition(b"\n")
-            self._on_word(*line.decode().split(" ", 1))
-
-    def _on_word(self, word: str, rest: str) -> None:
-        if word == "pid":
-            self._pid, self._created_at = int(rest), time.monotonic()
-            self._on_created(self._pid)
-        elif word == "exit":
-            self._exit_status, self._gone = int(rest), True
-        else:
-            self._failure, self._gone = rest, True
+        with suppress(BlockingIOError):
+            self._handle.take_news(self._on_created)
 
     def _wait_until_gone(self) -> None:
         """After a kill, read the handle alone until the keeper says that nothing is left."""
-        handle = self._child.handle
-        handle.settimeout(KILL_TIMEOUT_SECS)
+        self._handle.socket.settimeout(KILL_TIMEOUT_SECS)
         try:
-            while not self._gone:
-                self._on_handle(selectors.EVENT_READ)
+            while not self._handle.is_over:
+                self._handle.take_news(self._on_created)
         except OSError:
-            return
+            self._handle.kill_without_keeper()
 
     def _finish(self) -> None:
         """What was written before the end is in the pipes already."""
@@ -262,15 +242,16 @@ class Supervisor:
     def _ending(self) -> Ending:
         printed = self._stdout.line.result()
         outcome = self._messages.get("outcome")
-        if printed is None or (outcome or {}).get("error") or self._exit_status != 0:
+        if printed is None or (outcome or {}).get("error") or self._handle.exit_status != 0:
             printed = None  # the run failed: the line is ordinary output
             self._stdout.emit(self._stdout.line.release())
         return Ending(
-            pid=self._pid,
-            exit_status=self._exit_status,
+            pid=self._handle.pid,
+            exit_status=self._handle.exit_status,
             timed_out=self._timed_out,
-            killed=self._child.killed and not self._timed_out,
-            failure=self._failure,
+            killed=self._handle.killed and not self._timed_out,
+            interrupted=self._handle.interrupted,
+            failure=self._handle.failure,
             started="started" in self._messages,
             not_started=self._messages.get("not_started"),
             imported=self._messages.get("imported"),
@@ -279,5 +260,5 @@ class Supervisor:
             printed=printed,
             stdout="".join(self._stdout.text),
             stderr="".join(self._stderr.text),
-            created_at=self._created_at,
+            created_at=self._handle.created_at,
         )

@@ -58,10 +58,12 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
         return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {ending.failure}.")
     if ending.not_started is not None:
         return _not_started(ending.not_started, request)
+    stopped = ending.exit_status != 0  # else it ended by itself, just before it was to be killed
+    if ending.interrupted and stopped:
+        return RunError.of(ErrorKind.INTERRUPTED, "The run was stopped before it ended.")
     raised = outcome.get("error")
     if isinstance(raised, dict):
         return RunError(ErrorKind.USER_CODE, str(raised.get("text")), str(raised.get("summary")))
-    stopped = ending.exit_status != 0  # else it ended by itself, just before it was to be killed
     if ending.timed_out and stopped:
         seconds = f"{request.timeout_secs:g}"
         return RunError.of(ErrorKind.TIMEOUT, f"Execution timed out after {seconds} seconds")

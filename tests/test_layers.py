@@ -17,7 +17,7 @@ LAYERS = [
     ["__init__"],
     ["magic"],
     ["executors", "batch"],
-    ["supervise", "verdict", "telemetry", "request", "render"],
+    ["supervise", "verdict", "telemetry", "request", "render", "interrupts"],
     ["launch"],
     ["output", "environment", "payload", "text", "redaction"],
     ["conversion"],

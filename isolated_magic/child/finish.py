@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import streams
+from .interrupts import users_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -57,10 +58,11 @@ def leave(status: int) -> NoReturn:
 
 
 def _wind_up(status: int, modules: Collection[str]) -> int:
-    _wait_for_threads()
+    with suppress(BaseException), users_code:
+        _wait_for_threads()
     hook = sys.unraisablehook
     sys.unraisablehook = _WithoutOurFrames(hook)
-    with suppress(BaseException):  # it reports by itself what they raise
+    with suppress(BaseException), users_code:  # it reports by itself what they raise
         _run_exit_functions()
     if isinstance(sys.unraisablehook, _WithoutOurFrames):
         sys.unraisablehook = hook

@@ -11,7 +11,7 @@ import time
 from json import loads
 from typing import TYPE_CHECKING, Any
 
-from . import attributes, keeper, randomness, wire
+from . import attributes, interrupts, keeper, randomness, wire
 from .environ import Environment
 from .wakeup import PUT_ASIDE
 
@@ -48,6 +48,7 @@ class Original:
             connection: of this fork.
             channel: the descriptor that it has moved its channel to.
         """
+        interrupts.hold()
         os.setsid()
         keeper.become_subreaper()
         for number, handler in self._signals:

@@ -13,7 +13,7 @@ import socket
 import sys
 from io import FileIO
 
-from . import attributes, wire
+from . import attributes, interrupts, wire
 from .keeper import Connection, Keeper, become_subreaper
 from .wakeup import PUT_ASIDE, watch
 
@@ -45,6 +45,7 @@ def main(args: list[str]) -> int:
 
 def _become_run(connection: Connection) -> None:
     """In the fork: read what to start, then become it. Never returns."""
+    interrupts.hold()
     stream = FileIO(connection.channel, "r+", closefd=False)
     try:
         launch = json.loads(wire.read_frame(stream))

@@ -7,9 +7,10 @@ that outlives it. For a spare, whose run is yet to come, the fork has time: it w
 take the processor from one that goes on, but not for long. A last request asks the keeper to leave when the runs
 that go on have ended.
 
-On the handle the keeper writes ``pid N``, then ``exit STATUS`` when the run and everything that it started are
-gone, or ``failed MESSAGE``. Anything it reads there means: kill. So does the end of the stream, which the
-owner's death brings about as well.
+On the handle the keeper writes ``pid N``, with a descriptor of the process where the system has such a thing, then
+``exit STATUS`` when the run and everything that it started are gone, or ``failed MESSAGE``. It reads there
+INTERRUPT, to ask the run to end (see ``ladder.py``), or KILL. The end of the stream, which the owner's death
+brings about as well, means KILL too.
 
 On Linux both the keeper and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to its run
 while that lives, whatever session it made for itself, and to the keeper afterwards. A child of the keeper that is
@@ -32,14 +33,15 @@ from io import FileIO
 from typing import NamedTuple
 
 from . import process_tree, wakeup, wire
+from .ladder import Ladders
 
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 DESCRIPTORS_PER_RUN = 4
 HAS_SUBREAPERS = sys.platform == "linux"
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-RUN, SPARE, RETIRE, PAGES = b"r", b"s", b"q", b"p"  # what the owner asks for
 SPARE_DELAY_SECS = 0.005
 LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
+
 
 class Connection(NamedTuple):
     """A fork's ends of what ties it to the owner, as descriptors."""
@@ -83,6 +85,7 @@ class Keeper:
         self.retired = False
         self.pages: list[int] = []
         self.children = process_tree.OwnChildren()
+        self.ladders = Ladders()
         self.spares: deque[list[int]] = deque()
         self.poll = select.poll()
         self.wakeup = wakeup.wake_on_child()
@@ -98,7 +101,7 @@ class Keeper:
         """
         while not self._is_over():
             ready = self.poll.poll(self._timeout_ms())
-            if not ready and not self.spares:
+            if not ready and not self.spares and not self.runs:
                 break
             connection = None
             for descriptor, _ in ready:
@@ -107,9 +110,10 @@ class Keeper:
                 elif descriptor == self.wakeup:
                     wakeup.drain(self.wakeup)
                 elif descriptor != self.owner:
-                    self._kill_run_of(descriptor)
+                    self._obey(descriptor)
                 if connection is not None:
                     return connection
+            process_tree.kill(self.ladders.climb())
             if (self._settle() or not ready) and self.spares:
                 connection = self._fork(*self.spares.popleft())
                 if connection is not None:
@@ -118,9 +122,13 @@ class Keeper:
         return None
 
     def _timeout_ms(self) -> float | None:
+        waits = [self.ladders.secs_to_next_step()]
         if self.spares:
-            return SPARE_DELAY_SECS * 1000
-        return None if self.runs or self.idle_secs > LONGEST_WAIT_SECS else self.idle_secs * 1000
+            waits.append(SPARE_DELAY_SECS)
+        elif not self.runs:
+            waits.append(self.idle_secs)
+        secs = min(waits)
+        return None if secs > LONGEST_WAIT_SECS else secs * 1000
 
     def forget(self) -> None:
         """In a fork: what the keeper has open is not the fork's to close through these objects."""
@@ -141,14 +149,14 @@ class Keeper:
         if not byte:  # the owner has let go
             self._end()
             self.retired = True
-        elif byte == RETIRE:
+        elif byte == wire.RETIRE:
             self.retired = True
-        elif byte == PAGES:
+        elif byte == wire.PAGES:
             self.pages = json.loads(wire.read_frame(FileIO(self.control.fileno(), "r", closefd=False)))
         elif len(descriptors) == DESCRIPTORS_PER_RUN:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-            if byte == RUN:
+            if byte == wire.RUN:
                 return self._fork(*descriptors)
             self.spares.append(descriptors)
             if len(self.spares) > 1:  # the one before may be in use by now
@@ -175,14 +183,19 @@ class Keeper:
         if pid > 0:
             self.runs[pid] = handle
             self.poll.register(handle, select.POLLIN)
-            _tell(handle, f"pid {pid}")
+            _tell_pid(handle, pid)
         return None
 
-    def _kill_run_of(self, descriptor: int) -> None:
+    def _obey(self, descriptor: int) -> None:
+        """Do to a run what its owner asks for on its handle."""
         for pid, handle in self.runs.items():
             if handle.fileno() == descriptor:
-                self.poll.unregister(handle)  # it stays readable: once is enough
-                process_tree.kill([pid])
+                if _next_words(handle) == {*wire.INTERRUPT}:
+                    self.ladders.begin(pid)
+                else:
+                    self.poll.unregister(handle)  # it may stay readable: once is enough
+                    self.ladders.end(pid)
+                    process_tree.kill([pid])
                 return
 
     def _settle(self) -> bool:
@@ -208,6 +221,7 @@ class Keeper:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
+                self.ladders.end(pid)
                 if pid in self.runs:
                     self.ended.append((pid, self.runs.pop(pid), os.waitstatus_to_exitcode(status)))
 
@@ -231,6 +245,27 @@ class Keeper:
             select.select([self.wakeup], [], [], 0.05)
             wakeup.drain(self.wakeup)
         self._sweep()
+
+
+def _next_words(handle: socket.socket) -> set[int]:
+    try:
+        return set(handle.recv(64))
+    except OSError:
+        return set()
+
+
+def _tell_pid(handle: socket.socket, pid: int) -> None:
+    """Say which process it is. The number alone may be somebody else's by the time that the owner reads it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return _tell(handle, f"pid {pid}")
+    try:
+        with suppress(OSError):
+            socket.send_fds(handle, [b"pid %d\n" % pid], [descriptor])
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _tell(handle: socket.socket, line: str) -> None:

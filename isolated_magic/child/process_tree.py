@@ -54,38 +54,80 @@ def _children_from_ps(pid: int) -> list[int]:
     return [child for child, parent in rows if parent == pid and child != listing.pid]
 
 
+HAS_DESCRIPTORS = hasattr(signal, "pidfd_send_signal")
 children = _children_from_proc if sys.platform == "linux" else _children_from_ps
 
 
-def with_descendants(pids: Iterable[int]) -> list[int]:
-    """These processes and everything below them, parents first.
-
-    Args:
-        pids: process ids.
-    """
-    found = list(dict.fromkeys(pids))
-    seen = set(found)
-    for pid in found:  # the list grows while it is walked
-        fresh = [child for child in children(pid) if child not in seen]
-        found.extend(fresh)
-        seen.update(fresh)
-    return found
-
-
-def kill(pids: Iterable[int]) -> None:
+def kill(pids: Iterable[int], descriptor: int | None = None) -> None:
     """Kill these processes and everything below them. Does not wait; the parent still has to reap.
 
     Args:
-        pids: process ids. A process of another user (a setuid program) is passed over.
+        pids: children of this process, not reaped; or one process of somebody else's. A process of another user
+            (a setuid program) is passed over.
+        descriptor: of that one process, from pidfd_open(2).
     """
-    roots = list(pids)
-    stopped: dict[int, None] = {}
-    while fresh := [pid for pid in with_descendants(roots) if pid not in stopped]:
+    roots = tuple(pids)
+    parents = dict.fromkeys(roots, 0)  # each process of the tree and its parent, parents first
+    stopped: set[int] = set()
+    while fresh := [pid for pid in _with_descendants(parents) if pid not in stopped]:
         for pid in fresh:
-            _send(pid, signal.SIGSTOP)
-            stopped[pid] = None
-    for pid in stopped:
-        _send(pid, signal.SIGKILL)
+            _send(pid, signal.SIGSTOP, parents, descriptor)
+            stopped.add(pid)
+    for pid in reversed(parents):  # a parent that is stopped keeps the pids of its children from being used again
+        _send(pid, signal.SIGKILL, parents, descriptor)
+
+
+def _with_descendants(parents: dict[int, int]) -> list[int]:
+    """All of the tree, after it was completed with what is found below."""
+    found = list(parents)
+    for pid in found:  # the list grows while it is walked
+        for child in children(pid):
+            if child not in parents:
+                parents[child] = pid
+                found.append(child)
+    return found
+
+
+def _send(pid: int, number: signal.Signals, parents: dict[int, int], descriptor: int | None) -> None:
+    """Signal a process of the tree, and nobody who got its pid since it was found."""
+    with suppress(ProcessLookupError, PermissionError):
+        if not parents[pid]:
+            _send_to_root(pid, number, descriptor)
+        elif not HAS_DESCRIPTORS:
+            os.kill(pid, number)
+        else:
+            _send_below(pid, number, parents)
+
+
+def _send_to_root(pid: int, number: signal.Signals, descriptor: int | None) -> None:
+    if descriptor is None:
+        os.kill(pid, number)
+    else:
+        signal.pidfd_send_signal(descriptor, number)
+
+
+def _send_below(pid: int, number: signal.Signals, parents: dict[int, int]) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except OSError:  # no descriptors left, or a sandbox that forbids it
+        os.kill(pid, number)
+        return
+    try:
+        # Whoever has the pid now has it for good, as far as the descriptor goes. It is one of ours while a process
+        # of the tree is its parent, or this one, which gets the orphans.
+        parent = _parent(pid)
+        if parent in parents or parent == os.getpid():
+            signal.pidfd_send_signal(descriptor, number)
+    finally:
+        os.close(descriptor)
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above
+        return int(file.read().rpartition(b")")[2].split()[1])  # the name in parentheses may hold anything
+    return 0
 
 
 def kill_group(leader: int) -> None:
@@ -96,8 +138,3 @@ def kill_group(leader: int) -> None:
     """
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)

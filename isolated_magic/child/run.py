@@ -6,6 +6,7 @@ import os
 import sys
 
 from . import libraries, outcome, program, stdlib, streams
+from .interrupts import users_code
 from .owner import Owner
 from .report import call_users_excepthook, describe, text_of
 
@@ -26,7 +27,9 @@ def main(args: list[str]) -> int:
     before = set(sys.modules)
     owner = Owner(int(args[0]))
     program.new_main()
-    return perform(owner, before)
+    status = perform(owner, before)
+    users_code.resume()
+    return status
 
 
 def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[int]] | None = None) -> int:
@@ -124,9 +127,10 @@ def _run(
     path = program.path_in(request)
     filename = path or request["filename"]
     try:
-        source = request["source"] if path is None else program.read(path)
-        value = program.Program(source, filename).execute(names)
-        return _outcome_of(value, names, message, owner), 0
+        with users_code:
+            source = request["source"] if path is None else program.read(path)
+            value = program.Program(source, filename).execute(names)
+            return _outcome_of(value, names, message, owner), 0
     except SystemExit as leaving:
         return _exit_outcome(leaving)
     except outcome.NotAResultError as problem:

@@ -1,4 +1,7 @@
-"""Frames on a byte stream: eight bytes of length, most significant first, then that many bytes."""
+"""What goes over the sockets: single bytes as orders, and frames.
+
+A frame is eight bytes of length, most significant first, then that many bytes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,11 @@ TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from io import FileIO
+
+# What the owner asks of a keeper; the first two go with descriptors, which a stream never joins with what follows.
+RUN, SPARE, RETIRE, PAGES = b"r", b"s", b"q", b"p"
+# What the owner asks on the handle of a run.
+INTERRUPT, KILL = b"i", b"k"
 
 LENGTH_BYTES = 8
 

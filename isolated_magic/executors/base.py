@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from isolated_magic import telemetry
+from isolated_magic import interrupts, telemetry
 from isolated_magic.environment import in_kernel
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors import registry
@@ -251,7 +251,7 @@ class Executor:
         if instruments:
             instruments.started()
         try:
-            with self._live.added(live):
+            with self._live.added(live), interrupts.held_back(live.interrupt):
                 result = conduct(self._launcher, request, on_output, live, called_at)
         except BaseException:
             if instruments:

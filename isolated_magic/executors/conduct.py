@@ -64,7 +64,7 @@ def _attempt(
 
 def _came_to_nothing(ending: Ending) -> bool:
     """Whether no line of the code has run: the template was lost, or the system refused it a fork."""
-    return not (ending.started or ending.killed or ending.timed_out)
+    return not (ending.started or ending.killed or ending.interrupted or ending.timed_out)
 
 
 def _learn(launcher: Launcher, request: RunRequest, ending: Ending) -> None:

@@ -23,19 +23,22 @@ class LiveRun:
         self._gone = threading.Event()
         self._thread = 0
         self._child: Child | None = None
+        self._interrupted = False
         self._stopped = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
 
     def attach(self, child: Child) -> None:
-        """The run has a child now; it is killed at once when the run was stopped before.
+        """The run has a child now, to which goes at once what was asked of the run before.
 
         Args:
             child: of this run.
         """
         with self._lock:
             self._child = child
+            if self._interrupted:
+                child.handle.interrupt()
             if self._stopped:
-                child.kill()
+                child.handle.kill()
 
     def created(self, pid: int) -> None:
         """The child's process exists.
@@ -67,7 +70,14 @@ class LiveRun:
         with self._lock:
             self._stopped = True
             if self._child is not None:
-                self._child.kill()
+                self._child.handle.kill()
+
+    def interrupt(self) -> None:
+        """Ask the run to end, as Ctrl-C does, and see to it that it does. Does not wait."""
+        with self._lock:
+            self._interrupted = True
+            if self._child is not None:
+                self._child.handle.interrupt()
 
 
 class LiveRuns:

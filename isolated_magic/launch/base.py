@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isolated_magic.child import process_tree
-
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
     from io import FileIO
 
+    from isolated_magic.launch.handle import Handle
     from isolated_magic.models import JsonValue, Launch, RunRequest
-
-# A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
-# such flag; Python itself ignores the signal unless the program says otherwise.
-NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 @dataclass
@@ -30,49 +23,19 @@ class Child:
         channel: the private way to the child program; frames both ways.
         stdout: what the process and its descendants write to descriptor 1.
         stderr: likewise for descriptor 2.
-        handle: whatever keeps the process; says ``pid N`` and ``exit STATUS``, and kills the whole tree when
-            anything is written to it or when it is closed.
+        handle: on whatever keeps the process.
         launch: how it came to life.
         report_pages: what to do with the memory that it reports to have written to, None when it is not asked.
         distrust: what to do when it was not heard of in time, None when there is nothing to do.
-        killed: whether anybody asked for its end.
     """
 
     channel: socket.socket
     stdout: FileIO
     stderr: FileIO
-    handle: socket.socket
+    handle: Handle
     launch: Launch = "cold"
     report_pages: Callable[[JsonValue], None] | None = None
     distrust: Callable[[], object] | None = None
-    killed: bool = False
-
-    def kill(self) -> None:
-        """Ask for the end of the process and of all below it: at once, from any thread, any number of times."""
-        self.killed = True
-        with suppress(OSError):  # it has ended already
-            self.handle.send(b"kill\n", NO_SIGNAL)
-
-    def lives(self) -> bool:
-        """Whether the process lives, as far as its keeper has said and nobody has read."""
-        try:
-            said = self.handle.recv(256, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return bool(said) and b"exit" not in said and b"failed" not in said
-
-    def kill_without_keeper(self, pid: int) -> None:
-        """Kill the tree ourselves, after whatever kept it was lost.
-
-        Args:
-            pid: of the run's process; a run leads a session of its own, so a pid that went to somebody else
-                is most likely told apart.
-        """
-        with suppress(OSError):
-            if os.getsid(pid) == pid:
-                process_tree.kill([pid])
 
     def close(self) -> None:
         """Let go. What still runs is killed by whatever keeps it."""

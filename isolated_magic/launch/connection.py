@@ -14,6 +14,7 @@ from isolated_magic.child import wire
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
+from isolated_magic.launch.handle import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +58,7 @@ def _connect(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[
         return ours.enter_context(FileIO(readable, "r")), writable
 
     channel, stdout, stderr, handle = pair(), pipe(), pipe(), pair()
-    child = Child(channel[0], stdout[0], stderr[0], handle[0])
+    child = Child(channel[0], stdout[0], stderr[0], Handle(handle[0]))
     return child, [channel[1], stdout[1], stderr[1], handle[1]]
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.launch.attributes import credentials, current_attributes
-from isolated_magic.launch.base import NO_SIGNAL, Child, Launcher
+from isolated_magic.launch.base import Child, Launcher
 from isolated_magic.launch.connection import connected, run_messages
 from isolated_magic.launch.folders import home_of
 from isolated_magic.launch.guardian import Guardian
+from isolated_magic.launch.handle import NO_SIGNAL
 from isolated_magic.launch.learned import Learned, Lesson
 from isolated_magic.launch.platform import require_processes
 from isolated_magic.launch.recipe import Recipe, environment_for

@@ -15,21 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic import child
+from isolated_magic.child import wire
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.attributes import credentials
-from isolated_magic.launch.base import NO_SIGNAL
+from isolated_magic.launch.handle import NO_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRAM = str(Path(child.__file__).with_name("start.py"))
 
-RUN, SPARE, RETIRE, PAGES = (
-    b"r",
-    b"s",
-    b"q",
-    b"p",
-)  # as in child/keeper.py; a stream never joins two with descriptors
 LOST = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
 
 SEND_TIMEOUT_SECS = 10.0  # a guardian that takes no request for so long is stopped or starved
@@ -111,7 +106,7 @@ class _Running:
     credentials: tuple[object, ...]
 
     def send(self, descriptors: list[int]) -> None:
-        socket.send_fds(self.control, [RUN], descriptors, NO_SIGNAL)
+        socket.send_fds(self.control, [wire.RUN], descriptors, NO_SIGNAL)
 
     def close(self) -> None:
         self.control.close()

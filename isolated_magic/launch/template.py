@@ -16,9 +16,9 @@ from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch import folders
 from isolated_magic.launch.attributes import credentials, fixed
-from isolated_magic.launch.base import NO_SIGNAL, Child
 from isolated_magic.launch.connection import connected, start_messages
-from isolated_magic.launch.guardian import LOST, PAGES, RETIRE, RUN, SPARE
+from isolated_magic.launch.guardian import LOST
+from isolated_magic.launch.handle import NO_SIGNAL
 from isolated_magic.launch.recipe import Inputs
 from isolated_magic.launch.watch import Watch
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.attributes import Attributes
+    from isolated_magic.launch.base import Child
     from isolated_magic.launch.recipe import Recipe, Report
     from isolated_magic.launch.scan import Program
     from isolated_magic.models import JsonValue, RunRequest
@@ -205,8 +206,8 @@ class Template:
             with self._lock:
                 child = self._waiting.popleft() if self._waiting else None
             if child is None:
-                return self._new_child(RUN)
-            if child.lives():
+                return self._new_child(wire.RUN)
+            if child.handle.lives():
                 return child
             child.close()
 
@@ -217,7 +218,7 @@ class Template:
         found = {page for page in pages if isinstance(page, int)}
         with self._lock, suppress(OSError):
             self._pages = found & self._pages if self._pages else found
-            self._child.channel.sendall(PAGES + wire.frame(json.dumps(sorted(self._pages)).encode()))
+            self._child.channel.sendall(wire.PAGES + wire.frame(json.dumps(sorted(self._pages)).encode()))
 
     def fill(self, count: int) -> None:
         """Have so many children wait.
@@ -226,7 +227,7 @@ class Template:
             count: of children.
         """
         while self.state == "ready" and len(self._waiting) < count:
-            child = self._new_child(SPARE)
+            child = self._new_child(wire.SPARE)
             if child is None:
                 return
             with self._lock:
@@ -258,12 +259,12 @@ class Template:
                 return self.close()
             if self.state == "ready":
                 with suppress(OSError):
-                    self._child.channel.send(RETIRE, NO_SIGNAL)
+                    self._child.channel.send(wire.RETIRE, NO_SIGNAL)
             return self._drop()
 
     def is_gone(self) -> bool:
         """Whether its process has ended; then nothing of it is kept any longer."""
-        if self._child.lives():
+        if self._child.handle.lives():
             return False
         self.close()
         return True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
+from isolated_magic import interrupts
 from isolated_magic.errors import OptionError, RunFailedError, RunInterrupted
 from isolated_magic.executors import registry
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
@@ -17,12 +18,13 @@ from isolated_magic.models import ErrorKind
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
     from isolated_magic.magic.options import Options
-    from isolated_magic.models import RunResult
+    from isolated_magic.models import RunError, RunResult
 
 _FIRST_LINE = re.compile(r"%%isolated(\s|$)")
+_ALL_OURS = re.compile(r"\s*(%%isolated\b|%isolated\b[^\n]*\s*\Z)")
 CELL_NAME = "<cell>"  # what tracebacks call a cell: the same on every run, unlike the number of its prompt
 
 
@@ -42,22 +44,24 @@ class IsolatedMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def isolated(self, line: str, cell: str | None = None) -> RunResult | None:  # noqa: D102 - set below
-        chosen = options.parse(line)
+        try:
+            with interrupts.without_traceback():
+                return self._obey(options.parse(line), cell)
+        except KeyboardInterrupt:
+            raise RunInterrupted from None
+
+    def _obey(self, chosen: Options, cell: str | None) -> RunResult | None:
         if chosen.wants_help:
             print(options.help_text())  # noqa: T201 - what the user asked for
             return None
         try:
-            try:
-                result = self._run(chosen, cell)
-            finally:
-                display.flush()
-        except KeyboardInterrupt:
-            raise RunInterrupted("The run was stopped, with everything that it had started.") from None
+            result = self._run(chosen, cell)
+        finally:
+            display.flush()
         if chosen.out is not None:
             self._shell.user_ns[chosen.out] = result
         if result.error is not None and chosen.raises:
-            invalid = result.error.kind is ErrorKind.INVALID_REQUEST
-            raise OptionError(result.error.text) if invalid else RunFailedError(result)
+            raise _exception_for(result, result.error)
         return result
 
     isolated.__doc__ = f"{options.help_text()}"
@@ -75,6 +79,14 @@ class IsolatedMagics(Magics):
             fresh=chosen.fresh,
             on_output=display.stream,
         )
+
+
+def _exception_for(result: RunResult, error: RunError) -> BaseException:
+    if error.kind is ErrorKind.INVALID_REQUEST:
+        return OptionError(error.text)
+    if error.kind is ErrorKind.INTERRUPTED:  # from another thread: the cell ends as with the stop button
+        return RunInterrupted()
+    return RunFailedError(result)
 
 
 def _code(chosen: Options, cell: str | None) -> str | Path:
@@ -98,9 +110,25 @@ def without_body(lines: list[str]) -> list[str]:
     Args:
         lines: of a cell.
     """
+    _on_cell_text("".join(lines))  # the first that we hear of it
     if lines and _FIRST_LINE.match(lines[0]) and not any(line.strip() for line in lines[1:]):
         return [lines[0].removeprefix("%")]
     return lines
+
+
+def _on_cell(info: ExecutionInfo) -> None:
+    _on_cell_text(info.raw_cell or "")
+
+
+def _on_cell_text(text: str) -> None:
+    if _ALL_OURS.match(text):
+        interrupts.announce()
+    else:
+        interrupts.retract()
+
+
+def _after_cell(_result: ExecutionResult) -> None:
+    interrupts.retract()
 
 
 def load(shell: InteractiveShell) -> None:
@@ -115,6 +143,8 @@ def load(shell: InteractiveShell) -> None:
     display.register(shell)
     registry.handle_termination()
     shell.input_transformers_cleanup.append(without_body)
+    shell.events.register("pre_run_cell", _on_cell)
+    shell.events.register("post_run_cell", _after_cell)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -130,6 +160,8 @@ def unload(shell: InteractiveShell) -> None:
     display.unregister(shell)
     registry.leave_termination()
     shell.input_transformers_cleanup.remove(without_body)
+    shell.events.unregister("pre_run_cell", _on_cell)
+    shell.events.unregister("post_run_cell", _after_cell)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("isolated", None)
     shell.magics_manager.registry.pop(IsolatedMagics.__name__, None)

@@ -1,0 +1,128 @@
+"""SIGINT while a run goes on: it is the run's first, and only then the caller's.
+
+Raised in the middle of what we do, KeyboardInterrupt would leave the run no time for its ``finally`` blocks, and
+lose what it printed meanwhile.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import RunInterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    Handler = Callable[[int, FrameType | None], object]
+
+
+class _Cell:
+    """A handler for a cell that is all ours: what comes while IPython is at work waits for the magic.
+
+    IPython would show the magic's line, with the values on it, in its traceback, and the whole cell where the
+    interrupt hits one of its callbacks. What comes when the magic is over comes between two cells, and a kernel
+    ignores that.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
+
+
+_cell = _Cell()
+
+
+def announce() -> None:
+    """A cell that is all ours begins."""
+    if _handler() is signal.default_int_handler:
+        _cell.came = False
+        signal.signal(signal.SIGINT, _cell)
+
+
+def retract() -> None:
+    """The cell is over."""
+    if _handler() in {_cell, _raise_run_interrupted}:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def without_traceback() -> Iterator[None]:
+    """Inside this block, the magic, SIGINT raises what shows no traceback.
+
+    Raises:
+        RunInterrupted: there was a SIGINT, in this block or in the cell before it.
+    """
+    handler = _handler()
+    if handler is not _cell and handler is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _raise_run_interrupted)
+    try:
+        if handler is _cell and _cell.came:
+            raise RunInterrupted
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _raise_run_interrupted(_number: int, _frame: FrameType | None) -> None:
+    raise RunInterrupted
+
+
+class _Waiting:
+    """A handler that asks the run to end, and the second time does what the one before it does.
+
+    Args:
+        interrupt: asks the run to end.
+        handler: the one before it.
+    """
+
+    def __init__(self, interrupt: Callable[[], object], handler: Handler) -> None:
+        self.came = False
+        self._interrupt = interrupt
+        self._handler = handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.came:
+            self._handler(number, frame)
+        self.came = True
+        self._interrupt()
+
+
+@contextmanager
+def held_back(interrupt: Callable[[], object]) -> Iterator[None]:
+    """Inside this block SIGINT asks the run to end; what it raises is raised after the block, or the second time.
+
+    Args:
+        interrupt: asks the run to end, without waiting for that.
+
+    Raises:
+        KeyboardInterrupt: there was a SIGINT.
+    """
+    handler = _handler()
+    # Any other handler may mean something else by the signal, and gets it at once.
+    if handler is not signal.default_int_handler and handler is not _raise_run_interrupted:
+        yield
+        return
+    waiting = _Waiting(interrupt, handler)
+    signal.signal(signal.SIGINT, waiting)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if waiting.came:
+        handler(signal.SIGINT, None)
+
+
+def _handler() -> Handler | None:
+    """The handler of SIGINT, where it is ours to replace: only the main thread may, and only it is interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.getsignal(signal.SIGINT)
+    return handler if callable(handler) else None

@@ -1,0 +1,118 @@
+"""What ties the owner to the process that keeps a run (see ``child/keeper.py``): orders down, news up."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from isolated_magic.child import process_tree, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
+# such flag; Python itself ignores the signal unless the program says otherwise.
+NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+CHUNK_BYTES = 4096
+
+
+class Handle:
+    """Our end of the handle of one run. Orders may be given from any thread; one thread takes in the news.
+
+    Args:
+        end: of the socket pair, whose other end the keeper has.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        self.killed = False
+        self.interrupted = False
+        self.pid: int | None = None
+        self.created_at: float | None = None
+        self.exit_status: int | None = None
+        self.failure: str | None = None
+        self.is_over = False
+        self._descriptor: int | None = None
+        self._said = b""
+
+    def kill(self) -> None:
+        """Ask for the end of the process and of all below it: at once, any number of times."""
+        self.killed = True
+        self._order(wire.KILL)
+
+    def interrupt(self) -> None:
+        """Ask the process to end as Ctrl-C does, and see to it that it does (see ``child/ladder.py``)."""
+        self.interrupted = True
+        self._order(wire.INTERRUPT)
+
+    def _order(self, word: bytes) -> None:
+        with suppress(OSError):  # it has ended already
+            self.socket.send(word, NO_SIGNAL)
+
+    def lives(self) -> bool:
+        """Whether the process lives, as far as its keeper has said and nobody has taken in."""
+        try:
+            said = self.socket.recv(256, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return bool(said) and b"exit" not in said and b"failed" not in said
+
+    def take_news(self, on_created: Callable[[int], None]) -> None:
+        """Take in what the keeper has said.
+
+        Args:
+            on_created: called with the pid as soon as it is known.
+
+        Raises:
+            BlockingIOError: nothing, so far.
+            TimeoutError: likewise, for a socket with a timeout.
+        """
+        try:
+            said, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK_BYTES, 1)
+        except ConnectionError:
+            said, descriptors = b"", []
+        for descriptor in descriptors:
+            self._descriptor = descriptor
+        if not said:
+            self.is_over = True  # its keeper was lost
+            self.kill_without_keeper()
+            return
+        self._said += said
+        while b"\n" in self._said:
+            line, _, self._said = self._said.partition(b"\n")
+            word, _, rest = line.decode().partition(" ")
+            self._on_word(word, rest, on_created)
+
+    def _on_word(self, word: str, rest: str, on_created: Callable[[int], None]) -> None:
+        if word == "pid":
+            self.pid, self.created_at = int(rest), time.monotonic()
+            on_created(self.pid)
+        elif word == "exit":
+            self.exit_status, self.is_over = int(rest), True
+        else:
+            self.failure, self.is_over = rest, True
+
+    def kill_without_keeper(self) -> None:
+        """Kill the process and all below it ourselves: whatever keeps it was lost, or does not obey."""
+        if self.pid is None:
+            return
+        if self._descriptor is not None:
+            process_tree.kill([self.pid], self._descriptor)
+            return
+        with suppress(OSError):
+            if (
+                os.getsid(self.pid) == self.pid
+            ):  # a run leads a session: somebody else with its pid hardly ever does
+                process_tree.kill([self.pid])
+
+    def close(self) -> None:
+        """Let go. What still runs is killed by whatever keeps it."""
+        self.socket.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
