@@ -33,18 +33,22 @@ if TYPE_CHECKING:
         RunInterrupted,
         UnsupportedPlatformError,
     )
+    from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.executors.base import Executor
     from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+    from isolated_magic.limits import Limits
     from isolated_magic.models import RunError, RunResult, Score, Timings
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BackgroundRun": "isolated_magic.executors.background",
     "Executor": "isolated_magic.executors.base",
     "InvalidRequestError": "isolated_magic.errors",
     "IsolatedError": "isolated_magic.errors",
     "IsolatedSubprocessExecutor": "isolated_magic.executors.isolated",
     "LaunchError": "isolated_magic.errors",
+    "Limits": "isolated_magic.limits",
     "OptionError": "isolated_magic.errors",
     "RunError": "isolated_magic.models",
     "RunFailedError": "isolated_magic.errors",
@@ -56,11 +60,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackgroundRun",
     "Executor",
     "InvalidRequestError",
     "IsolatedError",
     "IsolatedSubprocessExecutor",
     "LaunchError",
+    "Limits",
     "OptionError",
     "RunError",
     "RunFailedError",

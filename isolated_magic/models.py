@@ -1,4 +1,4 @@
-"""The frozen values that go down into a run and come up from it. They import nothing of the package."""
+"""The frozen values that go down into a run and come up from it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from isolated_magic.limits import NO_LIMITS, Limits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,19 +16,6 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 Launch: TypeAlias = Literal["forked", "cold"]
-
-STACK_LIMIT_BYTES = 20 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a run may use.
-
-    Args:
-        stack_bytes: size of the main thread's stack (RLIMIT_STACK), where the platform has that limit.
-    """
-
-    stack_bytes: int = STACK_LIMIT_BYTES
 
 
 @dataclass(frozen=True)
@@ -41,7 +30,7 @@ class RunRequest:
         environment: the whole environment of the process, encoded as the system takes it.
         cwd: the working directory the process starts in.
         timeout_secs: seconds from launch to the end of the process; infinity for no limit.
-        limits: resource limits.
+        limits: what it may use.
         fresh: a new interpreter for this run, whatever else would do.
     """
 
@@ -52,7 +41,7 @@ class RunRequest:
     environment: Mapping[bytes, bytes] = field(repr=False)
     cwd: str
     timeout_secs: float
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
     fresh: bool = False
 
 
@@ -62,6 +51,7 @@ class ErrorKind(StrEnum):
     INVALID_REQUEST = "invalid_request"
     USER_CODE = "user_code"
     TIMEOUT = "timeout"
+    LIMIT = "limit"
     LAUNCH = "launch"
     DIED = "died"
     KILLED = "killed"

@@ -6,6 +6,8 @@ import codecs
 import json
 from typing import TYPE_CHECKING
 
+from isolated_magic.limits import size_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import FileIO
@@ -110,12 +112,15 @@ class OutputStream:
         name: ``"stdout"`` or ``"stderr"``.
         file: our end of the pipe, non-blocking.
         on_output: called with the name and text as output comes.
+        limit: bytes to keep and to pass on; None for all.
     """
 
-    def __init__(self, name: str, file: FileIO, on_output: OnOutput | None) -> None:
+    def __init__(self, name: str, file: FileIO, on_output: OnOutput | None, limit: int | None = None) -> None:
         self.name = name
         self.file = file
         self.text: list[str] = []
+        self._limit = limit
+        self._room = limit
         self._decoder = Decoder()
         self._on_output = on_output
 
@@ -133,15 +138,28 @@ class OutputStream:
         self.emit(self._sift(self._decoder.feed(chunk, final=final)))
 
     def emit(self, text: str) -> None:
-        """Keep the text and pass it on.
+        """Keep the text and pass it on, as far as there is room; then say that it was cut, once.
 
         Args:
             text: output; empty text is passed over.
         """
-        if text:
-            self.text.append(text)
-            if self._on_output is not None:
-                self._on_output(self.name, text)
+        if not text or (self._room is not None and self._room < 0):
+            return
+        if self._room is not None:
+            size = _size(text)
+            if size > self._room:
+                text = self._last(text, self._room)
+            self._room -= size
+        self.text.append(text)
+        if self._on_output is not None:
+            self._on_output(self.name, text)
+
+    def _last(self, text: str, room: int) -> str:
+        """The end of the output: as much as there is room for, and a line that says so."""
+        kept = text.encode("utf-8", "surrogatepass")[:room].decode("utf-8", "ignore")
+        before = kept or "".join(self.text[-1:]) or "\n"
+        notice = f"[{self.name} is cut here: more than {size_text(self._limit or 0)}, the limit of output]\n"
+        return kept + ("" if before.endswith("\n") else "\n") + notice
 
     def drain(self) -> None:
         """Take what is there now, and no more than a pipe can hold: somebody may still be writing."""
@@ -160,11 +178,16 @@ class Stdout(OutputStream):
     Args:
         file: our end of the pipe, non-blocking.
         on_output: called with ``"stdout"`` and text as output comes.
+        limit: bytes to keep and to pass on; None for all.
     """
 
-    def __init__(self, file: FileIO, on_output: OnOutput | None) -> None:
-        super().__init__("stdout", file, on_output)
+    def __init__(self, file: FileIO, on_output: OnOutput | None, limit: int | None = None) -> None:
+        super().__init__("stdout", file, on_output, limit)
         self.line = ResultLine()
 
     def _sift(self, text: str) -> str:
         return self.line.feed(text)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

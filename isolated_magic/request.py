@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError
+from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.models import RunRequest
 from isolated_magic.payload import encode_payload
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SOURCE_NAME = "<string>"  # what python -c calls it
 
 
-def build_request(
+def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
     code: str | os.PathLike[str],
     data: object,
     env_vars: Mapping[str, EnvValue] | None,
@@ -30,6 +31,7 @@ def build_request(
     inherit_env: bool = True,
     source_name: str = SOURCE_NAME,
     fresh: bool = False,
+    limits: Limits = NO_LIMITS,
 ) -> RunRequest:
     """Check and freeze one run.
 
@@ -42,6 +44,7 @@ def build_request(
         inherit_env: False leaves out all but what an interpreter needs.
         source_name: what tracebacks call the source.
         fresh: True for a new interpreter, whatever else would do.
+        limits: what the run may use.
 
     Raises:
         InvalidRequestError: any of these cannot be run; the message says which and why.
@@ -56,6 +59,7 @@ def build_request(
         cwd=_working_directory(),
         timeout_secs=checked_timeout(timeout_secs),
         fresh=fresh,
+        limits=checked_limits(limits),
     )
 
 
@@ -75,6 +79,22 @@ def checked_timeout(timeout_secs: float) -> float:
             return math.inf
     raise InvalidRequestError(
         f"timeout_secs is {timeout_secs!r}: give a number of seconds greater than zero, math.inf for no limit."
+    )
+
+
+def checked_limits(limits: Limits) -> Limits:
+    """The limits, when they are some.
+
+    Args:
+        limits: what a run may use.
+
+    Raises:
+        InvalidRequestError: they are something else.
+    """
+    if isinstance(limits, Limits):
+        return limits
+    raise InvalidRequestError(
+        f"limits is {type(limits).__name__}: give Limits, such as Limits(memory_bytes=512 * 2**20)."
     )
 
 

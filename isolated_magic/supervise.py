@@ -42,6 +42,7 @@ class Ending:
     Args:
         pid: of the process, None when there was none.
         exit_status: negative for the signal that ended it; None when nobody could say.
+        cpu_secs: seconds of processor time that it used, with those of its children that it waited for.
         timed_out: the deadline passed and we killed it.
         killed: somebody asked us to kill it.
         interrupted: somebody asked it to end.
@@ -55,10 +56,12 @@ class Ending:
         stdout: what was printed before that.
         stderr: all of it.
         created_at: when the process existed, by time.monotonic(); None when it never did.
+        out_of_memory: the kernel's OOM killer was at work meanwhile.
     """
 
     pid: int | None
     exit_status: int | None
+    cpu_secs: float
     timed_out: bool
     killed: bool
     interrupted: bool
@@ -72,6 +75,7 @@ class Ending:
     stdout: str
     stderr: str
     created_at: float | None
+    out_of_memory: bool = False
 
 
 class Supervisor:
@@ -83,6 +87,7 @@ class Supervisor:
         deadline: by time.monotonic(); infinity for none.
         on_output: called with ``"stdout"`` or ``"stderr"`` and text, in this thread, as output comes.
         on_created: called with the pid as soon as it is known.
+        output_bytes: of each stream to keep and to pass on, None for all.
     """
 
     def __init__(
@@ -92,14 +97,15 @@ class Supervisor:
         deadline: float,
         on_output: OnOutput | None,
         on_created: Callable[[int], None],
+        output_bytes: int | None = None,
     ) -> None:
         self._child = child
         self._handle = child.handle
         self._unsent = memoryview(request)
         self._deadline = deadline
         self._on_created = on_created
-        self._stdout = Stdout(child.stdout, on_output)
-        self._stderr = OutputStream("stderr", child.stderr, on_output)
+        self._stdout = Stdout(child.stdout, on_output, output_bytes)
+        self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes)
         self._received = bytearray()
         self._messages: dict[str, JsonObject] = {}
         self._timed_out = False
@@ -248,6 +254,7 @@ class Supervisor:
         return Ending(
             pid=self._handle.pid,
             exit_status=self._handle.exit_status,
+            cpu_secs=self._handle.cpu_secs,
             timed_out=self._timed_out,
             killed=self._handle.killed and not self._timed_out,
             interrupted=self._handle.interrupted,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings, scores_of
 from isolated_magic.text import printable
 
@@ -28,7 +29,7 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
         request: what was asked for.
         timings: how long it took.
     """
-    error = _error_of(ending, request)
+    error = _breached_limit(ending, request) or _error_of(ending, request)
     if error is not None:  # a lone surrogate in it could be neither shown nor saved
         error = RunError(error.kind, printable(error.text), printable(error.summary))
     payload = None if error else _payload_of(ending)
@@ -74,11 +75,31 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     if not ending.started:
         return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(ending))
     if ending.exit_status < 0:
-        return RunError.of(ErrorKind.DIED, _death_by(-ending.exit_status))
+        return RunError.of(ErrorKind.DIED, _death_of(ending, request))
     if ending.exit_status > 0:
         return RunError.of(ErrorKind.NO_RESULT, _left_with(ending, outcome))
     if _payload_of(ending) is None:
         return RunError.of(ErrorKind.NO_RESULT, _no_result(ending, outcome))
+    return None
+
+
+def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
+    """The limit that ended the run, when one did."""
+    if ending.interrupted:
+        return None
+    limits, status = request.limits, ending.exit_status
+    raised = (ending.outcome or {}).get("error")
+    name = raised.get("limit") if isinstance(raised, dict) else None
+    if isinstance(raised, dict) and isinstance(name, str) and getattr(limits, name, None) is not None:
+        summary = f"{breach_text(limits, name)} ({raised.get('summary')})"
+        return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.get('text')}", summary)
+    if ending.timed_out or ending.killed or status not in {-signal.SIGXCPU, -signal.SIGKILL}:
+        return None
+    if limits.cpu_secs is not None and (status == -signal.SIGXCPU or ending.cpu_secs >= limits.cpu_secs):
+        return RunError.of(ErrorKind.LIMIT, f"{breach_text(limits, 'cpu_secs')}: the system ended the run.")
+    if limits.memory_bytes is not None and ending.out_of_memory:
+        text = f"{breach_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
+        return RunError.of(ErrorKind.LIMIT, text)
     return None
 
 
@@ -105,6 +126,14 @@ def _interpreter_failed(ending: Ending) -> str:
         else _death_by(-(ending.exit_status or 0))
     )
     return f"The interpreter could not start ({how})" + (f": {fatal[:LONGEST_QUOTE]}" if fatal else ".")
+
+
+def _death_of(ending: Ending, request: RunRequest) -> str:
+    if ending.out_of_memory:
+        return "The process was killed by the system's OOM killer: there was not enough memory (SIGKILL)."
+    memory = request.limits.memory_bytes
+    held = f" Its memory limit was {size_text(memory)}." if memory is not None else ""
+    return _death_by(-(ending.exit_status or 0)) + held
 
 
 def _death_by(number: int) -> str:

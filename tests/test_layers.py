@@ -22,6 +22,7 @@ LAYERS = [
     ["output", "environment", "payload", "text", "redaction"],
     ["conversion"],
     ["models"],
+    ["limits"],
     ["errors"],
     ["child"],
 ]

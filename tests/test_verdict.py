@@ -12,6 +12,8 @@ from isolated_magic.verdict import judge
 ENDED = Ending(
     pid=1,
     exit_status=0,
+    cpu_secs=0.0,
+    interrupted=False,
     timed_out=False,
     killed=False,
     failure=None,

@@ -8,8 +8,8 @@ take the processor from one that goes on, but not for long. A last request asks 
 that go on have ended.
 
 On the handle the keeper writes ``pid N``, with a descriptor of the process where the system has such a thing, then
-``exit STATUS`` when the run and everything that it started are gone, or ``failed MESSAGE``. It reads there
-INTERRUPT, to ask the run to end (see ``ladder.py``), or KILL. The end of the stream, which the owner's death
+``exit STATUS CPU_SECS`` when the run and everything that it started are gone, or ``failed MESSAGE``. It reads
+there INTERRUPT, to ask the run to end (see ``ladder.py``), or KILL. The end of the stream, which the owner's death
 brings about as well, means KILL too.
 
 On Linux both the keeper and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to its run
@@ -79,7 +79,7 @@ class Keeper:
     def __init__(self, control: socket.socket, owner: int | None, idle_secs: float = math.inf) -> None:
         self.control = control
         self.runs: dict[int, socket.socket] = {}
-        self.ended: list[tuple[int, socket.socket, int]] = []
+        self.ended: list[tuple[int, socket.socket, str]] = []
         self.owner = owner
         self.idle_secs = idle_secs
         self.retired = False
@@ -207,10 +207,10 @@ class Keeper:
             for pid, _, _ in self.ended:
                 process_tree.kill_group(pid)
         self._sweep()
-        for _, handle, status in self.ended:
+        for _, handle, news in self.ended:
             with suppress(KeyError):
                 self.poll.unregister(handle)
-            _tell(handle, f"exit {status}")
+            _tell(handle, f"exit {news}")
             handle.close()
         self.ended.clear()
         return True
@@ -218,12 +218,13 @@ class Keeper:
     def _reap(self) -> None:
         with suppress(ChildProcessError):
             while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     return
                 self.ladders.end(pid)
                 if pid in self.runs:
-                    self.ended.append((pid, self.runs.pop(pid), os.waitstatus_to_exitcode(status)))
+                    news = f"{os.waitstatus_to_exitcode(status)} {used.ru_utime + used.ru_stime:.3f}"
+                    self.ended.append((pid, self.runs.pop(pid), news))
 
     def _sweep(self) -> None:
         """Kill every child that is no live run, until there is none."""

@@ -13,6 +13,7 @@ from .report import call_users_excepthook, describe, text_of
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from typing import Any
 
 with stdlib.Imports():
     from json import dumps, loads
@@ -56,7 +57,7 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
     else:
         names.update(message)
         del payload
-        result, status = _run(request, names, message, owner)
+        result, status = _run_limited(request, names, message, owner)
     streams.flush()
     if owner.is_mine:
         _tell_imports(before, owner)
@@ -120,8 +121,30 @@ def _report(result: dict[str, object], owner: Owner) -> None:
         os.write(1, f"\n{dumps(result['result'])}\n".encode())
 
 
+def _run_limited(
+    request: dict[str, Any], names: dict[str, object], message: dict[str, object], owner: Owner
+) -> tuple[dict[str, object], int]:
+    """Run the code under the limits that it has; an error tells which of them it comes from."""
+    if not request["limits"]:
+        return _run(request, names, message, owner)
+    with stdlib.Imports():
+        from .limits import Imposed  # noqa: PLC0415 - most runs have none
+
+    imposed = Imposed(request["limits"])
+    result, status = _run(request, names, message, owner, imposed.lift)
+    imposed.lift()
+    error = result.get("error")
+    if isinstance(error, dict):
+        error["limit"] = imposed.breached
+    return result, status
+
+
 def _run(
-    request: dict[str, str], names: dict[str, object], message: dict[str, object], owner: Owner
+    request: dict[str, Any],
+    names: dict[str, object],
+    message: dict[str, object],
+    owner: Owner,
+    on_failure: Callable[[BaseException], object] = bool,
 ) -> tuple[dict[str, object], int]:
     """Run the code; the outcome and the exit status."""
     path = program.path_in(request)
@@ -136,6 +159,7 @@ def _run(
     except outcome.NotAResultError as problem:
         return {"found": str(problem)}, 0
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
+        on_failure(problem)
         described = describe(problem, request["source"], filename)
         call_users_excepthook(problem)
         return {"error": described}, 1

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
-import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from isolated_magic import interrupts, telemetry
-from isolated_magic.environment import in_kernel
 from isolated_magic.errors import InvalidRequestError
-from isolated_magic.executors import registry
-from isolated_magic.executors.callbacks import Callbacks
+from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.conduct import conduct
-from isolated_magic.executors.live import LiveRun, LiveRuns, in_thread
+from isolated_magic.executors.lifetime import Lifetime
+from isolated_magic.executors.live import LiveRun, in_thread
+from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.models import ErrorKind, RunError, RunResult
-from isolated_magic.request import SOURCE_NAME, build_request, checked_timeout
+from isolated_magic.request import SOURCE_NAME, build_request, checked_limits, checked_timeout
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.launch.base import Launcher
@@ -30,29 +28,34 @@ if TYPE_CHECKING:
     from isolated_magic.output import OnOutput
 
 DEFAULT_TIMEOUT_SECS = 30.0
-DEFAULT_TEARDOWN_TIMEOUT_SECS = 5.0
 
 
-class Executor:
+class _Options(TypedDict, total=False):
+    inherit_env: bool
+    source_name: str
+    fresh: bool
+
+
+class Executor(Lifetime):
     """Runs code in processes of its own. Safe from many threads at once, and in a fork of this process.
 
     Args:
         launcher: how a child comes to life.
         metric_prefix: of the names of the OpenTelemetry metrics.
         timeout_secs: seconds that a run may take unless its call says otherwise; infinity for no limit.
+        limits: what a run may use unless its call says otherwise.
 
     Raises:
-        InvalidRequestError: the timeout is no number greater than zero.
+        InvalidRequestError: the timeout is no number greater than zero, or the limits are none.
     """
 
-    def __init__(self, launcher: Launcher, metric_prefix: str, timeout_secs: float) -> None:
+    def __init__(
+        self, launcher: Launcher, metric_prefix: str, timeout_secs: float, limits: Limits = NO_LIMITS
+    ) -> None:
         self.timeout_secs = checked_timeout(timeout_secs)
-        self._launcher = launcher
+        self.limits = checked_limits(limits)
         self._metric_prefix = metric_prefix
-        self._live = LiveRuns()
-        self._callbacks = Callbacks()
-        self._callbacks_pid = os.getpid()
-        registry.add(self)
+        super().__init__(launcher)
 
     def execute(
         self,
@@ -92,6 +95,7 @@ class Executor:
         inherit_env: bool = True,
         source_name: str = SOURCE_NAME,
         fresh: bool = False,
+        limits: Limits | None = None,
         on_output: OnOutput | None = None,
     ) -> RunResult:
         """Run the code and return all that there is to know about the run.
@@ -106,6 +110,7 @@ class Executor:
                 process's environment.
             source_name: what tracebacks call the source.
             fresh: True for a new interpreter, whatever else would do.
+            limits: what the run may use; None for the executor's own.
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 the line that is the result is not among it.
 
@@ -113,8 +118,48 @@ class Executor:
             KeyboardInterrupt: this thread was interrupted; the run is gone by then.
         """
         arguments = (code, data, env_vars, timeout_secs, payload_type)
-        build = self._builder(*arguments, inherit_env=inherit_env, source_name=source_name, fresh=fresh)
-        return self._run(build, on_output, LiveRun())
+        build = self._builder(
+            *arguments, inherit_env=inherit_env, source_name=source_name, fresh=fresh, limits=limits
+        )
+        return self._run(build, on_output, LiveRun(source_name))
+
+    def start(  # noqa: PLR0913 - as run()
+        self,
+        code: str | os.PathLike[str],
+        data: object = None,
+        env_vars: Mapping[str, EnvValue] | None = None,
+        timeout_secs: float | None = None,
+        payload_type: str | None = None,
+        *,
+        inherit_env: bool = True,
+        source_name: str = SOURCE_NAME,
+        fresh: bool = False,
+        limits: Limits | None = None,
+        label: str | None = None,
+    ) -> BackgroundRun:
+        """Begin a run and return at once. Code, data and environment are those of now.
+
+        Args:
+            code: as for :meth:`run`.
+            data: as for :meth:`run`.
+            env_vars: as for :meth:`run`.
+            timeout_secs: as for :meth:`run`.
+            payload_type: as for :meth:`run`.
+            inherit_env: as for :meth:`run`.
+            source_name: as for :meth:`run`.
+            fresh: as for :meth:`run`.
+            limits: as for :meth:`run`.
+            label: what to call the run where runs are listed; None for the source's name.
+
+        Raises:
+            InvalidRequestError: it cannot be run as given.
+        """
+        arguments = (code, data, env_vars, timeout_secs, payload_type)
+        build = self._builder(
+            *arguments, inherit_env=inherit_env, source_name=source_name, fresh=fresh, limits=limits
+        )
+        live, called_at = LiveRun(label or source_name), time.monotonic()
+        return BackgroundRun(live, partial(self._perform, build(), live=live, called_at=called_at))
 
     async def aexecute(
         self,
@@ -136,7 +181,7 @@ class Executor:
         Raises:
             asyncio.CancelledError: the task was cancelled; the run is gone by then.
         """
-        live = LiveRun()
+        live = LiveRun(SOURCE_NAME)
         build = self._builder(code, data, env_vars, timeout_secs, payload_type)
         future = in_thread(partial(self._run, build, None, live))
         try:
@@ -147,82 +192,6 @@ class Executor:
                 await asyncio.wrap_future(future)
             raise
 
-    def register_teardown_callback(self, callback: Callable[[], object]) -> None:
-        """Have something called once when the executor is torn down, at the latest when this process exits.
-
-        Args:
-            callback: called without arguments, after those registered before it. What it raises is logged.
-
-        Raises:
-            TypeError: it cannot be called.
-        """
-        if not callable(callback):
-            raise TypeError(
-                f"A teardown callback is called without arguments; {type(callback).__name__} cannot be."
-            )
-        self._callbacks.add(callback)
-        self._callbacks_pid = os.getpid()
-        atexit.unregister(self._teardown_at_exit)
-        atexit.register(self._teardown_at_exit)
-        if in_kernel():
-            registry.handle_termination()
-
-    def teardown(self, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> None:
-        """Kill what still runs, give back what is kept between runs, and run the callbacks.
-
-        A second call finds nothing left to do. The executor can be used again afterwards.
-
-        Args:
-            timeout: seconds to wait for the runs to be gone.
-        """
-        end_the_rest = self._launcher.release()  # runs that begin from now on are not torn down
-        self.kill_all_processes(timeout)
-        end_the_rest()
-        atexit.unregister(self._teardown_at_exit)
-        self._callbacks.run()
-
-    def kill_process(self, pid: int, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> bool:
-        """Kill one run and everything that it started.
-
-        Args:
-            pid: one of :attr:`active_pids`.
-            timeout: seconds to wait until it is gone.
-
-        Returns:
-            True when it is gone; False when no run has that pid, or it was not gone in time.
-        """
-        live = self._live.with_pid(pid)
-        if live is None:
-            return False
-        live.stop()
-        return live.wait_until_gone(timeout)
-
-    def kill_all_processes(self, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> None:
-        """Kill all runs and everything that they started.
-
-        Args:
-            timeout: seconds to wait until they are gone.
-        """
-        runs = self._live.all()
-        for live in runs:
-            live.stop()
-        deadline = time.monotonic() + timeout
-        for live in runs:
-            live.wait_until_gone(max(0.0, deadline - time.monotonic()))
-
-    @property
-    def active_pids(self) -> tuple[int, ...]:
-        """The pids of the runs that are going on, in ascending order."""
-        return self._live.pids()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.teardown()
-
     def _builder(
         self,
         code: str | os.PathLike[str],
@@ -231,22 +200,27 @@ class Executor:
         timeout_secs: float | None,
         payload_type: str | None,
         *,
-        inherit_env: bool = True,
-        source_name: str = SOURCE_NAME,
-        fresh: bool = False,
+        limits: Limits | None = None,
+        **options: Unpack[_Options],
     ) -> Callable[[], RunRequest]:
         """What makes the request of these arguments, later, where its errors can be a result."""
         timeout = self.timeout_secs if timeout_secs is None else timeout_secs
-        arguments = (code, data, env_vars, timeout, payload_type)
-        return partial(build_request, *arguments, inherit_env=inherit_env, source_name=source_name, fresh=fresh)
+        limits = self.limits if limits is None else limits
+        return partial(build_request, code, data, env_vars, timeout, payload_type, limits=limits, **options)
 
     def _run(self, build: Callable[[], RunRequest], on_output: OnOutput | None, live: LiveRun) -> RunResult:
-        """Build the request, run it, and record it."""
+        """Build the request and run it."""
         called_at = time.monotonic()
         try:
             request = build()
         except InvalidRequestError as problem:
             return RunResult(error=RunError.of(ErrorKind.INVALID_REQUEST, str(problem)))
+        return self._perform(request, on_output, live, called_at)
+
+    def _perform(
+        self, request: RunRequest, on_output: OnOutput | None, live: LiveRun, called_at: float
+    ) -> RunResult:
+        """Run the request, and record it."""
         instruments = telemetry.instruments(self._metric_prefix)
         if instruments:
             instruments.started()
@@ -260,12 +234,3 @@ class Executor:
         if instruments:
             instruments.ended(result)
         return result
-
-    def _teardown_at_exit(self) -> None:
-        if os.getpid() == self._callbacks_pid:  # the exit of a fork tears nothing down
-            self.teardown()
-
-    def forget(self) -> None:
-        """In a fork: the runs and the callbacks belong to the original."""
-        self._live = LiveRuns()
-        self._callbacks = Callbacks()

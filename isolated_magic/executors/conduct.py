@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
+from isolated_magic.launch.out_of_memory import OutOfMemoryKills
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.supervise import Supervisor
 from isolated_magic.verdict import judge
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from isolated_magic.models import RunRequest
     from isolated_magic.output import OnOutput
     from isolated_magic.supervise import Ending
+
+
+_out_of_memory_kills = OutOfMemoryKills()
 
 
 def conduct(
@@ -34,6 +39,7 @@ def conduct(
     Raises:
         KeyboardInterrupt: this thread was interrupted; the run is gone by then.
     """
+    _out_of_memory_kills.note()
     try:
         child, ending = _attempt(launcher, request, on_output, live, called_at)
         if child.launch == "forked" and _came_to_nothing(ending):
@@ -45,6 +51,8 @@ def conduct(
     if child.distrust is not None and ending.timed_out and not ending.started:
         child.distrust()
     _learn(launcher, request, ending)
+    if ending.exit_status == -signal.SIGKILL:
+        ending = replace(ending, out_of_memory=_out_of_memory_kills.came())
     creation_ms = ((ending.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
     return replace(judge(ending, request, timings), launch=child.launch)
@@ -57,7 +65,8 @@ def _attempt(
     try:
         live.attach(child)
         deadline = called_at + request.timeout_secs
-        return child, Supervisor(child, messages, deadline, on_output, live.created).run()
+        output_bytes = request.limits.output_bytes
+        return child, Supervisor(child, messages, deadline, on_output, live.created, output_bytes).run()
     finally:
         child.close()
 

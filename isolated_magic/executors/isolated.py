@@ -8,11 +8,13 @@ from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.launch.cold import ColdLauncher
 from isolated_magic.launch.forked import CAN_FORK, ForkedLauncher
+from isolated_magic.limits import NO_LIMITS
 from isolated_magic.request import build_request
 
 if TYPE_CHECKING:
     from isolated_magic.launch.base import Launcher
     from isolated_magic.launch.forked import Preload
+    from isolated_magic.limits import Limits
     from isolated_magic.models import Launch
 
 DEFAULT_STANDBY = 2
@@ -38,6 +40,7 @@ class IsolatedSubprocessExecutor(Executor):
             import; names of modules, for every run; None for nothing.
         standby: how many forks of a template wait for a run.
         idle_secs: seconds after which a template ends that nobody uses. The next run starts another one.
+        limits: what a run may use unless its call says otherwise.
 
     Raises:
         InvalidRequestError: one of these is not what it should be.
@@ -52,9 +55,10 @@ class IsolatedSubprocessExecutor(Executor):
         preload: Preload = "learned",
         standby: int = DEFAULT_STANDBY,
         idle_secs: float = DEFAULT_IDLE_SECS,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         launcher = _launcher(launch, preload, standby, idle_secs)
-        super().__init__(launcher, "isolated_subprocess", timeout_secs)
+        super().__init__(launcher, "isolated_subprocess", timeout_secs, limits)
 
     def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
         """Wait until forks are ready: for the environment of now, and for what earlier runs taught.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
 
 
 class LiveRun:
-    """One run, from before its launch until nothing of it is left."""
+    """One run, from before its launch until nothing of it is left.
 
-    def __init__(self) -> None:
+    Args:
+        label: what to call it where runs are listed; nothing that differs from tenant to tenant.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label.strip("<>")
         self.pid: int | None = None
+        self.begun_at = time.monotonic()
+        self._has_pid = threading.Event()
         self._gone = threading.Event()
         self._thread = 0
         self._child: Child | None = None
@@ -47,6 +55,12 @@ class LiveRun:
             pid: of the process.
         """
         self.pid = pid
+        self._has_pid.set()
+
+    def wait_for_pid(self) -> int | None:
+        """The pid of its process as soon as there is one, None when it ended without."""
+        self._has_pid.wait()
+        return self.pid
 
     def begin(self) -> None:
         """This thread supervises the run from now on."""
@@ -54,6 +68,7 @@ class LiveRun:
 
     def end(self) -> None:
         """Nothing of the run is left."""
+        self._has_pid.set()
         self._gone.set()
 
     def wait_until_gone(self, timeout: float) -> bool:

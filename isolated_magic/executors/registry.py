@@ -15,18 +15,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-    from isolated_magic.executors.base import Executor
+    from isolated_magic.executors.lifetime import Lifetime
+    from isolated_magic.executors.live import LiveRun
 
-_executors: weakref.WeakSet[Executor] = weakref.WeakSet()
+_executors: weakref.WeakSet[Lifetime] = weakref.WeakSet()
 
 
-def add(executor: Executor) -> None:
+def add(executor: Lifetime) -> None:
     """Make an executor known.
 
     Args:
         executor: just made.
     """
     _executors.add(executor)
+
+
+def live_runs() -> list[LiveRun]:
+    """The runs of all executors that are going on, the oldest first."""
+    return sorted((live for one in list(_executors) for live in one.live_runs), key=lambda live: live.begun_at)
 
 
 def handle_termination() -> None:

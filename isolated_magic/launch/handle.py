@@ -33,6 +33,7 @@ class Handle:
         self.pid: int | None = None
         self.created_at: float | None = None
         self.exit_status: int | None = None
+        self.cpu_secs = 0.0
         self.failure: str | None = None
         self.is_over = False
         self._descriptor: int | None = None
@@ -93,7 +94,8 @@ class Handle:
             self.pid, self.created_at = int(rest), time.monotonic()
             on_created(self.pid)
         elif word == "exit":
-            self.exit_status, self.is_over = int(rest), True
+            status, _, cpu_secs = rest.partition(" ")
+            self.exit_status, self.cpu_secs, self.is_over = int(status), float(cpu_secs), True
         else:
             self.failure, self.is_over = rest, True
 

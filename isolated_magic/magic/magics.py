@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from isolated_magic import interrupts
-from isolated_magic.errors import OptionError, RunFailedError, RunInterrupted
+from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
 from isolated_magic.executors import registry
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 from isolated_magic.magic import display, options
+from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.namespace import Namespace, expanded
 from isolated_magic.models import ErrorKind
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from typing import TypeAlias
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
+    from isolated_magic.environment import EnvValue
+    from isolated_magic.executors.background import BackgroundRun
+    from isolated_magic.limits import Limits
     from isolated_magic.magic.options import Options
     from isolated_magic.models import RunError, RunResult
+
+    _Inputs: TypeAlias = tuple[str | Path, object, dict[str, EnvValue], float | None, str | None]
 
 _FIRST_LINE = re.compile(r"%%isolated(\s|$)")
 _ALL_OURS = re.compile(r"\s*(%%isolated\b|%isolated\b[^\n]*\s*\Z)")
 CELL_NAME = "<cell>"  # what tracebacks call a cell: the same on every run, unlike the number of its prompt
+
+_Value = TypeVar("_Value")
+
+
+class _Settings(TypedDict):
+    inherit_env: bool
+    source_name: str
+    fresh: bool
+    limits: Limits
 
 
 @magics_class
@@ -40,45 +56,69 @@ class IsolatedMagics(Magics):
         super().__init__(shell)
         self._shell = shell
         self.executor = IsolatedSubprocessExecutor()
+        self._commands = Commands(self.executor, shell.user_ns)
 
     @no_var_expand
     @line_cell_magic
-    def isolated(self, line: str, cell: str | None = None) -> RunResult | None:  # noqa: D102 - set below
+    def isolated(  # noqa: D102 - set below
+        self, line: str, cell: str | None = None
+    ) -> RunResult | BackgroundRun | None:
         try:
             with interrupts.without_traceback():
-                return self._obey(options.parse(line), cell)
+                said = self._commands.obey(line) if cell is None else None
+                if said is None:
+                    return self._obey(options.parse(line), cell)
+                print(said)  # noqa: T201 - what the user asked for
         except KeyboardInterrupt:
             raise RunInterrupted from None
+        return None
 
-    def _obey(self, chosen: Options, cell: str | None) -> RunResult | None:
+    isolated.__doc__ = f"{options.help_text()}"
+
+    def _obey(self, chosen: Options, cell: str | None) -> RunResult | BackgroundRun | None:
         if chosen.wants_help:
             print(options.help_text())  # noqa: T201 - what the user asked for
             return None
+        if chosen.in_background:
+            return self._kept(chosen, self._start(chosen, cell))
         try:
             result = self._run(chosen, cell)
         finally:
             display.flush()
-        if chosen.out is not None:
-            self._shell.user_ns[chosen.out] = result
+        self._kept(chosen, result)
         if result.error is not None and chosen.raises:
             raise _exception_for(result, result.error)
         return result
 
-    isolated.__doc__ = f"{options.help_text()}"
+    def _kept(self, chosen: Options, value: _Value) -> _Value:
+        """The value, in the variable that the user wants it in, too."""
+        if chosen.out is not None:
+            self._shell.user_ns[chosen.out] = value
+        return value
 
     def _run(self, chosen: Options, cell: str | None) -> RunResult:
+        return self.executor.run(*self._inputs(chosen, cell), **_settings(chosen), on_output=display.stream)
+
+    def _start(self, chosen: Options, cell: str | None) -> BackgroundRun:
+        label = chosen.out or (Path(chosen.file).name if chosen.file else "cell")
+        try:
+            return self.executor.start(*self._inputs(chosen, cell), **_settings(chosen), label=label)
+        except InvalidRequestError as problem:
+            raise OptionError(str(problem)) from None
+
+    def _inputs(self, chosen: Options, cell: str | None) -> _Inputs:
         names = Namespace(self._shell.user_ns)
-        return self.executor.run(
-            _code(chosen, cell),
-            names.data(chosen),
-            names.environment(chosen),
-            chosen.timeout_secs,
-            chosen.payload_type,
-            inherit_env=chosen.inherits_env,
-            source_name=CELL_NAME,
-            fresh=chosen.fresh,
-            on_output=display.stream,
-        )
+        environment = names.environment(chosen)
+        return _code(chosen, cell), names.data(chosen), environment, chosen.timeout_secs, chosen.payload_type
+
+
+def _settings(chosen: Options) -> _Settings:
+    return {
+        "inherit_env": chosen.inherits_env,
+        "source_name": CELL_NAME,
+        "fresh": chosen.fresh,
+        "limits": chosen.limits,
+    }
 
 
 def _exception_for(result: RunResult, error: RunError) -> BaseException:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import keyword
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
 from isolated_magic.errors import InvalidRequestError, OptionError
+from isolated_magic.limits import OUTPUT_LIMIT_BYTES, Limits, size_of
 from isolated_magic.magic import tokens
 from isolated_magic.request import checked_timeout
 
@@ -35,6 +37,11 @@ Examples:
       Nothing inherited but what an interpreter needs, ten seconds, the result kept as result.
   %isolated --file metrics/relevance.py --data row
       A file instead of a cell.
+  %%isolated --bg -o run --memory 512M
+      The cell ends at once: run.pid, run.done(), run.result(timeout), run.stdout, run.kill().
+
+%isolated status lists what runs, %isolated stop [PID] stops one run or all, %isolated teardown ends everything and
+runs what %isolated on-teardown NAME registered: functions of the notebook.
 
 A value in single quotes is taken as it stands: -e 'PASSWORD=pa$$word'.
 """
@@ -50,11 +57,13 @@ class Options:
         data: the words after ``--data``, in order.
         payload_type: of the data.
         timeout_secs: seconds, None for the executor's own.
+        limits: what the run may use.
         out: the variable for the result.
         file: the path to run instead of the body.
         raises: whether a failed run raises.
         inherits_env: whether the run inherits the kernel's environment.
         fresh: whether the run gets a new interpreter, whatever else would do.
+        in_background: whether the cell ends at once and the run goes on.
         wants_help: show the help and run nothing.
     """
 
@@ -63,11 +72,13 @@ class Options:
     data: tuple[str, ...]
     payload_type: str | None
     timeout_secs: float | None
+    limits: Limits
     out: str | None
     file: str | None
     raises: bool
     inherits_env: bool
     fresh: bool
+    in_background: bool
     wants_help: bool
 
 
@@ -104,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_inputs(parser)
     _add_handling(parser)
+    _add_limits(parser)
     return parser
 
 
@@ -135,10 +147,22 @@ def _add_handling(parser: argparse.ArgumentParser) -> None:
     """What becomes of the run."""
     add = parser.add_argument
     add("-t", "--timeout", metavar="SECONDS", help="kill the run after so long (default 30)")
+    add("--bg", action="store_true", help="end the cell at once; its value is the handle of the run")
     add("--fresh", action="store_true", help="start a new interpreter, even where a prepared one would do")
     add("-o", "--out", metavar="NAME", help="keep the result object in this variable")
     add("--no-raise", action="store_true", help="show the error of a failed run instead of raising it")
     add("-h", "--help", action="store_true", help="show this and run nothing")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """What the run may use."""
+    add = parser.add_argument_group("limits, with sizes such as 512M or 2G").add_argument
+    add("--memory", metavar="SIZE", help="of memory")
+    add("--cpu", metavar="SECONDS", help="of processor time")
+    add("--open-files", metavar="N", help="open at once")
+    add("--file-size", metavar="SIZE", help="of a file that it writes")
+    add("--processes", metavar="N", help="at once, threads included")
+    add("--max-output", metavar="SIZE", help="of what it prints; the rest is left out (default 32M)")
 
 
 def help_text() -> str:
@@ -161,21 +185,54 @@ def parse(line: str) -> Options:
         env_files=tuple(map(tokens.plain, given.env_file)),
         data=tuple(given.data),
         payload_type=None if given.payload_type is None else tokens.plain(given.payload_type),
-        timeout_secs=None if given.timeout is None else _seconds(given.timeout),
+        timeout_secs=None if given.timeout is None else _seconds("--timeout", given.timeout),
+        limits=_limits(given),
         out=None if given.out is None else _identifier(given.out),
         file=None if given.file is None else tokens.plain(given.file),
         raises=not given.no_raise,
         inherits_env=not given.clean_env,
         fresh=given.fresh,
+        in_background=given.bg,
         wants_help=given.help,
     )
 
 
-def _seconds(text: str) -> float:
+def _limits(given: argparse.Namespace) -> Limits:
+    return Limits(
+        memory_bytes=_size("--memory", given.memory),
+        cpu_secs=None if given.cpu is None else _limited_seconds("--cpu", given.cpu),
+        open_files=_count("--open-files", given.open_files),
+        file_size_bytes=_size("--file-size", given.file_size),
+        processes=_count("--processes", given.processes),
+        output_bytes=_size("--max-output", given.max_output) or OUTPUT_LIMIT_BYTES,
+    )
+
+
+def _seconds(option: str, text: str) -> float:
     try:
         return checked_timeout(float(text))
     except (ValueError, InvalidRequestError):
-        raise OptionError(f"--timeout {text}: give a number of seconds greater than zero.") from None
+        raise OptionError(f"{option} {text}: give a number of seconds greater than zero.") from None
+
+
+def _limited_seconds(option: str, text: str) -> float | None:
+    seconds = _seconds(option, text)
+    return None if seconds == math.inf else seconds
+
+
+def _size(option: str, text: str | None) -> int | None:
+    try:
+        return None if text is None else size_of(text)
+    except ValueError:
+        raise OptionError(f"{option} {text}: give a size, such as 512M or 2G.") from None
+
+
+def _count(option: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isdecimal() and text.isascii() and int(text) > 0):
+        raise OptionError(f"{option} {text}: give a whole number greater than zero.")
+    return int(text)
 
 
 def _identifier(text: str) -> str:

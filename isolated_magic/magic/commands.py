@@ -1,0 +1,112 @@
+"""``%isolated status``, ``stop``, ``teardown`` and ``on-teardown``: what runs, and its end."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import OptionError
+from isolated_magic.executors import registry
+from isolated_magic.magic import tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from isolated_magic.executors.base import Executor
+
+STOP_TIMEOUT_SECS = 5.0
+
+
+class Commands:
+    """The commands of one shell.
+
+    Args:
+        executor: of the shell's magics.
+        names: the notebook's variables.
+    """
+
+    def __init__(self, executor: Executor, names: Mapping[str, object]) -> None:
+        self._executor = executor
+        self._names = names
+        self._commands: dict[str, Callable[[list[str]], str]] = {
+            "status": self._status,
+            "stop": self._stop,
+            "teardown": self._teardown,
+            "on-teardown": self._on_teardown,
+        }
+
+    def obey(self, line: str) -> str | None:
+        """Do what the line asks for.
+
+        Args:
+            line: all that follows the magic's name.
+
+        Returns:
+            What to tell the user; None when the line is no command.
+
+        Raises:
+            OptionError: a word too many, too few, or one that cannot be.
+        """
+        first, *rest = line.split(maxsplit=1) or [""]
+        command = self._commands.get(first)
+        return None if command is None else command(tokens.split("".join(rest)))
+
+    def _status(self, words: list[str]) -> str:
+        _require(not words, "status", "takes no words")
+        now = time.monotonic()
+        rows = [(str(live.pid or "-"), _age(now - live.begun_at), live.label) for live in registry.live_runs()]
+        if not rows:
+            return "Nothing runs."
+        table = [("pid", "age", "label"), *rows]
+        widths = [max(len(row[column]) for row in table) for column in (0, 1)]
+        return "\n".join(f"{pid:>{widths[0]}}  {age:>{widths[1]}}  {label}" for pid, age, label in table)
+
+    def _stop(self, words: list[str]) -> str:
+        _require(len(words) <= 1, "stop", "takes one pid, or none to stop all")
+        runs = registry.live_runs()
+        if words:
+            runs = [live for live in runs if str(live.pid) == words[0]]
+            _require(bool(runs), f"stop {words[0]}", "has no run with that pid: `%isolated status` lists them")
+        for live in runs:
+            live.interrupt()
+        deadline = time.monotonic() + STOP_TIMEOUT_SECS
+        gone = [live.wait_until_gone(max(0.0, deadline - time.monotonic())) for live in runs]
+        if not all(gone):
+            return f"{gone.count(False)} of {_runs(len(runs))} did not end within {STOP_TIMEOUT_SECS:g} seconds."
+        return f"{_runs(len(runs))} stopped." if runs else "Nothing runs."
+
+    def _teardown(self, words: list[str]) -> str:
+        _require(not words, "teardown", "takes no words")
+        self._executor.teardown()
+        return "Torn down: nothing runs, and what was registered has been called."
+
+    def _on_teardown(self, words: list[str]) -> str:
+        _require(len(words) == 1, "on-teardown", "takes the name of a function of the notebook")
+        name = tokens.plain(words[0])
+        if name not in self._names:
+            near = difflib.get_close_matches(name, self._names, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise OptionError(f"%isolated on-teardown {name}: the notebook has no variable of that name.{hint}")
+        function = self._names[name]
+        if not callable(function):
+            kind = type(function).__name__
+            raise OptionError(f"%isolated on-teardown {name}: it is {kind}; give a function without arguments.")
+        self._executor.register_teardown_callback(function)
+        return f"{name}() is called at %isolated teardown, or when the kernel shuts down."
+
+
+def _require(holds: bool, command: str, otherwise: str) -> None:
+    if not holds:
+        raise OptionError(f"%isolated {command} {otherwise}.")
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def _age(secs: float) -> str:
+    if secs < 60:
+        return f"{secs:.0f} s"
+    minutes, hours = secs / 60, secs / 3600
+    return f"{minutes:.0f} min" if hours < 1 else f"{hours:.1f} h"
