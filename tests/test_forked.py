@@ -427,14 +427,14 @@ class TestMishaps:
         """Nothing that root can set makes the kernel refuse: os.fork() itself is replaced, in a process of its own."""
         code = """
             import errno, os, socket
-            from isolated_magic.child import keeper
+            from isolated_magic.child import keeper, wire
             def refuse():
                 raise BlockingIOError(errno.EAGAIN, "refused")
             os.fork = refuse
             ours, theirs = socket.socketpair()
             handle, its = socket.socketpair()
             descriptors = [os.open("/dev/null", os.O_RDWR) for _ in range(3)] + [its.fileno()]
-            socket.send_fds(ours, [keeper.RUN], descriptors)
+            socket.send_fds(ours, [wire.RUN], descriptors)
             ours.shutdown(socket.SHUT_WR)
             assert keeper.Keeper(theirs, None).serve() is None
             print(handle.recv(1000).decode())

@@ -57,9 +57,13 @@ class LiveRun:
         self.pid = pid
         self._has_pid.set()
 
-    def wait_for_pid(self) -> int | None:
-        """The pid of its process as soon as there is one, None when it ended without."""
-        self._has_pid.wait()
+    def wait_for_pid(self, timeout: float | None = None) -> int | None:
+        """The pid of its process as soon as there is one, None when it ended without.
+
+        Args:
+            timeout: seconds to wait, None for as long as it takes.
+        """
+        self._has_pid.wait(timeout)
         return self.pid
 
     def begin(self) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.base import Executor
 
 STOP_TIMEOUT_SECS = 5.0
+LAUNCH_TIMEOUT_SECS = 1.0  # a run that has no process yet is about to have one
 
 
 class Commands:
@@ -55,7 +56,10 @@ class Commands:
     def _status(self, words: list[str]) -> str:
         _require(not words, "status", "takes no words")
         now = time.monotonic()
-        rows = [(str(live.pid or "-"), _age(now - live.begun_at), live.label) for live in registry.live_runs()]
+        rows = [
+            (str(live.wait_for_pid(LAUNCH_TIMEOUT_SECS) or "-"), _age(now - live.begun_at), live.label)
+            for live in registry.live_runs()
+        ]
         if not rows:
             return "Nothing runs."
         table = [("pid", "age", "label"), *rows]
