@@ -58,8 +58,8 @@ class Limits:
         return [(name, value) for name, value in values if value is not None]
 
     def of_resources(self) -> dict[str, int]:
-        """Those that the system holds for each process (see ``child/limits.py``), as whole numbers."""
-        held = ("memory_bytes", "cpu_secs", "open_files", "file_size_bytes")
+        """Those that the system holds (see ``child/limits.py``), as whole numbers."""
+        held = _WORDS.keys()
         return {name: math.ceil(value) for name, value in self._given() if name in held}
 
 

@@ -10,12 +10,25 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from isolated_magic.limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 Launch: TypeAlias = Literal["forked", "cold"]
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """How the limits of a run are held.
+
+    Args:
+        limits: by name (see ``child/limits.py``), empty for none.
+        groups: files of control groups that its processes belong to.
+    """
+
+    limits: Mapping[str, int] = field(default_factory=dict)
+    groups: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,7 @@ class RunRequest:
         timeout_secs: seconds from launch to the end of the process; infinity for no limit.
         limits: what it may use.
         fresh: a new interpreter for this run, whatever else would do.
+        confinement: how its limits are held; made when it is launched.
     """
 
     source: str | None = field(repr=False)
@@ -43,6 +57,7 @@ class RunRequest:
     timeout_secs: float
     limits: Limits = NO_LIMITS
     fresh: bool = False
+    confinement: Confinement = Confinement()
 
 
 class ErrorKind(StrEnum):

@@ -56,7 +56,8 @@ class Ending:
         stdout: what was printed before that.
         stderr: all of it.
         created_at: when the process existed, by time.monotonic(); None when it never did.
-        out_of_memory: the kernel's OOM killer was at work meanwhile.
+        out_of_memory: the kernel's OOM killer was at work meanwhile, somewhere.
+        memory_exceeded: it killed a process of the run, for the run's own limit.
     """
 
     pid: int | None
@@ -76,6 +77,7 @@ class Ending:
     stderr: str
     created_at: float | None
     out_of_memory: bool = False
+    memory_exceeded: bool = False
 
 
 class Supervisor:

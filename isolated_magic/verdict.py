@@ -85,19 +85,22 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
 
 def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
     """The limit that ended the run, when one did."""
-    if ending.interrupted:
-        return None
     limits, status = request.limits, ending.exit_status
+    if ending.interrupted or status == 0:
+        return None
     raised = (ending.outcome or {}).get("error")
-    name = raised.get("limit") if isinstance(raised, dict) else None
-    if isinstance(raised, dict) and isinstance(name, str) and getattr(limits, name, None) is not None:
+    if isinstance(raised, dict):
+        name = "memory_bytes" if ending.memory_exceeded else raised.get("limit")
+        if not isinstance(name, str) or name not in limits.of_resources():
+            return None
         summary = f"{breach_text(limits, name)} ({raised.get('summary')})"
         return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.get('text')}", summary)
-    if ending.timed_out or ending.killed or status not in {-signal.SIGXCPU, -signal.SIGKILL}:
+    if ending.timed_out or ending.killed:
         return None
-    if limits.cpu_secs is not None and (status == -signal.SIGXCPU or ending.cpu_secs >= limits.cpu_secs):
+    used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and ending.cpu_secs >= limits.cpu_secs
+    if limits.cpu_secs is not None and (used_up or status == -signal.SIGXCPU):
         return RunError.of(ErrorKind.LIMIT, f"{breach_text(limits, 'cpu_secs')}: the system ended the run.")
-    if limits.memory_bytes is not None and ending.out_of_memory:
+    if limits.memory_bytes is not None and (ending.memory_exceeded or ending.out_of_memory):
         text = f"{breach_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
         return RunError.of(ErrorKind.LIMIT, text)
     return None

@@ -13,7 +13,7 @@ import socket
 import sys
 from io import FileIO
 
-from . import attributes, interrupts, wire
+from . import attributes, cgroup, interrupts, wire
 from .keeper import Connection, Keeper, become_subreaper
 from .wakeup import PUT_ASIDE, watch
 
@@ -40,6 +40,8 @@ def main(args: list[str]) -> int:
             _become_run(connection)
         finally:
             os._exit(127)
+    if os.getppid() != owner_pid:
+        cgroup.remove_all(owner_pid)
     return 0
 
 

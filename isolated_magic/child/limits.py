@@ -6,13 +6,16 @@ import errno
 import resource
 from contextlib import suppress
 
+from . import cgroup
+
 # Above the soft limit, which the code gets, for telling the owner what came of it.
-RESERVE = {"memory_bytes": 32 << 20, "open_files": 8, "cpu_secs": 1, "file_size_bytes": 0}
+RESERVE = {"memory_bytes": 32 << 20, "open_files": 8, "cpu_secs": 1, "file_size_bytes": 0, "tasks": 0}
 RESOURCES = {
     "memory_bytes": resource.RLIMIT_DATA,  # since Linux 4.7 with private mappings
     "cpu_secs": resource.RLIMIT_CPU,
     "open_files": resource.RLIMIT_NOFILE,
     "file_size_bytes": resource.RLIMIT_FSIZE,
+    "tasks": resource.RLIMIT_NPROC,  # of the user, whatever they belong to
 }
 ERRORS = {
     errno.ENOMEM: "memory_bytes",
@@ -27,9 +30,14 @@ class Imposed:
 
     Args:
         limits: by name.
+        members: of the control groups that hold more of them.
+
+    Raises:
+        OSError: a control group cannot be joined.
     """
 
-    def __init__(self, limits: dict[str, int]) -> None:
+    def __init__(self, limits: dict[str, int], members: list[str]) -> None:
+        cgroup.join(members)
         self.breached: str | None = None
         self._limits = limits
         for name, limit in limits.items():

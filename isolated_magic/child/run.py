@@ -130,7 +130,10 @@ def _run_limited(
     with stdlib.Imports():
         from .limits import Imposed  # noqa: PLC0415 - most runs have none
 
-    imposed = Imposed(request["limits"])
+    try:
+        imposed = Imposed(request["limits"], request["groups"])
+    except OSError as problem:
+        return _refused(f"The run could not be put under its limits: {problem}."), 1
     result, status = _run(request, names, message, owner, imposed.lift)
     imposed.lift()
     error = result.get("error")

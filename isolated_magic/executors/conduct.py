@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
+from isolated_magic.launch.confine import confined
 from isolated_magic.launch.out_of_memory import OutOfMemoryKills
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.supervise import Supervisor
@@ -41,9 +42,12 @@ def conduct(
     """
     _out_of_memory_kills.note()
     try:
-        child, ending = _attempt(launcher, request, on_output, live, called_at)
-        if child.launch == "forked" and _came_to_nothing(ending):
-            child, ending = _attempt(launcher, replace(request, fresh=True), on_output, live, called_at)
+        with confined(request) as (confined_request, group):
+            child, ending = _attempt(launcher, confined_request, on_output, live, called_at)
+            if child.launch == "forked" and _came_to_nothing(ending):
+                again = replace(confined_request, fresh=True)
+                child, ending = _attempt(launcher, again, on_output, live, called_at)
+            ending = replace(ending, memory_exceeded=group.ran_out_of_memory())
     except LaunchError as problem:
         return RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem)))
     if child.report_pages is not None:

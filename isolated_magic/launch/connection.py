@@ -108,6 +108,7 @@ def run_messages(request: RunRequest, attributes: Attributes, *, reports_pages: 
         "path": path,
         "filename": request.source_name,
         "reports_pages": reports_pages,
-        "limits": request.limits.of_resources(),
+        "limits": dict(request.confinement.limits),
+        "groups": list(request.confinement.groups),
     }
     return start + wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)

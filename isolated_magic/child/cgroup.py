@@ -1,0 +1,123 @@
+"""Limits for all processes of a run together, where we may make control groups (cgroups(7), version 1).
+
+Most systems let nobody but root. The limits of each process (see ``limits.py``) hold everywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import suppress
+
+TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "isolated_magic"
+SETTINGS = {"memory_bytes": ("memory", "memory.limit_in_bytes"), "processes": ("pids", "pids.max")}
+
+_numbers = itertools.count(1)
+
+
+class Group:
+    """The control groups of one run. Close it when the run is gone.
+
+    Args:
+        limits: by name; those that no control group holds are passed over.
+    """
+
+    def __init__(self, limits: dict[str, int]) -> None:
+        self.folders: dict[str, str] = {}
+        name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
+        for limit, (controller, setting) in SETTINGS.items():
+            parent = _home_of(controller) if limit in limits else None
+            if parent is not None:
+                with suppress(OSError):
+                    self._make(limit, os.path.join(parent, name), setting, limits[limit])  # noqa: PTH118 - as in process_tree
+
+    def _make(self, limit: str, folder: str, setting: str, value: int) -> None:
+        os.mkdir(folder)  # noqa: PTH102 - as in process_tree
+        try:
+            _write(os.path.join(folder, setting), value)  # noqa: PTH118 - likewise
+        except OSError:
+            os.rmdir(folder)  # noqa: PTH106 - likewise
+            raise
+        self.folders[limit] = folder
+
+    @property
+    def members(self) -> list[str]:
+        """The files in which a process writes itself down to belong to it."""
+        return [f"{folder}/cgroup.procs" for folder in self.folders.values()]
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether one of its processes was killed for the memory that all had."""
+        folder = self.folders.get("memory_bytes")
+        if folder is None:
+            return False
+        with suppress(OSError), open(f"{folder}/memory.oom_control", "rb") as file:  # noqa: PTH123 - likewise
+            return any(line.startswith(b"oom_kill ") and line != b"oom_kill 0\n" for line in file)
+        return False
+
+    def close(self) -> None:
+        """Take it away."""
+        for folder in self.folders.values():
+            with suppress(OSError):  # a process that the system does not let go is still in it
+                os.rmdir(folder)  # noqa: PTH106 - likewise
+
+
+def join(members: list[str]) -> None:
+    """Have this process, and all that it starts from now on, belong to a group.
+
+    Args:
+        members: of the group.
+
+    Raises:
+        OSError: the group was taken away.
+    """
+    for file in members:
+        _write(file, 0)
+
+
+def remove_all(owner: int) -> None:
+    """Take away what an owner that ended left behind.
+
+    Args:
+        owner: its pid.
+    """
+    for controller, _ in SETTINGS.values():
+        home = _home_of(controller)
+        for name in os.listdir(home) if home is not None else ():  # noqa: PTH208 - likewise
+            if name.startswith(f"{PREFIX}-{owner}-"):
+                with suppress(OSError):
+                    os.rmdir(os.path.join(home or "", name))  # noqa: PTH106, PTH118 - likewise
+
+
+def _home_of(controller: str) -> str | None:
+    """The folder of this process's own group, where this process may make others; None where it may not."""
+    with suppress(OSError):
+        own = next((path for names, path in _memberships() if controller in names), None)
+        for kind, options, mount in _mounts():
+            if own is not None and kind == "cgroup" and controller in options:
+                folders = [mount + own.rstrip("/"), mount]  # in a container, its own group may be the mount itself
+                return next((folder for folder in folders if os.access(folder, os.W_OK)), None)
+    return None
+
+
+def _memberships() -> Iterator[tuple[list[str], str]]:
+    with open("/proc/self/cgroup", encoding="utf-8") as file:  # noqa: PTH123 - likewise
+        for line in file:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            yield names.split(","), path
+
+
+def _mounts() -> Iterator[tuple[str, list[str], str]]:
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:  # noqa: PTH123 - likewise
+        for line in file:
+            before, _, after = line.partition(" - ")
+            kind, _, options = after.split()[:3]
+            yield kind, options.split(","), before.split()[4]
+
+
+def _write(path: str, value: int) -> None:
+    with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 - likewise
+        file.write(str(value))

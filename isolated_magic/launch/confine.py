@@ -1,0 +1,55 @@
+"""What holds the limits of a run: resource limits of its processes, and control groups where there are any."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from isolated_magic.child.cgroup import Group
+from isolated_magic.errors import LaunchError
+from isolated_magic.models import Confinement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from isolated_magic.models import RunRequest
+
+
+@contextmanager
+def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
+    """Inside this block the request says how its limits are held, by a group that is there as long.
+
+    Args:
+        request: the run.
+
+    Raises:
+        LaunchError: nothing here could hold them.
+    """
+    limits = request.limits.of_resources()
+    group = Group(limits)
+    if not limits:
+        yield request, group
+        return
+    try:
+        if "processes" in limits and "processes" not in group.folders:
+            limits["tasks"] = limits["processes"] + _tasks_of_user()
+        yield replace(request, confinement=Confinement(limits, group.members)), group
+    finally:
+        group.close()
+
+
+def _tasks_of_user() -> int:
+    """How many processes and threads this user has: RLIMIT_NPROC counts them all (setrlimit(2))."""
+    if os.geteuid() == 0:
+        raise LaunchError(
+            "A limit of processes cannot be held here: root is exempt from it, and there is no control group for "
+            "it that may be written to. Leave it out, or run as another user."
+        )
+    count = 0
+    for entry in os.scandir("/proc"):
+        with suppress(OSError):  # it ended meanwhile
+            if entry.name.isdigit() and entry.stat().st_uid == os.geteuid():
+                count += os.stat(f"/proc/{entry.name}/task").st_nlink - 2  # noqa: PTH116 - one of hundreds
+    return count
