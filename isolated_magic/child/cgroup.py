@@ -28,7 +28,12 @@ class Group:
 
     def __init__(self, limits: dict[str, int]) -> None:
         self.folders: dict[str, str] = {}
-        name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
+        if not limits:
+            return
+        number = next(_numbers)
+        if number == 1:
+            remove_left()
+        name = f"{PREFIX}-{os.getpid()}-{number}"
         for limit, (controller, setting) in SETTINGS.items():
             parent = _home_of(controller) if limit in limits else None
             if parent is not None:
@@ -78,18 +83,30 @@ def join(members: list[str]) -> None:
         _write(file, 0)
 
 
-def remove_all(owner: int) -> None:
-    """Take away what an owner that ended left behind.
+def remove_left(owner: int | None = None) -> None:
+    """Take away what owners that ended left behind.
 
     Args:
-        owner: its pid.
+        owner: the pid of one that is known to have ended, though it may not be reaped.
     """
     for controller, _ in SETTINGS.values():
         home = _home_of(controller)
         for name in os.listdir(home) if home is not None else ():  # noqa: PTH208 - likewise
-            if name.startswith(f"{PREFIX}-{owner}-"):
+            prefix, _, rest = name.partition("-")
+            pid = rest.partition("-")[0]
+            if prefix == PREFIX and pid.isdecimal() and (int(pid) == owner or not _exists(int(pid))):
                 with suppress(OSError):
                     os.rmdir(os.path.join(home or "", name))  # noqa: PTH106, PTH118 - likewise
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _home_of(controller: str) -> str | None:

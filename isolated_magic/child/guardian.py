@@ -41,7 +41,7 @@ def main(args: list[str]) -> int:
         finally:
             os._exit(127)
     if os.getppid() != owner_pid:
-        cgroup.remove_all(owner_pid)
+        cgroup.remove_left(owner_pid)
     return 0
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from isolated_magic.models import RunRequest
 
+NO_GROUP = Group({})
+
 
 @contextmanager
 def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
@@ -28,10 +30,10 @@ def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
         LaunchError: nothing here could hold them.
     """
     limits = request.limits.of_resources()
-    group = Group(limits)
     if not limits:
-        yield request, group
+        yield request, NO_GROUP
         return
+    group = Group(limits)
     try:
         if "processes" in limits and "processes" not in group.folders:
             limits["tasks"] = limits["processes"] + _tasks_of_user()

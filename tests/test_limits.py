@@ -1,0 +1,246 @@
+"""What a run may use, and that the error names what it exceeded."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor, Limits
+from isolated_magic.child.cgroup import PREFIX, SETTINGS, Group, _home_of
+from isolated_magic.limits import size_of, size_text
+from tests.processes import HANG_GUARD_SECS, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS holds few of them")
+
+MIB = 1 << 20
+GROUPS = [home for home in map(_home_of, ("memory", "pids")) if home is not None]
+FILL = "import mmap\nroom = mmap.mmap(-1, 1_000_000_000)\nwhile True: room.write(b'x' * 1_000_000)"
+
+
+def groups_left():
+    return [entry for home in GROUPS for entry in Path(home).iterdir() if entry.name.startswith(PREFIX)]
+
+
+BREACHES = {
+    "memory at once": ({"memory_bytes": 512 * MIB}, "x = bytearray(10**9)", "memory limit 512 MB exceeded"),
+    "memory bit by bit": (
+        {"memory_bytes": 256 * MIB},
+        "kept = []\nwhile True: kept.append('x' * 1000 + str(len(kept)))",
+        "memory limit 256 MB exceeded",
+    ),
+    "memory, wrapped": (
+        {"memory_bytes": 256 * MIB},
+        "try:\n    x = bytearray(10**9)\nexcept MemoryError as problem:\n    raise ValueError('no') from problem",
+        "memory limit 256 MB exceeded",
+    ),
+    "processor time": ({"cpu_secs": 1}, "while True: pass", "CPU time limit 1 s exceeded"),
+    "processor time, ignored": (
+        {"cpu_secs": 0.5},
+        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+        "CPU time limit 0.5 s exceeded",
+    ),
+    "open files": (
+        {"open_files": 40},
+        "files = []\nwhile True: files.append(open('/dev/null'))",
+        "limit of open files 40 exceeded",
+    ),
+    "file size": (
+        {"file_size_bytes": MIB},
+        "import tempfile\nfile = tempfile.TemporaryFile()\nwhile True: file.write(b'x' * 100_000)",
+        "file size limit 1 MB exceeded",
+    ),
+    "processes": (
+        {"processes": 4},
+        "import subprocess\nfor _ in range(5): subprocess.Popen(['sleep', '1000'])",
+        "process limit 4 exceeded",
+    ),
+    "threads": (
+        {"processes": 20},
+        "import threading, time\n"
+        "for _ in range(50): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()",
+        "process limit 20 exceeded",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BREACHES)
+def test_a_breach_is_named(executor, case):
+    limits, code, said = BREACHES[case]
+    result = executor.run(code, limits=Limits(**limits))
+    assert result.error.kind == "limit", result.error
+    assert result.error.code == 500
+    assert result.error.text.startswith(said)
+    assert result.error.summary.startswith(said)
+    assert executor.run("0.5").ok
+    assert groups_left() == []
+
+
+def test_limits_that_are_kept_change_nothing(executor):
+    limits = Limits(512 * MIB, cpu_secs=10, open_files=100, file_size_bytes=MIB, processes=20)
+    result = executor.run("import json\nprint(json.dumps({'a': len(data['text'])}))", {"text": "x"}, limits=limits)
+    assert (result.payload, result.stderr) == ({"a": 1}, "")
+
+
+def test_the_code_may_handle_a_breach_by_itself(executor):
+    code = "try:\n    bytearray(10**9)\nexcept MemoryError:\n    value = 0.25\nvalue"
+    assert executor.run(code, limits=Limits(memory_bytes=256 * MIB)).scores[0].value == 0.25
+
+
+def test_the_same_exception_without_a_limit_is_the_codes_own(executor):
+    error = executor.run("raise MemoryError", limits=Limits(open_files=100)).error
+    assert (error.kind, error.summary) == ("user_code", "MemoryError (line 1)")
+
+
+def test_the_next_run_has_no_limits(executor):
+    assert not executor.run("bytearray(10**9)", limits=Limits(memory_bytes=256 * MIB)).ok
+    assert executor.run("len(bytearray(300 * 2**20))").ok
+
+
+def test_limits_of_the_executor_and_of_one_run():
+    with IsolatedSubprocessExecutor(limits=Limits(open_files=40)) as executor:
+        assert executor.run("[open('/dev/null') for _ in range(50)]").error.kind == "limit"
+        assert executor.run("len([open('/dev/null') for _ in range(50)])", limits=Limits(open_files=100)).ok
+
+
+@pytest.mark.skipif(len(GROUPS) < 2, reason="control groups need root and version 1 of them")
+class TestGroups:
+    def test_the_oom_killer_is_named(self, executor):
+        error = executor.run(FILL, limits=Limits(memory_bytes=200 * MIB)).error
+        assert error.text == "memory limit 200 MB exceeded: the system's OOM killer ended the run."
+
+    def test_all_processes_of_a_run_share_its_memory(self, executor):
+        code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {FILL!r}], check=True)"
+        error = executor.run(code, limits=Limits(memory_bytes=200 * MIB)).error
+        assert error.text.startswith("memory limit 200 MB exceeded (")
+        assert "CalledProcessError" in error.text
+
+    def test_the_oom_killer_without_a_limit_of_ours(self):
+        """The memory of the whole program is limited, as in a container."""
+        group = Group({"memory_bytes": 300 * MIB})
+        program = (
+            "import sys\nfrom pathlib import Path\nfrom isolated_magic import IsolatedSubprocessExecutor\n"
+            "Path(sys.argv[1]).write_text('0')\nexecutor = IsolatedSubprocessExecutor()\n"
+            f"error = executor.run({FILL!r}).error\nprint(error.kind, error.text, executor.run('0.5').ok)"
+        )
+        try:
+            command = [sys.executable, "-c", program, *group.members]
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG_GUARD_SECS)
+        finally:
+            group.close()
+        assert "died The process was killed by the system's OOM killer" in done.stdout, done.stderr
+        assert done.stdout.endswith("True\n")
+
+    @pytest.mark.parametrize("early", [False, True])
+    def test_no_group_outlives_an_owner_that_was_killed(self, tmp_path, early):
+        code = f"import pathlib, time\npathlib.Path({str(tmp_path / 'ready')!r}).touch()\ntime.sleep(1000)"
+        program = (
+            "from isolated_magic import IsolatedSubprocessExecutor, Limits\n"
+            f"IsolatedSubprocessExecutor().run({code!r}, limits=Limits(processes=50))"
+        )
+
+        def left():
+            return any(f"-{owner.pid}-" in group.name for group in groups_left())
+
+        with subprocess.Popen([sys.executable, "-c", program]) as owner:
+            wait_until(left if early else (tmp_path / "ready").exists)
+            owner.send_signal(signal.SIGKILL)
+        if early:  # there may have been no guardian yet: the next program takes it away
+            next_one = "from isolated_magic.child.cgroup import Group; Group({'processes': 5}).close()"
+            subprocess.run([sys.executable, "-c", next_one], check=True, timeout=HANG_GUARD_SECS)
+        wait_until(lambda: not left(), 5)
+
+    def test_the_names_are_those_of_the_limits(self):
+        assert all(hasattr(Limits(), name) for name in SETTINGS)
+
+
+class TestOutput:
+    def test_a_flood_is_cut_and_the_result_arrives(self, executor):
+        code = "import sys\nfor _ in range(1000): sys.stdout.write('x' * 999_999 + '\\n')\n0.5"
+        result = executor.run(code, limits=Limits(output_bytes=MIB))
+        assert result.scores[0].value == 0.5
+        assert result.stdout.startswith("xxx")
+        assert result.stdout.endswith("x\n[stdout is cut here: more than 1 MB, the limit of output]\n")
+        assert len(result.stdout) < 1.1 * MIB
+
+    @pytest.mark.parametrize(("text", "kept"), [("abc\n", "abc\nabc\nab"), ("é✓\n", "é✓\né")])
+    def test_where_it_is_cut(self, executor, text, kept):
+        seen = []
+        code = f"import sys\nfor _ in range(10): sys.stderr.write({text!r})\n0.5"
+        limits = Limits(output_bytes=10 if text.isascii() else 9)
+        result = executor.run(code, limits=limits, on_output=lambda *part: seen.append(part))
+        size = limits.output_bytes
+        assert result.stderr == f"{kept}\n[stderr is cut here: more than {size} bytes, the limit of output]\n"
+        assert "".join(text for _, text in seen) == result.stderr
+        assert result.scores[0].value == 0.5
+
+    def test_the_other_stream_is_counted_by_itself(self, executor):
+        code = "import sys\nprint('x' * 50)\nprint('y' * 5, file=sys.stderr)\nprint('{\"a\": 1}')"
+        result = executor.run(code, limits=Limits(output_bytes=10))
+        assert (result.stderr, result.payload) == ("yyyyy\n", {"a": 1})
+
+    def test_no_limit(self, executor):
+        result = executor.run("print('x' * 40_000_000)\n0.5", limits=Limits(output_bytes=None))
+        assert len(result.stdout) == 40_000_001
+
+    def test_memory_stays_bounded_while_a_gigabyte_comes(self):
+        program = (
+            "import resource\nfrom isolated_magic import IsolatedSubprocessExecutor, Limits\n"
+            "with IsolatedSubprocessExecutor(timeout_secs=1000) as executor:\n"
+            "    executor.run('1')\n    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "    code = 'import os\\nfor _ in range(1000): os.write(1, b\"x\" * 1_000_000)\\nprint()\\n0.5'\n"
+            "    assert executor.run(code, limits=Limits(output_bytes=2**20)).ok\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        assert int(done.stdout) < 50_000  # kilobytes
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"memory_bytes": 0},
+        {"memory_bytes": "512M"},
+        {"open_files": 1.5},
+        {"processes": True},
+        {"cpu_secs": float("inf")},
+        {"cpu_secs": float("nan")},
+        {"stack_bytes": None},
+    ],
+)
+def test_wrong_limits_are_refused(wrong):
+    with pytest.raises(InvalidRequestError, match=f"{next(iter(wrong))} is .*: give a"):
+        Limits(**wrong)
+
+
+def test_limits_of_another_type_are_refused(executor):
+    assert executor.run("1", limits={"memory_bytes": 5}).error.text.startswith("limits is dict: give Limits")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512M", 512 * MIB), ("2g", 2 << 30), ("1.5K", 1536), ("100", 100), ("1 MiB", MIB), ("3kb", 3072)],
+)
+def test_sizes(text, size):
+    assert size_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1M", "1X", "0", "1e9", "inf"])
+def test_what_is_no_size(text):
+    with pytest.raises(ValueError, match="is no size"):
+        size_of(text)
+
+
+def test_sizes_as_text():
+    sizes = [512 * MIB, 1 << 30, 1536, 100, 3 << 40]
+    assert [size_text(size) for size in sizes] == ["512 MB", "1 GB", "1.5 KB", "100 bytes", "3 TB"]
+
+
+def test_root_is_told_where_processes_cannot_be_limited(executor):
+    if os.geteuid() != 0 or len(GROUPS) == 2:
+        assert executor.run("0.5", limits=Limits(processes=100)).ok
+        return
+    error = executor.run("0.5", limits=Limits(processes=100)).error
+    assert (error.kind, error.code) == ("launch", 500)
