@@ -57,9 +57,29 @@ class Kernel:
         assert shown.ename is None, shown.traceback
         return shown
 
-    def start(self, code: str) -> str:
+    def start(self, code: str, subshell: str | None = None) -> str:
         """Send a cell and return at once; :meth:`collect` takes what it shows."""
-        return self.client.execute(code, allow_stdin=False)
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+        }
+        message = self.client.session.msg("execute_request", content)
+        if subshell is not None:
+            message["header"]["subshell_id"] = subshell
+        self.client.shell_channel.send(message)
+        return message["header"]["msg_id"]
+
+    def new_subshell(self) -> str:
+        """The id of a new subshell (JEP 91), whose cells run while one of the main shell does."""
+        message = self.client.session.msg("create_subshell_request", {})
+        self.client.control_channel.send(message)
+        while True:
+            reply = self.client.get_control_msg(timeout=CELL_TIMEOUT_SECS)
+            if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
+                return reply["content"]["subshell_id"]
 
     def collect(self, request: str) -> Shown:
         shown = Shown()

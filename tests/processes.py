@@ -50,3 +50,39 @@ while len(list(folder.iterdir())) < 6:
     time.sleep(0.01)
 (folder.parent / "ready").touch()
 """
+
+# Likewise: processes that ignore signals and are replaced by others all the time.
+RESPAWNING_TREE = """
+import os, pathlib, signal, time
+
+folder = pathlib.Path(data["folder"])
+
+def note():
+    (folder / str(os.getpid())).touch()
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+note()
+if os.fork() == 0:  # each is replaced by its child
+    os.setsid()
+    while True:
+        if os.fork():
+            os._exit(0)
+        note()
+        time.sleep(0.002)
+if os.fork() == 0:  # each is replaced by its parent
+    note()
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            note()
+            time.sleep(0.02)
+            os._exit(0)
+        os.waitpid(pid, 0)
+while len(list(folder.iterdir())) < 10:
+    time.sleep(0.01)
+(folder.parent / "ready").touch()
+"""
+
+TREES = {"hiding": HIDING_TREE, "respawning": RESPAWNING_TREE}

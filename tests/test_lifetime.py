@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.kernels import kernel
-from tests.processes import HANG_GUARD_SECS, HIDING_TREE, is_alive, pids_in, wait_until
+from tests.processes import HANG_GUARD_SECS, HIDING_TREE, TREES, is_alive, pids_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
@@ -24,46 +24,40 @@ def folder(tmp_path):
     return made
 
 
+@pytest.fixture(params=TREES)
+def tree(request):
+    return TREES[request.param]
+
+
 def gone(folder) -> bool:
     return not any(is_alive(pid) for pid in pids_in(folder))
 
 
 class TestRuns:
-    def test_a_run_that_ends_leaves_nothing(self, executor, folder):
-        result = executor.run(HIDING_TREE + "\n0.5", {"folder": str(folder)})
+    def test_a_run_that_ends_leaves_nothing(self, executor, folder, tree):
+        result = executor.run(tree + "\n0.5", {"folder": str(folder)})
         assert result.ok, result.error
-        assert len(pids_in(folder)) == 6
+        assert len(pids_in(folder)) >= 6
         assert gone(folder)
 
-    def test_a_timeout_leaves_nothing(self, executor, folder):
-        result = executor.run(HIDING_TREE + STAY, {"folder": str(folder)}, timeout_secs=5)
+    def test_a_timeout_leaves_nothing(self, executor, folder, tree):
+        result = executor.run(tree + STAY, {"folder": str(folder)}, timeout_secs=5)
         assert "timed out" in result.error.text
-        assert len(pids_in(folder)) == 6
+        assert len(pids_in(folder)) >= 6
         assert gone(folder)
 
-    @pytest.mark.parametrize("how", ["kill_process", "kill_all_processes", "teardown"])
-    def test_a_kill_leaves_nothing(self, executor, folder, how):
-        arguments = (HIDING_TREE + STAY, {"folder": str(folder)})
+    @pytest.mark.parametrize("how", ["kill_process", "kill_all_processes", "teardown", "interrupt"])
+    def test_a_kill_leaves_nothing(self, executor, folder, tree, how):
+        arguments = (tree + STAY, {"folder": str(folder)})
         thread = threading.Thread(target=executor.run, args=arguments)
         thread.start()
         wait_until((folder.parent / "ready").exists)
-        getattr(executor, how)(*executor.active_pids if how == "kill_process" else ())
-        assert gone(folder)
+        if how == "interrupt":
+            executor.live_runs[0].interrupt()
+        else:
+            getattr(executor, how)(*executor.active_pids if how == "kill_process" else ())
         thread.join(HANG_GUARD_SECS)
         assert not thread.is_alive()
-
-    def test_a_respawning_tree_goes_too(self, executor, folder):
-        code = (
-            "import os, pathlib, time\nfolder = pathlib.Path(data['folder'])\n"
-            "while True:\n"
-            "    if os.fork():\n        os._exit(0) if os.getpid() != root else time.sleep(1000)\n"
-            "    (folder / str(os.getpid())).touch(); (folder.parent / 'ready').touch(); time.sleep(0.001)\n"
-        ).replace("import os,", "import os\nroot = os.getpid()\nimport os,", 1)
-        thread = threading.Thread(target=executor.run, args=(code, {"folder": str(folder)}))
-        thread.start()
-        wait_until((folder.parent / "ready").exists)
-        executor.kill_all_processes()
-        thread.join(HANG_GUARD_SECS)
         assert gone(folder)
         settled = len(pids_in(folder))
         assert executor.run("1").ok
@@ -86,8 +80,9 @@ class TestRuns:
 OWNER = """
 import os, signal, sys, threading
 from isolated_magic import IsolatedSubprocessExecutor
-executor = IsolatedSubprocessExecutor()
-code, folder, ending = sys.argv[1:]
+code, folder, ending, launch = sys.argv[1:]
+executor = IsolatedSubprocessExecutor(launch=launch)
+executor.warm_up()
 run = threading.Thread(target=executor.run, args=(code, {"folder": folder}), kwargs={"timeout_secs": 1000}, daemon=True)
 run.start()
 print("started", flush=True)
@@ -105,13 +100,15 @@ class TestOwners:
             "os.kill(os.getpid(), signal.SIGKILL)",
             "os.kill(os.getpid(), signal.SIGTERM)",
             "os.kill(os.getpid(), signal.SIGSEGV)",
+            "import ctypes; ctypes.string_at(0)",
             # a copy that lives on, with every descriptor, keeps no run alive
             "os.fork() and os.kill(os.getpid(), signal.SIGKILL); import time; time.sleep(5)",
         ],
     )
-    def test_no_run_outlives_its_owner(self, folder, ending):
+    @pytest.mark.parametrize("launch", ["cold", "forked"])
+    def test_no_run_outlives_its_owner(self, folder, tree, ending, launch):
         owner = subprocess.Popen(
-            [sys.executable, "-c", OWNER, HIDING_TREE + STAY, str(folder), ending],
+            [sys.executable, "-c", OWNER, tree + STAY, str(folder), ending, launch],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -121,6 +118,25 @@ class TestOwners:
             owner.stdin.flush()
             owner.wait(HANG_GUARD_SECS)
             wait_until(lambda: gone(folder), 2)
+
+    @pytest.mark.parametrize("launch", ["cold", "forked"])
+    @pytest.mark.parametrize("leave", ["sys.exit()", "os._exit(0)", "executor.teardown()"])
+    def test_the_end_of_a_copy_tears_nothing_down(self, folder, launch, leave):
+        """A fork of the owner that ends, or tears down, leaves the runs and callbacks of the original alone."""
+        program = (
+            "import os, sys, threading, time\nfrom isolated_magic import IsolatedSubprocessExecutor\n"
+            "folder, launch, leave = sys.argv[1:]\nexecutor = IsolatedSubprocessExecutor(launch=launch)\n"
+            "executor.warm_up()\nexecutor.register_teardown_callback(lambda: print('torn down', flush=True))\n"
+            "gate = os.path.join(folder, 'gate')\n"
+            "run = executor.start('import os, time\\nwhile not os.path.exists(data[\"gate\"]): time.sleep(0.01)\\n0.5',"
+            " {'gate': gate})\npid = run.pid\n"
+            "if os.fork() == 0:\n    exec(leave)\n    os._exit(0)\n"
+            "os.wait()\nprint(run.done(), executor.active_pids == (pid,), flush=True)\n"
+            "open(gate, 'w').close()\nprint(run.result(30).ok, flush=True)\n"
+        )
+        command = [sys.executable, "-c", program, str(folder), launch, leave]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_GUARD_SECS, check=True)
+        assert done.stdout == "False True\nTrue\ntorn down\n", done.stderr
 
 
 class TestKernels:
@@ -154,8 +170,11 @@ class TestKernels:
             (lambda manager: manager.signal_kernel(signal.SIGKILL), False),
             (lambda manager: manager.signal_kernel(signal.SIGTERM), True),
             (lambda manager: manager.restart_kernel(now=True), False),
+            (lambda manager: manager.shutdown_kernel(), True),
+            (lambda manager: manager.restart_kernel(), True),
+            (lambda manager: manager.signal_kernel(signal.SIGSEGV), False),
         ],
-        ids=["shutdown now", "SIGKILL", "SIGTERM", "restart now"],
+        ids=["shutdown now", "SIGKILL", "SIGTERM", "restart now", "shutdown", "restart", "segmentation fault"],
     )
     def test_the_end_of_a_busy_kernel(self, folder, end, callbacks_run):
         with kernel() as cells:

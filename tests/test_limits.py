@@ -152,6 +152,15 @@ class TestGroups:
             subprocess.run([sys.executable, "-c", next_one], check=True, timeout=HANG_GUARD_SECS)
         wait_until(lambda: not left(), 5)
 
+    def test_processes_that_multiply_go_too(self, executor):
+        """A fork bomb, which ignores what it can; under a limit, so that it does not take the machine with it."""
+        code = "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True:\n"
+        code += "    try: os.fork()\n    except OSError: pass"
+        result = executor.run(code, limits=Limits(processes=60), timeout_secs=1)
+        assert result.error.kind == "timeout"
+        assert groups_left() == []  # a group with a process in it cannot be taken away
+        assert executor.run("0.5").ok
+
     def test_the_names_are_those_of_the_limits(self):
         assert all(hasattr(Limits(), name) for name in SETTINGS)
 

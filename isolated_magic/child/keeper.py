@@ -30,12 +30,17 @@ import time
 from collections import deque
 from contextlib import suppress
 from io import FileIO
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import process_tree, wakeup, wire
 from .ladder import Ladders
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
+SWEEP_AGAIN_SECS = 0.2
+END_TIMEOUT_SECS = 30.0  # for processes that multiply faster than they are killed, at first
 DESCRIPTORS_PER_RUN = 4
 HAS_SUBREAPERS = sys.platform == "linux"
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -84,6 +89,7 @@ class Keeper:
         self.idle_secs = idle_secs
         self.retired = False
         self.pages: list[int] = []
+        self.stubborn: set[int] = set()
         self.children = process_tree.OwnChildren()
         self.ladders = Ladders()
         self.spares: deque[list[int]] = deque()
@@ -101,7 +107,7 @@ class Keeper:
         """
         while not self._is_over():
             ready = self.poll.poll(self._timeout_ms())
-            if not ready and not self.spares and not self.runs:
+            if not ready and not (self.spares or self.runs or self.stubborn):
                 break
             connection = None
             for descriptor, _ in ready:
@@ -113,7 +119,9 @@ class Keeper:
                     self._obey(descriptor)
                 if connection is not None:
                     return connection
-            process_tree.kill(self.ladders.climb())
+            _kill(self.ladders.climb())
+            if self.stubborn and not ready:
+                self._sweep()
             if (self._settle() or not ready) and self.spares:
                 connection = self._fork(*self.spares.popleft())
                 if connection is not None:
@@ -125,6 +133,8 @@ class Keeper:
         waits = [self.ladders.secs_to_next_step()]
         if self.spares:
             waits.append(SPARE_DELAY_SECS)
+        elif self.stubborn:
+            waits.append(SWEEP_AGAIN_SECS)
         elif not self.runs:
             waits.append(self.idle_secs)
         secs = min(waits)
@@ -195,7 +205,7 @@ class Keeper:
                 else:
                     self.poll.unregister(handle)  # it may stay readable: once is enough
                     self.ladders.end(pid)
-                    process_tree.kill([pid])
+                    _kill([pid])
                 return
 
     def _settle(self) -> bool:
@@ -227,25 +237,38 @@ class Keeper:
                     self.ended.append((pid, self.runs.pop(pid), news))
 
     def _sweep(self) -> None:
-        """Kill every child that is no live run, until there is none."""
+        """Kill every child that is no live run, until there is none. What is left after a while is tried again."""
         deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
         while orphans := [pid for pid in self.children.pids() if pid not in self.runs]:
             process_tree.kill(orphans)
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self.stubborn.issuperset(orphans):  # one that cannot be killed holds up one run alone
+                self.stubborn.update(orphans)
                 return
             select.select([self.wakeup], [], [], min(left, 0.05))
             wakeup.drain(self.wakeup)
             self._reap()
+        self.stubborn.clear()
 
     def _end(self) -> None:
-        process_tree.kill(self.runs)
-        deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
-        while self.runs and time.monotonic() < deadline:
+        _kill(self.runs)
+        deadline = time.monotonic() + END_TIMEOUT_SECS
+        while (self.runs or self.children.pids()) and time.monotonic() < deadline:
             self._settle()
+            self._sweep()
             select.select([self.wakeup], [], [], 0.05)
             wakeup.drain(self.wakeup)
-        self._sweep()
+            self._reap()
+
+
+def _kill(pids: Iterable[int]) -> None:
+    """Kill children of this process, which it has not reaped, and see to what is below them."""
+    if not HAS_SUBREAPERS:
+        return process_tree.kill(pids)
+    for pid in pids:  # their children become ours, and the sweep gets them
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    return None
 
 
 def _next_words(handle: socket.socket) -> set[int]:

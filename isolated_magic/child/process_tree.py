@@ -1,9 +1,9 @@
 """All descendants of a process: found, stopped, killed.
 
-A process that forks while it is being killed wins against a single pass, and a new session or process group
-hides from ``killpg``. So everything is stopped first, again and again until a pass finds nothing new, and
-only then killed. Whoever calls this is a subreaper on Linux (see ``guardian.py``): what escapes one pass is
-then its own child, and the next pass gets it.
+A process that forks while it is being killed wins against a single pass, and a new session or process group hides
+from ``killpg``. So everything is stopped first, until nothing new is found, and only then killed: what is stopped
+neither forks nor makes room for another one under a limit of processes. Whoever calls this is a subreaper on Linux
+(see ``keeper.py``): what escapes is then its own child, and it calls again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+STOP_TIMEOUT_SECS = 0.5  # processes that make way for one another faster than they are found win
 
 
 def _children_from_proc(pid: int) -> list[int]:
@@ -58,33 +61,39 @@ HAS_DESCRIPTORS = hasattr(signal, "pidfd_send_signal")
 children = _children_from_proc if sys.platform == "linux" else _children_from_ps
 
 
-def kill(pids: Iterable[int], descriptor: int | None = None) -> None:
+def kill(roots: Iterable[int], descriptor: int | None = None) -> None:
     """Kill these processes and everything below them. Does not wait; the parent still has to reap.
 
     Args:
-        pids: children of this process, not reaped; or one process of somebody else's. A process of another user
-            (a setuid program) is passed over.
-        descriptor: of that one process, from pidfd_open(2).
+        roots: children of this process, not reaped; or, with a descriptor, one process of anybody's. A process of
+            another user (a setuid program) is passed over.
+        descriptor: of that one, from pidfd_open(2).
     """
-    roots = tuple(pids)
-    parents = dict.fromkeys(roots, 0)  # each process of the tree and its parent, parents first
-    stopped: set[int] = set()
-    while fresh := [pid for pid in _with_descendants(parents) if pid not in stopped]:
-        for pid in fresh:
-            _send(pid, signal.SIGSTOP, parents, descriptor)
-            stopped.add(pid)
+    parents = dict.fromkeys(roots, 0)  # each process of the trees and its parent, parents first
+    own = tuple(parents)
+    for pid in own:
+        _send(pid, signal.SIGSTOP, parents, descriptor)
+    deadline = time.monotonic() + STOP_TIMEOUT_SECS
+    while _stop_below(own, parents) and time.monotonic() < deadline:
+        continue
     for pid in reversed(parents):  # a parent that is stopped keeps the pids of its children from being used again
         _send(pid, signal.SIGKILL, parents, descriptor)
 
 
-def _with_descendants(parents: dict[int, int]) -> list[int]:
-    """All of the tree, after it was completed with what is found below."""
-    found = list(parents)
-    for pid in found:  # the list grows while it is walked
-        for child in children(pid):
-            if child not in parents:
-                parents[child] = pid
-                found.append(child)
+def _stop_below(roots: Iterable[int], parents: dict[int, int]) -> bool:
+    """Stop each process as soon as it is found, and find its children then: they are all that there will be.
+
+    Returns:
+        Whether there was any that had not been found before. An orphan turns up below the root.
+    """
+    waiting, found = list(roots), False
+    while waiting:
+        parent = waiting.pop()
+        for pid in reversed(children(parent)):  # the youngest first: it may be about to make way for its child
+            if pid not in parents:
+                parents[pid], found = parent, True
+                _send(pid, signal.SIGSTOP, parents, None)
+                waiting.append(pid)
     return found
 
 
