@@ -138,11 +138,18 @@ class Score:
         return cls(
             name=str(item["name"]),
             value=item["value"],
-            reason=None if reason is None else str(reason),
-            category_name=None if category is None else str(category),
+            reason=_text_or_none(reason),
+            category_name=_text_or_none(category),
             metadata=item.get("metadata"),
             scoring_failed=bool(item.get("scoring_failed")),
         )
+
+
+def _text_or_none(value: JsonValue) -> str | None:
+    try:
+        return None if value is None else str(value)
+    except RecursionError:
+        return "(nested too deeply)"
 
 
 @dataclass(frozen=True)

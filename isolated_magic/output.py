@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import codecs
-import json
 from typing import TYPE_CHECKING
 
+from isolated_magic import results
 from isolated_magic.limits import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import FileIO
-
-    from isolated_magic.models import JsonObject
 
     OnOutput = Callable[[str, str], None]
 
@@ -35,17 +33,65 @@ class Decoder:
         return self._decoder.decode(chunk, final)
 
 
+class _Kept:
+    """Text that waits. Of more than so many bytes, the beginning and how much there was.
+
+    Args:
+        most: bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.size = 0
+        self._most = most
+        self._parts: list[str] = []
+
+    def __bool__(self) -> bool:
+        return self.size > 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there was too much."""
+        return self.size > self._most
+
+    def add(self, text: str) -> None:
+        """Keep it too.
+
+        Args:
+            text: that follows.
+        """
+        was_cut = self.is_cut
+        self.size += _size(text)
+        if not self.is_cut:
+            self._parts.append(text)
+        elif not was_cut:
+            self._parts = ["".join([*self._parts, text])[: results.LONGEST_QUOTE]]
+
+    def text(self) -> str:
+        """What is kept."""
+        return "".join(self._parts)
+
+    def take(self) -> str:
+        """What is kept, and a word about what is not. Empties it."""
+        text = f"{self.text()}... [{self.size:,} bytes; not kept]\n" if self.is_cut else self.text()
+        self.size, self._parts = 0, []
+        return text
+
+
 class ResultLine:
     """Parts the last non-empty line, when it is a JSON object, from the output that stands before it.
 
     A line that begins with ``{`` may be the result, so it waits until another non-empty line begins. All
     other text passes at once, partial lines too. Each chunk is handled as a whole: only where its last
     non-empty line begins and ends matters.
+
+    Args:
+        most: bytes that are held back.
     """
 
-    def __init__(self) -> None:
-        self._held: list[str] = []  # the line that may be the result, and blank lines after it
-        self._blank: list[str] = []  # white space at the start of a line that is not decided yet
+    def __init__(self, most: int = results.LARGEST_RESULT_BYTES) -> None:
+        self._most = most
+        self._held = _Kept(most)  # the line that may be the result, and blank lines after it
+        self._blank = _Kept(most)  # white space at the start of a line that is not decided yet
         self._in_line = False  # the current line has text already
 
     def feed(self, text: str) -> str:
@@ -59,50 +105,53 @@ class ResultLine:
         if end:
             start = text.rfind("\n", 0, end) + 1
             if start or not self._in_line:  # the last non-empty line begins here: what was held is no result
-                passed += [*self._held, *self._blank, text[:start]] if start else self._held
-                indent = "" if start else "".join(self._blank)
-                self._held, self._blank = [], []
-                line = indent + text[start:end]
-                (self._held if line.lstrip().startswith("{") else passed).append(line)
+                passed.append(self._held.take())
+                if start:
+                    passed += [self._blank.take(), text[:start]]
+                line = text[start:end]
+                if line.lstrip().startswith("{"):
+                    self._held, self._blank = self._blank, self._held
+                    self._held.add(line)
+                else:
+                    passed += [self._blank.take(), line]
             else:
-                (self._held or passed).append(text[:end])
+                self._add(text[:end], passed)
             self._in_line = True
         self._take_blank(text[end:], passed)
         return "".join(passed)
 
+    def _add(self, text: str, passed: list[str]) -> None:
+        if self._held:
+            self._held.add(text)
+        else:
+            passed.append(text)
+
     def _take_blank(self, text: str, passed: list[str]) -> None:
         """White space, after which nothing else has come yet."""
-        where = self._held or passed
         if self._in_line:
             line_end = text.find("\n") + 1
+            self._add(text[:line_end] if line_end else text, passed)
             if not line_end:
-                where.append(text)
                 return
-            where.append(text[:line_end])
             text = text[line_end:]
             self._in_line = False
         lines_end = text.rfind("\n") + 1
         if lines_end:
-            where += [*self._blank, text[:lines_end]]
-            self._blank = []
-        self._blank.append(text[lines_end:])
+            self._add(self._blank.take() + text[:lines_end], passed)
+        self._blank.add(text[lines_end:])
 
-    def result(self) -> JsonObject | None:
-        """The JSON object in the line that is held back, None when it is none."""
-        line = "".join(self._held).strip()
-        if not line.startswith("{"):
-            return None
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        return value if isinstance(value, dict) else None
+    def result(self) -> results.Printed | None:
+        """What the line that is held back is, None when there is none."""
+        if self._held.is_cut:
+            return results.Printed(
+                None, f"the last line printed {results.too_large(self._held.size)}", is_refused=True
+            )
+        line = self._held.text().partition("\n")[0].strip()
+        return results.read_line(line) if line else None
 
     def release(self) -> str:
         """What is held back, when it turns out to be ordinary output. Empties it."""
-        rest = "".join([*self._held, *self._blank])
-        self._held, self._blank = [], []
-        return rest
+        return self._held.take() + self._blank.take()
 
 
 class OutputStream:

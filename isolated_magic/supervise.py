@@ -7,9 +7,9 @@ stream: a daemon that keeps stdout open holds nothing up.
 
 from __future__ import annotations
 
-import json
 import math
 import selectors
+import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
 from isolated_magic.launch.handle import NO_SIGNAL
+from isolated_magic.messages import Messages
 from isolated_magic.output import CHUNK_BYTES, OutputStream, Stdout
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.models import JsonObject, JsonValue
     from isolated_magic.output import OnOutput
+    from isolated_magic.results import Printed
 
-LARGEST_FRAME_BYTES = 1 << 30
 # Unlike epoll, poll takes no descriptor of its own; each run watches four.
 _Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 LONGEST_WAIT_SECS = 1e6  # select() takes no more than some thirty years
+LAST_CHUNKS = 64  # more than a socket holds: what a process of the run that could not be killed still writes
 KILL_TIMEOUT_SECS = 5.0  # after this long a killed process counts as one that the system will not let go
 
 
@@ -47,12 +47,8 @@ class Ending:
         killed: somebody asked us to kill it.
         interrupted: somebody asked it to end.
         failure: the keeper's own words when it could not start the process.
-        started: the child program began its work.
-        not_started: what the system said when the interpreter could not be started.
-        imported: what it reports to have imported, unchecked.
-        pages: the memory that it reports to have written to, unchecked.
-        outcome: what the child program sent, unchecked but for being a JSON object.
-        printed: the JSON object in the last line of stdout.
+        said: what came over its channel.
+        printed: the last line of stdout, where it begins like a JSON object.
         stdout: what was printed before that.
         stderr: all of it.
         created_at: when the process existed, by time.monotonic(); None when it never did.
@@ -67,12 +63,8 @@ class Ending:
     killed: bool
     interrupted: bool
     failure: str | None
-    started: bool
-    not_started: JsonObject | None
-    imported: JsonObject | None
-    pages: JsonValue
-    outcome: JsonObject | None
-    printed: JsonObject | None
+    said: Messages
+    printed: Printed | None
     stdout: str
     stderr: str
     created_at: float | None
@@ -108,8 +100,7 @@ class Supervisor:
         self._on_created = on_created
         self._stdout = Stdout(child.stdout, on_output, output_bytes)
         self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes)
-        self._received = bytearray()
-        self._messages: dict[str, JsonObject] = {}
+        self._messages = Messages()
         self._timed_out = False
         self._given_up = False
         self._selector = _Selector()
@@ -184,44 +175,31 @@ class Supervisor:
         self._unsent = self._unsent[channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL) :]
         if not self._unsent:
             self._selector.modify(channel, selectors.EVENT_READ, self._on_channel)
+            self._hang_up_when_broken(channel)
 
     def _receive(self, channel: socket.socket) -> None:
         chunk = channel.recv(CHUNK_BYTES)
         if not chunk:
             raise ConnectionResetError
-        self._received += chunk
-        while (message := self._next_message()) is not None:
-            if "ask" in message:
-                self._answer(channel)
-            else:
-                self._messages.update({key: value for key, value in message.items() if isinstance(value, dict)})
-
-    def _next_message(self) -> JsonObject | None:
-        """The next complete frame; one that is not ours to understand ends the conversation."""
-        length = int.from_bytes(self._received[: wire.LENGTH_BYTES], "big")
-        if len(self._received) < wire.LENGTH_BYTES:
-            return None
-        if length > LARGEST_FRAME_BYTES:
-            raise ConnectionResetError
-        end = wire.LENGTH_BYTES + length
-        if len(self._received) < end:
-            return None
-        body = bytes(self._received[wire.LENGTH_BYTES : end])
-        del self._received[:end]
-        try:
-            message = json.loads(body)
-        except (ValueError, RecursionError):
-            raise ConnectionResetError from None
-        return message if isinstance(message, dict) else {}
+        if self._messages.feed(chunk):
+            self._answer(channel)
+        self._hang_up_when_broken(channel)
 
     def _answer(self, channel: socket.socket) -> None:
         """The child asks whether what was printed so far is the result already."""
         if self._is_over():
             return
         self._stdout.drain()
-        answer = b"printed" if self._stdout.line.result() is not None else b"nothing"
-        self._unsent = memoryview(wire.frame(answer))
+        printed = self._stdout.line.result()
+        answer = b"printed" if printed is not None and printed.counts else b"nothing"
+        self._unsent = memoryview(bytes(self._unsent) + wire.frame(answer))
         self._selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel)
+
+    def _hang_up_when_broken(self, channel: socket.socket) -> None:
+        """Whoever waits for an answer is not to wait for ever; what comes is still read, and thrown away."""
+        if self._messages.broken and not self._unsent:
+            with suppress(OSError):
+                channel.shutdown(socket.SHUT_WR)
 
     def _on_handle(self, _mask: int) -> None:
         with suppress(BlockingIOError):
@@ -241,17 +219,17 @@ class Supervisor:
         for stream in (self._stdout, self._stderr):
             stream.drain()
             stream.take(b"", final=True)
-        try:
-            while True:
+        with suppress(OSError):
+            for _ in range(LAST_CHUNKS):
                 self._receive(self._child.channel)
-        except OSError:
-            return
+        self._messages.end()
 
     def _ending(self) -> Ending:
         printed = self._stdout.line.result()
-        outcome = self._messages.get("outcome")
-        if printed is None or (outcome or {}).get("error") or self._handle.exit_status != 0:
-            printed = None  # the run failed: the line is ordinary output
+        outcome = self._messages.outcome
+        if self._handle.exit_status != 0 or (outcome is not None and outcome.error is not None):
+            printed = None  # the run failed
+        if printed is None or printed.value is None:  # the line is ordinary output
             self._stdout.emit(self._stdout.line.release())
         return Ending(
             pid=self._handle.pid,
@@ -261,11 +239,7 @@ class Supervisor:
             killed=self._handle.killed and not self._timed_out,
             interrupted=self._handle.interrupted,
             failure=self._handle.failure,
-            started="started" in self._messages,
-            not_started=self._messages.get("not_started"),
-            imported=self._messages.get("imported"),
-            pages=self._messages.get("memory", {}).get("pages"),
-            outcome=outcome,
+            said=self._messages,
             printed=printed,
             stdout="".join(self._stdout.text),
             stderr="".join(self._stderr.text),

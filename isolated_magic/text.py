@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isolated_magic.models import JsonValue
+
+LARGEST_INTEGER = (1 << 63) - 1
 
 
 def printable(text: str) -> str:
@@ -18,11 +21,17 @@ def printable(text: str) -> str:
 
 
 def printable_json(value: JsonValue) -> JsonValue:
-    """The value with every string in it made :func:`printable`.
+    """The value as any program can read it: strings :func:`printable`, and what only Python's JSON has as text.
+
+    That is NaN and infinities, and integers that other programs make infinite, and null when they save them.
 
     Args:
         value: any JSON value.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+    if isinstance(value, int) and not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+        return str(value)
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):

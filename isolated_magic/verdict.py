@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings, scores_of
+from isolated_magic.results import LONGEST_QUOTE, quoted
 from isolated_magic.text import printable
 
 if TYPE_CHECKING:
+    from isolated_magic.messages import NotStarted
     from isolated_magic.models import JsonObject, RunRequest
     from isolated_magic.supervise import Ending
-
-LONGEST_QUOTE = 200  # characters of what the code printed that an error repeats
 
 WHAT_WOULD_COUNT = (
     "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
@@ -46,25 +46,24 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
 
 
 def _payload_of(ending: Ending) -> JsonObject | None:
-    if ending.printed is not None:
-        return ending.printed
-    result = (ending.outcome or {}).get("result")
-    return result if isinstance(result, dict) else None
+    printed, outcome = ending.printed, ending.said.outcome
+    if printed is not None and printed.counts:
+        return printed.value
+    return outcome.result if outcome is not None else None
 
 
 def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     """Why there is no result; the first cause that applies."""
-    outcome = ending.outcome or {}
+    said = ending.said
     if ending.failure is not None:
         return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {ending.failure}.")
-    if ending.not_started is not None:
-        return _not_started(ending.not_started, request)
+    if said.not_started is not None:
+        return _not_started(said.not_started, request)
     stopped = ending.exit_status != 0  # else it ended by itself, just before it was to be killed
     if ending.interrupted and stopped:
         return RunError.of(ErrorKind.INTERRUPTED, "The run was stopped before it ended.")
-    raised = outcome.get("error")
-    if isinstance(raised, dict):
-        return RunError(ErrorKind.USER_CODE, str(raised.get("text")), str(raised.get("summary")))
+    if said.outcome is not None and said.outcome.error is not None:
+        return RunError(ErrorKind.USER_CODE, said.outcome.error.text, said.outcome.error.summary)
     if ending.timed_out and stopped:
         seconds = f"{request.timeout_secs:g}"
         return RunError.of(ErrorKind.TIMEOUT, f"Execution timed out after {seconds} seconds")
@@ -72,14 +71,14 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
     if ending.exit_status is None:
         return RunError.of(ErrorKind.LAUNCH, "The run was lost: the process that keeps runs was killed.")
-    if not ending.started:
+    if not said.started and said.broken is None:
         return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(ending))
     if ending.exit_status < 0:
         return RunError.of(ErrorKind.DIED, _death_of(ending, request))
     if ending.exit_status > 0:
-        return RunError.of(ErrorKind.NO_RESULT, _left_with(ending, outcome))
+        return RunError.of(ErrorKind.NO_RESULT, _left_with(ending))
     if _payload_of(ending) is None:
-        return RunError.of(ErrorKind.NO_RESULT, _no_result(ending, outcome))
+        return RunError.of(ErrorKind.NO_RESULT, _no_result(ending))
     return None
 
 
@@ -88,13 +87,14 @@ def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
     limits, status = request.limits, ending.exit_status
     if ending.interrupted or status == 0:
         return None
-    raised = (ending.outcome or {}).get("error")
-    if isinstance(raised, dict):
-        name = "memory_bytes" if ending.memory_exceeded else raised.get("limit")
-        if not isinstance(name, str) or name not in limits.of_resources():
+    outcome = ending.said.outcome
+    if outcome is not None and outcome.error is not None:
+        raised = outcome.error
+        name = "memory_bytes" if ending.memory_exceeded else raised.limit
+        if name not in limits.of_resources():
             return None
-        summary = f"{breach_text(limits, name)} ({raised.get('summary')})"
-        return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.get('text')}", summary)
+        summary = f"{breach_text(limits, name)} ({raised.summary})"
+        return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.text}", summary)
     if ending.timed_out or ending.killed:
         return None
     used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and ending.cpu_secs >= limits.cpu_secs
@@ -106,17 +106,17 @@ def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
     return None
 
 
-def _not_started(reported: JsonObject, request: RunRequest) -> RunError:
-    if reported.get("errno") == "E2BIG":
-        total = sum(len(name) + len(value) + 2 for name, value in request.environment.items())
-        largest = max(request.environment, key=lambda name: len(request.environment[name]))
+def _not_started(reported: NotStarted, request: RunRequest) -> RunError:
+    if reported.errno == "E2BIG":
+        sizes = {name: len(name) + len(value) + 2 for name, value in request.environment.items()}
+        largest = max(sizes, key=lambda name: sizes[name], default=b"none")
         return RunError.of(
             ErrorKind.INVALID_REQUEST,
-            f"The environment is too large for the system: {total:,} bytes in all, most of them in "
+            f"The environment is too large for the system: {sum(sizes.values()):,} bytes in all, most of them in "
             f"{largest.decode(errors='replace')}. Pass large values as data instead.",
         )
-    where = f"{reported.get('path')}: " if reported.get("path") else ""
-    return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{reported.get('reason')}.")
+    where = f"{reported.path}: " if reported.path else ""
+    return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{reported.reason}.")
 
 
 def _interpreter_failed(ending: Ending) -> str:
@@ -151,16 +151,27 @@ def _death_by(number: int) -> str:
     return f"The process died by signal {number} ({name})" + (f": {cause}." if cause else ".")
 
 
-def _left_with(ending: Ending, outcome: JsonObject) -> str:
-    message = outcome.get("exit_message")
+def _left_with(ending: Ending) -> str:
+    outcome = ending.said.outcome
+    message = outcome.exit_message if outcome is not None else ending.said.broken
     because = f": {message}" if message is not None else ""
     return f"The process ended with exit status {ending.exit_status}{because}"
 
 
-def _no_result(ending: Ending, outcome: JsonObject) -> str:
-    found = outcome.get("found") or "the process ended before its code did"
-    last_line = next((line.strip() for line in reversed(ending.stdout.split("\n")) if line.strip()), "")
-    if last_line and "nothing was printed" in str(found):
-        quote = last_line if len(last_line) <= LONGEST_QUOTE else last_line[:LONGEST_QUOTE] + "..."
-        found = f"the last line printed is {quote!r}, which is no JSON object"
+def _no_result(ending: Ending) -> str:
+    outcome = ending.said.outcome
+    found = ending.said.broken or "the process ended before its code did"
+    if outcome is not None and outcome.found is not None:
+        found = outcome.found
+    if "nothing was printed" in found:
+        found = _printed_instead(ending) or found
+    elif ending.printed is not None:
+        found = f"{ending.printed.problem}; {found}"
     return f"Invalid JSON response from subprocess: {found}.\n{WHAT_WOULD_COUNT}"
+
+
+def _printed_instead(ending: Ending) -> str | None:
+    if ending.printed is not None:
+        return ending.printed.problem
+    last_line = next((line.strip() for line in reversed(ending.stdout.split("\n")) if line.strip()), "")
+    return f"the last line printed is {quoted(last_line)}, which is no JSON object" if last_line else None

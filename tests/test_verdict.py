@@ -1,13 +1,24 @@
 """What cannot be staged with real processes: two things at the same moment."""
 
 import dataclasses
+import json
 
 import pytest
 
+from isolated_magic.child import wire
+from isolated_magic.messages import Messages
 from isolated_magic.models import Timings
 from isolated_magic.request import build_request
 from isolated_magic.supervise import Ending
 from isolated_magic.verdict import judge
+
+
+def said(*messages):
+    found = Messages()
+    for message in messages:
+        found.feed(wire.frame(json.dumps(message).encode()))
+    return found
+
 
 ENDED = Ending(
     pid=1,
@@ -17,11 +28,7 @@ ENDED = Ending(
     timed_out=False,
     killed=False,
     failure=None,
-    started=True,
-    not_started=None,
-    imported=None,
-    pages=None,
-    outcome={"result": {"scores": []}},
+    said=said({"started": {}}, {"outcome": {"result": {"scores": []}}}),
     printed=None,
     stdout="",
     stderr="",
@@ -48,5 +55,5 @@ def test_a_refused_process_is_said():
 
 
 def test_an_outcome_that_is_not_ours_is_no_result():
-    assert not judged(outcome={"result": [1]}).ok
-    assert not judged(outcome=None).ok
+    assert not judged(said=said({"started": {}}, {"outcome": {"result": [1]}})).ok
+    assert not judged(said=said({"started": {}})).ok

@@ -13,10 +13,11 @@ from . import stdlib
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Collection
     from typing import TypeAlias
 
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+    Path: TypeAlias = "str | tuple[Path, object]"  # where it begins, or another and the key or index that follows
 
 SCORE_FIELDS = ("reason", "category_name", "metadata", "scoring_failed")
 DEFAULT_SCORE_NAME = "score"
@@ -75,7 +76,7 @@ def score_with(metric_class: type, data: object, payload_type: object) -> dict[s
 
         value = asyncio.run(_awaited(value))
     try:
-        return result_of(value, str(getattr(metric, "name", None) or DEFAULT_SCORE_NAME))
+        return result_of(value, _text(getattr(metric, "name", None) or DEFAULT_SCORE_NAME))
     except NotAResultError as problem:
         raise NotAResultError(f"{metric_class.__name__}.score() returned {problem}") from None
 
@@ -123,13 +124,20 @@ def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
     Raises:
         NotAResultError: the value is none of the things that count; the text says what it is.
     """
+    try:
+        return _result_of(value, name)
+    except RecursionError:
+        raise NotAResultError(f"{_described(value)} that is nested too deeply, or holds itself") from None
+
+
+def _result_of(value: object, name: str) -> dict[str, Json]:
     if _is_score(value):
         return {"scores": [_score(value, "the score")]}
     if isinstance(value, dict):
         if "scores" not in value:
             raise NotAResultError("a dict without the key 'scores'")
-        rest = {str(key): _plain(item, f"[{key!r}]") for key, item in value.items() if key != "scores"}
-        return {"scores": _listed(value["scores"]), **rest}
+        rest = {key: item for key, item in value.items() if key != "scores"}
+        return {"scores": _listed(value["scores"]), **_plain_dict(rest, "", {"scores"})}
     if isinstance(value, (list, tuple)):
         return {"scores": _scores(value)}
     return {"scores": [{"name": name, "value": _number(value), "reason": None}]}
@@ -167,8 +175,11 @@ def _is_score(value: object) -> bool:
 
 
 def _score(score: object, path: str) -> Json:
+    name = score.name  # type: ignore[attr-defined]  # _is_score() saw it
+    if not isinstance(name, str):
+        raise NotAResultError(f"a score whose name is no text: {path}.name is {type(name).__name__}")
     fields: dict[str, Json] = {
-        "name": str(score.name),  # type: ignore[attr-defined]  # _is_score() saw it
+        "name": _text(name),
         "value": _plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]  # likewise
     }
     for field in SCORE_FIELDS:
@@ -188,25 +199,55 @@ def _number(value: object) -> int | float:
     raise NotAResultError(_described(value))
 
 
-def _plain(value: object, path: str, *, top: bool = False) -> Json:
+def _plain(value: object, path: Path, *, top: bool = False) -> Json:
     """The value as JSON can hold it; scalars of other libraries by their own conversions."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, float)):
         return int(value) if isinstance(value, int) else float(value)
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{path}[{key!r}]") for key, item in value.items()}
+        return _plain_dict(value, path)
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_plain(item, (path, index)) for index, item in enumerate(value)]
     converted = _converted(value)
     if converted is value:
-        raise NotAResultError(_described(value) if top else f"{path}: {_described(value)}")
+        raise NotAResultError(_described(value) if top else f"{_shown(path)}: {_described(value)}")
     return _plain(converted, path, top=top)
+
+
+def _plain_dict(value: dict[object, object], path: Path, taken: Collection[str] = ()) -> dict[str, Json]:
+    """The dict with keys that are text.
+
+    Args:
+        value: any dict.
+        path: to it.
+        taken: keys that stand beside these.
+    """
+    plain = {_text(key): _plain(item, (path, key)) for key, item in value.items()}
+    if len(plain) < len(value) or not plain.keys().isdisjoint(taken):
+        where = _shown(path)
+        raise NotAResultError(f"{where and where + ': '}a dict in which two keys become the same text")
+    return plain
+
+
+def _shown(path: Path) -> str:
+    keys: list[str] = []
+    while isinstance(path, tuple):
+        path, key = path
+        keys.append(f"[{key!r}]")
+    return path + "".join(reversed(keys))
+
+
+def _text(value: object) -> str:
+    """As JSON has it: the text of an enum that is a str is its value, not its name."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 def _converted(value: object) -> object:
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, pandas, torch
-        return value.tolist()
+        plain: object = value.tolist()
+        if type(plain) is not type(value):  # a longdouble stays what it is
+            return plain
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):

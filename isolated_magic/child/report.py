@@ -7,6 +7,8 @@ import sys
 
 from . import stdlib
 
+LONGEST_TEXT = 100_000  # characters that anybody would read
+LONGEST_LINE = 1000
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
 
 
@@ -44,7 +46,8 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
     where = line or (lines[-1] if lines else None)
     last = traceback.format_exception_only(problem)[-1 if isinstance(problem, SyntaxError) else 0]
     first_line = last.strip().split("\n", 1)[0]
-    return {"text": text, "summary": f"{first_line} (line {where})" if where else first_line}
+    first_line = shortened(first_line, LONGEST_LINE)
+    return {"text": shortened(text), "summary": f"{first_line} (line {where})" if where else first_line}
 
 
 def _lines(source: str) -> list[str]:
@@ -97,3 +100,16 @@ def text_of(value: object) -> str:
         return str(value)
     except Exception:  # noqa: BLE001 - the user's own
         return f"<{type(value).__name__} that cannot be printed>"
+
+
+def shortened(text: str, most: int = LONGEST_TEXT) -> str:
+    """The text, without its middle when it is too long.
+
+    Args:
+        text: any.
+        most: characters that are left of it.
+    """
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} ... [{len(text) - 2 * half:,} characters left out] ... {text[-half:]}"

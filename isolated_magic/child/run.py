@@ -7,8 +7,8 @@ import sys
 
 from . import libraries, outcome, program, stdlib, streams
 from .interrupts import users_code
-from .owner import Owner
-from .report import call_users_excepthook, describe, text_of
+from .owner import Owner, encode
+from .report import LONGEST_LINE, call_users_excepthook, describe, shortened, text_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 with stdlib.Imports():
     from json import dumps, loads
+
+_Anything = BaseException  # whatever the code does to its builtins
 
 
 def main(args: list[str]) -> int:
@@ -54,18 +56,30 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
         message = _decoded(payload)
     except RecursionError:
         result, status = _refused("data is nested too deeply for the interpreter of the run."), 1
+        _tell(result, owner, before, None)
     else:
         names.update(message)
         del payload
-        result, status = _run_limited(request, names, message, owner)
+        pages = own_pages if request["reports_pages"] else None
+        try:
+            result, status = _run_limited(request, names, message, owner)
+            _tell(result, owner, before, pages)
+        except _Anything:  # the code took apart what we are made of
+            owner.give_up()
+            status = 1
+    owner.close()
+    return status
+
+
+def _tell(
+    result: dict[str, object], owner: Owner, before: Collection[str], own_pages: Callable[[], list[int]] | None
+) -> None:
     streams.flush()
     if owner.is_mine:
         _tell_imports(before, owner)
-        if own_pages is not None and request["reports_pages"]:
+        if own_pages is not None:
             _tell_pages(owner, own_pages)
         _report(result, owner)
-    owner.close()
-    return status
 
 
 def _tell_imports(before: Collection[str], owner: Owner) -> None:
@@ -107,9 +121,8 @@ def _refused(reason: str) -> dict[str, object]:
 def _report(result: dict[str, object], owner: Owner) -> None:
     try:
         heard = owner.send({"outcome": result})
-    except (ValueError, RecursionError) as problem:
-        found = f"the result cannot be written as JSON ({problem})"
-        result = {"found": found}
+    except Exception as problem:  # noqa: BLE001 - too deep, too many digits; or the code put its own into json
+        result = {"found": f"the result cannot be written as JSON ({text_of(problem) or type(problem).__name__})"}
         heard = owner.send({"outcome": result})
     if heard:
         return
@@ -118,7 +131,7 @@ def _report(result: dict[str, object], owner: Owner) -> None:
     if isinstance(error, dict):
         os.write(2, f"{error['text']}\n".encode("utf-8", "backslashreplace"))
     elif "result" in result:
-        os.write(1, f"\n{dumps(result['result'])}\n".encode())
+        os.write(1, f"\n{encode(result['result'])}\n".encode())
 
 
 def _run_limited(
@@ -160,7 +173,7 @@ def _run(
     except SystemExit as leaving:
         return _exit_outcome(leaving)
     except outcome.NotAResultError as problem:
-        return {"found": str(problem)}, 0
+        return {"found": shortened(str(problem), LONGEST_LINE)}, 0
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
         on_failure(problem)
         described = describe(problem, request["source"], filename)
@@ -176,7 +189,7 @@ def _outcome_of(
         try:
             return {"result": outcome.result_of(value)}
         except outcome.NotAResultError as problem:
-            found = f"the value of the last line is {problem}"
+            found = shortened(f"the value of the last line is {problem}", LONGEST_LINE)
     metric = outcome.find_metric(names)
     if metric is None or owner.prints_the_result():
         return {"found": found}
@@ -192,11 +205,12 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
         status = leaving.code & 0xFF
         return {"found": f"the code left with sys.exit({leaving.code}) before it printed a result"}, status
     message = text_of(leaving.code)
+    leaves_with: dict[str, object] = {"exit_message": shortened(message)}
     try:
         sys.stderr.write(f"{message}\n")
     except Exception:  # noqa: BLE001 - the code replaced or closed it; the owner hears the message all the same
-        return {"exit_message": message}, 1
-    return {"exit_message": message}, 1
+        return leaves_with, 1
+    return leaves_with, 1
 
 
 REHEARSAL = """

@@ -14,7 +14,8 @@ def _main() -> int:
     package.__path__ = [__file__.rpartition("/")[0]]
     sys.modules[PACKAGE] = package
     role = __import__(f"{PACKAGE}.{sys.argv[1]}", fromlist=["main"])  # importlib costs each run a millisecond
-    return int(role.main(sys.argv[2:]))
+    status: int = role.main(sys.argv[2:])
+    return status
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ def conduct(
     except LaunchError as problem:
         return RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem)))
     if child.report_pages is not None:
-        child.report_pages(ending.pages)
-    if child.distrust is not None and ending.timed_out and not ending.started:
+        child.report_pages(ending.said.pages)
+    if child.distrust is not None and ending.timed_out and not ending.said.started:
         child.distrust()
     _learn(launcher, request, ending)
     if ending.exit_status == -signal.SIGKILL:
@@ -77,15 +77,11 @@ def _attempt(
 
 def _came_to_nothing(ending: Ending) -> bool:
     """Whether no line of the code has run: the template was lost, or the system refused it a fork."""
-    return not (ending.started or ending.killed or ending.interrupted or ending.timed_out)
+    return not (ending.said.started or ending.killed or ending.interrupted or ending.timed_out)
 
 
 def _learn(launcher: Launcher, request: RunRequest, ending: Ending) -> None:
-    """Hand on what the child reports. It is the user's process: nothing that it says is taken for granted."""
-    reported = ending.imported or {}
-    modules, files = (
-        [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
-        for found in (reported.get("installed"), reported.get("files"))
-    )
-    if modules:
-        launcher.learn(request, modules, files)
+    """Hand on what the child reports to have imported."""
+    imported = ending.said.imported
+    if imported is not None and imported.installed:
+        launcher.learn(request, imported.installed, imported.files)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from isolated_magic.launch.handle import Handle
-    from isolated_magic.models import JsonValue, Launch, RunRequest
+    from isolated_magic.models import Launch, RunRequest
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Child:
     stderr: FileIO
     handle: Handle
     launch: Launch = "cold"
-    report_pages: Callable[[JsonValue], None] | None = None
+    report_pages: Callable[[tuple[int, ...] | None], None] | None = None
     distrust: Callable[[], object] | None = None
 
     def close(self) -> None:

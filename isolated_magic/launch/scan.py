@@ -7,6 +7,7 @@ to import it too, and does nothing before that the import would have noticed.
 from __future__ import annotations
 
 import ast
+import stat
 import sys
 import warnings
 from dataclasses import dataclass
@@ -95,13 +96,17 @@ def program_in(path: str) -> Program:
     """
     try:
         state = Path(path).stat()
+        if not stat.S_ISREG(state.st_mode):
+            return Program()
         return _program_in(path, state.st_mtime_ns, state.st_size)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file has such a name
         return Program()
 
 
 @lru_cache(maxsize=256)
-def _program_in(path: str, _changed_at: int, _size: int) -> Program:
+def _program_in(path: str, _changed_at: int, size: int) -> Program:
+    if size > LONGEST_SOURCE:
+        return OPAQUE
     return program_of(Path(path).read_bytes())
 
 

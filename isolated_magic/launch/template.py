@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.recipe import Recipe, Report
     from isolated_magic.launch.scan import Program
-    from isolated_magic.models import JsonValue, RunRequest
+    from isolated_magic.models import RunRequest
 
 MOST_SAMPLES = 2  # runs that are asked which memory they wrote to
 
@@ -211,11 +211,11 @@ class Template:
                 return child
             child.close()
 
-    def _take_pages(self, pages: JsonValue) -> None:
-        """Have the children that wait copy ahead what all samples wrote to; a user's process has reported it."""
-        if not isinstance(pages, list) or not all(isinstance(page, int) for page in pages):
+    def _take_pages(self, pages: tuple[int, ...] | None) -> None:
+        """Have the children that wait copy ahead what all samples wrote to."""
+        if pages is None:
             return
-        found = {page for page in pages if isinstance(page, int)}
+        found = set(pages)
         with self._lock, suppress(OSError):
             self._pages = found & self._pages if self._pages else found
             self._child.channel.sendall(wire.PAGES + wire.frame(json.dumps(sorted(self._pages)).encode()))

@@ -24,18 +24,13 @@ def bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
     Args:
         result: of a run.
     """
-    try:
-        return _bundle(result)
-    except RecursionError:
-        return {"text/plain": "The result is nested too deeply to be shown. result.payload holds it."}, {}
-
-
-def _bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
     view = view_of(result)
+    shown = {"text/plain": to_text(view), "text/html": to_html(view)}
     # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
-    return {"text/plain": to_text(view), "text/html": to_html(view)}, {
-        METADATA_KEY: printable_json(result.to_dict())
-    }
+    try:
+        return shown, {METADATA_KEY: printable_json(result.to_dict())}
+    except RecursionError:
+        return shown, {}
 
 
 def register(shell: InteractiveShell) -> None:

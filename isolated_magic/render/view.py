@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from isolated_magic.text import printable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 BAR_CELLS = 10
 FULL, EMPTY = "\N{FULL BLOCK}", "\N{LIGHT SHADE}"
 FAILED = "FAILED"
+TOO_DEEP = "(nested too deeply to be shown)"
+LARGEST_WRITTEN_OUT = 10**20
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ def bar(value: JsonValue) -> str:
 def _as_text(value: JsonValue) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, int) and abs(value) >= LARGEST_WRITTEN_OUT:
+        return f"{Decimal(value):.4g}"
     return one_line(value) if isinstance(value, str) else _as_json(value, indent=None)
 
 
@@ -106,4 +111,7 @@ def one_line(text: str) -> str:
 
 
 def _as_json(value: JsonValue, indent: int | None = 2) -> str:
-    return printable(json.dumps(value, indent=indent, ensure_ascii=False))
+    try:
+        return printable(json.dumps(value, indent=indent, ensure_ascii=False))
+    except RecursionError:
+        return TOO_DEEP

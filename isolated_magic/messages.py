@@ -1,0 +1,232 @@
+"""What a run says over its private channel, checked before anybody uses it.
+
+The channel is private to the child program (see ``child/owner.py``), but it lies in the process of the user's
+code, which can write to it as well. So only the messages that the program sends are understood, each once, in
+their order and of their form. With anything else the conversation is over: what comes after it is thrown away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from isolated_magic import results
+from isolated_magic.child import wire
+
+if TYPE_CHECKING:
+    from isolated_magic.models import JsonObject, JsonValue
+
+MOST_NAMES = 20_000  # of modules that one run imported
+LONGEST_NAME = 4096  # characters: no path is longer
+LAST_PAGE = 1 << 52  # of 64 bits of addresses
+LONGEST_FRAME = 1 << 40  # bytes that a run could mean to send: the length of a frame begins with three zeros
+
+_FOLLOWERS = {
+    "": {"started", "not_started"},
+    "not_started": (),
+    "started": {"ask", "imported", "memory", "outcome"},
+    "ask": {"imported", "memory", "outcome"},
+    "imported": {"memory", "outcome"},
+    "memory": {"outcome"},
+    "outcome": (),
+}
+
+
+@dataclass(frozen=True)
+class NotStarted:
+    """Why the system did not start the interpreter.
+
+    Args:
+        errno: its name, such as ``"E2BIG"``.
+        path: that it is about.
+        reason: what the system said.
+    """
+
+    errno: str | None
+    path: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a run imported.
+
+    Args:
+        installed: names of modules.
+        files: paths of others.
+    """
+
+    installed: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception that ended the code.
+
+    Args:
+        text: its traceback.
+        summary: one line of it.
+        limit: the name of the limit that it comes from, None when it comes from none.
+    """
+
+    text: str
+    summary: str
+    limit: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the code came to, apart from what it printed. One of these is not None.
+
+    Args:
+        result: scores.
+        error: what it raised.
+        found: what there was instead of a result.
+        exit_message: what it left with.
+    """
+
+    result: JsonObject | None = None
+    error: Raised | None = None
+    found: str | None = None
+    exit_message: str | None = None
+
+
+class Messages:
+    """What was said so far. Never holds more than the largest result and one chunk."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.not_started: NotStarted | None = None
+        self.imported: Imported | None = None
+        self.pages: tuple[int, ...] | None = None
+        self.outcome: Outcome | None = None
+        self.broken: str | None = None  # why the conversation is over, as the beginning of a sentence
+        self._received = bytearray()
+        self._last = ""  # the kind of the last message
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take in what came. Whether there is a question in it.
+
+        Args:
+            chunk: the next bytes.
+        """
+        asked = False
+        if self.broken is None:
+            self._received += chunk
+            try:
+                while (body := self._next_body()) is not None:
+                    asked |= self._take(body)
+            except results.RefusedError as problem:
+                self._break(f"the result {problem}")
+            except (ValueError, LookupError):
+                self._break(
+                    "something else than the run's own program wrote to its private channel, "
+                    "so that its result is not known"
+                )
+        return asked
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        if self._received:
+            self._break("the run's private channel was closed in the middle of a message")
+
+    def _break(self, reason: str) -> None:
+        self.broken, self.outcome = reason, None
+        self._received.clear()
+
+    def _next_body(self) -> bytes | None:
+        """The next frame, when all of it is there."""
+        if len(self._received) < wire.LENGTH_BYTES:
+            return None
+        length = int.from_bytes(self._received[: wire.LENGTH_BYTES], "big")
+        if length > LONGEST_FRAME:
+            raise ValueError(length)
+        if length > results.LARGEST_RESULT_BYTES:
+            raise results.too_large(length)
+        end = wire.LENGTH_BYTES + length
+        if len(self._received) < end:
+            return None
+        body = bytes(self._received[wire.LENGTH_BYTES : end])
+        del self._received[:end]
+        return body
+
+    def _take(self, body: bytes) -> bool:
+        ((kind, value),) = _object(results.decode(body)).items()
+        if kind not in _FOLLOWERS[self._last]:
+            raise ValueError(kind)
+        self._last = kind
+        if kind == "ask":
+            return True
+        said = _object(value)
+        if kind == "started":
+            self.started = True
+        elif kind == "not_started":
+            self.not_started = NotStarted(
+                _text_or_none(said["errno"]), _text_or_none(said["path"]), _text(said["reason"])
+            )
+        elif kind == "imported":
+            self.imported = Imported(_names(said["installed"]), _names(said["files"]))
+        elif kind == "memory":
+            self.pages = tuple(map(_page, _list(said["pages"])))
+        else:
+            self.outcome = _outcome(said)
+        return False
+
+
+def _outcome(said: JsonObject) -> Outcome:
+    ((kind, value),) = said.items()
+    if kind == "result":
+        return Outcome(result=_result(_object(value)))
+    if kind == "error":
+        raised = _object(value)
+        if not raised["text"]:
+            raise ValueError("no text")
+        limit = _text_or_none(raised.get("limit"))
+        return Outcome(error=Raised(_text(raised["text"]), _text(raised["summary"]), limit))
+    if kind == "found":
+        return Outcome(found=_text(value))
+    if kind == "exit_message":
+        return Outcome(exit_message=_text(value))
+    raise ValueError(kind)
+
+
+def _result(payload: JsonObject) -> JsonObject:
+    for score in map(_object, _list(payload["scores"])):
+        _text(score["name"])
+        score["value"]
+    return payload
+
+
+def _object(value: JsonValue) -> JsonObject:
+    if not isinstance(value, dict):
+        raise ValueError("no object")  # noqa: TRY004 - of one kind with all else that makes a message none of ours
+    return value
+
+
+def _list(value: JsonValue) -> list[JsonValue]:
+    if not isinstance(value, list):
+        raise ValueError("no list")  # noqa: TRY004 - likewise
+    return value
+
+
+def _text(value: JsonValue) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no text")  # noqa: TRY004 - likewise
+    return value
+
+
+def _text_or_none(value: JsonValue) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _names(value: JsonValue) -> tuple[str, ...]:
+    """Names that may be of modules or files; what else the code put into ``sys.modules`` teaches nothing."""
+    names = map(_text, _list(value)[:MOST_NAMES])
+    return tuple(name for name in names if len(name) <= LONGEST_NAME and "\0" not in name)
+
+
+def _page(value: JsonValue) -> int:
+    if type(value) is not int or not 0 <= value < LAST_PAGE:
+        raise ValueError("no page")
+    return value

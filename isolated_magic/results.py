@@ -1,0 +1,143 @@
+"""What may be a result: JSON that a run wrote, taken as it is or refused with the reason.
+
+Stricter than :func:`json.loads` where that would silently give something else than what was written: of two values
+under one key it keeps the last.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from isolated_magic.models import JsonObject, JsonValue
+
+LARGEST_RESULT_BYTES = 64 << 20
+LONGEST_QUOTE = 200  # characters of what the code printed that an error repeats
+
+
+class RefusedError(ValueError):
+    """JSON that cannot be a result; the text is a predicate, such as ``is nested too deeply``."""
+
+
+@dataclass(frozen=True)
+class Printed:
+    """The last line printed, where it begins like a JSON object.
+
+    Args:
+        value: the object, None when the line is no result.
+        problem: why it is none, as the beginning of a sentence.
+        is_refused: it is a JSON object nevertheless.
+    """
+
+    value: JsonObject | None
+    problem: str = ""
+    is_refused: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a JSON object, so that nothing else is the result of the run."""
+        return self.value is not None or self.is_refused
+
+
+def too_large(size: int) -> RefusedError:
+    """The error for a result that is not kept.
+
+    Args:
+        size: of it, in bytes.
+    """
+    most = LARGEST_RESULT_BYTES >> 20
+    return RefusedError(f"has {size:,} bytes, and a result may have no more than {most} MB")
+
+
+def decode(text: str | bytes) -> JsonValue:
+    """The value of a JSON text. NaN and infinities are read as Python writes them.
+
+    Args:
+        text: of one value.
+
+    Raises:
+        json.JSONDecodeError: it is no JSON.
+        RefusedError: it is, and cannot be a result.
+    """
+    try:
+        value: JsonValue = _decoder.decode(text if isinstance(text, str) else text.decode())
+    except (json.JSONDecodeError, RefusedError, UnicodeDecodeError):
+        raise
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        raise RefusedError(f"holds an integer of more than {most:,} digits") from None
+    except RecursionError:
+        raise RefusedError("is nested too deeply") from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None
+        raise RefusedError(f"has the key {json.dumps(twice)[:LONGEST_QUOTE]} twice in one object")
+    return found
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def check_names(payload: JsonObject) -> None:
+    """Refuse a result in which something has a value, as a score has, but no name.
+
+    Args:
+        payload: any JSON object; one whose ``scores`` are no list is none of our business.
+
+    Raises:
+        RefusedError: naming the path.
+    """
+    scores = payload.get("scores")
+    for index, score in enumerate(scores if isinstance(scores, list) else ()):
+        if isinstance(score, dict) and "value" in score and not isinstance(score.get("name"), str):
+            if "name" not in score:
+                raise RefusedError(f"has a value without a name: scores[{index}]")
+            kind = type(score["name"]).__name__
+            raise RefusedError(f"has a score whose name is no text: scores[{index}].name is {kind}")
+
+
+def read_line(line: str) -> Printed:
+    """The result in a line.
+
+    Args:
+        line: that begins with ``{`` and has no white space around it.
+    """
+    try:
+        value = decode(line)
+        if not isinstance(value, dict):  # not reached: it begins with a brace
+            return Printed(None)
+        check_names(value)
+    except json.JSONDecodeError as problem:
+        return Printed(None, f"the last line printed begins like a JSON object, but {_where(problem)}")
+    except RefusedError as problem:
+        return Printed(None, f"the last line printed {problem}: {quoted(line)}", is_refused=True)
+    return Printed(value)
+
+
+def _where(problem: json.JSONDecodeError) -> str:
+    line, column = problem.doc, problem.colno
+    if problem.pos >= len(line):
+        return f"ends in the middle, after column {len(line)}: {quoted(line, len(line))}"
+    return f"is none: {problem.msg.removesuffix(' at')} at column {column}: {quoted(line, problem.pos)}"
+
+
+def quoted(text: str, position: int = 0) -> str:
+    """The text, or a part of it, as an error quotes it.
+
+    Args:
+        text: whatever the code wrote.
+        position: that has to be among what is quoted.
+    """
+    if len(text) <= LONGEST_QUOTE:
+        return repr(text)
+    start = max(0, min(position - LONGEST_QUOTE // 2, len(text) - LONGEST_QUOTE))
+    end = start + LONGEST_QUOTE
+    return f"{'...' if start else ''}{text[start:end]!r}{'...' if end < len(text) else ''}"
