@@ -64,7 +64,7 @@ class _Kept:
         if not self.is_cut:
             self._parts.append(text)
         elif not was_cut:
-            self._parts = ["".join([*self._parts, text])[: results.LONGEST_QUOTE]]
+            self._parts = ["".join([*self._parts, text])[: min(results.LONGEST_QUOTE, self._most)]]
 
     def text(self) -> str:
         """What is kept."""

@@ -49,7 +49,7 @@ def too_large(size: int) -> RefusedError:
         size: of it, in bytes.
     """
     most = LARGEST_RESULT_BYTES >> 20
-    return RefusedError(f"has {size:,} bytes, and a result may have no more than {most} MB")
+    return RefusedError(f"has more than {most} MB: {size:,} bytes")
 
 
 def decode(text: str | bytes) -> JsonValue:

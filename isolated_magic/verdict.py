@@ -154,7 +154,7 @@ def _death_by(number: int) -> str:
 def _left_with(ending: Ending) -> str:
     outcome = ending.said.outcome
     message = outcome.exit_message if outcome is not None else ending.said.broken
-    because = f": {message}" if message is not None else ""
+    because = f": {message}" if message else ""
     return f"The process ended with exit status {ending.exit_status}{because}"
 
 

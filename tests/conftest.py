@@ -1,12 +1,17 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
 
 # Opik wraps every metric when pytest is loaded, and the exit of a run then waits for its server.
 os.environ["OPIK_TRACK_DISABLE"] = "true"
+
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, max_examples=100)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=10_000)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
