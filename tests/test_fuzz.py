@@ -124,23 +124,16 @@ def is_sound(result):
         result.error.summary.encode()
         assert "\n" not in result.error.summary or result.error.code == 400
         return True
-    found = answer.get("scores")
-    assert all(
-        score.name == item["name"] and score.value is item["value"]
-        for score, item in zip(result.scores, found or (), strict=bool(result.scores))
-    )
+    if result.scores:
+        items = answer["scores"]
+        assert [score.name for score in result.scores] == [item["name"] for item in items]
+        assert all(score.value is item["value"] for score, item in zip(result.scores, items, strict=True))
     return True
 
 
 def read_by_pairs(text):
     """What json reads, objects as lists of pairs: nothing is lost."""
     return json.loads(text, object_pairs_hook=lambda pairs: ("object", pairs))
-
-
-def as_pairs(value):
-    if isinstance(value, dict):
-        return ("object", [(key, as_pairs(item)) for key, item in value.items()])
-    return [as_pairs(item) for item in value] if isinstance(value, list) else value
 
 
 class TestPrinted:
@@ -175,7 +168,7 @@ class TestPrinted:
         )
         assert is_sound(result)
         if result.ok:
-            assert repr(as_pairs(result.payload)) == repr(read_by_pairs(rest))
+            assert repr(read_by_pairs(json.dumps(result.payload))) == repr(read_by_pairs(rest))
 
     @given(st.binary(max_size=60), cuts)
     def test_any_bytes_are_text(self, printed, places):
