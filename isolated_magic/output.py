@@ -105,9 +105,11 @@ class ResultLine:
         if end:
             start = text.rfind("\n", 0, end) + 1
             if start or not self._in_line:  # the last non-empty line begins here: what was held is no result
+                line_end = text.find("\n") + 1 if start and self._in_line else 0
+                self._add(text[:line_end], passed)
                 passed.append(self._held.take())
                 if start:
-                    passed += [self._blank.take(), text[:start]]
+                    passed += [self._blank.take(), text[line_end:start]]
                 line = text[start:end]
                 if line.lstrip().startswith("{"):
                     self._held, self._blank = self._blank, self._held

@@ -124,6 +124,8 @@ def read_line(line: str) -> Printed:
 
 def _where(problem: json.JSONDecodeError) -> str:
     line, column = problem.doc, problem.colno
+    if problem.msg.startswith("Unterminated string"):
+        return f"ends in the middle of the text that begins at column {column}: {quoted(line, problem.pos)}"
     if problem.pos >= len(line):
         return f"ends in the middle, after column {len(line)}: {quoted(line, len(line))}"
     return f"is none: {problem.msg.removesuffix(' at')} at column {column}: {quoted(line, problem.pos)}"

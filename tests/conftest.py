@@ -10,7 +10,7 @@ from isolated_magic import IsolatedSubprocessExecutor
 os.environ["OPIK_TRACK_DISABLE"] = "true"
 
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, max_examples=100)
-hypothesis.settings.register_profile("thorough", deadline=None, max_examples=10_000)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile("same")
 
 

@@ -35,6 +35,24 @@ class TestResult:
         assert "<table" in shown.data["text/html"]
         assert cells.ok("result.scores[0].value, result is _").text == "(1.0, True)"
 
+    def test_what_only_python_calls_json_is_saved_as_text(self, cells):
+        values = ["NaN", "-Infinity", "1" + "0" * 400, "1"]
+        scores = ", ".join(f'{{"name": "a", "value": {value}}}' for value in values)
+        shown = cells.ok(f"%%isolated -o result\nprint('{{\"scores\": [{scores}]}}')")
+        saved = shown.metadata["isolated_magic"]["scores"]
+        assert [score["value"] for score in saved] == [*values[:3], 1]
+        assert [line.split()[1] for line in shown.text.splitlines()] == ["nan", "-inf", "1.000e+400", "1"]
+        assert shown.stderr == ""
+        assert cells.ok("result.scores[2].value == 10 ** 400").text == "True"
+
+    @pytest.mark.parametrize("depth", [100, 400, 900])
+    def test_a_result_of_great_depth_is_shown_without_what_cannot_be(self, cells, depth):
+        code = f'print(\'{{"scores": [{{"name": "a", "value": 1}}], "x": \' + \'[\' * {depth} + \']\' * {depth} + \'}}\')'
+        shown = cells.ok(f"%%isolated\n{code}")
+        assert shown.text.splitlines()[0] == "a  1  " + "█" * 10
+        assert shown.stderr == ""
+        assert shown.metadata if depth == 100 else True
+
     def test_the_result_is_the_cells_value(self, cells):
         cells.ok("%%isolated\n0.25")
         assert cells.ok("_.scores[0].value, type(_).__name__").text == "(0.25, 'RunResult')"

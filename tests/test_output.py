@@ -70,3 +70,18 @@ def test_characters_are_decoded_across_chunks_and_bad_bytes_replaced():
     whole = "é✓".encode() + b"\xff" + "𝄞".encode()
     text = "".join(decoder.feed(whole[n : n + 1]) for n in range(len(whole))) + decoder.feed(b"", final=True)
     assert text == "é✓\ufffd𝄞"
+
+
+def test_of_a_line_that_is_too_long_the_beginning_is_kept_and_what_there_was():
+    line = ResultLine()
+    chunk = "x" * (1 << 20)
+    assert line.feed('{"a": "') == ""
+    for _ in range(200):
+        assert line.feed(chunk) == ""
+    assert len(line._held.text()) == 200
+    assert line.result().problem == "the last line printed has more than 64 MB: 209,715,207 bytes"
+    assert line.result().counts
+    said = line.feed('"}\nafter\n')
+    assert said.startswith('{"a": "xxx')
+    assert said.endswith("x... [209,715,210 bytes; not kept]\nafter\n")
+    assert line.result() is None

@@ -47,7 +47,12 @@ def test_a_bar_stands_for_a_number_between_zero_and_one_alone(value, drawn):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(1 / 3, "0.3333"), (1.0, "1"), (5, "5"), (math.nan, "nan"), ("high", "high")]
+    ("value", "shown"),
+    [
+        *[(1 / 3, "0.3333"), (1.0, "1"), (5, "5"), (math.nan, "nan"), ("high", "high"), (True, "true")],
+        *[(-math.inf, "-inf"), (10**19, "1" + "0" * 19), (10**400, "1.000e+400"), (-(10**4299), "-1.000e+4299")],
+    ],
+    ids=str,
 )
 def test_values_are_short(value, shown):
     assert text({"scores": [{"name": "a", "value": value}]}).split()[1] == shown
@@ -89,3 +94,15 @@ def test_results_are_equal_when_all_but_pid_and_timings_are():
     assert RunResult(payload={"a": 1}, pid=1) == RunResult(payload={"a": 1}, pid=2)
     assert RunResult(payload={"a": 1}) != RunResult(payload={"a": 2})
     assert Score("a", 1) == Score.from_json({"name": "a", "value": 1})
+
+
+def test_what_is_nested_too_deeply_is_left_out():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in ({"value": deep}, {"value": 1, "reason": deep}):
+        assert "too deeply" in text({"scores": [{"name": "a", **value}]})
+    assert text({"scores": [{"name": "a", "value": 1}], "x": deep}).splitlines() == [
+        "a  1  " + "█" * 10,
+        "(nested too deeply to be shown)",
+    ]
