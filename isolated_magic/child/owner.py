@@ -1,13 +1,14 @@
 """A run's end of the private channel.
 
 The channel is a private descriptor, so nothing that the code prints can be taken for the outcome. The owner sends
-the program as JSON and then the payload; this end sends
+the program as JSON and then the payload; this end sends, in this order, or the owner believes none of it,
 
 - ``{"started": {}}`` once, before the code runs;
 - ``{"ask": "metric"}`` when the code defines a metric class and nothing else came of it: only the owner sees
   all that was printed, through whatever way to descriptor 1, and answers whether that is the result already;
 - ``{"imported": {...}}`` at most once: the modules that the code imported, and the files among them that are not
   installed;
+- ``{"memory": {...}}`` when the owner wants to know which pages the run has written to;
 - ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit).
 """
 

@@ -121,8 +121,10 @@ def _refused(reason: str) -> dict[str, object]:
 def _report(result: dict[str, object], owner: Owner) -> None:
     try:
         heard = owner.send({"outcome": result})
-    except Exception as problem:  # noqa: BLE001 - too deep, too many digits; or the code put its own into json
-        result = {"found": f"the result cannot be written as JSON ({text_of(problem) or type(problem).__name__})"}
+    except Exception as problem:  # noqa: BLE001 - too many digits, or too little memory
+        deep = isinstance(problem, RecursionError)
+        why = "it is nested too deeply" if deep else text_of(problem) or type(problem).__name__
+        result = {"found": f"the result cannot be written as JSON ({why})"}
         heard = owner.send({"outcome": result})
     if heard:
         return
