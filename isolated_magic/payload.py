@@ -127,16 +127,12 @@ def _unsendable(value: object, path: str) -> Iterator[tuple[str, str]]:
     if value is None or isinstance(value, (str, bool, float)):
         return
     if isinstance(value, int):
-        try:
-            str(value)
-        except ValueError:  # beyond sys.get_int_max_str_digits()
+        if _has_too_many_digits(value):
             yield path, "an integer of so many digits"
     elif isinstance(value, dict):
-        if has_repeated_keys(value):
-            yield path, "a dict in which two keys become the same text"
+        if (found := _unsendable_key(value)) is not None:
+            yield path, found
         for key, item in value.items():
-            if not (key is None or isinstance(plain_key(key), (str, int, float))):
-                yield path, f"a dict with a key of type {type(key).__name__}"
             yield from _unsendable(item, f"{path}[{_shown(key)}]")
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
@@ -151,5 +147,26 @@ def _unsendable(value: object, path: str) -> Iterator[tuple[str, str]]:
             yield from _unsendable(converted, path)
 
 
+def _unsendable_key(mapping: dict[object, object]) -> str | None:
+    """What is wrong with the keys of a dict, if anything."""
+    for key in mapping:
+        plain = plain_key(key)
+        if not (plain is None or isinstance(plain, (str, int, float))):
+            return f"a dict with a key of type {type(key).__name__}"
+        if _has_too_many_digits(plain):
+            return "a dict with a key of so many digits"
+    return "a dict in which two keys become the same text" if has_repeated_keys(mapping) else None
+
+
+def _has_too_many_digits(value: object) -> bool:
+    try:
+        return isinstance(value, int) and not int.__repr__(value)
+    except ValueError:  # beyond sys.get_int_max_str_digits()
+        return True
+
+
 def _shown(key: object) -> str:
-    return json.dumps(key) if isinstance(key, str) else repr(key)
+    plain = plain_key(key)
+    if isinstance(plain, str):
+        return json.dumps(plain)
+    return repr(plain) if plain is None or isinstance(plain, (int, float)) else f"<{type(key).__name__}>"

@@ -271,6 +271,7 @@ class ScoreResult:
         self.name, self.value, self.reason = name, value, reason
 
 
+huge = st.builds(lambda: 10**5000)
 odd_scalars = st.one_of(
     scalars,
     st.decimals(),
@@ -281,9 +282,11 @@ odd_scalars = st.one_of(
     st.complex_numbers(),
     st.builds(Odd, texts),
     st.sampled_from([Odd, len, datetime.UTC, decimal.Decimal("1e999999"), {1}]),
-    st.builds(lambda: 10**5000),
+    huge,
 )
-odd_keys = st.one_of(texts, st.sampled_from(["scores", "1", "null"]), st.none(), numbers, st.builds(Odd, texts))
+odd_keys = st.one_of(
+    texts, st.sampled_from(["scores", "1", "null"]), st.none(), numbers, st.builds(Odd, texts), huge
+)
 odd_values = nested(odd_scalars, odd_keys)
 odd_scores = st.one_of(st.builds(ScoreResult, st.one_of(texts, odd_values), odd_values, odd_values), scores)
 

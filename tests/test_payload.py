@@ -159,6 +159,8 @@ def test_nan_and_infinities():
         ({"a": Unfriendly()}, 'data["a"]: Unfriendly'),
         ({"a": Unset()}, 'data["a"]: Unset'),
         ({"a": 10**5000}, 'data["a"]: an integer'),
+        ({10**5000: {"x": 1}}, "data: a dict with a key of so many digits"),
+        ({"a": {10**5000: 1, 5: 2}}, 'data["a"]: a dict with a key of so many digits'),
     ],
 )
 def test_what_json_cannot_hold_is_refused_with_its_path(data, path):
