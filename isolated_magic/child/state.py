@@ -90,7 +90,10 @@ def _of_modules() -> dict[str, object]:
         found["faulthandler"] = faulthandler.is_enabled()
     decimal: Any = sys.modules.get("decimal")
     if decimal is not None:
-        found["the decimal context"] = str(decimal.getcontext())
+        import contextvars  # noqa: PLC0415 - a template that has no decimal numbers does without
+
+        # Asking for it makes one, which would be there in every fork.
+        found["the decimal context"] = contextvars.copy_context().run(lambda: str(decimal.getcontext()))
     locale: Any = sys.modules.get("locale")
     if locale is not None:
         found["the locale"] = locale.setlocale(locale.LC_ALL)

@@ -373,4 +373,13 @@ seen += [0 <= record.relativeCreated < 60_000, record.filename, record.pathname,
         """,
         seen=[0, ["None", "None", "None"]],
     ),
+    Program(
+        "contexts_of_decimal",
+        """
+        import contextvars, decimal
+        {"scores": [], "seen": len(contextvars.copy_context())}
+        """,
+        seen=0,
+        alone=True,
+    ),
 ]
