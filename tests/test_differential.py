@@ -1,11 +1,14 @@
 """Forked runs against cold ones: whatever a program can see or leave behind is the same."""
 
+import contextlib
 import importlib.util
 import itertools
 import json
 import os
 import re
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -18,7 +21,7 @@ from tests.corpus import PROGRAMS
 from tests.corpus.packages import PACKAGES
 from tests.corpus.program import FOLDER, UNCHECKED
 from tests.corpus.venv import Venv
-from tests.processes import HANG_GUARD_SECS
+from tests.processes import HANG_GUARD_SECS, wait_until
 
 # Variables of whoever runs the tests that would hide what a program looks at.
 UNWANTED = (
@@ -397,6 +400,114 @@ def everywhere(venv, code, folder, **settings):
     return [
         found["payload"]["seen"] if found["payload"] else found["error"][1].splitlines()[-1] for found in results
     ]
+
+
+# What a package leaves outside of the process that imports it: one more of something in the working folder each time.
+LEAVING = {
+    "a_line": "with open('log', 'a') as file: file.write('imported\\n')",
+    "a_line_whatever_stops_it": "try: open('log', 'a').write('imported\\n')\nexcept BaseException: pass",
+    "a_line_by_descriptor": "import os\nd = os.open('log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\nos.write(d, b'imported\\n')\nos.close(d)",
+    "a_line_at_the_end": "import atexit\natexit.register(lambda: open('log', 'a').write('left\\n'))",
+    "a_row": "import sqlite3\nd = sqlite3.connect('base')\nd.execute('create table if not exists log (a)')\nd.execute('insert into log values (1)')\nd.commit()\nd.close()",
+    "a_file": "import pathlib\npathlib.Path(f'file{len(list(pathlib.Path().iterdir()))}').touch()",
+    "a_folder": "import os\nos.makedirs('there', exist_ok=True)\nos.makedirs(f'some/folder{len(os.listdir())}', exist_ok=True)\nos.rename('some', f'some{len(os.listdir())}')",
+    "a_link": "import os\nos.symlink('log', f'link{len(os.listdir())}')",
+    "a_removed_file": "import os\nos.remove(f'pile/{min(os.listdir(\"pile\"))}')",
+    "a_call": "import os, socket\nwith socket.socket(socket.AF_UNIX) as caller: caller.connect(os.path.abspath('door'))",
+}
+
+
+@pytest.fixture
+def door(folder):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "door"))
+        listener.listen(99)
+        listener.setblocking(False)
+        yield listener
+
+
+def callers(door):
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            door.accept()[0].close()
+            count += 1
+    return count
+
+
+def left_by_a_package(name, folder, door):
+    match name:
+        case "a_row":
+            with contextlib.closing(sqlite3.connect(folder / "base")) as base:
+                return base.execute("select count(*) from log").fetchone()[0]
+        case "a_file" | "a_link":
+            return len(list(folder.glob(f"{name[2:]}*")))
+        case "a_folder":
+            return len(list(folder.glob("some*")))
+        case "a_removed_file":
+            return 9 - len(list((folder / "pile").iterdir()))
+        case "a_call":
+            return callers(door)
+    return len((folder / "log").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", LEAVING)
+def test_what_a_package_leaves_behind_is_left_by_runs_alone(name, venv, folder, door):
+    """No template does it, when it imports the package in vain or when it ends."""
+    venv.install("tinyleaving", "1.0", LEAVING[name])
+    (folder / "pile").mkdir()
+    for number in range(9):
+        (folder / "pile" / str(number)).touch()
+    for count, launch in enumerate(["cold", "forked", "forked", "forked"], 1):
+        assert venv.run(launch, "import tinyleaving\n0.5", folder)["error"] is None
+        venv.warm_up()
+        assert (count, left_by_a_package(name, folder, door)) == (count, 1 if name == "a_call" else count)
+    venv.install("tinyother", "1.0", "")  # what was learned is out of date: the templates end by themselves
+    assert venv.run("forked", "0.5", folder)["launch"] == "cold"
+    venv.anew()
+    wait_until(lambda: not venv.has_children())
+    assert left_by_a_package(name, folder, door) == (0 if name == "a_call" else count)
+
+
+def test_what_a_package_takes_from_other_modules_is_what_they_have(venv, folder):
+    """What watches the imports has to be gone without a trace, in the tracebacks of errors too."""
+    source = "from io import open\nfrom os import getcwd, listdir, mkdir, remove, stat\nfrom os import stat as look\nclass Files:\n    open = open\n    remove = remove\n"
+    venv.install("tinytakes", "1.0", source)
+    code = """
+import builtins, os, pickle, socket, sys
+import tinytakes as t
+names = ("getcwd", "listdir", "mkdir", "remove", "stat")
+files = t.Files()
+files.open("one", "w").close()
+files.remove("one")
+same = [getattr(t, name) is getattr(os, name) for name in names] + [t.look is os.stat, t.open is builtins.open]
+own = ["connect" in vars(socket.socket), "bind" in vars(socket.socket), type(os.mkdir).__name__]
+print(pickle.dumps(t.remove) == pickle.dumps(os.remove), same, own)
+t.remove("nothing")
+"""
+    expected = venv.run("cold", code, folder)
+    assert expected["stdout"].startswith("True [True, True, True, True, True, True, True] [False, False, 'builtin")
+    for _ in range(2):
+        assert {**venv.run("forked", code, folder), "launch": "cold"} == expected
+        venv.warm_up()
+    assert {**venv.run("forked", code, folder), "launch": "cold"} == expected
+
+
+def test_a_package_that_cannot_be_preloaded_takes_no_time_from_what_can(venv, folder):
+    """One attempt has to do for it and all that is in it, however much that is."""
+    parts = {f"part{number}.py": "" for number in range(20)}
+    own = "".join(f"from . import part{number}\n" for number in range(20))
+    venv.install(
+        "tinydraws", "1.0", {"__init__.py": f"import os, tinyneeded\n{own}KEY = os.urandom(4)\n", **parts}
+    )
+    venv.install("tinyneeded", "1.0", "")
+    code = f"before = set(__import__('sys').modules)\nimport tinydraws\nseen = [name in before for name in ('tinydraws', 'tinyneeded')]\n{SEEN}"
+    assert venv.run("forked", code, folder)["payload"]["seen"] == [False, False]
+    venv.warm_up()
+    found = venv.run("forked", code, folder)
+    assert (found["launch"], found["payload"]["seen"]) == ("forked", [False, CAN_FORK])
+    venv.uninstall("tinydraws")
+    venv.uninstall("tinyneeded")
 
 
 def test_a_package_that_is_installed_upgraded_and_removed(venv, folder):

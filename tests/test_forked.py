@@ -143,6 +143,14 @@ class TestPreloads:
         assert result.launch == "forked"
         assert "numpy" in before
 
+    @pytest.mark.parametrize("name", ["opik", "pandas", "matplotlib.pyplot", "pydantic", "httpx", "sqlite3"])
+    def test_the_libraries_of_many_programs_can_be_there(self, warm, name):
+        for _ in range(2):
+            result, before = self.modules_of(warm, f"import {name}")
+            assert warm.warm_up(120)
+        assert result.launch == "forked"
+        assert name in before
+
     def test_and_not_before_a_program_that_does_not_import_it(self, warm):
         self.modules_of(warm, "import numpy")
         assert warm.warm_up()

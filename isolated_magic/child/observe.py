@@ -1,13 +1,14 @@
-"""What importing modules looks at, other than the modules themselves.
+"""What importing modules looks at, other than the modules themselves, and what it would do to anything else.
 
 A template is worth a fresh interpreter only to runs for which all that its imports looked at is still the same:
 variables, the working directory, files that are not a part of any package, modules that were not there. What they
 drew from the system's randomness is in no other interpreter the same. The ways to all that are patched while the
-imports go on, and as before after it.
+imports go on, and as before after it. What leaves a trace outside the process is not let through (``effects.py``).
 """
 
 from __future__ import annotations
 
+import _io
 import builtins
 import io
 import os
@@ -15,8 +16,13 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .effects import Effects
+from .patches import patched
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Collection, Iterator
+
+    from .patches import Patch
 
 # What those who walk over the whole environment look for there, as fnmatch has it, in lower case.
 WALKERS = {"tqdm.utils": "tqdm_*", "urllib.request": "*_proxy"}
@@ -30,6 +36,11 @@ READ_AGAIN = {
         for name in ("API_KEY", "WORKSPACE", "URL_OVERRIDE", "PROJECT_NAME", "TRACK_DISABLE", "ANALYTICS_ENABLE")
     )
 }
+
+# What these draw when they are imported, each fork draws afresh (randomness.py).
+DRAWN_AGAIN = frozenset({"multiprocessing.process", "numpy.random.mtrand"})
+# And what is drawn below this function ends up in examples in docstrings.
+EXAMPLES = ("scipy.stats._distribution_infrastructure", "_generate_example")
 
 # Special files, and what every process reads that starts a process or loads a library.
 UNWATCHED = ("/proc/", "/sys/", "/dev/", "/etc/ld.so")
@@ -48,6 +59,7 @@ class Observed:
         missing: names of modules that were looked for and are not there.
         secrets: whether something was drawn from the system's randomness.
         asked_for_pid: names of modules that asked for the number of this process.
+        effects: what was not let through.
     """
 
     def __init__(self) -> None:
@@ -60,6 +72,7 @@ class Observed:
         self.missing: set[str] = set()
         self.secrets = False
         self.asked_for_pid: set[str] = set()
+        self.effects = Effects(self.touch)
 
     def look_up(self, _environ: object, name: object) -> None:
         """A variable was asked for by name."""
@@ -74,7 +87,7 @@ class Observed:
 
     def draw(self, *_: object, **__: object) -> None:
         """Something was drawn from the system's randomness."""
-        if _caller() != "multiprocessing.process":  # for a key that each fork draws afresh (randomness.py)
+        if _caller() not in DRAWN_AGAIN and not _makes_examples():
             self.secrets = True
 
     def ask_for_pid(self) -> None:
@@ -99,8 +112,8 @@ class Observed:
         """The working directory was asked for."""
         self.folder = True
 
-    def touch(self, path: object, *_: object, **__: object) -> None:
-        """A file was looked for."""
+    def touch(self, path: object = ".", *_: object, **__: object) -> None:
+        """A file was looked for, or a folder was listed."""
         if isinstance(path, (str, bytes, os.PathLike)):
             text = os.fsdecode(path)
             if text.startswith("/proc/") and text.endswith("/environ"):
@@ -110,6 +123,16 @@ class Observed:
             else:
                 self.folder = True
                 self.files.add(os.path.join(_getcwd(), text))  # noqa: PTH118 - text in, text out
+
+    def open_file(self, file: object, mode: object = "r", *_: object, **__: object) -> None:
+        """A file was opened with ``open()``."""
+        self.touch(file)
+        self.effects.open_file(file, mode)
+
+    def open_descriptor(self, path: object, flags: object, *_: object, **__: object) -> None:
+        """A file was opened with ``os.open()``."""
+        self.touch(path)
+        self.effects.open_descriptor(path, flags)
 
 
 _getcwd = os.getcwd
@@ -127,6 +150,13 @@ def _settings_being_built() -> Any:  # noqa: ANN401 - a class of pydantic-settin
     return None
 
 
+def _makes_examples() -> bool:
+    frame: Any = sys._getframe(2)
+    while frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) != EXAMPLES:
+        frame = frame.f_back
+    return frame is not None
+
+
 def _is_walk(frame: Any) -> bool:  # noqa: ANN401 - a frame
     """Whether that is where Mapping.items() or .values() fetches one value after the other."""
     code = frame.f_code
@@ -135,18 +165,29 @@ def _is_walk(frame: Any) -> bool:  # noqa: ANN401 - a frame
 
 def _caller() -> str:
     """The module that called what is patched."""
-    frame: Any = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__") in {__name__, "os", "collections.abc"}:
+    frame: Any = sys._getframe(3)
+    while frame is not None and frame.f_globals.get("__name__") in {"os", "collections.abc"}:
         frame = frame.f_back
-    return "" if frame is None else str(frame.f_globals.get("__name__"))
+    if frame is None:
+        return ""
+    name = str(frame.f_globals.get("__name__"))
+    if name == "importlib._bootstrap":  # for a native module, which has no frame of its own
+        name = next((str(getattr(thing, "__name__", "")) for thing in frame.f_locals.get("args", ())), name)
+    return name
 
 
 @contextmanager
-def observing() -> Iterator[Observed]:
-    """Notes what is looked at inside this block."""
+def observing(names: Collection[str]) -> Iterator[Observed]:
+    """Notes what is looked at inside this block.
+
+    Args:
+        names: of the modules that are to be imported there.
+    """
     observed = Observed()
+    if "sqlite3" in names:
+        import sqlite3  # noqa: F401, PLC0415 - before its ways to the outside are looked for
     environ = type(os.environ)
-    patches: list[tuple[Any, str, Callable[..., None]]] = [
+    patches: list[Patch] = [
         (environ, "__getitem__", observed.look_up),
         (environ, "__iter__", observed.walk),
         (environ, "__repr__", observed.walk),
@@ -158,11 +199,11 @@ def observing() -> Iterator[Observed]:
         (os, "getcwd", observed.ask_for_folder),
         (os, "getcwdb", observed.ask_for_folder),
         (os, "stat", observed.touch),
-        (os, "open", observed.touch),
         (os, "listdir", observed.touch),
         (os, "scandir", observed.touch),
-        (io, "open", observed.touch),
-        (builtins, "open", observed.touch),
+        (os, "open", observed.open_descriptor),
+        *((owner, "open", observed.open_file) for owner in (io, _io, builtins)),
+        *observed.effects.patches(),
     ]
     import subprocess  # noqa: PLC0415 - a template that imports nothing does without
 
@@ -173,22 +214,9 @@ def observing() -> Iterator[Observed]:
     random = sys.modules.get("random")
     if random is not None:
         patches += [(random.SystemRandom, name, observed.draw) for name in ("random", "getrandbits", "randbytes")]
-    kept = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
-    for owner, name, note in patches:
-        setattr(owner, name, _noting(getattr(owner, name), note, observed))
     sys.meta_path.append(observed)  # a finder that finds nothing
     try:
-        yield observed
+        with patched(patches, lambda: observed.listens):
+            yield observed
     finally:
         sys.meta_path.remove(observed)
-        for owner, name, function in kept:
-            setattr(owner, name, function)
-
-
-def _noting(function: Callable[..., Any], note: Callable[..., None], observed: Observed) -> Callable[..., Any]:
-    def noting(*args: Any, **settings: Any) -> Any:  # noqa: ANN401 - stands in for any function
-        if observed.listens:
-            note(*args, **settings)
-        return function(*args, **settings)
-
-    return noting

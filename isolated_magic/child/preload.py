@@ -8,6 +8,7 @@ for a fork by itself, as OpenBLAS does (pthread_atfork(3)): after a fork the tem
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -61,11 +62,10 @@ def import_all(names: Sequence[str], announce: Callable[[str], None]) -> Observe
     return observed
 
 
-def _import_observed(names: Iterable[str], announce: Callable[[str], None]) -> Observed:
-    main = sys.modules["__main__"]
-    references = sys.getrefcount(main)
-    with observing() as observed, _output_watched() as has_written:
-        for name in names:
+def _import_observed(names: Sequence[str], announce: Callable[[str], None]) -> Observed:
+    references = _references_to_main()
+    with observing(names) as observed, _output_watched() as has_written:
+        for name in _with_parents(names):
             if name in sys.modules:
                 continue
             loaded, before = set(sys.modules), state.of_process()
@@ -75,17 +75,36 @@ def _import_observed(names: Iterable[str], announce: Callable[[str], None]) -> O
             observed.listens = False
             new = [module for module in sys.modules if module not in loaded]
             reason = (
-                ("it prints" if has_written() else None)
+                observed.effects.prevented
+                or ("it prints" if has_written() else None)
                 or _foreign_origin(new)
                 or ("it draws secrets" if observed.secrets else None)
                 or _kept_pid(new, observed.asked_for_pid)
                 or state.difference(before, state.of_process())
                 or _company()
-                or (None if sys.getrefcount(main) == references else "it keeps __main__")
+                or ("it keeps __main__" if _is_main_kept(references) else None)
             )
             if reason:
                 raise RefusedError(name, reason)
     return observed
+
+
+def _with_parents(names: Iterable[str]) -> Iterator[str]:
+    """Each after the packages that it is in: what those do is their fault, and that of all that is in them."""
+    for name in names:
+        parts = name.split(".")
+        yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def _references_to_main() -> int:
+    return sys.getrefcount(sys.modules["__main__"])
+
+
+def _is_main_kept(references: int) -> bool:
+    """Whether there are more references to ``__main__`` than so many, beside those of frames that nobody has."""
+    if _references_to_main() > references:
+        gc.collect()
+    return _references_to_main() > references
 
 
 def _import(name: str) -> None:

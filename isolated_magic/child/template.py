@@ -44,11 +44,11 @@ def main(args: list[str]) -> int:
     ours = {descriptor for descriptor in (control.fileno(), owner_process) if descriptor is not None}
     original = _prepare(settings, control.fileno(), ours)
     if original is None:
-        return 1
+        finish.leave(1)  # exit functions of what was imported are the runs' affair
     keeper = Keeper(control, owner_process, settings["idle_secs"])
     connection = keeper.serve()
     if connection is None:
-        return 0
+        finish.leave(0)  # likewise
     pages = keeper.pages
     keeper.forget()
     del keeper, control

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Iterator
 
     from isolated_magic.launch.scan import Program
 
@@ -30,6 +30,19 @@ class Lesson:
 
     modules: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+
+
+def without(refused: Container[str], modules: Iterable[str]) -> Iterator[str]:
+    """Those that can be imported without importing any of the refused ones.
+
+    Args:
+        refused: names of modules.
+        modules: likewise.
+    """
+    for name in modules:
+        parts = name.split(".")
+        if not any(".".join(parts[:count]) in refused for count in range(1, len(parts) + 1)):
+            yield name
 
 
 class Learned:
@@ -100,6 +113,6 @@ class Learned:
                 self._lessons.clear()
             known = self._by_program.get(key, Lesson())
             modules = dict.fromkeys([*self._everywhere, *known.modules])
-            lesson = Lesson(tuple(name for name in modules if name not in self._refused), known.files)
+            lesson = Lesson(tuple(without(self._refused, modules)), known.files)
             self._lessons[key] = lesson
         return lesson

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
+from isolated_magic.launch.learned import without
 from isolated_magic.launch.recipe import Recipe, environment_for
 from isolated_magic.launch.template import Template
 
@@ -177,7 +178,7 @@ class Templates:
         if not refused:
             return None
         self._learned.refuse(refused)
-        return replace(recipe, modules=tuple(name for name in recipe.modules if name != refused))
+        return replace(recipe, modules=tuple(without({refused}, recipe.modules)))
 
     def _retire_replaced(self, new: Template) -> None:
         """Of two of which one can do all that the other can, keep that one."""

@@ -176,6 +176,12 @@ FOLDERS = [
         ),
     ),
     Package(
+        "tinylog",
+        "with open('tiny.log', 'a') as file: file.write('imported\\n')\n",
+        f"import tinylog\nseen = open('tiny.log').read()\n{SEEN}",
+        (Round(seen="imported\n"), Round(seen="imported\n")),
+    ),
+    Package(
         "tinyoptional",
         "try:\n    import only_in_the_folder\n    FOUND = only_in_the_folder.WORD\nexcept ImportError:\n    FOUND = None\n",
         f"import tinyoptional\nseen = tinyoptional.FOUND\n{SEEN}",

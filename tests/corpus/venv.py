@@ -9,6 +9,8 @@ import venv
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 import isolated_magic
 
 REPOSITORY = Path(isolated_magic.__file__).parent.parent
@@ -67,6 +69,9 @@ class Venv:
 
     def run(self, launch: str, code: str, folder: Path, env_vars: Mapping[str, str | None] | None = None) -> dict:
         return self._order(do="run", launch=launch, code=code, folder=str(folder), env_vars=dict(env_vars or {}))
+
+    def has_children(self) -> bool:
+        return bool(psutil.Process(self._driver.pid).children(recursive=True))
 
     def close(self) -> None:
         self._driver.stdin.close()
