@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRACE_THREAD = "trace_thread"
+PIECE_LENGTH = 1 << 18  # items or characters: some tens of milliseconds
 _CONTAINERS = (dict, list, tuple)
 
 
@@ -47,9 +48,25 @@ def encode_payload(data: object, payload_type: str | None = None) -> bytes:
 
 def _dumps(top: object, payload_type: str | None) -> str:
     try:
+        if isinstance(top, dict) and all(type(key) is str for key in top) and any(map(_is_large, top.values())):
+            items = ", ".join(f"{json.dumps(key)}: {_in_pieces(value)}" for key, value in top.items())
+            return f'{{"data": {{{items}}}, "payload_type": {json.dumps(payload_type)}}}'
         return json.dumps({"data": top, "payload_type": payload_type}, default=convert)
     except TypeError:  # most often for a key: json asks nobody how to convert one
         return json.dumps({"data": _rekeyed(top), "payload_type": payload_type}, default=_converted_and_rekeyed)
+
+
+def _is_large(value: object) -> bool:
+    return isinstance(value, (str, list)) and len(value) > PIECE_LENGTH
+
+
+def _in_pieces(value: object) -> str:
+    """The value as JSON, written in pieces: between two of them an interrupt is heard."""
+    if not isinstance(value, (str, list)) or not _is_large(value):
+        return json.dumps(value, default=convert)
+    starts = range(0, len(value), PIECE_LENGTH)
+    pieces = [json.dumps(value[i : i + PIECE_LENGTH], default=convert)[1:-1] for i in starts]
+    return f'"{"".join(pieces)}"' if isinstance(value, str) else f"[{', '.join(pieces)}]"
 
 
 def _top_level(data: object, payload_type: str | None) -> object:

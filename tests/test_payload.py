@@ -195,3 +195,18 @@ def test_a_list_is_a_trace_thread():
 def test_a_payload_type_is_text():
     with pytest.raises(InvalidRequestError, match="payload_type"):
         encode_payload({}, 5)
+
+
+@pytest.mark.parametrize(
+    "small",
+    [["é✓😀", None, 1.5, {"a": [1]}], 'é✓😀\ud800"\\', [pathlib.Path("a")], [{1: "a"}]],
+    ids=["list", "text", "converted", "keys"],
+)
+def test_large_values_are_written_in_pieces_to_the_same_effect(small):
+    large = sent({"n": 1, "large": small * 300_000})
+    assert large == {"n": 1, "large": sent({"small": small})["small"] * 300_000}
+
+
+def test_what_is_wrong_in_a_large_value_is_found():
+    with pytest.raises(InvalidRequestError, match=r'data\["large"\]\[300000\]: object cannot be sent as JSON'):
+        encode_payload({"large": [1] * 300_000 + [object()]})
