@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_NAMES = 20_000  # of modules that one run imported
 LONGEST_NAME = 4096  # characters: no path is longer
 LAST_PAGE = 1 << 52  # of 64 bits of addresses
+LAST_NUMBER = 1 << 16  # of an error of the system's; Linux has some 130
 LONGEST_FRAME = 1 << 40  # bytes that a run could mean to send: the length of a frame begins with three zeros
 
 _FOLLOWERS = {
@@ -37,14 +38,12 @@ class NotStarted:
     """Why the system did not start the interpreter.
 
     Args:
-        errno: its name, such as ``"E2BIG"``.
+        errno: the number of its error.
         path: that it is about.
-        reason: what the system said.
     """
 
-    errno: str | None
+    errno: int
     path: str | None
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -162,9 +161,7 @@ class Messages:
         if kind == "started":
             self.started = True
         elif kind == "not_started":
-            self.not_started = NotStarted(
-                _text_or_none(said["errno"]), _text_or_none(said["path"]), _text(said["reason"])
-            )
+            self.not_started = NotStarted(_number(said["errno"]), _text_or_none(said.get("path")))
         elif kind == "imported":
             self.imported = Imported(_names(said["installed"]), _names(said["files"]))
         elif kind == "memory":
@@ -218,6 +215,12 @@ def _text(value: JsonValue) -> str:
 
 def _text_or_none(value: JsonValue) -> str | None:
     return None if value is None else _text(value)
+
+
+def _number(value: JsonValue) -> int:
+    if type(value) is not int or not 0 <= value < LAST_NUMBER:
+        raise ValueError("no number of an error")
+    return value
 
 
 def _names(value: JsonValue) -> tuple[str, ...]:

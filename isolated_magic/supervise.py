@@ -76,7 +76,7 @@ class Supervisor:
     """Supervises one child.
 
     Args:
-        child: alive, nothing sent to it yet.
+        child: alive, nothing sent to it yet. Whoever has it closes it in the end.
         request: the bytes to send down its channel.
         deadline: by time.monotonic(); infinity for none.
         on_output: called with ``"stdout"`` or ``"stderr"`` and text, in this thread, as output comes.
@@ -118,8 +118,6 @@ class Supervisor:
             self._handle.kill()
             self._wait_until_gone()
             raise
-        finally:
-            self._child.close()
 
     def _register(self) -> None:
         for stream in (self._stdout, self._stderr):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from typing import TYPE_CHECKING
 
+from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings, scores_of
 from isolated_magic.results import LONGEST_QUOTE, quoted
@@ -70,7 +72,9 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     if ending.killed and stopped:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
     if ending.exit_status is None:
-        return RunError.of(ErrorKind.LAUNCH, "The run was lost: the process that keeps runs was killed.")
+        return RunError.of(
+            ErrorKind.LAUNCH, "The run was lost: the process that keeps runs was killed, or has no room for it."
+        )
     if not said.started and said.broken is None:
         return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(ending))
     if ending.exit_status < 0:
@@ -107,7 +111,7 @@ def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
 
 
 def _not_started(reported: NotStarted, request: RunRequest) -> RunError:
-    if reported.errno == "E2BIG":
+    if reported.errno == errno.E2BIG:
         sizes = {name: len(name) + len(value) + 2 for name, value in request.environment.items()}
         largest = max(sizes, key=lambda name: sizes[name], default=b"none")
         return RunError.of(
@@ -116,7 +120,7 @@ def _not_started(reported: NotStarted, request: RunRequest) -> RunError:
             f"{largest.decode(errors='replace')}. Pass large values as data instead.",
         )
     where = f"{reported.path}: " if reported.path else ""
-    return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{reported.reason}.")
+    return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{in_words(reported.errno)}.")
 
 
 def _interpreter_failed(ending: Ending) -> str:
@@ -128,7 +132,9 @@ def _interpreter_failed(ending: Ending) -> str:
         if (ending.exit_status or 0) >= 0
         else _death_by(-(ending.exit_status or 0))
     )
-    return f"The interpreter could not start ({how})" + (f": {fatal[:LONGEST_QUOTE]}" if fatal else ".")
+    why = f": {fatal[:LONGEST_QUOTE]}" if fatal else ""
+    hint = limit_of_memory()
+    return f"The interpreter could not start ({how}){why}" + (f".{hint}" if hint or not fatal else "")
 
 
 def _death_of(ending: Ending, request: RunRequest) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from io import FileIO
 
 from . import attributes, cgroup, interrupts, wire
@@ -34,7 +36,11 @@ def main(args: list[str]) -> int:
     owner = watch(owner_pid)
     if os.getppid() != owner_pid:  # it ended before the line above, and the pid went to somebody else
         return 0
-    connection = Keeper(control, owner).serve()
+    _raise_limit_of_files()
+    keeper = Keeper(control, owner)
+    os.dup2(1, 2)  # where the owner hears of a start that fails
+    control.send(wire.READY)
+    connection = keeper.serve()
     if connection is not None:
         try:
             _become_run(connection)
@@ -43,6 +49,13 @@ def main(args: list[str]) -> int:
     if os.getppid() != owner_pid:
         cgroup.remove_left(owner_pid)
     return 0
+
+
+def _raise_limit_of_files() -> None:
+    """What the owner is short of, its runs need not be: each fork takes on the owner's limits (attributes.py)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS has a lower one of its own
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _become_run(connection: Connection) -> None:
@@ -61,9 +74,9 @@ def _become_run(connection: Connection) -> None:
         _connect(connection)
         argv = [launch["executable"], launch["program"], launch["role"], str(connection.channel)]
         os.execve(launch["executable"], argv, environment)  # noqa: S606 - starting it is what we are for
-    except OSError as problem:
-        failure = {"errno": errno.errorcode.get(problem.errno or 0), "path": problem.filename}
-        failure["reason"] = os.strerror(problem.errno or 0)
+    except (OSError, MemoryError) as problem:
+        number = getattr(problem, "errno", None) or errno.ENOMEM
+        failure = {"errno": number, "path": getattr(problem, "filename", None)}
         wire.write_frame(stream, json.dumps({"not_started": failure}).encode())
         sys.exit(127)
 

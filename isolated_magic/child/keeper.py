@@ -1,16 +1,16 @@
 """The parent of runs: forks them, reaps them, kills all that they started, and dies with its owner.
 
 The owner (the kernel, or whatever program uses the library) keeps one end of a control socket. For each run it
-sends one byte and four descriptors: the run's channel, its stdout, its stderr and a handle. The keeper forks; the
+sends one byte and four descriptors: a handle, the run's channel, its stdout and its stderr. The keeper forks; the
 fork takes all else that it needs from the channel, so that a run's environment never passes through a process
 that outlives it. For a spare, whose run is yet to come, the fork has time: it waits until a run has ended, not to
 take the processor from one that goes on, but not for long. A last request asks the keeper to leave when the runs
 that go on have ended.
 
 On the handle the keeper writes ``pid N``, with a descriptor of the process where the system has such a thing, then
-``exit STATUS CPU_SECS`` when the run and everything that it started are gone, or ``failed MESSAGE``. It reads
-there INTERRUPT, to ask the run to end (see ``ladder.py``), or KILL. The end of the stream, which the owner's death
-brings about as well, means KILL too.
+``exit STATUS CPU_SECS`` when the run and everything that it started are gone, or ``failed ERRNO OPEN_FILES``, with
+its own limit of open files. It reads there INTERRUPT, to ask the run to end (see ``ladder.py``), or KILL. The end
+of the stream, which the owner's death brings about as well, means KILL too.
 
 On Linux both the keeper and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to its run
 while that lives, whatever session it made for itself, and to the keeper afterwards. A child of the keeper that is
@@ -19,6 +19,7 @@ no live run is therefore always a leftover of a run that ended.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -32,7 +33,7 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import process_tree, wakeup, wire
+from . import news, process_tree, wakeup, wire
 from .ladder import Ladders
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class Keeper:
         self.spares: deque[list[int]] = deque()
         self.poll = select.poll()
         self.wakeup = wakeup.wake_on_child()
+        self.room: int | None = None
+        self._make_room()
         for descriptor in (control, owner, self.wakeup):
             if descriptor is not None:
                 self.poll.register(descriptor, select.POLLIN)
@@ -155,7 +158,10 @@ class Keeper:
 
     def _accept(self) -> Connection | None:
         """Start the run that the owner asks for; in the fork, its connection."""
+        if self.room is not None:
+            os.close(self.room)
         byte, descriptors, _, _ = socket.recv_fds(self.control, 1, DESCRIPTORS_PER_RUN)
+        self._make_room()
         if not byte:  # the owner has let go
             self._end()
             self.retired = True
@@ -171,18 +177,34 @@ class Keeper:
             self.spares.append(descriptors)
             if len(self.spares) > 1:  # the one before may be in use by now
                 return self._fork(*self.spares.popleft())
-        else:  # the kernel drops what does not fit under the limit of open files
-            for descriptor in descriptors:
-                os.close(descriptor)
+        else:
+            self._refuse(descriptors)
         return None
 
-    def _fork(self, channel: int, stdout: int, stderr: int, handle_fd: int) -> Connection | None:
+    def _make_room(self) -> None:
+        """Hold a descriptor that can be given up for the handle of a run: on it we say why there is none."""
+        try:
+            self.room = os.dup(self.wakeup)
+        except OSError:
+            self.room = None
+
+    def _refuse(self, descriptors: list[int]) -> None:
+        """Say that there are too few descriptors: the kernel drops those that do not fit under the limit."""
+        for descriptor in descriptors[1:]:
+            os.close(descriptor)
+        for descriptor in descriptors[:1]:
+            with socket.socket(fileno=descriptor) as handle:
+                news.tell_failure(handle, errno.EMFILE)
+        if self.room is None:
+            self._make_room()
+
+    def _fork(self, handle_fd: int, channel: int, stdout: int, stderr: int) -> Connection | None:
         connection = Connection(channel, stdout, stderr)
         handle = socket.socket(fileno=handle_fd)
         try:
             pid = os.fork()
         except OSError as problem:
-            _tell(handle, f"failed the system refused a new process: {os.strerror(problem.errno or 0)}")
+            news.tell_failure(handle, problem.errno or 0)
             handle.close()
             pid = -1
         if pid == 0:
@@ -193,14 +215,14 @@ class Keeper:
         if pid > 0:
             self.runs[pid] = handle
             self.poll.register(handle, select.POLLIN)
-            _tell_pid(handle, pid)
+            news.tell_pid(handle, pid)
         return None
 
     def _obey(self, descriptor: int) -> None:
         """Do to a run what its owner asks for on its handle."""
         for pid, handle in self.runs.items():
             if handle.fileno() == descriptor:
-                if _next_words(handle) == {*wire.INTERRUPT}:
+                if news.orders(handle) == {*wire.INTERRUPT}:
                     self.ladders.begin(pid)
                 else:
                     self.poll.unregister(handle)  # it may stay readable: once is enough
@@ -217,10 +239,10 @@ class Keeper:
             for pid, _, _ in self.ended:
                 process_tree.kill_group(pid)
         self._sweep()
-        for _, handle, news in self.ended:
+        for _, handle, end in self.ended:
             with suppress(KeyError):
                 self.poll.unregister(handle)
-            _tell(handle, f"exit {news}")
+            news.tell(handle, f"exit {end}")
             handle.close()
         self.ended.clear()
         return True
@@ -233,8 +255,8 @@ class Keeper:
                     return
                 self.ladders.end(pid)
                 if pid in self.runs:
-                    news = f"{os.waitstatus_to_exitcode(status)} {used.ru_utime + used.ru_stime:.3f}"
-                    self.ended.append((pid, self.runs.pop(pid), news))
+                    end = f"{os.waitstatus_to_exitcode(status)} {used.ru_utime + used.ru_stime:.3f}"
+                    self.ended.append((pid, self.runs.pop(pid), end))
 
     def _sweep(self) -> None:
         """Kill every child that is no live run, until there is none. What is left after a while is tried again."""
@@ -269,29 +291,3 @@ def _kill(pids: Iterable[int]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     return None
-
-
-def _next_words(handle: socket.socket) -> set[int]:
-    try:
-        return set(handle.recv(64))
-    except OSError:
-        return set()
-
-
-def _tell_pid(handle: socket.socket, pid: int) -> None:
-    """Say which process it is. The number alone may be somebody else's by the time that the owner reads it."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except (OSError, AttributeError):
-        return _tell(handle, f"pid {pid}")
-    try:
-        with suppress(OSError):
-            socket.send_fds(handle, [b"pid %d\n" % pid], [descriptor])
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _tell(handle: socket.socket, line: str) -> None:
-    with suppress(OSError):  # the owner closed its end: it no longer wants to know
-        handle.sendall(line.encode() + b"\n")

@@ -8,6 +8,7 @@ for a fork by itself, as OpenBLAS does (pthread_atfork(3)): after a fork the tem
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 IMPORT_TIMEOUT_SECS = 60  # for one module; what needs longer hangs
 
 OURS = ("json", "inspect", "traceback", "linecache", "ctypes")
+
+WANTS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+)
 
 WORD = r"[A-Z][A-Z0-9_]{2,}"
 
@@ -54,7 +59,8 @@ def import_all(names: Sequence[str], announce: Callable[[str], None]) -> Observe
         What they looked at.
 
     Raises:
-        RefusedError: one of them cannot be preloaded; ``args`` are its name and the reason.
+        RefusedError: one of them cannot be preloaded; ``args`` are its name, empty when it is not to blame, and
+            the reason.
     """
     observed = _import_observed(names, announce) if names else Observed()
     observed.files = _watched(observed.files)
@@ -115,9 +121,21 @@ def _import(name: str) -> None:
         if problem.name != name:  # otherwise it is gone, and nothing was imported in its place
             raise RefusedError(name, f"{problem.name} is missing") from None
     except BaseException as problem:  # noqa: BLE001 - whatever the module does
+        if _is_for_want(problem):
+            raise RefusedError("", "the system is short of something") from None
         raise RefusedError(name, f"{type(problem).__name__} while it was imported") from None
     finally:
         signal.alarm(0)
+
+
+def _is_for_want(problem: BaseException) -> bool:
+    """Whether an import failed for what may be there the next time: descriptors, processes, memory, room."""
+    text = str(problem).lower()
+    return (
+        isinstance(problem, MemoryError)
+        or getattr(problem, "errno", None) in WANTS
+        or any(words in text for words in ("new thread", "allocate memory", "failed to map segment"))
+    )
 
 
 def _foreign_origin(new: Iterable[str]) -> str | None:

@@ -74,13 +74,13 @@ def kill(roots: Iterable[int], descriptor: int | None = None) -> None:
     for pid in own:
         _send(pid, signal.SIGSTOP, parents, descriptor)
     deadline = time.monotonic() + STOP_TIMEOUT_SECS
-    while _stop_below(own, parents) and time.monotonic() < deadline:
+    while _stop_below(own, parents, descriptor) and time.monotonic() < deadline:
         continue
     for pid in reversed(parents):  # a parent that is stopped keeps the pids of its children from being used again
         _send(pid, signal.SIGKILL, parents, descriptor)
 
 
-def _stop_below(roots: Iterable[int], parents: dict[int, int]) -> bool:
+def _stop_below(roots: Iterable[int], parents: dict[int, int], descriptor: int | None) -> bool:
     """Stop each process as soon as it is found, and find its children then: they are all that there will be.
 
     Returns:
@@ -89,12 +89,26 @@ def _stop_below(roots: Iterable[int], parents: dict[int, int]) -> bool:
     waiting, found = list(roots), False
     while waiting:
         parent = waiting.pop()
-        for pid in reversed(children(parent)):  # the youngest first: it may be about to make way for its child
+        below = children(parent)
+        if not parents[parent] and descriptor is not None and not _is_there(descriptor):
+            continue  # whoever has the pid now, with these children, is somebody else
+        for pid in reversed(below):  # the youngest first: it may be about to make way for its child
             if pid not in parents:
                 parents[pid], found = parent, True
                 _send(pid, signal.SIGSTOP, parents, None)
                 waiting.append(pid)
     return found
+
+
+def _is_there(descriptor: int) -> bool:
+    """Whether nobody has reaped the process, so that its pid is its own."""
+    try:
+        signal.pidfd_send_signal(descriptor, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it became another user
+        return True
+    return True
 
 
 def _send(pid: int, number: signal.Signals, parents: dict[int, int], descriptor: int | None) -> None:

@@ -48,8 +48,12 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
     """
     request = loads(owner.receive())
     payload = owner.receive()
+    try:
+        streams.connect(payload)
+    except OSError as problem:
+        owner.send({"not_started": {"errno": problem.errno}})
+        return 1
     owner.send({"started": {}})
-    streams.connect(payload)
     names = program.become_main(request)
     stdlib.give_way()
     try:

@@ -8,12 +8,17 @@ from io import FileIO
 
 from . import stdlib
 
+PIPE_BYTES = 4096  # any pipe holds so much: pipe(7)
+
 
 def connect(payload: bytes | bytearray) -> None:
     """Put the request on stdin; let stdout go out line by line, all as UTF-8 whatever the locale.
 
     Args:
         payload: the bytes that the code can read from stdin.
+
+    Raises:
+        OSError: there are too few descriptors.
     """
     stdin = _descriptor_to_read(payload)
     os.dup2(stdin, 0)
@@ -36,13 +41,27 @@ def flush() -> None:
 def _descriptor_to_read(payload: bytes | bytearray) -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
-        with FileIO(descriptor, "r+", closefd=False) as file:
-            _write_all(file, payload)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return descriptor
+        if _fill(descriptor, payload):
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return descriptor
+        os.close(descriptor)
     readable, writable = os.pipe()
-    _feed_in_background(writable, bytes(payload))
+    if len(payload) <= PIPE_BYTES:
+        os.write(writable, payload)
+        os.close(writable)
+    else:
+        _feed_in_background(writable, bytes(payload))
     return readable
+
+
+def _fill(descriptor: int, payload: bytes | bytearray) -> bool:
+    """Write all of it, unless the limit of the size of files (RLIMIT_FSIZE) forbids that."""
+    with FileIO(descriptor, "r+", closefd=False) as file:
+        try:
+            _write_all(file, payload)
+        except OSError:
+            return False
+    return True
 
 
 def _write_all(file: FileIO, payload: bytes | bytearray) -> None:

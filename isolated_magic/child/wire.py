@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # What the owner asks of a keeper; the first two go with descriptors, which a stream never joins with what follows.
 RUN, SPARE, RETIRE, PAGES = b"r", b"s", b"q", b"p"
+READY = b"!"  # what a guardian says first
 # What the owner asks on the handle of a run.
 INTERRUPT, KILL = b"i", b"k"
 

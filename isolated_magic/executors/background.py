@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isolated_magic.executors.live import in_thread
@@ -32,14 +34,8 @@ class BackgroundRun:
         self.label = live.label
         self._live = live
         self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        self._work = work
-        self._future = in_thread(self._perform)
-
-    def _perform(self) -> RunResult:
-        try:
-            return self._work(on_output=self._keep)
-        finally:
-            self._live.end()
+        self._future = in_thread(partial(work, on_output=self._keep))
+        self._future.add_done_callback(lambda _: live.end())
 
     def _keep(self, stream: str, text: str) -> None:
         self._parts[stream].append(text)
@@ -87,7 +83,9 @@ class BackgroundRun:
             Whether it is gone; True also when it was over already.
         """
         self._live.stop()
-        return self._live.wait_until_gone(timeout)
+        with suppress(TimeoutError):
+            self._future.exception(timeout)
+        return self._future.done()
 
     def interrupt(self) -> None:
         """Ask the run to end as Ctrl-C does, and see to it that it does. Does not wait."""

@@ -14,6 +14,7 @@ from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.conduct import conduct
 from isolated_magic.executors.lifetime import Lifetime
 from isolated_magic.executors.live import LiveRun, in_thread
+from isolated_magic.launch.shortage import NO_MEMORY
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.models import ErrorKind, RunError, RunResult
 from isolated_magic.request import SOURCE_NAME, build_request, checked_limits, checked_timeout
@@ -188,8 +189,9 @@ class Executor(Lifetime):
             return (await asyncio.wrap_future(future)).to_dict()
         except asyncio.CancelledError:
             live.stop()
-            with contextlib.suppress(Exception):
-                await asyncio.wrap_future(future)
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):  # once more: the run is going already
+                    await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
             raise
 
     def _builder(
@@ -215,6 +217,8 @@ class Executor(Lifetime):
             request = build()
         except InvalidRequestError as problem:
             return RunResult(error=RunError.of(ErrorKind.INVALID_REQUEST, str(problem)))
+        except MemoryError:
+            return RunResult(error=RunError.of(ErrorKind.LAUNCH, f"The run was given up: {NO_MEMORY}."))
         return self._perform(request, on_output, live, called_at)
 
     def _perform(

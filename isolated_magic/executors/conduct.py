@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.confine import confined
 from isolated_magic.launch.out_of_memory import OutOfMemoryKills
+from isolated_magic.launch.shortage import NO_MEMORY, refused
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.supervise import Supervisor
 from isolated_magic.verdict import judge
@@ -42,14 +43,22 @@ def conduct(
     """
     _out_of_memory_kills.note()
     try:
-        with confined(request) as (confined_request, group):
-            child, ending = _attempt(launcher, confined_request, on_output, live, called_at)
-            if child.launch == "forked" and _came_to_nothing(ending):
-                again = replace(confined_request, fresh=True)
-                child, ending = _attempt(launcher, again, on_output, live, called_at)
-            ending = replace(ending, memory_exceeded=group.ran_out_of_memory())
+        return _conduct(launcher, request, on_output, live, called_at)
     except LaunchError as problem:
         return RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem)))
+    except MemoryError:
+        return RunResult(error=RunError.of(ErrorKind.LAUNCH, f"The run was given up: {NO_MEMORY}."))
+
+
+def _conduct(
+    launcher: Launcher, request: RunRequest, on_output: OnOutput | None, live: LiveRun, called_at: float
+) -> RunResult:
+    with confined(request) as (confined_request, group):
+        child, ending = _attempt(launcher, confined_request, on_output, live, called_at)
+        if child.launch == "forked" and _came_to_nothing(ending):
+            again = replace(confined_request, fresh=True)
+            child, ending = _attempt(launcher, again, on_output, live, called_at)
+        ending = replace(ending, memory_exceeded=group.ran_out_of_memory())
     if child.report_pages is not None:
         child.report_pages(ending.said.pages)
     if child.distrust is not None and ending.timed_out and not ending.said.started:
@@ -65,13 +74,17 @@ def conduct(
 def _attempt(
     launcher: Launcher, request: RunRequest, on_output: OnOutput | None, live: LiveRun, called_at: float
 ) -> tuple[Child, Ending]:
-    child, messages = launcher.launch(request)
+    try:
+        child, messages = launcher.launch(request)
+    except OSError as problem:
+        raise refused(problem) from problem
     try:
         live.attach(child)
         deadline = called_at + request.timeout_secs
         output_bytes = request.limits.output_bytes
         return child, Supervisor(child, messages, deadline, on_output, live.created, output_bytes).run()
     finally:
+        live.detach()
         child.close()
 
 

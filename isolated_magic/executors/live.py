@@ -7,13 +7,17 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
+
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch.shortage import start_thread
+from isolated_magic.models import ErrorKind, RunError, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.models import RunResult
 
 
 class LiveRun:
@@ -47,6 +51,11 @@ class LiveRun:
                 child.handle.interrupt()
             if self._stopped:
                 child.handle.kill()
+
+    def detach(self) -> None:
+        """The child is about to be closed: no order goes to a descriptor that may be somebody else's by then."""
+        with self._lock:
+            self._child = None
 
     def created(self, pid: int) -> None:
         """The child's process exists.
@@ -156,6 +165,8 @@ def in_thread(work: Callable[[], RunResult]) -> Future[RunResult]:
         except BaseException as problem:  # noqa: BLE001 - handed to whoever waits
             future.set_exception(problem)
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(target,), daemon=True, name="isolated_magic run").start()
+    try:
+        start_thread(partial(contextvars.copy_context().run, target), "isolated_magic run")
+    except LaunchError as problem:
+        future.set_result(RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem))))
     return future

@@ -11,6 +11,8 @@ import resource
 import sys
 from typing import TypedDict
 
+from isolated_magic.launch.shortage import is_shortage
+
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 _STATUS = "/proc/thread-self/status"
 
@@ -32,7 +34,11 @@ class Attributes(TypedDict):
 
 
 def current_attributes() -> Attributes:
-    """Those of the calling thread, now."""
+    """Those of the calling thread, now.
+
+    Raises:
+        OSError: the system is short of what it takes to look.
+    """
     return Attributes(
         umask=_umask(),
         nice=os.getpriority(os.PRIO_PROCESS, 0),
@@ -62,7 +68,9 @@ def _umask() -> int | None:
     # os.umask() tells it only by changing it, for all threads.
     try:
         descriptor = os.open(_STATUS, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as problem:
+        if is_shortage(problem):  # to run with another one than the caller's would be wrong
+            raise
         return None
     try:
         found = os.read(descriptor, 4096)

@@ -58,6 +58,7 @@ class Launcher(ABC):
 
         Raises:
             LaunchError: the system refuses; the message says what.
+            OSError: likewise, in its own words.
         """
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:  # noqa: B027 - most need not

@@ -32,7 +32,8 @@ class ColdLauncher(Launcher):
 
     def launch(self, request: RunRequest) -> tuple[Child, bytes]:
         """Start a child for this request; see :class:`Launcher`."""
-        return connected(self._guardian.start_run), run_messages(request, current_attributes())
+        messages = run_messages(request, current_attributes())
+        return connected(self._guardian.start_run), messages
 
     def release(self) -> Callable[[], None]:
         """Leave the guardian to what runs on it; see :class:`Launcher`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child.cgroup import Group
 from isolated_magic.errors import LaunchError
+from isolated_magic.launch.shortage import refused
 from isolated_magic.models import Confinement
 
 if TYPE_CHECKING:
@@ -49,9 +50,13 @@ def _tasks_of_user() -> int:
             "A limit of processes cannot be held here: root is exempt from it, and there is no control group for "
             "it that may be written to. Leave it out, or run as another user."
         )
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208 - hundreds
+    except OSError as problem:
+        raise refused(problem) from problem
     count = 0
-    for entry in os.scandir("/proc"):
+    for name in names:
         with suppress(OSError):  # it ended meanwhile
-            if entry.name.isdigit() and entry.stat().st_uid == os.geteuid():
-                count += os.stat(f"/proc/{entry.name}/task").st_nlink - 2  # noqa: PTH116 - one of hundreds
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.geteuid():  # noqa: PTH116 - likewise
+                count += os.stat(f"/proc/{name}/task").st_nlink - 2  # noqa: PTH116 - likewise
     return count

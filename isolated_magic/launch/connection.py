@@ -11,10 +11,10 @@ from io import FileIO
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
-from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
 from isolated_magic.launch.handle import Handle
+from isolated_magic.launch.shortage import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ def connected(hand_over: Callable[[list[int]], None]) -> Child:
     """A child whose process is being made around the other ends of its streams.
 
     Args:
-        hand_over: called with the descriptors of channel, stdout, stderr and handle, which are closed after it.
+        hand_over: called with the descriptors of handle, channel, stdout and stderr, which are closed after it.
 
     Raises:
         LaunchError: the system refuses descriptors.
@@ -36,7 +36,7 @@ def connected(hand_over: Callable[[list[int]], None]) -> Child:
         try:
             child, descriptors = _connect(on_failure, theirs)
         except OSError as problem:
-            raise LaunchError(f"No process could be started: {os.strerror(problem.errno or 0)}.") from problem
+            raise refused(problem) from problem
         hand_over(descriptors)
         on_failure.pop_all()
     return child
@@ -57,9 +57,33 @@ def _connect(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[
         os.set_blocking(readable, False)
         return ours.enter_context(FileIO(readable, "r")), writable
 
-    channel, stdout, stderr, handle = pair(), pipe(), pipe(), pair()
+    handle, channel, stdout, stderr = pair(), pair(), pipe(), pipe()
     child = Child(channel[0], stdout[0], stderr[0], Handle(handle[0]))
-    return child, [channel[1], stdout[1], stderr[1], handle[1]]
+    return child, [handle[1], channel[1], stdout[1], stderr[1]]
+
+
+def receive_frame(channel: socket.socket) -> bytes:
+    """The body of the next frame.
+
+    Args:
+        channel: in blocking mode.
+
+    Raises:
+        EOFError: the other end was closed.
+        OSError: this end was.
+    """
+    length = int.from_bytes(_receive(channel, wire.LENGTH_BYTES), "big")
+    return _receive(channel, length)
+
+
+def _receive(channel: socket.socket, count: int) -> bytes:
+    body = bytearray()
+    while len(body) < count:
+        chunk = channel.recv(count - len(body))
+        if not chunk:
+            raise EOFError
+        body += chunk
+    return bytes(body)
 
 
 def start_messages(

@@ -9,6 +9,8 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isolated_magic.launch.shortage import is_shortage
+
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
@@ -35,6 +37,9 @@ def has_module_named(names: Container[str], folder: str) -> bool:
     Args:
         names: without suffix.
         folder: its path; one that cannot be read holds none.
+
+    Raises:
+        OSError: the system is short of what it takes to look.
     """
     try:
         changed_at = os.stat(folder).st_mtime_ns  # noqa: PTH116 - of every run
@@ -57,8 +62,9 @@ def _entries(folder: str) -> tuple[frozenset[str], frozenset[str]]:
                 subfolders.add(name)
             elif f".{rest}" in _SUFFIXES:
                 files.add(name)
-    except OSError:
-        pass
+    except OSError as problem:
+        if is_shortage(problem):  # what is in there is not known, and must not be taken for nothing
+            raise
     return frozenset(files), frozenset(subfolders)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from contextlib import suppress
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
@@ -64,14 +65,15 @@ class ForkedLauncher(Launcher):
         """Start a child for this request; see :class:`Launcher`."""
         attributes = current_attributes()
         if request.fresh or _is_large(request.environment):
-            return connected(self._guardian.start_run), run_messages(request, attributes)
+            messages = run_messages(request, attributes)
+            return connected(self._guardian.start_run), messages
         program, lesson = self._known_of(request)
         template = self._templates.best_for(request, program, attributes)
         child = template.take() if template is not None else None
         if child is None:
             template, child = None, connected(self._guardian.start_run)
-        messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
         try:
+            messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
             rest = _sent(child, messages)
             # The child is at work by now: this costs the run nothing.
             if template is not None:
@@ -114,7 +116,9 @@ class ForkedLauncher(Launcher):
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
         """Take in what a run imported; see :class:`Launcher`."""
-        if self._learns and not request.fresh:
+        if not self._learns or request.fresh:
+            return
+        with suppress(OSError):  # no descriptors left to look: the next run will tell
             self._learned.learn(_program(request), home_of(request), modules, files)
             self._prepare(request)
 
@@ -127,11 +131,12 @@ class ForkedLauncher(Launcher):
 
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:
         """Wait for the templates that are starting, one for this request among them; see :class:`Launcher`."""
-        self._prepare(request)
-        if not self._templates.wait(timeout_secs):
-            return False
-        program, _ = self._known_of(request)
-        return self._templates.best_for(request, program, current_attributes()) is not None
+        with suppress(OSError):  # no descriptors left to look
+            self._prepare(request)
+            if self._templates.wait(timeout_secs):
+                program, _ = self._known_of(request)
+                return self._templates.best_for(request, program, current_attributes()) is not None
+        return False
 
     def release(self) -> Callable[[], None]:
         """Leave templates and guardian to what runs on them; see :class:`Launcher`."""

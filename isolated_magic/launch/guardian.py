@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import weakref
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from isolated_magic.child import wire
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.attributes import credentials
 from isolated_magic.launch.handle import NO_SIGNAL
+from isolated_magic.launch.shortage import limit_of_memory, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ PROGRAM = str(Path(child.__file__).with_name("start.py"))
 
 LOST = (errno.EPIPE, errno.ECONNRESET, errno.EBADF)
 
+START_TIMEOUT_SECS = 30.0
 SEND_TIMEOUT_SECS = 10.0  # a guardian that takes no request for so long is stopped or starved
 CLOSE_TIMEOUT_SECS = 2.0
 
@@ -46,7 +49,7 @@ class Guardian:
         """Have a process forked around these descriptors.
 
         Args:
-            descriptors: the child's ends of channel, stdout, stderr and handle.
+            descriptors: the child's ends of handle, channel, stdout and stderr.
 
         Raises:
             LaunchError: the guardian cannot be started or does not answer.
@@ -61,7 +64,7 @@ class Guardian:
                 self._drop(running)  # it was killed, or another thread closed it: a new one takes its place
                 self._connected().send(descriptors)
         except OSError as problem:
-            raise LaunchError(f"No process could be started: {problem.strerror or problem}.") from problem
+            raise refused(problem) from problem
 
     def _connected(self) -> _Running:
         with self._lock:
@@ -74,8 +77,9 @@ class Guardian:
 
     def _drop(self, running: _Running) -> None:
         with self._lock:
-            if running is self._running:
-                self._running = None
+            if running is not self._running:  # whoever let go of it closes it
+                return
+            self._running = None
         running.close()
 
     def release(self) -> Callable[[], None]:
@@ -104,12 +108,17 @@ class _Running:
     process: subprocess.Popen[bytes]
     control: socket.socket
     credentials: tuple[object, ...]
+    sending: threading.RLock = field(default_factory=threading.RLock)  # re-entered by a signal handler, too
 
     def send(self, descriptors: list[int]) -> None:
-        socket.send_fds(self.control, [wire.RUN], descriptors, NO_SIGNAL)
+        with self.sending:
+            socket.send_fds(self.control, [wire.RUN], descriptors, NO_SIGNAL)
 
     def close(self) -> None:
-        self.control.close()
+        with suppress(OSError):  # it is gone
+            self.control.shutdown(socket.SHUT_RDWR)  # nobody goes on sending
+        with self.sending:  # the number of the descriptor may be somebody else's at once
+            self.control.close()
         try:
             self.process.wait(CLOSE_TIMEOUT_SECS)
         except BaseException as problem:  # it hangs, or we were interrupted: either way no zombie stays
@@ -124,11 +133,30 @@ def _start() -> _Running:
         raise LaunchError("No process could be started: sys.executable does not name a Python interpreter.")
     with contextlib.ExitStack() as on_failure:
         ours, theirs = socket.socketpair()
-        on_failure.enter_context(ours).settimeout(SEND_TIMEOUT_SECS)
+        on_failure.enter_context(ours).settimeout(START_TIMEOUT_SECS)
         with theirs:
-            running = _Running(_spawn(theirs.fileno()), ours, credentials())
+            process = _spawn(theirs.fileno())
+        running = _Running(process, ours, credentials())
+        on_failure.callback(running.close)
+        with process.stderr or contextlib.nullcontext() as stderr:
+            try:
+                is_ready = bool(ours.recv(len(wire.READY)))
+            except TimeoutError:
+                raise _not_started(f"it took more than {START_TIMEOUT_SECS:g} seconds", "") from None
+            if not is_ready:
+                said = stderr.read().decode(errors="replace").strip() if stderr else ""
+                running.close()
+                raise _not_started(f"exit status {process.returncode}", said)
+        ours.settimeout(SEND_TIMEOUT_SECS)
         on_failure.pop_all()
     return running
+
+
+def _not_started(how: str, said: str) -> LaunchError:
+    lines = said.splitlines()
+    fatal = next((line for line in lines if line.startswith("Fatal Python error")), lines[-1] if lines else "")
+    because = f": {fatal.strip()}" if fatal else ""
+    return LaunchError(f"The process that keeps runs could not start ({how}{because}).{limit_of_memory()}")
 
 
 def _spawn(control: int) -> subprocess.Popen[bytes]:
@@ -137,7 +165,7 @@ def _spawn(control: int) -> subprocess.Popen[bytes]:
         [sys.executable, "-S", "-s", PROGRAM, "guardian", str(control), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,  # until it is ready
         env={name: os.environ[name] for name in _INHERITED if name in os.environ},
         pass_fds=[control],
         start_new_session=True,

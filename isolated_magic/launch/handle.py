@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import process_tree, wire
+from isolated_magic.launch.shortage import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
 # such flag; Python itself ignores the signal unless the program says otherwise.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has no such flag either
 CHUNK_BYTES = 4096
 
 
@@ -74,7 +76,7 @@ class Handle:
             TimeoutError: likewise, for a socket with a timeout.
         """
         try:
-            said, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK_BYTES, 1)
+            said, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK_BYTES, 1, CLOSE_ON_EXEC)
         except ConnectionError:
             said, descriptors = b"", []
         for descriptor in descriptors:
@@ -97,7 +99,9 @@ class Handle:
             status, _, cpu_secs = rest.partition(" ")
             self.exit_status, self.cpu_secs, self.is_over = int(status), float(cpu_secs), True
         else:
-            self.failure, self.is_over = rest, True
+            number, _, open_files = rest.partition(" ")
+            self.failure = in_words(int(number), "the process that keeps runs", int(open_files))
+            self.is_over = True
 
     def kill_without_keeper(self) -> None:
         """Kill the process and all below it ourselves: whatever keeps it was lost, or does not obey."""

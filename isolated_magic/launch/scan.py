@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from isolated_magic.launch.shortage import is_shortage
+
 LONGEST_SOURCE = 200_000  # characters: walking the tree of more takes longer than most imports
 
 _SETTERS = frozenset({"setdefault", "update", "putenv", "setenv", "unsetenv", "pop"})
@@ -93,13 +95,20 @@ def program_in(path: str) -> Program:
 
     Args:
         path: of the file; one that cannot be read says nothing.
+
+    Raises:
+        OSError: the system is short of what it takes to read it.
     """
     try:
         state = Path(path).stat()
         if not stat.S_ISREG(state.st_mode):
             return Program()
         return _program_in(path, state.st_mtime_ns, state.st_size)
-    except (OSError, ValueError):  # ValueError: no file has such a name
+    except OSError as problem:
+        if is_shortage(problem):
+            raise
+        return Program()
+    except ValueError:  # no file has such a name
         return Program()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import threading
@@ -16,7 +17,7 @@ from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch import folders
 from isolated_magic.launch.attributes import credentials, fixed
-from isolated_magic.launch.connection import connected, start_messages
+from isolated_magic.launch.connection import connected, receive_frame, start_messages
 from isolated_magic.launch.guardian import LOST
 from isolated_magic.launch.handle import NO_SIGNAL
 from isolated_magic.launch.recipe import Inputs
@@ -71,48 +72,55 @@ class Template:
             "idle_secs": idle_secs,
             "attributes": recipe.attributes,
         }
-        self._child.channel.settimeout(SEND_TIMEOUT_SECS)
-        messages = start_messages(
-            recipe.executable, "template", recipe.cwd, recipe.stack_bytes, recipe.attributes, recipe.environment
-        )
-        self._child.channel.sendall(messages + wire.frame(json.dumps(settings).encode()))
+        try:
+            self._child.channel.settimeout(SEND_TIMEOUT_SECS)
+            messages = start_messages(
+                recipe.executable,
+                "template",
+                recipe.cwd,
+                recipe.stack_bytes,
+                recipe.attributes,
+                recipe.environment,
+            )
+            self._child.channel.sendall(messages + wire.frame(json.dumps(settings).encode()), NO_SIGNAL)
+        except BaseException:
+            self._child.close()
+            raise
 
     def wait_until_ready(self) -> str | None:
         """Wait for what the template has to say, as long as its imports take.
 
         Returns:
-            None when it is ready; else the name of the module that it could not import, empty when it died before
-            it came to that.
+            None when it is ready; else the name of the module that it could not import, empty when none is to
+            blame.
         """
-        importing = ""
+        importing, refused = "", False
         with suppress(OSError, EOFError, ValueError):
+            self._child.channel.settimeout(None)
             while True:
-                message = json.loads(self._next_frame())
+                message = json.loads(receive_frame(self._child.channel))
                 importing = message.get("importing", importing)
                 if "refused" in message:
-                    importing = message["refused"][0]
+                    importing, refused = message["refused"][0], True
                     break
                 if "ready" in message:
                     if self._child.stdout.read() or self._child.stderr.read():
-                        break  # it prints when it starts: a fork would not
+                        refused = True  # it prints when it starts: a fork would not
+                        break
                     self._take_report(message["ready"])
                     return None
+        is_to_blame = refused or (self.state != "over" and not self._was_killed())
         self.close()
-        return importing
+        return importing if is_to_blame else ""
 
-    def _next_frame(self) -> bytes:
-        length = int.from_bytes(self._receive(wire.LENGTH_BYTES), "big")
-        return self._receive(length)
-
-    def _receive(self, count: int) -> bytes:
-        body = bytearray()
-        while len(body) < count:
-            self._child.channel.settimeout(None)
-            chunk = self._child.channel.recv(count - len(body))
-            if not chunk:
-                raise EOFError
-            body += chunk
-        return bytes(body)
+    def _was_killed(self) -> bool:
+        """Whether it ended by no fault of its own: the system was out of memory, or its guardian was lost."""
+        handle = self._child.handle
+        handle.socket.settimeout(SEND_TIMEOUT_SECS)
+        with suppress(OSError):
+            while not handle.is_over:
+                handle.take_news(lambda _: None)
+        return handle.exit_status in {None, -signal.SIGKILL}
 
     def _take_report(self, report: Report) -> None:
         self.modules = frozenset(report["modules"])
@@ -218,7 +226,8 @@ class Template:
         found = set(pages)
         with self._lock, suppress(OSError):
             self._pages = found & self._pages if self._pages else found
-            self._child.channel.sendall(wire.PAGES + wire.frame(json.dumps(sorted(self._pages)).encode()))
+            message = wire.PAGES + wire.frame(json.dumps(sorted(self._pages)).encode())
+            self._child.channel.sendall(message, NO_SIGNAL)
 
     def fill(self, count: int) -> None:
         """Have so many children wait.

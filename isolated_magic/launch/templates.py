@@ -8,11 +8,13 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.learned import without
 from isolated_magic.launch.recipe import Recipe, environment_for
+from isolated_magic.launch.shortage import start_thread
 from isolated_magic.launch.template import Template
 
 if TYPE_CHECKING:
@@ -121,13 +123,17 @@ class Templates:
             started = self._started(recipe)
         if started is None:
             return
-        work = (started, environment, MOST_ATTEMPTS)
-        thread = threading.Thread(target=self._bring_up, args=work, daemon=True, name="isolated_magic template")
         try:
-            thread.start()
-        except RuntimeError:  # the interpreter is ending
+            start_thread(partial(self._bring_up, started, environment, MOST_ATTEMPTS), "isolated_magic template")
+        except LaunchError:  # the runs that go on are not to blame
+            self._over(started)
+
+    def _over(self, started: Template) -> None:
+        """Nobody waits for it any longer, and it did not become ready."""
+        self.remove(started)
+        with self._changed:
             self._starting -= 1
-            self.remove(started)
+            self._changed.notify_all()
 
     def _started(self, recipe: Recipe) -> Template | None:
         """A template that starts, listed; None when the system refuses: the run at hand will say so."""
@@ -141,24 +147,34 @@ class Templates:
 
     def _bring_up(self, first: Template, environment: Mapping[bytes, bytes], attempts: int) -> None:
         """Wait for a template; when it turns out not to suit the run it is for, for another in its place."""
-        template: Template | None = first
-        while template is not None:
-            refused = template.wait_until_ready()
-            attempts -= 1
-            better = self._better(template, refused, environment) if attempts else None
-            if better is None and template.state == "ready":
-                template.fill(self._standby)
-                self._retire_replaced(template)
-            with self._changed:
-                if better is not None or template.state != "ready":
-                    was_wanted = self.remove(template)
-                    template = self._started(better) if better is not None and was_wanted else None
-                    if better is None and was_wanted:
-                        self._give_up(first.recipe)
-                else:
-                    template = None
-                self._starting -= 1
-                self._changed.notify_all()
+        current: Template | None = first
+        while current is not None:
+            template, attempts = current, attempts - 1
+            try:
+                current = self._brought_up(template, first.recipe, environment, may_retry=attempts > 0)
+            except MemoryError:
+                return self._over(template)
+        return None
+
+    def _brought_up(
+        self, template: Template, first: Recipe, environment: Mapping[bytes, bytes], *, may_retry: bool
+    ) -> Template | None:
+        """Wait for a template; the one to wait for in its place, None when this one does or nothing will."""
+        refused = template.wait_until_ready()
+        better = self._better(template, refused, environment) if may_retry else None
+        if better is None and template.state == "ready":
+            template.fill(self._standby)
+            self._retire_replaced(template)
+        with self._changed:
+            following = None
+            if better is not None or template.state != "ready":
+                was_wanted = self.remove(template)
+                following = self._started(better) if better is not None and was_wanted else None
+                if better is None and was_wanted:
+                    self._give_up(first)
+            self._starting -= 1
+            self._changed.notify_all()
+            return following
 
     def _give_up(self, recipe: Recipe) -> None:
         """Do not try again for a while: it would end like this time."""

@@ -1,0 +1,102 @@
+"""What the system is short of, in words: why there is no process, no descriptor, no thread, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import resource
+import threading
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import LaunchError
+from isolated_magic.limits import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THREAD_BYTES = 16 << 20  # address space for a stack, and for what the interpreter takes to begin with
+
+NO_MEMORY = "no memory left (free some, or raise the limit: ulimit -v, or the container's)"
+_NO_THREADS = (
+    "no threads left (they count as processes: end some, or raise the limit: ulimit -u, or the container's)"
+)
+
+_WORDS = {
+    errno.ENFILE: "no file descriptors left in the whole system (close some)",
+    errno.EAGAIN: "no processes left (end some, or raise the limit: ulimit -u, or the container's)",
+    errno.ENOMEM: NO_MEMORY,
+    errno.ETOOMANYREFS: "too many file descriptors on their way to new processes (start fewer runs at once)",
+}
+
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def is_shortage(problem: OSError) -> bool:
+    """Whether the system could not look, which says nothing about what there is to be seen.
+
+    Args:
+        problem: what it said.
+    """
+    return problem.errno in _SHORTAGES
+
+
+def in_words(number: int, whose: str = "this process", open_files: int | None = None) -> str:
+    """What an error of the system's means for somebody who wants a process.
+
+    Args:
+        number: of the error.
+        whose: the process that met with it.
+        open_files: its limit of open files, None for that of this process.
+    """
+    if number == errno.EMFILE:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if open_files is None else open_files
+        return f"no file descriptors left ({whose} may open {limit}: close some, or raise the limit: ulimit -n)"
+    if number in _WORDS:
+        return _WORDS[number]
+    return os.strerror(number) if number in errno.errorcode else "the system gave no reason"
+
+
+def refused(problem: OSError) -> LaunchError:
+    """The error to raise for one of the system's.
+
+    Args:
+        problem: what the system said to this process.
+    """
+    words = in_words(problem.errno) if problem.errno else str(problem)
+    return LaunchError(f"No process could be started: {words}.")
+
+
+def limit_of_memory() -> str:
+    """How much memory a process has that inherits our limits, to be added to why it could not start."""
+    found = map(_soft, ("RLIMIT_AS", "RLIMIT_DATA"))
+    soft = min((limit for limit in found if limit != resource.RLIM_INFINITY), default=None)
+    return "" if soft is None else f" Its memory is limited to {size_text(soft)} (ulimit -v, ulimit -d)."
+
+
+def _soft(name: str) -> int:
+    return resource.getrlimit(getattr(resource, name))[0] if hasattr(resource, name) else resource.RLIM_INFINITY
+
+
+def start_thread(work: Callable[[], object], name: str) -> None:
+    """Have the work done in a thread of its own that keeps no program from ending.
+
+    Args:
+        work: called once.
+        name: of the thread.
+
+    Raises:
+        LaunchError: there can be no thread.
+    """
+    try:
+        # A thread that finds no memory to begin with is waited for by Thread.start() for ever.
+        mmap.mmap(-1, THREAD_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        threading.Thread(target=work, daemon=True, name=name).start()
+    except (OSError, MemoryError):
+        raise LaunchError(f"No thread could be started: {NO_MEMORY}.") from None
+    except RuntimeError as problem:
+        ending = "shutdown" in str(problem)
+        raise LaunchError(
+            f"No thread could be started: {'the program is ending' if ending else _NO_THREADS}."
+        ) from None
