@@ -120,12 +120,13 @@ class Supervisor:
             raise
 
     def _register(self) -> None:
+        # First, so that whoever is told of output can know the pid.
+        self._selector.register(self._handle.socket, selectors.EVENT_READ, self._on_handle)
         for stream in (self._stdout, self._stderr):
             self._selector.register(stream.file, selectors.EVENT_READ, stream)
         self._selector.register(
             self._child.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel
         )
-        self._selector.register(self._handle.socket, selectors.EVENT_READ, self._on_handle)
 
     def _is_over(self) -> bool:
         return self._handle.is_over or self._given_up

@@ -19,7 +19,7 @@ from isolated_magic import child
 from isolated_magic.child import wire
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.attributes import credentials
-from isolated_magic.launch.handle import NO_SIGNAL
+from isolated_magic.launch.handle import send_descriptors
 from isolated_magic.launch.shortage import limit_of_memory, refused
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class _Running:
 
     def send(self, descriptors: list[int]) -> None:
         with self.sending:
-            socket.send_fds(self.control, [wire.RUN], descriptors, NO_SIGNAL)
+            send_descriptors(self.control, wire.RUN, descriptors)
 
     def close(self) -> None:
         with suppress(OSError):  # it is gone

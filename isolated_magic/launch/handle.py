@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,22 @@ if TYPE_CHECKING:
 # A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
 # such flag; Python itself ignores the signal unless the program says otherwise.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
-CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has no such flag either
 CHUNK_BYTES = 4096
+
+
+def send_descriptors(channel: socket.socket, word: bytes, descriptors: list[int]) -> None:
+    """Send a word with descriptors; socket.send_fds() would pass no flags on.
+
+    Args:
+        channel: a Unix socket.
+        word: that goes with them.
+        descriptors: which the other end gets copies of.
+
+    Raises:
+        OSError: the other end was closed, or takes no more.
+    """
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+    channel.sendmsg([word], [rights], NO_SIGNAL)
 
 
 class Handle:
@@ -76,10 +91,11 @@ class Handle:
             TimeoutError: likewise, for a socket with a timeout.
         """
         try:
-            said, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK_BYTES, 1, CLOSE_ON_EXEC)
+            said, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK_BYTES, 1)
         except ConnectionError:
             said, descriptors = b"", []
         for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
             self._descriptor = descriptor
         if not said:
             self.is_over = True  # its keeper was lost

@@ -19,7 +19,7 @@ from isolated_magic.launch import folders
 from isolated_magic.launch.attributes import credentials, fixed
 from isolated_magic.launch.connection import connected, receive_frame, start_messages
 from isolated_magic.launch.guardian import LOST
-from isolated_magic.launch.handle import NO_SIGNAL
+from isolated_magic.launch.handle import NO_SIGNAL, send_descriptors
 from isolated_magic.launch.recipe import Inputs
 from isolated_magic.launch.watch import Watch
 
@@ -248,7 +248,7 @@ class Template:
     def _new_child(self, request: bytes) -> Child | None:
         def hand_over(descriptors: list[int]) -> None:
             with self._lock:
-                socket.send_fds(self._child.channel, [request], descriptors, NO_SIGNAL)
+                send_descriptors(self._child.channel, request, descriptors)
 
         try:
             child = connected(hand_over)
