@@ -29,8 +29,7 @@ from tests.test_verdict import ENDED
 
 REQUEST = build_request("1", {}, None, 1, None)
 
-# Surrogates are among the characters.
-texts = st.text(st.characters(), max_size=20)
+texts = st.text(st.one_of(st.characters(), st.sampled_from("\ud800\udfff\x1b\n\x00<$")), max_size=20)
 numbers = st.one_of(
     st.booleans(),
     st.integers(),
@@ -93,6 +92,8 @@ def cut(whole, places):
 
 
 cuts = st.lists(st.integers(0, 80), max_size=8)
+lines = st.text(st.sampled_from("{}x \t\n\n\r\x1c\u2028"), max_size=12)
+few_cuts = st.lists(st.integers(0, 12), min_size=1, max_size=4)
 
 
 def parted(parts, **settings):
@@ -137,7 +138,7 @@ def read_by_pairs(text):
 
 
 class TestPrinted:
-    @given(st.one_of(st.lists(fragments, max_size=20).map("".join), printed_texts), cuts)
+    @given(st.one_of(lines, lines, st.lists(fragments, max_size=20).map("".join), printed_texts), few_cuts)
     @example("{}\n\x1c", [2, 3])
     def test_the_parting_does_not_depend_on_the_cuts_and_loses_nothing(self, text, places):
         whole = parted([text])
@@ -154,6 +155,13 @@ class TestPrinted:
         assert repr(line.result()) == repr(parted([text], most=most)[1])
 
     @given(printed_texts)
+    @example('{"scores": ' + "[" * 100_000)
+    @example('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    @example('{"scores": [{"name": "a", "value": 1, "reason": ' + "[" * 900 + "]" * 900 + "}]}")
+    @example('{"scores": [{"name": "\\ud800", "value": NaN, "value": 1}]}')
+    @example('{"scores": [{"name": "a", "value": ' + "9" * 5000 + "}]}")
+    @example('{"scores": [{"name": "a", "value": ' + "9" * 400 + '}, {"name": "a", "value": -1e999}]}')
+    @example('{"\ud800": "\udfff"')
     def test_a_printed_line_is_a_result_as_it_stands_or_an_error(self, text):
         passed, printed, rest = parted([text])
         stdout = passed + rest if printed is None or printed.value is None else passed
@@ -197,16 +205,19 @@ reports = st.one_of(
     json_values,
 )
 kinds = st.sampled_from(["started", "not_started", "ask", "imported", "memory", "outcome", "other"])
+known = st.sampled_from(
+    [
+        {"started": {}},
+        {"ask": "metric"},
+        {"imported": {"installed": ["a"], "files": []}},
+        {"memory": {"pages": [1]}},
+        {"not_started": {"errno": 7, "path": None}},
+        {"outcome": {"result": {"scores": []}}},
+        {"outcome": {"error": {"text": "a", "summary": "b"}}},
+    ]
+)
 messages = st.one_of(
-    st.sampled_from(
-        [
-            {"started": {}},
-            {"ask": "metric"},
-            {"imported": {"installed": ["a"], "files": []}},
-            {"memory": {"pages": [1]}},
-            {"not_started": {"errno": 7, "path": None}},
-        ]
-    ),
+    known,
     outcomes.map(lambda said: {"outcome": said}),
     st.dictionaries(kinds, reports, max_size=2),
     json_values,
@@ -252,10 +263,26 @@ class TestChannel:
             assert isinstance(result.payload["scores"], list)
             assert len(result.scores) == len(result.payload["scores"])
 
+    @given(st.lists(known, max_size=5))
+    def test_each_message_is_taken_once_and_in_its_order(self, said_of_it):
+        found, _ = heard(map(framed, said_of_it))
+        order = ["started", "ask", "imported", "memory", "outcome"]
+        kinds = [next(iter(message)) for message in said_of_it]
+        in_order = kinds[:1] in ([], ["started"]) and kinds == [kind for kind in order if kind in kinds]
+        assert (found.broken is None) == (in_order or kinds == ["not_started"])
+        assert found.broken is None or found.outcome is None
+
     @given(outcomes)
+    @example({"result": {"scores": [{"value": 1}]}})
+    @example({"result": {"scores": [{"name": None, "value": 1}]}})
+    @example({"error": {"text": "\ud800", "summary": "\ud800"}})
+    @example({"found": "\ud800"})
+    @example({"exit_message": "\ud800"})
     def test_an_outcome_as_the_program_sends_it(self, said_of_it):
         said, _ = heard([framed({"started": {}}) + framed({"outcome": said_of_it})])
-        assert is_sound(judge(dataclasses.replace(ENDED, said=said), REQUEST, Timings()))
+        result = judge(dataclasses.replace(ENDED, said=said), REQUEST, Timings())
+        assert is_sound(result)
+        assert not result.ok or len(result.scores) == len(result.payload["scores"])
 
 
 class Odd:
@@ -280,12 +307,13 @@ odd_scalars = st.one_of(
     st.timedeltas(),
     st.binary(max_size=3),
     st.complex_numbers(),
-    st.builds(Odd, texts),
+    texts.map(Odd),
     st.sampled_from([Odd, len, datetime.UTC, decimal.Decimal("1e999999"), {1}]),
     huge,
 )
+likely_keys = st.sampled_from(["scores", "1", "null", "None", "True", "1.0"])
 odd_keys = st.one_of(
-    texts, st.sampled_from(["scores", "1", "null"]), st.none(), numbers, st.builds(Odd, texts), huge
+    texts, likely_keys, likely_keys.map(Odd), st.sampled_from([1, None, True, 1.5]), numbers, huge
 )
 odd_values = nested(odd_scalars, odd_keys)
 odd_scores = st.one_of(st.builds(ScoreResult, st.one_of(texts, odd_values), odd_values, odd_values), scores)
@@ -321,6 +349,8 @@ class TestLastExpression:
             ValueError,
         ):  # a Decimal beyond a float, an int beyond text
             return
+        if isinstance(value, dict):
+            assert len(result) == len(value)
         said, _ = heard([framed({"started": {}}) + wire.frame(sent.encode())])
         assert said.broken is None
         assert repr(said.outcome.result) == repr(json.loads(json.dumps(result)))
