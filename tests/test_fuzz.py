@@ -140,6 +140,7 @@ def read_by_pairs(text):
 class TestPrinted:
     @given(st.one_of(lines, lines, st.lists(fragments, max_size=20).map("".join), printed_texts), few_cuts)
     @example("{}\n\x1c", [2, 3])
+    @example("{}\n \nx", [4, 5])
     def test_the_parting_does_not_depend_on_the_cuts_and_loses_nothing(self, text, places):
         whole = parted([text])
         assert whole[0] + whole[2] == text
@@ -339,6 +340,8 @@ class TestLastExpression:
             st.lists(odd_values).map(holding_itself),
         )
     )
+    @example({"scores": [], 1: 2, "1": 3})
+    @example({"scores": [], Odd("scores"): [{"name": "a", "value": 1}]})
     def test_a_value_is_a_result_that_survives_the_way_or_is_refused(self, value):
         try:
             result = outcome.result_of(value)
