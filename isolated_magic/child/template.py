@@ -35,8 +35,16 @@ def main(args: list[str]) -> int:
     Args:
         args: the descriptor of the control socket.
     """
+    try:
+        return _serve(int(args[0]))
+    except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork
+        finish.leave(1)
+
+
+def _serve(descriptor: int) -> int:
+    """Until there is a run, only ``finish.leave()`` may end this process: what was imported has exit functions."""
     become_subreaper()
-    control = socket.socket(fileno=descriptors.moved(int(args[0]), descriptors.PLUMBING))
+    control = socket.socket(fileno=descriptors.moved(descriptor, descriptors.PLUMBING))
     settings = loads(wire.read_frame(FileIO(control.fileno(), "r+", closefd=False)))
     owner_process = watch(settings["owner_pid"])
     if owner_process is not None:
@@ -44,11 +52,11 @@ def main(args: list[str]) -> int:
     ours = {descriptor for descriptor in (control.fileno(), owner_process) if descriptor is not None}
     original = _prepare(settings, control.fileno(), ours)
     if original is None:
-        finish.leave(1)  # exit functions of what was imported are the runs' affair
+        finish.leave(1)
     keeper = Keeper(control, owner_process, settings["idle_secs"])
     connection = keeper.serve()
     if connection is None:
-        finish.leave(0)  # likewise
+        finish.leave(0)
     pages = keeper.pages
     keeper.forget()
     del keeper, control
