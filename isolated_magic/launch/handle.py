@@ -127,9 +127,8 @@ class Handle:
             process_tree.kill([self.pid], self._descriptor)
             return
         with suppress(OSError):
-            if (
-                os.getsid(self.pid) == self.pid
-            ):  # a run leads a session: somebody else with its pid hardly ever does
+            # A run leads a session: somebody else who has its pid by now hardly ever does.
+            if os.getsid(self.pid) == self.pid:
                 process_tree.kill([self.pid])
 
     def close(self) -> None:
