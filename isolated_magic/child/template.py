@@ -36,13 +36,19 @@ def main(args: list[str]) -> int:
         args: the descriptor of the control socket.
     """
     try:
-        return _serve(int(args[0]))
+        owner, original = _serve(int(args[0]))
+        # Called from here, the code stands as deep in the stack as in a new interpreter.
+        status = run.perform(owner, original.modules, memory.own_pages)
     except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork
         finish.leave(1)
+    return finish.end(status, original.modules)
 
 
-def _serve(descriptor: int) -> int:
-    """Until there is a run, only ``finish.leave()`` may end this process: what was imported has exit functions."""
+def _serve(descriptor: int) -> tuple[Owner, fresh.Original]:
+    """Be the template; returns in each fork, when there is a run for it.
+
+    Until then only ``finish.leave()`` may end this process: what was imported has exit functions.
+    """
     become_subreaper()
     control = socket.socket(fileno=descriptors.moved(descriptor, descriptors.PLUMBING))
     settings = loads(wire.read_frame(FileIO(control.fileno(), "r+", closefd=False)))
@@ -69,8 +75,7 @@ def _serve(descriptor: int) -> int:
         finish.leave(0)  # nobody needs it
     original.take_on(owner.stream)
     program.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
-    status = run.perform(owner, original.modules, memory.own_pages)
-    return finish.end(status, original.modules)
+    return owner, original
 
 
 def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Original | None:
