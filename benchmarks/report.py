@@ -51,14 +51,14 @@ def times(title: str, taken: Mapping[str, Series], labels: Mapping[str, str], ba
     """
     head = [title, "median ms", "p99 ms", "runs a second", "times as fast", "runs"]
     base = taken[baseline].median
-    _table(
+    table(
         head,
         (
             [
                 labels[key],
-                _number(series.median),
-                _number(series.p99),
-                _number(series.rate),
+                number(series.median),
+                number(series.p99),
+                number(series.rate),
                 _ratio(base / series.median),
                 str(len(series.milliseconds)),
             ]
@@ -73,10 +73,10 @@ def pace(rows: Mapping[str, tuple[Series, Series]]) -> None:
     Args:
         rows: the user's times and the loop's, by workload.
     """
-    _table(
+    table(
         ["forked, at a user's pace", "a loop, median ms", "one run a second, median ms", "ratio"],
         (
-            [name, _number(loop.median), _number(user.median), f"{user.median / loop.median:.2f}"]
+            [name, number(loop.median), number(user.median), f"{user.median / loop.median:.2f}"]
             for name, (user, loop) in rows.items()
         ),
     )
@@ -90,7 +90,7 @@ def first_runs(title: str, runs: Sequence[tuple[float, str]]) -> None:
         runs: milliseconds, and how it was launched.
     """
     names = ["first", "second", "third", "fourth"]
-    _table([title, *names], [["ms", *(f"{_number(spent)} ({launch})" for spent, launch in runs)]])
+    table([title, *names], [["ms", *(f"{number(spent)} ({launch})" for spent, launch in runs)]])
 
 
 def memory(title: str, footprints: Mapping[str, Footprint]) -> None:
@@ -101,7 +101,7 @@ def memory(title: str, footprints: Mapping[str, Footprint]) -> None:
         footprints: by candidate.
     """
     head = [title, "waiting: PSS", "private", "running: PSS", "private", "kept between runs: PSS"]
-    _table(
+    table(
         head,
         (
             [
@@ -121,12 +121,18 @@ def targets(rows: Iterable[Target]) -> None:
     Args:
         rows: in their order.
     """
-    _table(
+    table(
         ["target", "measured", "met"], ([row.wanted, row.measured, "yes" if row.met else "**no**"] for row in rows)
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table.
+
+    Args:
+        head: of its columns.
+        rows: the first column's text, and numbers.
+    """
     print()
     print(f"| {' | '.join(head)} |")
     print(f"|---|{'---:|' * (len(head) - 1)}")
@@ -134,8 +140,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         print(f"| {' | '.join(row)} |", flush=True)
 
 
-def _number(value: float) -> str:
-    """Three digits or so."""
+def number(value: float) -> str:
+    """Three digits or so.
+
+    Args:
+        value: to write.
+    """
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 200 else f"{value:.0f}"
 
 

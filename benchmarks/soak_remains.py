@@ -1,0 +1,214 @@
+"""What processes use while they are there, and what is left when they should be gone."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MARK = "SOAK_MARK"  # a variable that all of a soak's processes inherit
+GONE_SECS = 2.0  # what the README promises
+POLL_SECS = 0.05
+
+KEEPERS = ("guardian", "template")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What some processes use together.
+
+    Args:
+        processes: how many they are.
+        megabytes: of memory, RSS.
+        descriptors: that are open.
+        threads: of all of them.
+        children: of all of them, zombies too.
+    """
+
+    processes: int
+    megabytes: float
+    descriptors: int
+    threads: int
+    children: int
+
+
+def usage_of(processes: Iterable[psutil.Process]) -> Usage:
+    """What these use now; one that has ended uses nothing.
+
+    Args:
+        processes: any.
+    """
+    numbers = []
+    for process in processes:
+        try:
+            with process.oneshot():
+                memory = process.memory_info().rss / 2**20
+                numbers.append((1, memory, process.num_fds(), process.num_threads(), len(process.children())))
+        except psutil.Error:
+            continue
+    return Usage(*map(sum, zip(*numbers, strict=True))) if numbers else Usage(0, 0.0, 0, 0, 0)
+
+
+def usages(owner: int, kernel: int | None) -> dict[str, Usage]:
+    """What each part uses now, by what to call it.
+
+    Args:
+        owner: the pid of this process.
+        kernel: the pid of the kernel, None when there is none.
+    """
+    found: dict[str, Usage] = {}
+    of_kernel = set() if kernel is None else {kernel, *(one.pid for one in _below(kernel))}
+    for name, pid in (("owner", owner), ("kernel", kernel)):
+        if pid is not None:
+            below = [one for one in _below(pid) if name == "kernel" or one.pid not in of_kernel]
+            found[name] = usage_of([psutil.Process(pid)])
+            for role in KEEPERS:
+                found[f"{role}s of the {name}"] = usage_of(one for one in below if _role_of(one) == role)
+    return found
+
+
+def _below(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def _role_of(process: psutil.Process) -> str | None:
+    """Which of ours it is: a fork of a template has the name of the template, but another parent."""
+    try:
+        words, above = process.cmdline(), process.parent()
+        role = next((role for role in KEEPERS if role in words), None)
+        return None if above is not None and role == "template" and role in above.cmdline() else role
+    except psutil.Error:
+        return None
+
+
+def below_or_marked(mark: str, folder: Path) -> list[psutil.Process]:
+    """The processes that this one has started in some way: zombies, orphans and those that hide, too.
+
+    Args:
+        mark: the value of :data:`MARK`.
+        folder: that all of them work in.
+    """
+    own = psutil.Process()
+    below = {process.pid for process in own.children(recursive=True)}
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid != own.pid and (process.pid in below or _belongs(process, mark, folder))
+    ]
+
+
+def _belongs(process: psutil.Process, mark: str, folder: Path) -> bool:
+    try:
+        return process.environ().get(MARK) == mark or Path(process.cwd()).is_relative_to(folder)
+    except (psutil.Error, OSError):
+        return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not, nor what the system is just taking away.
+
+    Args:
+        pid: of a process.
+    """
+    try:
+        return psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    except psutil.NoSuchProcess:
+        return False
+
+
+def comes_true(condition: Callable[[], bool], timeout_secs: float = GONE_SECS) -> bool:
+    """Whether it is so, now or within the time.
+
+    Args:
+        condition: asked again and again.
+        timeout_secs: seconds.
+    """
+    deadline = time.monotonic() + timeout_secs
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECS)
+    return True
+
+
+def alive_in(folder: Path) -> list[int]:
+    """Of the processes that wrote their pids there as the names of files, those that are alive.
+
+    Args:
+        folder: with the files.
+    """
+    return [int(file.name) for file in folder.iterdir() if file.name.isdigit() and is_alive(int(file.name))]
+
+
+def outliving(folder: Path) -> str | None:
+    """What there is to say of the processes that wrote their pids there and are alive; None when none is.
+
+    Args:
+        folder: with files that have pids for names.
+    """
+    lines = [_line_on(psutil.Process(pid)) for pid in alive_in(folder)]
+    if not lines:
+        return None
+    begun_at = time.monotonic()
+    gone = comes_true(lambda: not alive_in(folder))
+    how_long = f"for {(time.monotonic() - begun_at) * 1000:.0f} ms" if gone else f"for more than {GONE_SECS:g} s"
+    return f"alive after the run, {how_long}: {'; '.join(lines)}"
+
+
+def _line_on(process: psutil.Process) -> str:
+    try:
+        with process.oneshot():
+            words = " ".join(process.cmdline())[:200]
+            return f"process {process.pid}, child of {process.ppid()}, {process.status()}: {words}"
+    except psutil.Error:
+        return f"process {process.pid}, gone by now"
+
+
+def left_processes(mark: str, folder: Path) -> list[str]:
+    """A line on each process that is there longer than the README allows.
+
+    Args:
+        mark: the value of :data:`MARK`.
+        folder: that all of them work in.
+    """
+    comes_true(lambda: not below_or_marked(mark, folder))
+    return [_line_on(process) for process in below_or_marked(mark, folder)]
+
+
+def left_files(folders: Iterable[Path]) -> list[str]:
+    """A line on each file in these folders.
+
+    Args:
+        folders: that should be empty.
+    """
+    return [f"file {path}" for folder in folders for path in sorted(folder.rglob("*"))]
+
+
+def left_groups(owners: Iterable[int]) -> list[str]:
+    """A line on each control group that one of these processes has made and left.
+
+    Args:
+        owners: pids.
+    """
+    made = glob.glob("/sys/fs/cgroup/**/isolated_magic-*", recursive=True)  # noqa: PTH207 - pathlib follows links
+    pids = {str(pid) for pid in owners}
+    return [f"control group {path}" for path in made if os.path.basename(path).split("-")[1] in pids]  # noqa: PTH119
+
+
+def open_files() -> list[str]:
+    """Where the descriptors of this process lead."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(f"{link.name}: {link.readlink()}")
+        except OSError:  # that of the listing itself
+            continue
+    return found
