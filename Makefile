@@ -5,13 +5,16 @@ BUILD ?= .build
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: help demo test check lab notebooks bench clean
+SECS ?= 600
+
+.PHONY: help demo test check lab notebooks bench soak clean
 
 help:
 	@echo "make demo       run the quickstart in a real kernel, print its scores, write it as HTML"
 	@echo "make test       ruff, mypy, pytest, and the notebooks with nbval"
 	@echo "make lab        open JupyterLab on the notebooks"
 	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
+	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute)"
 	@echo "make notebooks  run the notebooks and save their output"
 	@echo "make clean      remove $(VENV) and $(BUILD)"
 
@@ -45,6 +48,9 @@ notebooks: $(INSTALLED)
 bench: $(INSTALLED)
 	@mkdir -p $(BUILD)
 	@$(BIN)/python benchmarks/latency.py --write $(BUILD)
+
+soak: $(INSTALLED)
+	@$(BIN)/python benchmarks/soak.py --secs $(SECS)
 
 clean:
 	rm -rf $(VENV) $(BUILD)
