@@ -163,6 +163,7 @@ class TestPrinted:
     @example('{"scores": [{"name": "a", "value": ' + "9" * 5000 + "}]}")
     @example('{"scores": [{"name": "a", "value": ' + "9" * 400 + '}, {"name": "a", "value": -1e999}]}')
     @example('{"\ud800": "\udfff"')
+    @example("\x0c{}\x0c")
     def test_a_printed_line_is_a_result_as_it_stands_or_an_error(self, text):
         passed, printed, rest = parted([text])
         stdout = passed + rest if printed is None or printed.value is None else passed
@@ -177,7 +178,7 @@ class TestPrinted:
         )
         assert is_sound(result)
         if result.ok:
-            assert repr(read_by_pairs(json.dumps(result.payload))) == repr(read_by_pairs(rest))
+            assert repr(read_by_pairs(json.dumps(result.payload))) == repr(read_by_pairs(rest.strip()))
 
     @given(st.binary(max_size=60), cuts)
     def test_any_bytes_are_text(self, printed, places):

@@ -62,7 +62,9 @@ def _wind_up(status: int, modules: Collection[str]) -> int:
         _wait_for_threads()
     hook = sys.unraisablehook
     sys.unraisablehook = _WithoutOurFrames(hook)
-    with suppress(BaseException), users_code:  # it reports by itself what they raise
+    with suppress(
+        BaseException
+    ):  # it reports by itself what they raise; an interrupt in one would be such a report
         _run_exit_functions()
     if isinstance(sys.unraisablehook, _WithoutOurFrames):
         sys.unraisablehook = hook
