@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import report
 from soak_cells import CELL, Notebook
 from soak_library import COLD, FORKED, Library
-from soak_remains import MARK, Usage, left_files, left_groups, left_processes, open_files, usages
+from soak_remains import GIVE_BACK, MARK, Usage, left_files, left_groups, left_processes, open_files, usages
 from soak_runs import LONG_SECS
 from soak_tally import SHOWN_FAULTS, Row, Tally, shortened
 from workloads import QUIET
@@ -75,11 +75,13 @@ class Soak:
                 [lambda: library.take_one_of_each(self._choice("first runs"))],
             )
             self._mix(library, notebook, thread, "warm-up", self.secs * WARM_UP_SHARE)
-            start = self._quiet(library, notebook)
+            start = self._quiet(library, notebook, thread)
             self._mix(library, notebook, thread, "soak", self.secs * (1 - WARM_UP_SHARE))
-            end = self._quiet(library, notebook)
+            end = self._quiet(library, notebook, thread)
+            faulthandler.dump_traceback_later(GUARD_SECS, exit=True)
             library.teardown()
             thread.submit(notebook.close).result()
+            faulthandler.cancel_dump_traceback_later()
         left = left_processes(mark, self.folder)
         left += left_files([self.folder / "turns", self.folder / "temporary", self.folder / "here"])
         left += left_groups([os.getpid(), *notebook.pids])
@@ -155,9 +157,11 @@ class Soak:
         self._print({}, {}, ["the soak was given up"])
         os._exit(1)
 
-    def _quiet(self, library: Library, notebook: Notebook) -> dict[str, Usage]:
+    def _quiet(self, library: Library, notebook: Notebook, kernel_thread: ThreadPoolExecutor) -> dict[str, Usage]:
         """What is used while nothing runs."""
         library.settle()
+        kernel_thread.submit(notebook.settle).result()
+        exec(GIVE_BACK)  # noqa: S102 - the same here as in the kernel
         time.sleep(SETTLE_SECS)
         return usages(os.getpid(), notebook.pid)
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from jupyter_client.manager import KernelManager
 from jupyter_core.utils import ensure_event_loop
 from soak_kinds import BAD, GOOD, RESTING, SHORT, STOPPABLE, TREE_AT_REST
-from soak_remains import alive_in, comes_true, outliving
-from soak_runs import LONG_SECS, Turn, turn_of
+from soak_remains import GIVE_BACK, alive_in, comes_true, outliving
+from soak_runs import LONG_SECS, STOPPED_SECS, Turn, turn_of
 
 from isolated_magic import RunError, RunResult, Score
 from isolated_magic.models import ErrorKind
@@ -91,6 +91,10 @@ class Notebook:
         pid: int = self._manager.provisioner.pid
         return pid
 
+    def settle(self) -> None:
+        """Have the kernel give back the memory that it does not use."""
+        self._collect(self._client.execute(f"{GIVE_BACK};", allow_stdin=False))
+
     def close(self) -> None:
         """Shut the kernel down as a notebook does."""
         self._client.stop_channels()
@@ -108,7 +112,7 @@ class Notebook:
         for number, kind in enumerate(KINDS):
             self._tally.take(kind.name, CELL, partial(self._run, kind, choice, f"first_cell_{number}"))
         for number, (name, _, act) in enumerate(self._others):
-            self._tally.take(name, CELL, partial(act, choice, f"first_other_{number}"))
+            self._tally.take(name, CELL, partial(act, choice, f"first_other_{number}"), 2 * STOPPED_SECS)
 
     def take(self, choice: Random, tenant: str) -> None:
         """Any turn.
@@ -121,7 +125,7 @@ class Notebook:
         [chosen] = choice.choices([*KINDS, *self._others], weights)
         if isinstance(chosen, tuple):
             name, _, act = chosen
-            self._tally.take(name, CELL, partial(act, choice, tenant))
+            self._tally.take(name, CELL, partial(act, choice, tenant), 2 * STOPPED_SECS)
         else:
             self._tally.take(chosen.name, CELL, partial(self._run, chosen, choice, tenant))
 

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psutil
 from soak_kinds import BAD, GOOD, RESTING, SHORT, STOPPABLE
 from soak_remains import comes_true
-from soak_runs import LONG_SECS, Turn, turn_of
+from soak_runs import LONG_SECS, STOPPED_SECS, Turn, turn_of
 
 from isolated_magic import IsolatedSubprocessExecutor
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from isolated_magic import RunResult
 
+    Act = Callable[[Random, str, str], str | None]
+
 FORKED, COLD = "forked", "cold"
 COLD_SHARE = 0.2
 BACKGROUND_SHARE = 0.1
@@ -36,6 +39,7 @@ TORN_DOWN_RUNS = 3
 
 STOPPED = "The run was stopped before it ended."
 KILLED = "The run was killed before it ended."
+LOST = "The run was lost: the process that keeps runs was killed, or has no room for it."
 
 
 class Library:
@@ -50,11 +54,12 @@ class Library:
         self._folder = folder
         self._tally = tally
         self._executors = {door: IsolatedSubprocessExecutor(LONG_SECS, launch=door) for door in (FORKED, COLD)}
-        self._others: list[tuple[str, int, Callable[[Random, str, str], str | None]]] = [
+        self._others: list[tuple[str, int, Act]] = [
             ("stopped", 6, self._stop),
             ("killed by its pid", 4, self._kill),
             ("cancelled", 4, self._cancel),
             ("torn down", 1, self._tear_down),
+            ("its keeper killed", 1, self._lose),
         ]
 
     def teardown(self) -> None:
@@ -73,7 +78,7 @@ class Library:
                 self._take_run(kind, choice, f"first_{door}_{number}", door)
         for name, _, act in self._others:
             for door in (FORKED, COLD):
-                self._tally.take(name, door, partial(act, choice, f"first_{door}_{name.replace(' ', '_')}", door))
+                self._take_other(name, act, choice, f"first_{door}_{name.replace(' ', '_')}", door)
 
     def settle(self) -> None:
         """Wait for what is being prepared in the background."""
@@ -91,12 +96,16 @@ class Library:
         [chosen] = choice.choices([*GOOD, *BAD, *self._others], weights)
         if isinstance(chosen, tuple):
             name, _, act = chosen
-            self._tally.take(name, door, partial(act, choice, tenant, door))
+            self._take_other(name, act, choice, tenant, door)
         else:
             self._take_run(chosen, choice, tenant, FORKED if chosen.only_forked else door)
 
     def _take_run(self, kind: Kind, choice: Random, tenant: str, door: str) -> None:
-        self._tally.take(kind.name, door, partial(self._run, kind, choice, tenant, door))
+        turn = partial(self._run, kind, choice, tenant, door)
+        self._tally.take(kind.name, door, turn, STOPPED_SECS if kind.stopped else LONG_SECS)
+
+    def _take_other(self, name: str, act: Act, choice: Random, tenant: str, door: str) -> None:
+        self._tally.take(name, door, partial(act, choice, tenant, door), STOPPED_SECS)
 
     def _run(self, kind: Kind, choice: Random, tenant: str, door: str) -> str | None:
         in_background = choice.random() < BACKGROUND_SHARE and kind.error != "invalid_request"
@@ -167,6 +176,21 @@ class Library:
             faults.append(f"active {executor.active_pids}, called {len(called)} times, afterwards {again.error}")
         return next((f"{fault} (pids {pids})" for fault in faults if fault), None)
 
+    def _lose(self, choice: Random, tenant: str, door: str) -> str | None:
+        """A run of an executor of its own whose guardian, or template, is killed."""
+        with (
+            self._turn(RESTING, choice, tenant) as turn,
+            IsolatedSubprocessExecutor(LONG_SECS, launch=door) as executor,
+        ):
+            executor.warm_up()
+            run = executor.start(turn.kind.source, turn.data, turn.env_vars)
+            if not comes_true(lambda: any(turn.folder.iterdir()), STOPPED_SECS):
+                return f"the run did not begin: {run}"
+            os.kill(psutil.Process(run.pid).ppid(), signal.SIGKILL)
+            fault = _fault_of_stopped(turn, run.result(LONG_SECS), LOST)
+            again = executor.run("1")
+            return fault if again.ok else f"the next run: {again.error}"
+
     def take_with_ctrl_c(self, choice: Random, tenant: str) -> None:
         """A turn that is interrupted as in a terminal. For the main thread.
 
@@ -174,7 +198,7 @@ class Library:
             choice: makes the choices.
             tenant: the name of the turn.
         """
-        self._tally.take("Ctrl-C", FORKED, partial(self._press_ctrl_c, choice, tenant))
+        self._tally.take("Ctrl-C", FORKED, partial(self._press_ctrl_c, choice, tenant), STOPPED_SECS)
 
     def _press_ctrl_c(self, choice: Random, tenant: str) -> str | None:
         kind = choice.choice(STOPPABLE)

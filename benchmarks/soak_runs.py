@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ANYTHING = object()
 LONG_SECS = 120.0  # for what has to end by itself, however busy the machine is
 SHORT_SECS = (0.2, 1.0)  # for what has to be stopped
+STOPPED_SECS = 15.0  # in which it has to be gone, likewise
 
 # Each run says which environment it sees, and how many variables it has of other runs.
 PRELUDE = """\

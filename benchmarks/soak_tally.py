@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import threading
@@ -64,13 +65,14 @@ class Tally:
         self._going: dict[int, Going] = {}
         self._lock = threading.Lock()
 
-    def take(self, kind: str, door: str, turn: Callable[[], str | None]) -> None:
+    def take(self, kind: str, door: str, turn: Callable[[], str | None], within_secs: float = math.inf) -> None:
         """Take one turn and note what came of it.
 
         Args:
             kind: of the turn.
             door: what it goes through: an executor, or a kernel.
             turn: takes it; returns what was wrong, None when all was as it has to be.
+            within_secs: that it may take.
         """
         thread = threading.get_ident()
         begun_at = time.monotonic()
@@ -81,9 +83,12 @@ class Tally:
         except Exception as problem:  # noqa: BLE001 - whatever it is, it is a fault, and the soak goes on
             where = traceback.extract_tb(problem.__traceback__)[-1]
             fault = f"{type(problem).__name__} at {where.filename}:{where.lineno}: {problem}"
+        secs = time.monotonic() - begun_at
+        if fault is None and secs > within_secs:
+            fault = f"it took {secs:.1f} seconds"
         with self._lock:
             row = self.rows[kind, door]
-            row.milliseconds.append((time.monotonic() - begun_at) * 1000)
+            row.milliseconds.append(secs * 1000)
             if fault is not None:
                 row.faults.append(fault)
             self._going.pop(thread, None)
