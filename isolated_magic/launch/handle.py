@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import time
 from array import array
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # such flag; Python itself ignores the signal unless the program says otherwise.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 CHUNK_BYTES = 4096
+DEATH_TIMEOUT_SECS = 2.0  # a process in uninterruptible sleep takes longer
 
 
 def send_descriptors(channel: socket.socket, word: bytes, descriptors: list[int]) -> None:
@@ -120,11 +122,17 @@ class Handle:
             self.is_over = True
 
     def kill_without_keeper(self) -> None:
-        """Kill the process and all below it ourselves: whatever keeps it was lost, or does not obey."""
+        """Kill the process and all below it ourselves: whatever keeps it was lost, or does not obey.
+
+        Waits for the end of the process, where the system says when that is, but not for long.
+        """
         if self.pid is None:
             return
         if self._descriptor is not None:
             process_tree.kill([self.pid], self._descriptor)
+            ended = select.poll()  # unlike select(), it takes descriptors of any number
+            ended.register(self._descriptor, select.POLLIN)
+            ended.poll(DEATH_TIMEOUT_SECS * 1000)
             return
         with suppress(OSError):
             # A run leads a session: somebody else who has its pid by now hardly ever does.
