@@ -89,14 +89,30 @@ def remove_left(owner: int | None = None) -> None:
     Args:
         owner: the pid of one that is known to have ended, though it may not be reaped.
     """
+    for folder, pid in _all():
+        if pid == owner or not _exists(pid):
+            with suppress(OSError):
+                os.rmdir(folder)  # noqa: PTH106 - likewise
+
+
+def left_by(owner: int) -> bool:
+    """Whether there are groups of this owner.
+
+    Args:
+        owner: its pid.
+    """
+    return any(pid == owner for _, pid in _all())
+
+
+def _all() -> Iterator[tuple[str, int]]:
+    """The folders of all groups of ours, whoever made them, and the pids of those who did."""
     for controller, _ in SETTINGS.values():
         home = _home_of(controller)
         for name in os.listdir(home) if home is not None else ():  # noqa: PTH208 - likewise
             prefix, _, rest = name.partition("-")
             pid = rest.partition("-")[0]
-            if prefix == PREFIX and pid.isdecimal() and (int(pid) == owner or not _exists(int(pid))):
-                with suppress(OSError):
-                    os.rmdir(os.path.join(home or "", name))  # noqa: PTH106, PTH118 - likewise
+            if prefix == PREFIX and pid.isdecimal():
+                yield os.path.join(home or "", name), int(pid)  # noqa: PTH118 - likewise
 
 
 def _exists(pid: int) -> bool:

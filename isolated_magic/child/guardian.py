@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -18,6 +19,8 @@ from io import FileIO
 from . import attributes, cgroup, interrupts, wire
 from .keeper import Connection, Keeper, become_subreaper
 from .wakeup import PUT_ASIDE, watch
+
+OWNERS_END_SECS = 0.5
 
 _ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
 
@@ -46,9 +49,14 @@ def main(args: list[str]) -> int:
             _become_run(connection)
         finally:
             os._exit(127)
-    if os.getppid() != owner_pid:
+    if cgroup.left_by(owner_pid) and _has_ended(owner):
         cgroup.remove_left(owner_pid)
     return 0
+
+
+def _has_ended(owner: int | None) -> bool:
+    """Whether the owner is gone, now or in a moment: its descriptors close before its end is told (do_exit)."""
+    return owner is not None and bool(select.select([owner], [], [], OWNERS_END_SECS)[0])
 
 
 def _raise_limit_of_files() -> None:
