@@ -5,6 +5,8 @@
     IsolatedError(Exception)
     |-- InvalidRequestError(ValueError)         what was asked for cannot be run: code 400
     |-- LaunchError                             no process could be started, or it was lost: code 500
+    |-- MissingLibraryError(ImportError)        a method needs a library that is not installed
+    |-- NoSuchScoreError(KeyError)              result["name"] of a result that has no such score
     |-- OptionError                             the magic's line is wrong: an option, a variable, a file
     |-- RunFailedError                          raised by the magic for a run that failed; has .result
     `-- UnsupportedPlatformError(RuntimeError)  no processes here at all
@@ -36,6 +38,16 @@ class InvalidRequestError(IsolatedError, ValueError):
 
 class LaunchError(IsolatedError):
     """No process could be started for the run, or the processes that keep it were lost."""
+
+
+class MissingLibraryError(IsolatedError, ImportError):
+    """Something that is asked for needs a library that is not installed. The message says how to install it."""
+
+
+class NoSuchScoreError(IsolatedError, KeyError):
+    """A result has no score of that name, or several."""
+
+    __str__ = Exception.__str__  # KeyError's would show the message in quotes
 
 
 class OptionError(IsolatedError):

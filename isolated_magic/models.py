@@ -1,63 +1,25 @@
-"""The frozen values that go down into a run and come up from it."""
+"""The frozen values that come up from a run."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import reprlib
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from isolated_magic.limits import NO_LIMITS, Limits
+from isolated_magic.errors import NoSuchScoreError
+from isolated_magic.frames import frame_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    import pandas
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 Launch: TypeAlias = Literal["forked", "cold"]
 
-
-@dataclass(frozen=True)
-class Confinement:
-    """How the limits of a run are held.
-
-    Args:
-        limits: by name (see ``child/limits.py``), empty for none.
-        groups: files of control groups that its processes belong to.
-    """
-
-    limits: Mapping[str, int] = field(default_factory=dict)
-    groups: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """One run, complete: what a launcher and the child program need, and nothing else.
-
-    Args:
-        source: Python source, or None when a file runs.
-        path: the file to run as ``python path`` would, or None when source runs.
-        source_name: what tracebacks call the source.
-        payload: ``{"data": ..., "payload_type": ...}`` as UTF-8 JSON; any size.
-        environment: the whole environment of the process, encoded as the system takes it.
-        cwd: the working directory the process starts in.
-        timeout_secs: seconds from launch to the end of the process; infinity for no limit.
-        limits: what it may use.
-        fresh: a new interpreter for this run, whatever else would do.
-        confinement: how its limits are held; made when it is launched.
-    """
-
-    source: str | None = field(repr=False)
-    path: str | None
-    source_name: str
-    payload: bytes = field(repr=False)
-    environment: Mapping[bytes, bytes] = field(repr=False)
-    cwd: str
-    timeout_secs: float
-    limits: Limits = NO_LIMITS
-    fresh: bool = False
-    confinement: Confinement = Confinement()
+MOST_IN_REPR = 10  # scores
 
 
 class ErrorKind(StrEnum):
@@ -85,11 +47,17 @@ class RunError:
         kind: the case.
         text: the whole text; for an exception in the code, its traceback with the code's own lines.
         summary: one line of it.
+        excerpt: the lines of the code around the place, the place marked; empty when it is in none of them.
+        hint: what to do about it; empty when there is nothing to say. The text ends with it.
+        stack: where the code was when time ran out, as a traceback has it; empty for any other error.
     """
 
     kind: ErrorKind
     text: str
     summary: str
+    excerpt: str = ""
+    hint: str = ""
+    stack: str = ""
 
     @classmethod
     def of(cls, kind: ErrorKind, text: str) -> RunError:
@@ -144,6 +112,11 @@ class Score:
             scoring_failed=bool(item.get("scoring_failed")),
         )
 
+    def __repr__(self) -> str:
+        told = [(field.name, getattr(self, field.name)) for field in fields(self)[2:]]
+        rest = "".join(f", {name}={value!r}" for name, value in told if value)
+        return f"{type(self).__name__}({self.name!r}, {self.value!r}{rest})"
+
 
 def _text_or_none(value: JsonValue) -> str | None:
     try:
@@ -165,9 +138,11 @@ class Timings:
     execution_ms: float = math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunResult:
-    """What one run came to. Two results are equal when all but their pids and timings are.
+    """What one run came to. ``result["name"]`` is the score of that name.
+
+    Two results are equal when all but pid, launch and timings are; NaN counts as equal to itself.
 
     Args:
         payload: the JSON object that is the result, None when the run failed.
@@ -179,28 +154,96 @@ class RunResult:
         pid: of the process, None when none was started.
         launch: ``"forked"`` from a template or ``"cold"``, a new interpreter; None when none was started.
         timings: in milliseconds.
+        compared_with: the scores of an earlier run that it is shown against; empty when there was none, None when
+            it is not to be compared.
     """
 
     payload: JsonObject | None = None
     scores: tuple[Score, ...] = ()
-    stdout: str = field(default="", repr=False)
-    stderr: str = field(default="", repr=False)
+    stdout: str = ""
+    stderr: str = ""
     error: RunError | None = None
     exit_status: int | None = None
-    pid: int | None = field(default=None, compare=False)
-    launch: Launch | None = field(default=None, compare=False)
-    timings: Timings = field(default=Timings(), compare=False, repr=False)
+    pid: int | None = None
+    launch: Launch | None = None
+    timings: Timings = field(default=Timings())
+    compared_with: tuple[Score, ...] | None = None
+
+    __hash__ = None  # type: ignore[assignment]  # it holds dicts
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunResult) and self._told() == other._told()
+
+    def _told(self) -> tuple[object, ...]:
+        return (_comparable(self.payload), self.stdout, self.stderr, self.error, self.exit_status)
+
+    def __repr__(self) -> str:
+        """What a failing test should show; nothing in it differs from run to run."""
+        if self.error is not None:
+            told = f"error={self.error.summary!r}, kind={str(self.error.kind)!r}"
+        elif self.scores:
+            values = [f"{_short(score.name)}: {_told_value(score)}" for score in self.scores[:MOST_IN_REPR]]
+            values += [f"... {len(self.scores)} in all"] * (len(self.scores) > MOST_IN_REPR)
+            told = f"scores={{{', '.join(values)}}}"
+        else:
+            told = f"payload={_short(self.payload)}"
+        return f"{type(self).__name__}({told}, exit_status={self.exit_status})"
 
     @property
     def ok(self) -> bool:
         """True when the run has a result."""
         return self.error is None
 
+    def __getitem__(self, name: str) -> Score:
+        """The score of that name.
+
+        Args:
+            name: of the score.
+
+        Raises:
+            NoSuchScoreError: there is none, or more than one.
+        """
+        found = [score for score in self.scores if score.name == name]
+        if len(found) == 1:
+            return found[0]
+        if self.error is not None:
+            raise NoSuchScoreError(f"There is no score {name!r}: the run failed ({self.error.summary}).")
+        if found:
+            raise NoSuchScoreError(f"{len(found)} scores are called {name!r}: result.scores has them in order.")
+        names = ", ".join(repr(score.name) for score in self.scores[:MOST_IN_REPR]) or "none at all"
+        raise NoSuchScoreError(f"There is no score {name!r} among those of the run: {names}.")
+
     def to_dict(self) -> JsonObject:
         """The result as ``execute()`` returns it: the JSON object, or ``{"code": ..., "error": ...}``."""
         if self.error is not None:
             return {"code": self.error.code, "error": self.error.text}
         return dict(self.payload or {})
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The scores as a data frame, one row for each, with the fields of Score as columns.
+
+        Raises:
+            MissingLibraryError: pandas is not installed.
+        """
+        return frame_of([asdict(score) for score in self.scores], [field.name for field in fields(Score)])
+
+
+def _told_value(score: Score) -> str:
+    return "FAILED" if score.scoring_failed else _short(score.value)
+
+
+def _short(value: JsonValue) -> str:
+    """Its repr, without most of what is long or deep in it."""
+    return reprlib.repr(value)
+
+
+def _comparable(value: JsonValue) -> object:
+    """The value with something that equals itself in place of NaN."""
+    if isinstance(value, dict):
+        return {key: _comparable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_comparable(item) for item in value]
+    return math.nan if isinstance(value, float) and math.isnan(value) else value  # one object equals itself
 
 
 def scores_of(payload: JsonObject) -> tuple[Score, ...]:

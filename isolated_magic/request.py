@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.limits import NO_LIMITS, Limits
-from isolated_magic.models import RunRequest
 from isolated_magic.payload import encode_payload
+from isolated_magic.run_request import RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

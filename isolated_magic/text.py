@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isolated_magic.models import JsonValue
 
 LARGEST_INTEGER = (1 << 63) - 1
+
+# Control sequences, and the strings that end with a string terminator or a bell (ECMA-48, 5.4 and 5.6).
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x1b\x07]*(?:\x1b\\|\x07)|\x1b[ -/]*[0-~]")
+
+
+def without_ansi(text: str) -> str:
+    """The text without what colours it or steers a terminal.
+
+    Args:
+        text: any string.
+    """
+    return _ANSI.sub("", text) if "\x1b" in text else text
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,8 @@ from isolated_magic.text import printable
 
 if TYPE_CHECKING:
     from isolated_magic.messages import NotStarted
-    from isolated_magic.models import JsonObject, RunRequest
+    from isolated_magic.models import JsonObject
+    from isolated_magic.run_request import RunRequest
     from isolated_magic.supervise import Ending
 
 WHAT_WOULD_COUNT = (

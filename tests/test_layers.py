@@ -21,8 +21,8 @@ LAYERS = [
     ["launch"],
     ["output", "messages", "environment", "payload", "text", "redaction"],
     ["conversion", "results"],
-    ["models"],
-    ["limits"],
+    ["models", "run_request"],
+    ["limits", "frames"],
     ["errors"],
     ["child"],
 ]

@@ -68,7 +68,10 @@ class TestResult:
         code = "%%isolated --no-raise\nimport sys\nprint('out')\nprint('err', file=sys.stderr)\n{}"
         for ending in ("0.5", "1/0", "undefined", "print('x')", "import os; os.kill(os.getpid(), 9)"):
             first, second = (cells.run(code.format(ending)) for _ in range(2))
+            runs = [shown.metadata.pop("isolated_magic_run") for shown in (first, second)]
             assert first == second
+            assert runs[0]["pid"] != runs[1]["pid"]
+            assert all(run["execution_ms"] >= run["creation_ms"] > 0 for run in runs)
 
     def test_output_in_pieces_is_one_message_as_ordinary_output_is(self, cells):
         request = cells.start(

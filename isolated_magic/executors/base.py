@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.launch.base import Launcher
-    from isolated_magic.models import JsonObject, RunRequest
+    from isolated_magic.models import JsonObject
     from isolated_magic.output import OnOutput
+    from isolated_magic.run_request import RunRequest
 
 DEFAULT_TIMEOUT_SECS = 30.0
 

@@ -18,8 +18,8 @@ from isolated_magic.verdict import judge
 if TYPE_CHECKING:
     from isolated_magic.executors.live import LiveRun
     from isolated_magic.launch.base import Child, Launcher
-    from isolated_magic.models import RunRequest
     from isolated_magic.output import OnOutput
+    from isolated_magic.run_request import RunRequest
     from isolated_magic.supervise import Ending
 
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from isolated_magic.launch.handle import Handle
-    from isolated_magic.models import Launch, RunRequest
+    from isolated_magic.models import Launch
+    from isolated_magic.run_request import RunRequest
 
 
 @dataclass

@@ -14,7 +14,7 @@ from isolated_magic.launch.platform import require_processes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from isolated_magic.models import RunRequest
+    from isolated_magic.run_request import RunRequest
 
 
 class ColdLauncher(Launcher):

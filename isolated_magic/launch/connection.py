@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from isolated_magic.launch.attributes import Attributes
-    from isolated_magic.models import RunRequest
+    from isolated_magic.run_request import RunRequest
 
 
 def connected(hand_over: Callable[[list[int]], None]) -> Child:

@@ -14,7 +14,7 @@ from isolated_magic.launch.shortage import is_shortage
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
-    from isolated_magic.models import RunRequest
+    from isolated_magic.run_request import RunRequest
 
 _SUFFIXES = tuple(all_suffixes())
 SETTLED_SECS = 2.0  # within one tick of a file system's clock, a folder may change and keep its time

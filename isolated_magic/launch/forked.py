@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.attributes import Attributes
     from isolated_magic.launch.template import Template
-    from isolated_magic.models import RunRequest
+    from isolated_magic.run_request import RunRequest
 
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
 

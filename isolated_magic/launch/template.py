@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.recipe import Recipe, Report
     from isolated_magic.launch.scan import Program
-    from isolated_magic.models import RunRequest
+    from isolated_magic.run_request import RunRequest
 
 MOST_SAMPLES = 2  # runs that are asked which memory they wrote to
 

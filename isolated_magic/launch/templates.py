@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.attributes import Attributes
     from isolated_magic.launch.learned import Learned
     from isolated_magic.launch.scan import Program
-    from isolated_magic.models import RunRequest
+    from isolated_magic.run_request import RunRequest
 
 MOST_TEMPLATES = 4  # a template with Opik takes 90 MB
 KEEP_SECS = 20.0  # one that was used so recently does not have to make room

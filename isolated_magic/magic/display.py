@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from isolated_magic.models import RunResult
 from isolated_magic.render.html import to_html
+from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of
 from isolated_magic.text import printable_json
@@ -15,7 +18,8 @@ if TYPE_CHECKING:
     from IPython.core.formatters import BaseFormatter
     from IPython.core.interactiveshell import InteractiveShell
 
-METADATA_KEY = "isolated_magic"
+METADATA_KEY = "isolated_magic"  # of the result's own JSON
+RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
 
 
 def bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
@@ -25,12 +29,18 @@ def bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
         result: of a run.
     """
     view = view_of(result)
-    shown = {"text/plain": to_text(view), "text/html": to_html(view)}
+    shown = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
+    run = {"pid": result.pid, "launch": result.launch, "exit_status": result.exit_status, **_timings(result)}
     # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
     try:
-        return shown, {METADATA_KEY: printable_json(result.to_dict())}
+        return shown, {METADATA_KEY: printable_json(result.to_dict()), RUN_METADATA_KEY: run}
     except RecursionError:
-        return shown, {}
+        return shown, {RUN_METADATA_KEY: run}
+
+
+def _timings(result: RunResult) -> dict[str, float | None]:
+    """In milliseconds; None for what did not happen."""
+    return {name: None if math.isnan(ms) else round(ms, 3) for name, ms in asdict(result.timings).items()}
 
 
 def register(shell: InteractiveShell) -> None:

@@ -1,61 +1,93 @@
 """HTML that survives where notebooks are shown.
 
 JupyterLab drops style elements, scripts, SVG, ``aria-*`` and CSS variables from untrusted output, and GitHub
-drops inline styles too; so it is a plain table with headers, greys that read on light and on dark, and bars
-made of text.
+drops inline styles too; so it is a plain table with headers, greys that read on light and on dark, bars made of
+text, and ``details`` for what is folded. Nothing has a fixed width: it wraps when it is enlarged.
 """
 
 from __future__ import annotations
 
 from html import escape
-from itertools import compress
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from isolated_magic.render.view import Row, View
+from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
+from isolated_magic.render.values import is_right_to_left, shortened
 
-HEADERS = ("score", "value", "bar", "reason")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from isolated_magic.render.blocks import Block, Cell, View
+
 CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 RULE = "border-bottom:1px solid rgba(128,128,128,0.35)"
 MONO = "font-family:monospace;white-space:pre"
 WRAP = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"  # JupyterLab breaks inside words otherwise
 BLOCK = "margin:4px 8px"
+TINT = "color:#3b82f6"  # a contrast of 3 and more on white and on black (WCAG 2.2, 1.4.11)
+
+STYLES = {
+    Role.NAME: f"{CELL};font-weight:600;{WRAP}",
+    Role.VALUE: f"{CELL};{MONO}",
+    Role.FAILED: f"{CELL};{MONO}",
+    Role.BAR: f"{CELL};{MONO};{TINT}",
+    Role.CHANGE: f"{CELL};{MONO}",
+    Role.PROSE: f"{CELL};{WRAP}",
+}
+LONGEST_CELL = 240  # characters of a cell that are seen without a click
+LONGEST_FOLDED = 20_000  # and after it
 
 
 def to_html(view: View) -> str:
     """The view as an HTML fragment.
 
     Args:
-        view: of a result.
+        view: what there is to see.
     """
-    if view.error:
-        return f'<pre style="{BLOCK};{WRAP}">{_escaped(view.error)}</pre>'
-    return "\n".join(part for part in (_table(view.rows), _json(view.json)) if part)
+    return "\n".join(map(_block, view))
 
 
-def _table(rows: tuple[Row, ...]) -> str:
-    if not rows:
-        return ""
-    shown = [True, True, any(row.bar for row in rows), any(row.reason for row in rows)]
-    heads = (f'<th scope="col" style="{CELL};{RULE}">{header}</th>' for header in HEADERS)
-    head = "".join(compress(heads, shown))
-    body = "\n".join(f"<tr>{''.join(compress(_cells(row), shown))}</tr>" for row in rows)
-    head = f"<thead><tr>{head}</tr></thead>"
+def _block(block: Block) -> str:
+    if isinstance(block, Line):
+        return f'<div style="{BLOCK};{WRAP}">{_line_text(block)}</div>'
+    if isinstance(block, Code):
+        return f'<pre style="{BLOCK};{WRAP}">{_escaped(block.text)}</pre>'
+    if isinstance(block, Fold):
+        inside = _block(block.inside)
+        return f'<details style="{BLOCK}">\n<summary>{_escaped(block.title)}</summary>\n{inside}\n</details>'
+    return _table(block)
+
+
+def _line_text(line: Line) -> str:
+    text = _escaped(line.text)
+    return f"<strong>{text}</strong>" if line.role is Role.HEADLINE else text
+
+
+def _table(table: Table) -> str:
+    heads = "".join(f'<th scope="col" style="{CELL};{RULE}">{_escaped(header)}</th>' for header in table.headers)
+    head = f"<thead><tr>{heads}</tr></thead>"
+    body = "\n".join(f"<tr>{_row(row)}</tr>" for row in table.rows)
     return f'<table style="{BLOCK};border-collapse:collapse">\n{head}\n<tbody>\n{body}\n</tbody>\n</table>'
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    value = f"<strong>{row.value}</strong>" if row.failed else _escaped(row.value)
-    return (
-        f'<th scope="row" style="{CELL};font-weight:600">{_escaped(row.name)}</th>',
-        f'<td style="{CELL};{MONO}">{value}</td>',
-        f'<td style="{CELL};{MONO}">{row.bar}</td>',
-        f'<td style="{CELL};{WRAP}">{_escaped(row.reason)}</td>',
-    )
+def _row(row: Sequence[Cell]) -> str:
+    first, *rest = row
+    name = f'<th scope="row" style="{STYLES[first.role]}">{_cell_text(first)}</th>'
+    return name + "".join(f'<td style="{STYLES[cell.role]}">{_cell_text(cell)}</td>' for cell in rest)
 
 
-def _json(text: str) -> str:
-    return f'<pre style="{BLOCK};{WRAP}">{_escaped(text)}</pre>' if text else ""
+def _cell_text(cell: Cell) -> str:
+    text = _isolated(cell.text)
+    if cell.role is Role.FAILED:
+        return f"<strong>{text}</strong>"
+    if len(cell.text) <= LONGEST_CELL:
+        return text
+    summary = _isolated(shortened(cell.text, LONGEST_CELL))
+    inside = _isolated(shortened(cell.text, LONGEST_FOLDED))
+    return f'<details style="{WRAP}"><summary>{summary}</summary>{inside}</details>'
+
+
+def _isolated(text: str) -> str:
+    return f"<bdi>{_escaped(text)}</bdi>" if is_right_to_left(text) else _escaped(text)
 
 
 def _escaped(text: str) -> str:

@@ -1,117 +1,143 @@
-"""What there is to see of a result, before it is text or HTML."""
+"""What there is to see of a result: its scores, what stands beside them, or why there are none."""
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from isolated_magic.text import printable
+from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
+from isolated_magic.render.values import (
+    FAILED,
+    as_json,
+    bar,
+    change_text,
+    json_text,
+    number_in,
+    one_line,
+    shown,
+    value_text,
+)
 
 if TYPE_CHECKING:
-    from isolated_magic.models import JsonObject, JsonValue, RunResult, Score
+    from collections.abc import Iterable, Sequence
 
-BAR_CELLS = 10
-FULL, EMPTY = "\N{FULL BLOCK}", "\N{LIGHT SHADE}"
-FAILED = "FAILED"
-TOO_DEEP = "(nested too deeply to be shown)"
-LARGEST_WRITTEN_OUT = 10**20
+    from isolated_magic.models import JsonObject, RunError, RunResult, Score
+    from isolated_magic.render.blocks import Block, View
 
-
-@dataclass(frozen=True)
-class Row:
-    """One score, each part as text on one line.
-
-    Args:
-        name: of the score.
-        value: the number, or the word that says that scoring failed.
-        bar: ten cells, empty when the value has no place in [0, 1].
-        reason: may be empty.
-        failed: whether scoring failed.
-    """
-
-    name: str
-    value: str
-    bar: str
-    reason: str
-    failed: bool
+HEADERS = ("score", "value", "change", "bar", "reason")
+MOST_ROWS = 20  # seen without a click
+MOST_FOLDED = 1000  # and after it
+GONE = "-"
+WHOLE_ERROR, WHOLE_STACK = "Traceback", "Where the code was"
+NOTHING_BEFORE = "No earlier run of this cell to compare with."
 
 
-@dataclass(frozen=True)
-class View:
-    """A whole result.
-
-    Args:
-        rows: the scores, failed ones first.
-        json: indented JSON of what is no score; empty when there is nothing else.
-        error: the text of the error; empty when there is none.
-    """
-
-    rows: tuple[Row, ...]
-    json: str
-    error: str
-
-
-def view_of(result: RunResult) -> View:
+def view_of(result: RunResult, most_rows: int = MOST_ROWS) -> View:
     """What there is to see of a result. The same for the same result, whenever and wherever it ran.
 
     Args:
         result: of a run.
+        most_rows: scores beyond this many are folded.
     """
     if result.error is not None:
-        return View((), "", result.error.text)
+        return _error_blocks(result.error)
     payload = result.payload or {}
-    scores = sorted(result.scores, key=lambda score: not score.scoring_failed)  # stable: the order stays otherwise
-    rest: JsonObject = {key: value for key, value in payload.items() if key != "scores" or not scores}
-    return View(tuple(map(_row, scores)), _as_json(rest) if rest or not scores else "", "")
+    blocks: list[Block] = [*_score_blocks(_rows(result), result.scores, most_rows)]
+    rest: JsonObject = {key: value for key, value in payload.items() if key != "scores" or not result.scores}
+    if rest or not result.scores:
+        blocks.append(Code(as_json(rest)))
+    if result.compared_with == ():
+        blocks.append(Line(NOTHING_BEFORE, Role.NOTE))
+    return tuple(blocks)
 
 
-def _row(score: Score) -> Row:
+def _error_blocks(error: RunError) -> View:
+    rest = shown(error.text.removeprefix(error.summary).strip("\n"))
+    blocks: list[Block] = [Line(shown(error.summary), Role.HEADLINE)]
+    if rest and "\n" not in rest:
+        blocks.append(Line(rest))
+    if error.excerpt:
+        blocks.append(Code(shown(error.excerpt)))
+    if error.hint:
+        blocks.append(Line(shown(error.hint), in_text=False))  # the whole text has it at its end
+    if "\n" in rest:
+        blocks.append(Fold(WHOLE_ERROR, Code(rest)))
+    if error.stack:
+        blocks.append(Fold(WHOLE_STACK, Code(shown(error.stack))))
+    return tuple(blocks)
+
+
+def _rows(result: RunResult) -> list[tuple[Cell, ...]]:
+    """One for each score, failed ones first; then those that an earlier run had and this one has not."""
+    before = _by_occurrence(result.compared_with or ())
+    rows = [
+        (score.scoring_failed, _row(score, _change(score, before.pop(key, None), result)))
+        for key, score in _by_occurrence(result.scores).items()
+    ]
+    rows.sort(key=lambda row: not row[0])  # stable: the order stays otherwise
+    gone = [(False, _gone_row(score)) for score in before.values()]
+    return [row for _, row in [*rows, *gone]]
+
+
+def _by_occurrence(scores: Iterable[Score]) -> dict[tuple[str, int], Score]:
+    """Scores by their name and by how many of that name came before."""
+    found: dict[tuple[str, int], Score] = {}
+    counts: dict[str, int] = {}
+    for score in scores:
+        count = counts.get(score.name, 0)
+        counts[score.name] = count + 1
+        found[score.name, count] = score
+    return found
+
+
+def _change(score: Score, before: Score | None, result: RunResult) -> str:
+    return change_text(score, before) if result.compared_with else ""
+
+
+def _row(score: Score, change: str) -> tuple[Cell, ...]:
     failed = score.scoring_failed
-    return Row(
-        name=one_line(score.name),
-        value=FAILED if failed else _as_text(score.value),
-        bar="" if failed else bar(score.value),
-        reason=one_line(score.reason or ""),
-        failed=failed,
+    return (
+        Cell(one_line(score.name), Role.NAME),
+        Cell(value_text(score), Role.FAILED if failed else Role.VALUE),
+        Cell(change, Role.CHANGE),
+        Cell("" if failed else bar(score.value), Role.BAR),
+        Cell(one_line(score.reason or ""), Role.PROSE),
     )
 
 
-def bar(value: JsonValue) -> str:
-    """Ten cells, filled from the left; empty text for what is no number in [0, 1].
-
-    Args:
-        value: of a score.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        return ""
-    filled = math.floor(value * BAR_CELLS + 1e-9)  # 0.7 * 10 is a little less than 7
-    return FULL * filled + EMPTY * (BAR_CELLS - filled)
-
-
-def _as_text(value: JsonValue) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int) and abs(value) >= LARGEST_WRITTEN_OUT:
-        return f"{Decimal(value):.4g}"
-    return one_line(value) if isinstance(value, str) else _as_json(value, indent=None)
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and without characters that steer a terminal.
-
-    Args:
-        text: of a name or a reason.
-    """
-    return " ".join(
-        "".join(one if one.isprintable() or one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text).split()
+def _gone_row(score: Score) -> tuple[Cell, ...]:
+    change = f"gone, was {value_text(score)}"
+    return (
+        Cell(one_line(score.name), Role.NAME),
+        Cell(GONE, Role.VALUE),
+        Cell(change, Role.CHANGE),
+        Cell("", Role.BAR),
+        Cell("", Role.PROSE),
     )
 
 
-def _as_json(value: JsonValue, indent: int | None = 2) -> str:
-    try:
-        return printable(json.dumps(value, indent=indent, ensure_ascii=False))
-    except RecursionError:
-        return TOO_DEEP
+def _score_blocks(rows: Sequence[tuple[Cell, ...]], scores: Sequence[Score], most_rows: int) -> View:
+    if not rows:
+        return ()
+    if len(rows) <= most_rows:
+        return (Table(HEADERS, tuple(rows)).without_empty_columns(),)
+    table = Table(HEADERS, tuple(rows[: most_rows + MOST_FOLDED])).without_empty_columns()
+    first, others = (Table(table.headers, part) for part in (table.rows[:most_rows], table.rows[most_rows:]))
+    more = f"{len(rows) - most_rows:,} more scores"
+    if len(rows) > most_rows + MOST_FOLDED:
+        more += f", the first {MOST_FOLDED:,} of them"
+    return (Line(_summary(scores), Role.HEADLINE), first, Fold(more, others, in_text=f"... {more}"))
+
+
+def _summary(scores: Sequence[Score]) -> str:
+    """One line about many scores."""
+    failed = sum(score.scoring_failed for score in scores)
+    values = [number_in(score.value) for score in scores if not score.scoring_failed]
+    numbers = [value for value in values if value is not None]
+    said = [f"{len(scores):,} scores"]
+    if numbers:
+        mean = math.fsum(numbers) / len(numbers)
+        said.append(f"mean {json_text(mean)}, from {json_text(min(numbers))} to {json_text(max(numbers))}")
+    if failed:
+        said.append(f"{failed:,} {FAILED}")
+    return "; ".join(said)

@@ -1,0 +1,53 @@
+"""The frozen value that goes down into a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from isolated_magic.limits import NO_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """How the limits of a run are held.
+
+    Args:
+        limits: by name (see ``child/limits.py``), empty for none.
+        groups: files of control groups that its processes belong to.
+    """
+
+    limits: Mapping[str, int] = field(default_factory=dict)
+    groups: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run, complete: what a launcher and the child program need, and nothing else.
+
+    Args:
+        source: Python source, or None when a file runs.
+        path: the file to run as ``python path`` would, or None when source runs.
+        source_name: what tracebacks call the source.
+        payload: ``{"data": ..., "payload_type": ...}`` as UTF-8 JSON; any size.
+        environment: the whole environment of the process, encoded as the system takes it.
+        cwd: the working directory the process starts in.
+        timeout_secs: seconds from launch to the end of the process; infinity for no limit.
+        limits: what it may use.
+        fresh: a new interpreter for this run, whatever else would do.
+        confinement: how its limits are held; made when it is launched.
+    """
+
+    source: str | None = field(repr=False)
+    path: str | None
+    source_name: str
+    payload: bytes = field(repr=False)
+    environment: Mapping[bytes, bytes] = field(repr=False)
+    cwd: str
+    timeout_secs: float
+    limits: Limits = NO_LIMITS
+    fresh: bool = False
+    confinement: Confinement = Confinement()
