@@ -67,14 +67,16 @@ class RunFailedError(IsolatedError):
 
     Args:
         result: the whole result; ``result.error`` holds the code, the kind and the full text.
+        shown: what IPython shows of it instead of a traceback; empty for the full text.
     """
 
-    def __init__(self, result: RunResult) -> None:
+    def __init__(self, result: RunResult, shown: str = "") -> None:
         self.result = result
+        self._shown = shown
         super().__init__(result.error.summary if result.error else "the run failed")
 
     def _render_traceback_(self) -> list[str]:
-        return self.result.error.text.splitlines() if self.result.error else []
+        return (self._shown or str(self.result.error)).split("\n")
 
 
 class RunInterrupted(KeyboardInterrupt):

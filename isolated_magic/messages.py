@@ -20,6 +20,7 @@ MOST_NAMES = 20_000  # of modules that one run imported
 LONGEST_NAME = 4096  # characters: no path is longer
 LAST_PAGE = 1 << 52  # of 64 bits of addresses
 LAST_NUMBER = 1 << 16  # of an error of the system's; Linux has some 130
+LONGEST_STACK = 1 << 20  # bytes; a hundred threads with a hundred calls each have so much
 LONGEST_FRAME = 1 << 40  # bytes that a run could mean to send: the length of a frame begins with three zeros
 
 _FOLLOWERS = {
@@ -66,11 +67,15 @@ class Raised:
     Args:
         text: its traceback.
         summary: one line of it.
+        excerpt: the lines of the code around the place; empty when it is in none of them.
+        hint: what to do about it; the text ends with it.
         limit: the name of the limit that it comes from, None when it comes from none.
     """
 
     text: str
     summary: str
+    excerpt: str = ""
+    hint: str = ""
     limit: str | None = None
 
 
@@ -101,6 +106,8 @@ class Messages:
         self.pages: tuple[int, ...] | None = None
         self.outcome: Outcome | None = None
         self.broken: str | None = None  # why the conversation is over, as the beginning of a sentence
+        self.stack = bytearray()
+        self._expects_stack = False
         self._received = bytearray()
         self._last = ""  # the kind of the last message
 
@@ -114,6 +121,7 @@ class Messages:
         if self.broken is None:
             self._received += chunk
             try:
+                self._take_stack()
                 while (body := self._next_body()) is not None:
                     asked |= self._take(body)
             except results.RefusedError as problem:
@@ -124,6 +132,17 @@ class Messages:
                     "so that its result is not known"
                 )
         return asked
+
+    def expect_stack(self) -> None:
+        """From now on text that is no frame is what the interpreter tells of its stacks."""
+        self._expects_stack = True
+
+    def _take_stack(self) -> None:
+        if self._expects_stack and self._received and self._received[0] != 0:  # as each frame begins
+            end = self._received.find(0)
+            text = self._received[: end if end >= 0 else None]
+            del self._received[: len(text)]
+            self.stack += text[: LONGEST_STACK - len(self.stack)]
 
     def end(self) -> None:
         """Nothing more will come."""
@@ -179,8 +198,9 @@ def _outcome(said: JsonObject) -> Outcome:
         raised = _object(value)
         if not raised["text"]:
             raise ValueError("no text")
+        excerpt, hint = (_text(raised.get(name, "")) for name in ("excerpt", "hint"))
         limit = _text_or_none(raised.get("limit"))
-        return Outcome(error=Raised(_text(raised["text"]), _text(raised["summary"]), limit))
+        return Outcome(error=Raised(_text(raised["text"]), _text(raised["summary"]), excerpt, hint, limit))
     if kind == "found":
         return Outcome(found=_text(value))
     if kind == "exit_message":

@@ -12,6 +12,8 @@ from isolated_magic.errors import NoSuchScoreError
 from isolated_magic.frames import frame_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -66,6 +68,14 @@ class RunError:
 
     def __str__(self) -> str:
         return self.text
+
+    def with_texts(self, change: Callable[[str], str]) -> RunError:
+        """The same error with each of its texts changed.
+
+        Args:
+            change: what becomes of a text.
+        """
+        return RunError(self.kind, *(change(getattr(self, field.name)) for field in fields(self)[1:]))
 
     @property
     def code(self) -> int:

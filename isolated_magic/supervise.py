@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from isolated_magic import stacks
 from isolated_magic.child import wire
 from isolated_magic.launch.handle import NO_SIGNAL
 from isolated_magic.messages import Messages
@@ -32,6 +33,7 @@ _Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 LONGEST_WAIT_SECS = 1e6  # select() takes no more than some thirty years
 LAST_CHUNKS = 64  # more than a socket holds: what a process of the run that could not be killed still writes
+STACK_TIMEOUT_SECS = 0.25  # after this long code that does not say where it is does not get to
 KILL_TIMEOUT_SECS = 5.0  # after this long a killed process counts as one that the system will not let go
 
 
@@ -101,6 +103,7 @@ class Supervisor:
         self._stdout = Stdout(child.stdout, on_output, output_bytes)
         self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes)
         self._messages = Messages()
+        self._stack_asked = False
         self._timed_out = False
         self._given_up = False
         self._selector = _Selector()
@@ -146,10 +149,19 @@ class Supervisor:
         if self._timed_out or self._handle.killed:  # we did kill it, and it is not let go
             self._handle.kill_without_keeper()
             self._given_up = True
-            return
-        self._timed_out = True
-        self._handle.kill()
-        self._deadline = time.monotonic() + KILL_TIMEOUT_SECS
+        elif self._stack_asked or not self._ask_for_stack():
+            self._timed_out = True
+            self._handle.kill()
+            self._deadline = time.monotonic() + KILL_TIMEOUT_SECS
+
+    def _ask_for_stack(self) -> bool:
+        """Have the code say where it is, and give it a moment; whether it could be asked."""
+        if not self._messages.started or not self._handle.ask_for_stack():
+            return False
+        self._stack_asked = True
+        self._messages.expect_stack()
+        self._deadline = time.monotonic() + STACK_TIMEOUT_SECS
+        return True
 
     def _on_stream(self, stream: OutputStream) -> None:
         chunk = stream.read()
@@ -182,6 +194,8 @@ class Supervisor:
             raise ConnectionResetError
         if self._messages.feed(chunk):
             self._answer(channel)
+        if self._stack_asked and not self._timed_out and stacks.is_complete(self._messages.stack):
+            self._on_deadline()
         self._hang_up_when_broken(channel)
 
     def _answer(self, channel: socket.socket) -> None:

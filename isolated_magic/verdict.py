@@ -6,6 +6,7 @@ import errno
 import signal
 from typing import TYPE_CHECKING
 
+from isolated_magic import stacks
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings, scores_of
@@ -34,7 +35,7 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
     """
     error = _breached_limit(ending, request) or _error_of(ending, request)
     if error is not None:  # a lone surrogate in it could be neither shown nor saved
-        error = RunError(error.kind, printable(error.text), printable(error.summary))
+        error = error.with_texts(printable)
     payload = None if error else _payload_of(ending)
     return RunResult(
         payload=payload,
@@ -66,10 +67,12 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     if ending.interrupted and stopped:
         return RunError.of(ErrorKind.INTERRUPTED, "The run was stopped before it ended.")
     if said.outcome is not None and said.outcome.error is not None:
-        return RunError(ErrorKind.USER_CODE, said.outcome.error.text, said.outcome.error.summary)
+        raised = said.outcome.error
+        return RunError(ErrorKind.USER_CODE, raised.text, raised.summary, raised.excerpt, raised.hint)
     if ending.timed_out and stopped:
-        seconds = f"{request.timeout_secs:g}"
-        return RunError.of(ErrorKind.TIMEOUT, f"Execution timed out after {seconds} seconds")
+        text = f"Execution timed out after {request.timeout_secs:g} seconds"
+        place = stacks.place_in(said.stack, request)
+        return RunError(ErrorKind.TIMEOUT, text, text, excerpt=place.excerpt, stack=place.stack)
     if ending.killed and stopped:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
     if ending.exit_status is None:
@@ -99,7 +102,7 @@ def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
         if name not in limits.of_resources():
             return None
         summary = f"{breach_text(limits, name)} ({raised.summary})"
-        return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.text}", summary)
+        return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.text}", summary, raised.excerpt, raised.hint)
     if ending.timed_out or ending.killed:
         return None
     used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and ending.cpu_secs >= limits.cpu_secs

@@ -19,7 +19,7 @@ LAYERS = [
     ["executors", "batch"],
     ["supervise", "verdict", "telemetry", "request", "render", "interrupts"],
     ["launch"],
-    ["output", "messages", "environment", "payload", "text", "redaction"],
+    ["output", "messages", "stacks", "environment", "payload", "text", "redaction"],
     ["conversion", "results"],
     ["models", "run_request"],
     ["limits", "frames"],

@@ -58,8 +58,12 @@ def leave(status: int) -> NoReturn:
 
 
 def _wind_up(status: int, modules: Collection[str]) -> int:
-    with suppress(BaseException), users_code:
-        _wait_for_threads()
+    with suppress(BaseException):
+        if _has_threads():
+            with users_code:  # there is something to interrupt
+                _wait_for_threads()
+        else:
+            _wait_for_threads()
     hook = sys.unraisablehook
     sys.unraisablehook = _WithoutOurFrames(hook)
     with suppress(
@@ -125,6 +129,13 @@ class _WithoutOurFrames:
         if trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             found = type(found)((found.exc_type, found.exc_value, trace.tb_next, found.err_msg, found.object))
         return self._hook(found)
+
+
+def _has_threads() -> bool:
+    threading: Any = sys.modules.get("threading")
+    if threading is None:
+        return False
+    return threading.active_count() > 1 or bool(getattr(threading, "_threading_atexits", None))
 
 
 def _wait_for_threads() -> None:

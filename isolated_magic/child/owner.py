@@ -10,6 +10,8 @@ the program as JSON and then the payload; this end sends, in this order, or the 
   installed;
 - ``{"memory": {...}}`` when the owner wants to know which pages the run has written to;
 - ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit).
+
+When the owner sends the signal of ``stack.py``, text comes between two of these.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class Owner:
 
     def __init__(self, descriptor: int) -> None:
         self.stream = FileIO(descriptors.moved(descriptor, descriptors.CHANNEL), "r+")
-        self._descriptor = self.stream.fileno()
+        self.descriptor = self.stream.fileno()
         self._pid = _pid()
 
     def receive(self) -> bytes | bytearray:
@@ -80,7 +82,7 @@ class Owner:
         """Say that nothing will be said: the code took apart what :meth:`send` is made of."""
         try:
             if self._pid == _pid():
-                _write(self._descriptor, LAST_WORDS)
+                _write(self.descriptor, LAST_WORDS)
         except OSError:  # it closed the channel, too
             return
 

@@ -13,7 +13,7 @@ HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
 
 
 def describe(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
-    """The text and a one-line summary of an exception, with the source lines and without our frames.
+    """What RunError has of an exception, with the source lines and without our frames.
 
     Takes our frames off the exception itself, so that whoever looks at it afterwards does not see them either.
 
@@ -27,13 +27,15 @@ def describe(problem: BaseException, source: str | None, filename: str) -> dict[
         return _described(problem, source, filename)
     except Exception:  # noqa: BLE001 - a chain too long, or an exception that cannot be printed: its name will do
         name = type(problem).__name__
-        return {"text": name, "summary": name}
+        return {"text": name, "summary": name, "excerpt": "", "hint": ""}
 
 
 def _described(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
-    with stdlib.Imports():
-        import linecache  # noqa: PLC0415 - only an error has to pay for these two
-        import traceback  # noqa: PLC0415 - likewise
+    with stdlib.Imports():  # only an error has to pay for these
+        import linecache  # noqa: PLC0415
+        import traceback  # noqa: PLC0415
+
+        from . import excerpt, hints  # noqa: PLC0415
 
     if source is not None:
         linecache.cache[filename] = (len(source), None, _lines(source), filename)
@@ -41,13 +43,17 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
         text = "".join(traceback.format_exception(problem)).rstrip("\n")
     except RecursionError:  # thousands of causes
         text = "".join(traceback.format_exception(problem, chain=False)).rstrip("\n")
-    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == filename]
-    line = problem.lineno if isinstance(problem, SyntaxError) and problem.filename == filename else None
-    where = line or (lines[-1] if lines else None)
     last = traceback.format_exception_only(problem)[-1 if isinstance(problem, SyntaxError) else 0]
-    first_line = last.strip().split("\n", 1)[0]
-    first_line = shortened(first_line, LONGEST_LINE)
-    return {"text": shortened(text), "summary": f"{first_line} (line {where})" if where else first_line}
+    first_line = shortened(last.strip().split("\n", 1)[0], LONGEST_LINE)
+    lines = linecache.getlines(filename)
+    place = excerpt.place_of(problem, filename, lines)
+    hint = hints.about(problem)
+    return {
+        "text": "\n\n".join(part for part in (shortened(text), hint) if part),
+        "summary": f"{first_line} (line {place.line})" if place else first_line,
+        "excerpt": excerpt.around(lines, place, filename) if place else "",
+        "hint": hint,
+    }
 
 
 def _lines(source: str) -> list[str]:

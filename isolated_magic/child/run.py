@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import libraries, outcome, program, stdlib, streams
+from . import libraries, outcome, program, stack, stdlib, streams
 from .interrupts import users_code
 from .owner import Owner, encode
 from .report import LONGEST_LINE, call_users_excepthook, describe, shortened, text_of
@@ -46,6 +46,7 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
     Returns:
         The exit status of the process.
     """
+    stack.tell_on_signal(owner.descriptor)
     request = loads(owner.receive())
     payload = owner.receive()
     try:
@@ -119,7 +120,7 @@ def _decoded(payload: bytes | bytearray) -> dict[str, object]:
 
 
 def _refused(reason: str) -> dict[str, object]:
-    return {"error": {"text": reason, "summary": reason}}
+    return {"error": {"text": reason, "summary": reason, "excerpt": "", "hint": ""}}
 
 
 def _report(result: dict[str, object], owner: Owner) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
+import sys
 import time
 from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from isolated_magic.child import process_tree, wire
+from isolated_magic.child import process_tree, stack, wire
 from isolated_magic.launch.shortage import in_words
 
 if TYPE_CHECKING:
@@ -67,6 +69,21 @@ class Handle:
         """Ask the process to end as Ctrl-C does, and see to it that it does (see ``child/ladder.py``)."""
         self.interrupted = True
         self._order(wire.INTERRUPT)
+
+    def ask_for_stack(self) -> bool:
+        """Have the process write its stacks to its channel (see ``child/stack.py``). Whether it was asked."""
+        if stack.SIGNAL is None or self.is_over:
+            return False
+        try:
+            if self._descriptor is not None:
+                signal.pidfd_send_signal(self._descriptor, stack.SIGNAL)
+                return True
+            if self.pid is not None and sys.platform == "darwin":  # where it does nothing to anybody else
+                os.kill(self.pid, stack.SIGNAL)
+                return True
+        except OSError:  # it has ended, or became another user
+            pass
+        return False
 
     def _order(self, word: bytes) -> None:
         with suppress(OSError):  # it has ended already

@@ -16,6 +16,8 @@ from isolated_magic.magic import display, options
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.namespace import Namespace, expanded
 from isolated_magic.models import ErrorKind
+from isolated_magic.render.text import to_text
+from isolated_magic.render.view import view_of
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -126,7 +128,7 @@ def _exception_for(result: RunResult, error: RunError) -> BaseException:
         return OptionError(error.text)
     if error.kind is ErrorKind.INTERRUPTED:  # from another thread: the cell ends as with the stop button
         return RunInterrupted()
-    return RunFailedError(result)
+    return RunFailedError(result, to_text(view_of(result)))
 
 
 def _code(chosen: Options, cell: str | None) -> str | Path:

@@ -1,0 +1,123 @@
+"""Where the code of a run was when time ran out: what ``child/stack.py`` has the interpreter write, read."""
+
+from __future__ import annotations
+
+import linecache
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isolated_magic import child
+from isolated_magic.child import excerpt as excerpts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from isolated_magic.run_request import RunRequest
+
+OWN_FOLDER = str(Path(child.__file__).parent)
+MOST_FRAMES = 30  # of one stack that an error shows
+
+# What _Py_DumpTracebackThreads() writes (Python/traceback.c).
+_THREAD = re.compile(r"^(?:Current thread|Thread|Stack).*\(most recent call first\):$", re.MULTILINE)
+_FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+_LAST_FRAME = re.compile(rb'^  File ".*start\.py", line \d+ in <module>\n\Z', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One call.
+
+    Args:
+        file: of its code.
+        line: that it is at, from 1.
+        function: its name.
+    """
+
+    file: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the code was.
+
+    Args:
+        excerpt: the code's own lines around it; empty when it was in none of them.
+        stack: the calls that lead there, as a traceback has them; empty when nobody could tell.
+    """
+
+    excerpt: str = ""
+    stack: str = ""
+
+
+def is_complete(written: bytes | bytearray) -> bool:
+    """Whether the stack of the main thread, which comes last, is there.
+
+    Args:
+        written: what came so far.
+    """
+    return _LAST_FRAME.search(written) is not None
+
+
+def place_in(written: bytes | bytearray, request: RunRequest) -> Place:
+    """Where the code of a run was.
+
+    Args:
+        written: what its interpreter wrote.
+        request: the run.
+    """
+    frames = _main_stack(written.decode("utf-8", "replace"))
+    own_name = request.path if request.path is not None else request.source_name
+    own_lines = _lines_of(request)
+    at = next((frame for frame in reversed(frames) if frame.file == own_name), None)
+    place = excerpts.Place(at.line, at.function) if at is not None else None
+    around = excerpts.around(own_lines, place, own_name) if place is not None else ""
+    return Place(around, _as_traceback(frames, own_name, own_lines))
+
+
+def _main_stack(text: str) -> list[Frame]:
+    """The calls of the main thread, the most recent one last, without ours."""
+    stacks = [_frames(part) for part in _THREAD.split(text)]
+    mains = [frames for frames in stacks if any(frame.file.startswith(OWN_FOLDER) for frame in frames)]
+    frames = mains[-1] if mains else []
+    return [frame for frame in reversed(frames) if not frame.file.startswith(OWN_FOLDER)]
+
+
+def _frames(text: str) -> list[Frame]:
+    return [Frame(_plain(file), int(line), _plain(function)) for file, line, function in _FRAME.findall(text)]
+
+
+def _plain(name: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1] or match[2] or match[3], 16)), name)
+
+
+def _lines_of(request: RunRequest) -> list[str]:
+    if request.source is not None:
+        return request.source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return _file_lines(str(Path(request.cwd, request.path or "")))
+
+
+def _file_lines(path: str) -> list[str]:
+    linecache.checkcache(path)
+    return linecache.getlines(path)
+
+
+def _as_traceback(frames: Sequence[Frame], own_name: str, own_lines: Sequence[str]) -> str:
+    if not frames:
+        return ""
+    shown = ["Stack (most recent call last):"]
+    left_out = len(frames) - MOST_FRAMES
+    for index, frame in enumerate(frames):
+        if left_out > 0 and MOST_FRAMES // 2 <= index < MOST_FRAMES // 2 + left_out:
+            if index == MOST_FRAMES // 2:
+                shown.append(f"  ... [{left_out} calls left out]")
+            continue
+        shown.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
+        lines = own_lines if frame.file == own_name else _file_lines(frame.file)
+        if 1 <= frame.line <= len(lines) and lines[frame.line - 1].strip():
+            shown.append(f"    {lines[frame.line - 1].strip()}")
+    return "\n".join(shown)
