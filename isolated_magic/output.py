@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import results
 from isolated_magic.limits import size_text
+from isolated_magic.redaction import StreamRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import FileIO
+
+    from isolated_magic.redaction import Redactor
 
     OnOutput = Callable[[str, str], None]
 
@@ -38,10 +41,12 @@ class _Kept:
 
     Args:
         most: bytes.
+        redactor: hides a secret that is cut off with the rest, None when there are none.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, redactor: Redactor | None) -> None:
         self.size = 0
+        self._redactor = redactor
         self._most = most
         self._parts: list[str] = []
 
@@ -64,7 +69,8 @@ class _Kept:
         if not self.is_cut:
             self._parts.append(text)
         elif not was_cut:
-            self._parts = ["".join([*self._parts, text])[: min(results.LONGEST_QUOTE, self._most)]]
+            beginning = "".join([*self._parts, text])[: min(results.LONGEST_QUOTE, self._most)]
+            self._parts = [self._redactor.cut_text(beginning) if self._redactor is not None else beginning]
 
     def text(self) -> str:
         """What is kept."""
@@ -86,12 +92,14 @@ class ResultLine:
 
     Args:
         most: bytes that are held back.
+        redactor: hides secrets in what is said of the line, None when there are none.
     """
 
-    def __init__(self, most: int = results.LARGEST_RESULT_BYTES) -> None:
+    def __init__(self, most: int = results.LARGEST_RESULT_BYTES, redactor: Redactor | None = None) -> None:
         self._most = most
-        self._held = _Kept(most)  # the line that may be the result, and blank lines after it
-        self._blank = _Kept(most)  # white space at the start of a line that is not decided yet
+        self._redactor = redactor
+        self._held = _Kept(most, redactor)  # the line that may be the result, and blank lines after it
+        self._blank = _Kept(most, redactor)  # white space at the start of a line that is not decided yet
         self._in_line = False  # the current line has text already
 
     def feed(self, text: str) -> str:
@@ -149,7 +157,9 @@ class ResultLine:
                 None, f"the last line printed {results.too_large(self._held.size)}", is_refused=True
             )
         line = self._held.text().partition("\n")[0].strip()
-        return results.read_line(line) if line else None
+        return (
+            results.read_line(line, self._redactor.text if self._redactor is not None else str) if line else None
+        )
 
     def release(self) -> str:
         """What is held back, when it turns out to be ordinary output. Empties it."""
@@ -164,15 +174,24 @@ class OutputStream:
         file: our end of the pipe, non-blocking.
         on_output: called with the name and text as output comes.
         limit: bytes to keep and to pass on; None for all.
+        redactor: hides secrets, None when there are none.
     """
 
-    def __init__(self, name: str, file: FileIO, on_output: OnOutput | None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        file: FileIO,
+        on_output: OnOutput | None,
+        limit: int | None = None,
+        redactor: Redactor | None = None,
+    ) -> None:
         self.name = name
         self.file = file
         self.text: list[str] = []
         self._limit = limit
         self._room = limit
         self._decoder = Decoder()
+        self._redactor = StreamRedactor(redactor)
         self._on_output = on_output
 
     def read(self) -> bytes | None:
@@ -189,11 +208,19 @@ class OutputStream:
         self.emit(self._sift(self._decoder.feed(chunk, final=final)))
 
     def emit(self, text: str) -> None:
-        """Keep the text and pass it on, as far as there is room; then say that it was cut, once.
+        """Keep the text and pass it on without secrets, as far as there is room.
 
         Args:
             text: output; empty text is passed over.
         """
+        self._pass_on(self._redactor.feed(text))
+
+    def end(self) -> None:
+        """Nothing more will be emitted."""
+        self._pass_on(self._redactor.end())
+
+    def _pass_on(self, text: str) -> None:
+        """Keep it and pass it on; when there is no more room, say so, once."""
         if not text or (self._room is not None and self._room < 0):
             return
         if self._room is not None:
@@ -230,11 +257,18 @@ class Stdout(OutputStream):
         file: our end of the pipe, non-blocking.
         on_output: called with ``"stdout"`` and text as output comes.
         limit: bytes to keep and to pass on; None for all.
+        redactor: hides secrets, None when there are none.
     """
 
-    def __init__(self, file: FileIO, on_output: OnOutput | None, limit: int | None = None) -> None:
-        super().__init__("stdout", file, on_output, limit)
-        self.line = ResultLine()
+    def __init__(
+        self,
+        file: FileIO,
+        on_output: OnOutput | None,
+        limit: int | None = None,
+        redactor: Redactor | None = None,
+    ) -> None:
+        super().__init__("stdout", file, on_output, limit, redactor)
+        self.line = ResultLine(redactor=redactor)
 
     def _sift(self, text: str) -> str:
         return self.line.feed(text)

@@ -11,10 +11,11 @@ from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.payload import encode_payload
+from isolated_magic.redaction import secret_values
 from isolated_magic.run_request import RunRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from isolated_magic.environment import EnvValue
 
@@ -32,6 +33,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
     source_name: str = SOURCE_NAME,
     fresh: bool = False,
     limits: Limits = NO_LIMITS,
+    secrets: Collection[str] = (),
 ) -> RunRequest:
     """Check and freeze one run.
 
@@ -45,21 +47,24 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         source_name: what tracebacks call the source.
         fresh: True for a new interpreter, whatever else would do.
         limits: what the run may use.
+        secrets: names of variables whose values are hidden, or patterns of names.
 
     Raises:
         InvalidRequestError: any of these cannot be run; the message says which and why.
     """
     source, path = _program_in(code)
+    environment = environment_for_run(env_vars, inherit=inherit_env)
     return RunRequest(
         source=source,
         path=path,
         source_name=source_name,
         payload=encode_payload(data, payload_type),
-        environment=environment_for_run(env_vars, inherit=inherit_env),
+        environment=environment,
         cwd=_working_directory(),
         timeout_secs=checked_timeout(timeout_secs),
         fresh=fresh,
         limits=checked_limits(limits),
+        secrets=secret_values(environment, checked_names(secrets)),
     )
 
 
@@ -95,6 +100,22 @@ def checked_limits(limits: Limits) -> Limits:
         return limits
     raise InvalidRequestError(
         f"limits is {type(limits).__name__}: give Limits, such as Limits(memory_bytes=512 * 2**20)."
+    )
+
+
+def checked_names(secrets: Collection[str]) -> tuple[str, ...]:
+    """The names, when they are some.
+
+    Args:
+        secrets: names of variables, or patterns of names.
+
+    Raises:
+        InvalidRequestError: they are something else.
+    """
+    if isinstance(secrets, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in secrets):
+        return tuple(secrets)
+    raise InvalidRequestError(
+        f"secrets is {type(secrets).__name__}: give a list of names of variables, such as ['API_KEY', '*_TOKEN']."
     )
 
 

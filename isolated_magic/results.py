@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from isolated_magic.models import JsonObject, JsonValue
 
 LARGEST_RESULT_BYTES = 64 << 20
@@ -104,11 +106,12 @@ def check_names(payload: JsonObject) -> None:
             raise RefusedError(f"has a score whose name is no text: scores[{index}].name is {kind}")
 
 
-def read_line(line: str) -> Printed:
+def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
     """The result in a line.
 
     Args:
         line: that begins with ``{`` and has no white space around it.
+        redact: hides secrets in what is quoted of it.
     """
     try:
         value = decode(line)
@@ -116,28 +119,31 @@ def read_line(line: str) -> Printed:
             return Printed(None)
         check_names(value)
     except json.JSONDecodeError as problem:
-        return Printed(None, f"the last line printed begins like a JSON object, but {_where(problem)}")
+        return Printed(None, f"the last line printed begins like a JSON object, but {_where(problem, redact)}")
     except RefusedError as problem:
-        return Printed(None, f"the last line printed {problem}: {quoted(line)}", is_refused=True)
+        return Printed(None, f"the last line printed {problem}: {quoted(line, redact=redact)}", is_refused=True)
     return Printed(value)
 
 
-def _where(problem: json.JSONDecodeError) -> str:
+def _where(problem: json.JSONDecodeError, redact: Callable[[str], str]) -> str:
     line, column = problem.doc, problem.colno
     if problem.msg.startswith("Unterminated string"):
-        return f"ends in the middle of the text that begins at column {column}: {quoted(line, problem.pos)}"
+        found = quoted(line, problem.pos, redact)
+        return f"ends in the middle of the text that begins at column {column}: {found}"
     if problem.pos >= len(line):
-        return f"ends in the middle, after column {len(line)}: {quoted(line, len(line))}"
-    return f"is none: {problem.msg.removesuffix(' at')} at column {column}: {quoted(line, problem.pos)}"
+        return f"ends in the middle, after column {len(line)}: {quoted(line, len(line), redact)}"
+    return f"is none: {problem.msg.removesuffix(' at')} at column {column}: {quoted(line, problem.pos, redact)}"
 
 
-def quoted(text: str, position: int = 0) -> str:
+def quoted(text: str, position: int = 0, redact: Callable[[str], str] = str) -> str:
     """The text, or a part of it, as an error quotes it.
 
     Args:
         text: whatever the code wrote.
         position: that has to be among what is quoted.
+        redact: hides secrets in the text.
     """
+    text, position = redact(text), len(redact(text[:position]))  # before it is cut: half a secret is none
     if len(text) <= LONGEST_QUOTE:
         return repr(text)
     start = max(0, min(position - LONGEST_QUOTE // 2, len(text) - LONGEST_QUOTE))

@@ -38,6 +38,7 @@ class RunRequest:
         timeout_secs: seconds from launch to the end of the process; infinity for no limit.
         limits: what it may use.
         fresh: a new interpreter for this run, whatever else would do.
+        secrets: values of its environment that are hidden in all that it prints and comes to.
         confinement: how its limits are held; made when it is launched.
     """
 
@@ -50,4 +51,5 @@ class RunRequest:
     timeout_secs: float
     limits: Limits = NO_LIMITS
     fresh: bool = False
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     confinement: Confinement = Confinement()

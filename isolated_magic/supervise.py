@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.base import Child
     from isolated_magic.output import OnOutput
+    from isolated_magic.redaction import Redactor
     from isolated_magic.results import Printed
 
 # Unlike epoll, poll takes no descriptor of its own; each run watches four.
@@ -84,6 +85,7 @@ class Supervisor:
         on_output: called with ``"stdout"`` or ``"stderr"`` and text, in this thread, as output comes.
         on_created: called with the pid as soon as it is known.
         output_bytes: of each stream to keep and to pass on, None for all.
+        redactor: hides secrets in the output, None when there are none.
     """
 
     def __init__(
@@ -94,14 +96,15 @@ class Supervisor:
         on_output: OnOutput | None,
         on_created: Callable[[int], None],
         output_bytes: int | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self._child = child
         self._handle = child.handle
         self._unsent = memoryview(request)
         self._deadline = deadline
         self._on_created = on_created
-        self._stdout = Stdout(child.stdout, on_output, output_bytes)
-        self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes)
+        self._stdout = Stdout(child.stdout, on_output, output_bytes, redactor)
+        self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes, redactor)
         self._messages = Messages()
         self._stack_asked = False
         self._timed_out = False
@@ -244,6 +247,8 @@ class Supervisor:
             printed = None  # the run failed
         if printed is None or printed.value is None:  # the line is ordinary output
             self._stdout.emit(self._stdout.line.release())
+        for stream in (self._stdout, self._stderr):
+            stream.end()
         return Ending(
             pid=self._handle.pid,
             exit_status=self._handle.exit_status,

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import errno
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic import stacks
+from isolated_magic.child.lengths import LONGEST_LINE, shortened
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings, scores_of
+from isolated_magic.redaction import redactor_for
 from isolated_magic.results import LONGEST_QUOTE, quoted
 from isolated_magic.text import printable
 
 if TYPE_CHECKING:
     from isolated_magic.messages import NotStarted
     from isolated_magic.models import JsonObject
+    from isolated_magic.redaction import Redactor
     from isolated_magic.run_request import RunRequest
     from isolated_magic.supervise import Ending
 
 WHAT_WOULD_COUNT = (
     "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
     "or a BaseMetric subclass defined in the code."
+)
+HIDES_TOO_DEEPLY = (
+    "Invalid JSON response from subprocess: the result holds a secret and is nested too deeply to hide it.\n"
+    f"{WHAT_WOULD_COUNT}"
 )
 
 
@@ -33,10 +41,16 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
         request: what was asked for.
         timings: how long it took.
     """
+    redactor = redactor_for(request.secrets)
     error = _breached_limit(ending, request) or _error_of(ending, request)
-    if error is not None:  # a lone surrogate in it could be neither shown nor saved
-        error = error.with_texts(printable)
     payload = None if error else _payload_of(ending)
+    if redactor is not None and payload is not None:
+        try:
+            payload = redactor.object(payload)
+        except RecursionError:
+            error, payload = RunError.of(ErrorKind.NO_RESULT, HIDES_TOO_DEEPLY), None
+    if error is not None:
+        error = _presentable(error, redactor)
     return RunResult(
         payload=payload,
         scores=scores_of(payload) if payload else (),
@@ -47,6 +61,13 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
         pid=ending.pid,
         timings=timings,
     )
+
+
+def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
+    """The error without secrets and without what could be neither shown nor saved, not too long."""
+    hide = redactor.text if redactor is not None else str
+    error = error.with_texts(lambda text: shortened(printable(hide(text))))
+    return replace(error, summary=shortened(error.summary, LONGEST_LINE))
 
 
 def _payload_of(ending: Ending) -> JsonObject | None:

@@ -6,9 +6,8 @@ import os
 import sys
 
 from . import stdlib
+from .lengths import LONGEST_LINE, LONGEST_TEXT, SENT, shortened
 
-LONGEST_TEXT = 100_000  # characters that anybody would read
-LONGEST_LINE = 1000
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
 
 
@@ -44,12 +43,12 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
     except RecursionError:  # thousands of causes
         text = "".join(traceback.format_exception(problem, chain=False)).rstrip("\n")
     last = traceback.format_exception_only(problem)[-1 if isinstance(problem, SyntaxError) else 0]
-    first_line = shortened(last.strip().split("\n", 1)[0], LONGEST_LINE)
+    first_line = shortened(last.strip().split("\n", 1)[0], SENT * LONGEST_LINE)
     lines = linecache.getlines(filename)
     place = excerpt.place_of(problem, filename, lines)
     hint = hints.about(problem)
     return {
-        "text": "\n\n".join(part for part in (shortened(text), hint) if part),
+        "text": "\n\n".join(part for part in (shortened(text, SENT * LONGEST_TEXT), hint) if part),
         "summary": f"{first_line} (line {place.line})" if place else first_line,
         "excerpt": excerpt.around(lines, place, filename) if place else "",
         "hint": hint,
@@ -106,16 +105,3 @@ def text_of(value: object) -> str:
         return str(value)
     except Exception:  # noqa: BLE001 - the user's own
         return f"<{type(value).__name__} that cannot be printed>"
-
-
-def shortened(text: str, most: int = LONGEST_TEXT) -> str:
-    """The text, without its middle when it is too long.
-
-    Args:
-        text: any.
-        most: characters that are left of it.
-    """
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]} ... [{len(text) - 2 * half:,} characters left out] ... {text[-half:]}"

@@ -7,8 +7,9 @@ import sys
 
 from . import libraries, outcome, program, stack, stdlib, streams
 from .interrupts import users_code
+from .lengths import LONGEST_LINE, LONGEST_TEXT, SENT, shortened
 from .owner import Owner, encode
-from .report import LONGEST_LINE, call_users_excepthook, describe, shortened, text_of
+from .report import call_users_excepthook, describe, text_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _run(
     except SystemExit as leaving:
         return _exit_outcome(leaving)
     except outcome.NotAResultError as problem:
-        return {"found": shortened(str(problem), LONGEST_LINE)}, 0
+        return {"found": shortened(str(problem), SENT * LONGEST_LINE)}, 0
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
         on_failure(problem)
         described = describe(problem, request["source"], filename)
@@ -196,7 +197,7 @@ def _outcome_of(
         try:
             return {"result": outcome.result_of(value)}
         except outcome.NotAResultError as problem:
-            found = shortened(f"the value of the last line is {problem}", LONGEST_LINE)
+            found = shortened(f"the value of the last line is {problem}", SENT * LONGEST_LINE)
     metric = outcome.find_metric(names)
     if metric is None or owner.prints_the_result():
         return {"found": found}
@@ -212,7 +213,7 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
         status = leaving.code & 0xFF
         return {"found": f"the code left with sys.exit({leaving.code}) before it printed a result"}, status
     message = text_of(leaving.code)
-    leaves_with: dict[str, object] = {"exit_message": shortened(message)}
+    leaves_with: dict[str, object] = {"exit_message": shortened(message, SENT * LONGEST_TEXT)}
     try:
         sys.stderr.write(f"{message}\n")
     except Exception:  # noqa: BLE001 - the code replaced or closed it; the owner hears the message all the same

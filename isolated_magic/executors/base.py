@@ -21,7 +21,7 @@ from isolated_magic.request import SOURCE_NAME, build_request, checked_limits, c
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.launch.base import Launcher
@@ -36,6 +36,7 @@ class _Options(TypedDict, total=False):
     inherit_env: bool
     source_name: str
     fresh: bool
+    secrets: Collection[str]
 
 
 class Executor(Lifetime):
@@ -98,6 +99,7 @@ class Executor(Lifetime):
         source_name: str = SOURCE_NAME,
         fresh: bool = False,
         limits: Limits | None = None,
+        secrets: Collection[str] = (),
         on_output: OnOutput | None = None,
     ) -> RunResult:
         """Run the code and return all that there is to know about the run.
@@ -113,6 +115,8 @@ class Executor(Lifetime):
             source_name: what tracebacks call the source.
             fresh: True for a new interpreter, whatever else would do.
             limits: what the run may use; None for the executor's own.
+            secrets: names of variables of the run's environment, or patterns such as ``"*_KEY"``: wherever their
+                values stand in what the run prints or comes to, ``***`` stands instead.
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 the line that is the result is not among it.
 
@@ -121,7 +125,12 @@ class Executor(Lifetime):
         """
         arguments = (code, data, env_vars, timeout_secs, payload_type)
         build = self._builder(
-            *arguments, inherit_env=inherit_env, source_name=source_name, fresh=fresh, limits=limits
+            *arguments,
+            inherit_env=inherit_env,
+            source_name=source_name,
+            fresh=fresh,
+            limits=limits,
+            secrets=secrets,
         )
         return self._run(build, on_output, LiveRun(source_name))
 
@@ -137,6 +146,7 @@ class Executor(Lifetime):
         source_name: str = SOURCE_NAME,
         fresh: bool = False,
         limits: Limits | None = None,
+        secrets: Collection[str] = (),
         label: str | None = None,
     ) -> BackgroundRun:
         """Begin a run and return at once. Code, data and environment are those of now.
@@ -151,6 +161,7 @@ class Executor(Lifetime):
             source_name: as for :meth:`run`.
             fresh: as for :meth:`run`.
             limits: as for :meth:`run`.
+            secrets: as for :meth:`run`.
             label: what to call the run where runs are listed; None for the source's name.
 
         Raises:
@@ -158,7 +169,12 @@ class Executor(Lifetime):
         """
         arguments = (code, data, env_vars, timeout_secs, payload_type)
         build = self._builder(
-            *arguments, inherit_env=inherit_env, source_name=source_name, fresh=fresh, limits=limits
+            *arguments,
+            inherit_env=inherit_env,
+            source_name=source_name,
+            fresh=fresh,
+            limits=limits,
+            secrets=secrets,
         )
         live, called_at = LiveRun(label or source_name), time.monotonic()
         return BackgroundRun(live, partial(self._perform, build(), live=live, called_at=called_at))

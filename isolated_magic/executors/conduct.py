@@ -12,6 +12,7 @@ from isolated_magic.launch.confine import confined
 from isolated_magic.launch.out_of_memory import OutOfMemoryKills
 from isolated_magic.launch.shortage import NO_MEMORY, refused
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
+from isolated_magic.redaction import redactor_for
 from isolated_magic.supervise import Supervisor
 from isolated_magic.verdict import judge
 
@@ -81,8 +82,16 @@ def _attempt(
     try:
         live.attach(child)
         deadline = called_at + request.timeout_secs
-        output_bytes = request.limits.output_bytes
-        return child, Supervisor(child, messages, deadline, on_output, live.created, output_bytes).run()
+        supervisor = Supervisor(
+            child,
+            messages,
+            deadline,
+            on_output,
+            live.created,
+            request.limits.output_bytes,
+            redactor_for(request.secrets),
+        )
+        return child, supervisor.run()
     finally:
         live.detach()
         child.close()
