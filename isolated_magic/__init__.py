@@ -28,14 +28,18 @@ if TYPE_CHECKING:
         InvalidRequestError,
         IsolatedError,
         LaunchError,
+        MissingLibraryError,
+        NoSuchScoreError,
         OptionError,
         RunFailedError,
         RunInterrupted,
+        SettingError,
         UnsupportedPlatformError,
     )
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.executors.base import Executor
     from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+    from isolated_magic.history import History
     from isolated_magic.limits import Limits
     from isolated_magic.models import RunError, RunResult, Score, Timings
 
@@ -44,17 +48,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "BackgroundRun": "isolated_magic.executors.background",
     "Executor": "isolated_magic.executors.base",
+    "History": "isolated_magic.history",
     "InvalidRequestError": "isolated_magic.errors",
     "IsolatedError": "isolated_magic.errors",
     "IsolatedSubprocessExecutor": "isolated_magic.executors.isolated",
     "LaunchError": "isolated_magic.errors",
     "Limits": "isolated_magic.limits",
+    "MissingLibraryError": "isolated_magic.errors",
+    "NoSuchScoreError": "isolated_magic.errors",
     "OptionError": "isolated_magic.errors",
     "RunError": "isolated_magic.models",
     "RunFailedError": "isolated_magic.errors",
     "RunInterrupted": "isolated_magic.errors",
     "RunResult": "isolated_magic.models",
     "Score": "isolated_magic.models",
+    "SettingError": "isolated_magic.errors",
     "Timings": "isolated_magic.models",
     "UnsupportedPlatformError": "isolated_magic.errors",
 }
@@ -62,17 +70,21 @@ _HOMES = {
 __all__ = [
     "BackgroundRun",
     "Executor",
+    "History",
     "InvalidRequestError",
     "IsolatedError",
     "IsolatedSubprocessExecutor",
     "LaunchError",
     "Limits",
+    "MissingLibraryError",
+    "NoSuchScoreError",
     "OptionError",
     "RunError",
     "RunFailedError",
     "RunInterrupted",
     "RunResult",
     "Score",
+    "SettingError",
     "Timings",
     "UnsupportedPlatformError",
     "load_ipython_extension",
@@ -106,7 +118,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from isolated_magic.launch.platform import require_processes  # noqa: PLC0415 - import stays cheap
 
     require_processes()
-    from isolated_magic.magic.magics import load  # noqa: PLC0415 - needs IPython
+    from isolated_magic.magic.extension import load  # noqa: PLC0415 - needs IPython
 
     load(shell)
 
@@ -117,6 +129,6 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     Args:
         shell: the IPython shell that unloads the extension.
     """
-    from isolated_magic.magic.magics import unload  # noqa: PLC0415 - needs IPython
+    from isolated_magic.magic.extension import unload  # noqa: PLC0415 - needs IPython
 
     unload(shell)

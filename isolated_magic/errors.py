@@ -9,6 +9,7 @@
     |-- NoSuchScoreError(KeyError)              result["name"] of a result that has no such score
     |-- OptionError                             the magic's line is wrong: an option, a variable, a file
     |-- RunFailedError                          raised by the magic for a run that failed; has .result
+    |-- SettingError(ValueError)                a setting in a profile or in pyproject.toml cannot be
     `-- UnsupportedPlatformError(RuntimeError)  no processes here at all
     RunInterrupted(KeyboardInterrupt)           the kernel was interrupted; the run is gone
 
@@ -58,6 +59,10 @@ class OptionError(IsolatedError):
     """
 
 
+class SettingError(IsolatedError, ValueError):
+    """A setting of the extension cannot be. The message says which, where it is set, and why."""
+
+
 class UnsupportedPlatformError(IsolatedError, RuntimeError):
     """This platform has no processes, or none that can be kept in hand."""
 
@@ -68,15 +73,19 @@ class RunFailedError(IsolatedError):
     Args:
         result: the whole result; ``result.error`` holds the code, the kind and the full text.
         shown: what IPython shows of it instead of a traceback; empty for the full text.
+        painted: the same with codes for the terminal that it is printed in; empty for none.
     """
 
-    def __init__(self, result: RunResult, shown: str = "") -> None:
+    def __init__(self, result: RunResult, shown: str = "", painted: str = "") -> None:
         self.result = result
-        self._shown = shown
+        self._shown = shown or str(result.error)
+        self._painted = painted
         super().__init__(result.error.summary if result.error else "the run failed")
 
     def _render_traceback_(self) -> list[str]:
-        return (self._shown or str(self.result.error)).split("\n")
+        # IPython asks first to print it, and then, since version 9, to keep it for a saved notebook.
+        shown, self._painted = self._painted or self._shown, ""
+        return shown.split("\n")
 
 
 class RunInterrupted(KeyboardInterrupt):

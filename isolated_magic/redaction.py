@@ -47,6 +47,17 @@ def looks_like_credentials(name: str, patterns: Collection[str]) -> bool:
     return _matches(name, tuple(patterns))
 
 
+def is_credential(name: str, value: str, patterns: Collection[str]) -> bool:
+    """Whether a variable's name says that its value is a secret, and its value does not say that it is a setting.
+
+    Args:
+        name: of the variable.
+        value: of the variable.
+        patterns: of names of credentials.
+    """
+    return looks_like_credentials(name, patterns) and not _is_setting(name, value)
+
+
 @lru_cache(maxsize=4096)
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
@@ -66,7 +77,7 @@ def secret_values(environment: Mapping[bytes, bytes], names: Collection[str]) ->
     found = set()
     for raw_name, raw_value in environment.items():
         name, value = os.fsdecode(raw_name), os.fsdecode(raw_value)
-        if name in names or (_matches(name, patterns) and not _is_setting(name, value)):
+        if name in names or is_credential(name, value, patterns):
             found.add(value)
     return tuple(sorted(value for value in found if value.strip()))
 

@@ -19,7 +19,7 @@ LAYERS = [
     ["executors", "batch"],
     ["supervise", "verdict", "telemetry", "request", "render", "interrupts"],
     ["launch"],
-    ["output", "messages", "stacks", "environment", "payload", "text"],
+    ["history", "output", "messages", "stacks", "environment", "payload", "text"],
     ["conversion", "results", "redaction"],
     ["models", "run_request"],
     ["limits", "frames"],

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from isolated_magic.executors.live import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
     from typing import Protocol
 
     from isolated_magic.executors.live import LiveRun
@@ -72,6 +74,19 @@ class BackgroundRun:
             return self._future.result(timeout)
         except TimeoutError:
             raise TimeoutError(f"The run {self.label} is still going on after {timeout:g} seconds.") from None
+
+    def add_done_callback(self, callback: Callable[[RunResult], object]) -> None:
+        """Have something called with the result when the run is over, in whatever thread that is.
+
+        Args:
+            callback: called once; what it raises is logged.
+        """
+
+        def when_done(future: Future[RunResult]) -> None:
+            if future.exception() is None:
+                callback(future.result())
+
+        self._future.add_done_callback(when_done)
 
     def kill(self, timeout: float = DEFAULT_KILL_TIMEOUT_SECS) -> bool:
         """Kill the run and everything that it started.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
@@ -21,6 +21,15 @@ DEFAULT_STANDBY = 2
 DEFAULT_IDLE_SECS = 600.0
 DEFAULT_WARM_UP_SECS = 60.0
 LONGEST_IDLE_SECS = 1e9  # thirty years
+
+
+class LaunchSettings(TypedDict):
+    """How runs start: see :class:`IsolatedSubprocessExecutor`."""
+
+    launch: Launch
+    preload: Preload
+    standby: int
+    idle_secs: float
 
 
 class IsolatedSubprocessExecutor(Executor):
@@ -60,6 +69,20 @@ class IsolatedSubprocessExecutor(Executor):
         launcher = _launcher(launch, preload, standby, idle_secs)
         super().__init__(launcher, "isolated_subprocess", timeout_secs, limits)
 
+    def configure(self, settings: LaunchSettings) -> None:
+        """Start runs in another way from now on. Those that go on are left alone.
+
+        Args:
+            settings: as for the constructor.
+
+        Raises:
+            InvalidRequestError: one of them cannot be.
+        """
+        before, self._launcher = self._launcher, _launcher(**settings)
+        end_the_rest = before.release()
+        if not self.live_runs:  # else it ends when nobody holds it any more
+            end_the_rest()
+
     def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
         """Wait until forks are ready: for the environment of now, and for what earlier runs taught.
 
@@ -73,7 +96,18 @@ class IsolatedSubprocessExecutor(Executor):
         return self._launcher.warm_up(request, timeout_secs)
 
 
-def _launcher(launch: Launch, preload: Preload, standby: int, idle_secs: float) -> Launcher:
+def check_launch(launch: Launch, preload: Preload, standby: int, idle_secs: float) -> None:
+    """Check what says how runs start.
+
+    Args:
+        launch: ``"forked"`` or ``"cold"``.
+        preload: ``"learned"``, names of modules, or None.
+        standby: a number of processes.
+        idle_secs: seconds.
+
+    Raises:
+        InvalidRequestError: one of them cannot be; the message says which and what to give.
+    """
     if launch not in {"forked", "cold"}:
         raise InvalidRequestError(f"launch is {launch!r}: give 'forked' or 'cold'.")
     is_number = isinstance(standby, int) and not isinstance(standby, bool)
@@ -83,6 +117,10 @@ def _launcher(launch: Launch, preload: Preload, standby: int, idle_secs: float) 
         raise InvalidRequestError(f"idle_secs is {idle_secs!r}: give a number of seconds greater than zero.")
     if preload is not None and preload != "learned":
         _check_names(preload)
+
+
+def _launcher(launch: Launch, preload: Preload, standby: int, idle_secs: float) -> Launcher:
+    check_launch(launch, preload, standby, idle_secs)
     if launch == "cold" or not CAN_FORK:
         return ColdLauncher()
     return ForkedLauncher(preload, standby, min(idle_secs, LONGEST_IDLE_SECS))

@@ -1,4 +1,4 @@
-"""``%isolated status``, ``stop``, ``teardown`` and ``on-teardown``: what runs, and its end."""
+"""The commands of ``%isolated``: what runs and what ran, its end, and what is to be forgotten."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from isolated_magic.executors.base import Executor
+    from isolated_magic.history import History
+    from isolated_magic.magic.credentials import Asked
 
 STOP_TIMEOUT_SECS = 5.0
 LAUNCH_TIMEOUT_SECS = 1.0  # a run that has no process yet is about to have one
@@ -25,26 +27,39 @@ class Commands:
     Args:
         executor: of the shell's magics.
         names: the notebook's variables.
+        history: tells the runs of the shell.
+        asked: the secrets that the user was asked for.
     """
 
-    def __init__(self, executor: Executor, names: Mapping[str, object]) -> None:
+    def __init__(
+        self, executor: Executor, names: Mapping[str, object], history: Callable[[], History], asked: Asked
+    ) -> None:
         self._executor = executor
-        self._names = names
-        self._commands: dict[str, Callable[[list[str]], str]] = {
+        self._variables = names
+        self._get_history = history
+        self._asked = asked
+        self._commands: dict[str, Callable[[list[str]], str | History]] = {
             "status": self._status,
             "stop": self._stop,
+            "history": self._history,
+            "forget": self._forget,
             "teardown": self._teardown,
             "on-teardown": self._on_teardown,
         }
 
-    def obey(self, line: str) -> str | None:
+    @property
+    def names(self) -> list[str]:
+        """What the commands are called."""
+        return list(self._commands)
+
+    def obey(self, line: str) -> str | History | None:
         """Do what the line asks for.
 
         Args:
             line: all that follows the magic's name.
 
         Returns:
-            What to tell the user; None when the line is no command.
+            What to tell the user, or what to show; None when the line is no command.
 
         Raises:
             OptionError: a word too many, too few, or one that cannot be.
@@ -80,6 +95,16 @@ class Commands:
             return f"{gone.count(False)} of {_runs(len(runs))} did not end within {STOP_TIMEOUT_SECS:g} seconds."
         return f"{_runs(len(runs))} stopped." if runs else "Nothing runs."
 
+    def _history(self, words: list[str]) -> History:
+        _require(not words, "history", "takes no words")
+        return self._get_history()
+
+    def _forget(self, words: list[str]) -> str:
+        _require(len(words) == 1, "forget", "takes the name of a secret that was asked for")
+        name = tokens.plain(words[0])
+        _require(self._asked.forget(name), f"forget {name}", "has nothing to forget: it was not asked for")
+        return f"{name} is asked for again."
+
     def _teardown(self, words: list[str]) -> str:
         _require(not words, "teardown", "takes no words")
         self._executor.teardown()
@@ -88,11 +113,11 @@ class Commands:
     def _on_teardown(self, words: list[str]) -> str:
         _require(len(words) == 1, "on-teardown", "takes the name of a function of the notebook")
         name = tokens.plain(words[0])
-        if name not in self._names:
-            near = difflib.get_close_matches(name, self._names, n=1)
+        if name not in self._variables:
+            near = difflib.get_close_matches(name, self._variables, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise OptionError(f"%isolated on-teardown {name}: the notebook has no variable of that name.{hint}")
-        function = self._names[name]
+        function = self._variables[name]
         if not callable(function):
             kind = type(function).__name__
             raise OptionError(f"%isolated on-teardown {name}: it is {kind}; give a function without arguments.")

@@ -3,67 +3,119 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from isolated_magic.history import History
 from isolated_magic.models import RunResult
 from isolated_magic.render.html import to_html
+from isolated_magic.render.listing import view_of_history
 from isolated_magic.render.markdown import to_markdown
-from isolated_magic.render.text import to_text
+from isolated_magic.render.text import COLORS, to_text
 from isolated_magic.render.view import view_of
 from isolated_magic.text import printable_json
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from IPython.core.formatters import BaseFormatter
     from IPython.core.interactiveshell import InteractiveShell
+
+    from isolated_magic.magic.settings import IsolatedMagic
+    from isolated_magic.render.blocks import View
+
+    Shown: TypeAlias = RunResult | History
+    Bundle: TypeAlias = tuple[dict[str, str], dict[str, object]]
 
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
 
 
-def bundle(result: RunResult) -> tuple[dict[str, str], dict[str, object]]:
-    """What IPython shows of a result, by MIME type, and the metadata beside it.
-
-    Args:
-        result: of a run.
-    """
-    view = view_of(result)
-    shown = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
-    run = {"pid": result.pid, "launch": result.launch, "exit_status": result.exit_status, **_timings(result)}
-    # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
-    try:
-        return shown, {METADATA_KEY: printable_json(result.to_dict()), RUN_METADATA_KEY: run}
-    except RecursionError:
-        return shown, {RUN_METADATA_KEY: run}
-
-
-def _timings(result: RunResult) -> dict[str, float | None]:
-    """In milliseconds; None for what did not happen."""
-    return {name: None if math.isnan(ms) else round(ms, 3) for name, ms in asdict(result.timings).items()}
-
-
-def register(shell: InteractiveShell) -> None:
-    """Have the shell show results.
+class Display:
+    """How one shell shows results and histories.
 
     Args:
         shell: an IPython shell.
+        settings: of the shell.
     """
-    _formatter(shell).for_type(RunResult, bundle)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+    def __init__(self, shell: InteractiveShell, settings: IsolatedMagic) -> None:
+        self._shell = shell
+        self._settings = settings
+
+    def register(self) -> None:
+        """Have the shell show them so."""
+        for kind in (RunResult, History):
+            self._rich.for_type(kind, self._bundle)  # type: ignore[no-untyped-call]  # IPython has no types here
+            self._direct.for_type(kind, self._show_in_color)  # type: ignore[no-untyped-call]  # likewise
+
+    def unregister(self) -> None:
+        """Undo :meth:`register`."""
+        for kind in (RunResult, History):
+            self._rich.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
+            self._direct.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
+
+    def error_texts(self, result: RunResult) -> tuple[str, str]:
+        """What is shown of a failed run, without colour and with what colour there is.
+
+        Args:
+            result: of the run.
+        """
+        view = self._view(result)
+        plain = to_text(view)
+        return plain, to_text(view, COLORS) if self._has_color() else plain
+
+    @property
+    def _rich(self) -> BaseFormatter:
+        formatter: BaseFormatter = self._shell.display_formatter.mimebundle_formatter  # type: ignore[union-attr]  # always made
+        return formatter
+
+    @property
+    def _direct(self) -> BaseFormatter:
+        formatter: BaseFormatter = self._shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]  # likewise
+        return formatter
+
+    def _view(self, shown: Shown) -> View:
+        return view_of_history(shown) if isinstance(shown, History) else view_of(shown, self._settings.most_scores)
+
+    def _bundle(self, shown: Shown) -> Bundle:
+        """What IPython shows, by MIME type, and the metadata beside it."""
+        view = self._view(shown)
+        formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
+        return formats, metadata_of(shown) if isinstance(shown, RunResult) else {}
+
+    def _show_in_color(self, shown: Shown) -> None:
+        """Print it in colour, where a terminal shows colour, and leave what IPython keeps of it without."""
+        if not self._has_color():
+            raise NotImplementedError  # IPython then formats it as anything else
+        view, hook = self._view(shown), self._shell.displayhook
+        text = to_text(view, COLORS)
+        sys.stdout.write(f"\n{text}\n" if "\n" in text else f"{text}\n")  # as IPython does, below its prompt
+        if hook.is_active:  # the cell's value, and not what display() was called with
+            hook.log_output({"text/plain": to_text(view)})  # type: ignore[no-untyped-call]  # likewise
+
+    def _has_color(self) -> bool:
+        """Whether what is printed now is seen in a terminal that shows colour, and saved nowhere."""
+        is_terminal = not hasattr(self._shell, "kernel") and sys.stdout.isatty()
+        wants_none = str(self._shell.colors).lower() == "nocolor" or "NO_COLOR" in os.environ  # no-color.org
+        return is_terminal and not wants_none and os.environ.get("TERM") != "dumb"
 
 
-def unregister(shell: InteractiveShell) -> None:
-    """Undo :func:`register`.
+def metadata_of(result: RunResult) -> dict[str, object]:
+    """What stands beside the output of a run: its JSON, and what differs from run to run.
 
     Args:
-        shell: the same shell.
+        result: of the run.
     """
-    _formatter(shell).pop(RunResult, None)  # type: ignore[no-untyped-call]  # likewise
-
-
-def _formatter(shell: InteractiveShell) -> BaseFormatter:
-    formatter: BaseFormatter = shell.display_formatter.mimebundle_formatter  # type: ignore[union-attr]  # always made
-    return formatter
+    timings = {name: None if math.isnan(ms) else round(ms, 3) for name, ms in asdict(result.timings).items()}
+    run = {"pid": result.pid, "launch": result.launch, "exit_status": result.exit_status, **timings}
+    # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
+    try:
+        return {METADATA_KEY: printable_json(result.to_dict()), RUN_METADATA_KEY: run}
+    except RecursionError:
+        return {RUN_METADATA_KEY: run}
 
 
 def stream(name: str, text: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -10,31 +13,33 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from isolated_magic import interrupts
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
-from isolated_magic.executors import registry
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
-from isolated_magic.magic import display, options
+from isolated_magic.history import CellKey, History
+from isolated_magic.magic import credentials, display, options, saving
+from isolated_magic.magic.cells import Cells
 from isolated_magic.magic.commands import Commands
+from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.namespace import Namespace, expanded
-from isolated_magic.models import ErrorKind
-from isolated_magic.render.text import to_text
-from isolated_magic.render.view import view_of
+from isolated_magic.magic.parser import help_text
+from isolated_magic.models import ErrorKind, RunResult
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
-    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets import Bunch
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.limits import Limits
     from isolated_magic.magic.options import Options
-    from isolated_magic.models import RunError, RunResult
+    from isolated_magic.magic.settings import IsolatedMagic
+    from isolated_magic.models import RunError, Score
 
     _Inputs: TypeAlias = tuple[str | Path, object, dict[str, EnvValue], float | None, str | None]
 
-_FIRST_LINE = re.compile(r"%%isolated(\s|$)")
-_ALL_OURS = re.compile(r"\s*(%%isolated\b|%isolated\b[^\n]*\s*\Z)")
 CELL_NAME = "<cell>"  # what tracebacks call a cell: the same on every run, unlike the number of its prompt
+_RUN = re.compile(r"\s*run(?:\s+(.*)|)", re.DOTALL)
 
 _Value = TypeVar("_Value")
 
@@ -44,6 +49,7 @@ class _Settings(TypedDict):
     source_name: str
     fresh: bool
     limits: Limits
+    secrets: list[str]
 
 
 @magics_class
@@ -52,45 +58,82 @@ class IsolatedMagics(Magics):
 
     Args:
         shell: an IPython shell.
+        settings: of the shell.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, settings: IsolatedMagic) -> None:
         super().__init__(shell)
         self._shell = shell
-        self.executor = IsolatedSubprocessExecutor()
-        self._commands = Commands(self.executor, shell.user_ns)
+        self.settings = settings
+        self.executor = IsolatedSubprocessExecutor(**settings.launch_settings)
+        self.history = History()
+        self.cells = Cells(shell)
+        self.display = display.Display(shell, settings)
+        self._asked = credentials.Asked()
+        self._lock = threading.Lock()
+        self._commands = Commands(self.executor, shell.user_ns, lambda: self.history, self._asked)
+        self.completion = Completion(shell, self._commands.names)
+        settings.observe(self._configure, list(settings.launch_settings))
+
+    def _configure(self, _change: Bunch) -> None:
+        self.executor.configure(self.settings.launch_settings)
 
     @no_var_expand
     @line_cell_magic
     def isolated(  # noqa: D102 - set below
         self, line: str, cell: str | None = None
-    ) -> RunResult | BackgroundRun | None:
+    ) -> RunResult | BackgroundRun | History | None:
         try:
             with interrupts.without_traceback():
-                said = self._commands.obey(line) if cell is None else None
-                if said is None:
-                    return self._obey(options.parse(line), cell)
-                print(said)  # noqa: T201 - what the user asked for
+                answer = self._commands.obey(line) if cell is None else None
+                if answer is None:
+                    return self._obey(options.parse(line if cell is not None else _without_run(line)), cell)
+                if isinstance(answer, History):
+                    return answer
+                print(answer)  # noqa: T201 - what the user asked for
         except KeyboardInterrupt:
             raise RunInterrupted from None
         return None
 
-    isolated.__doc__ = f"{options.help_text()}"
+    isolated.__doc__ = f"{help_text()}"
 
     def _obey(self, chosen: Options, cell: str | None) -> RunResult | BackgroundRun | None:
         if chosen.wants_help:
-            print(options.help_text())  # noqa: T201 - what the user asked for
+            print(help_text())  # noqa: T201 - what the user asked for
             return None
+        credentials.warn_of_literals(chosen, self.settings.secret_names)
+        inputs = self._inputs(chosen, cell)
+        earlier = self._kept_scores(chosen)
+        written = saving.save(chosen, cell)
+        if written is not None:
+            print(written)  # noqa: T201 - likewise
         if chosen.in_background:
-            return self._kept(chosen, self._start(chosen, cell))
-        try:
-            result = self._run(chosen, cell)
-        finally:
-            display.flush()
+            return self._kept(chosen, self._start(chosen, cell, inputs))
+        result = self._run(chosen, cell, inputs, earlier)
         self._kept(chosen, result)
-        if result.error is not None and chosen.raises:
-            raise _exception_for(result, result.error)
+        raises = self.settings.raise_errors if chosen.raises is None else chosen.raises
+        if result.error is not None and raises:
+            raise self._exception_for(result, result.error)
         return result
+
+    def _inputs(self, chosen: Options, cell: str | None) -> _Inputs:
+        names = Namespace(self._shell.user_ns)
+        environment = names.environment(chosen, self._asked.value)
+        timeout_secs = self.settings.timeout_secs if chosen.timeout_secs is None else chosen.timeout_secs
+        return _code(chosen, cell), names.data(chosen), environment, timeout_secs, chosen.payload_type
+
+    def _kept_scores(self, chosen: Options) -> tuple[Score, ...] | None:
+        """The scores of the result that the line names to compare with, None when it names none."""
+        name = chosen.compared_with
+        if name is None:
+            return None
+        kept = self._shell.user_ns.get(name)
+        if not isinstance(kept, RunResult):
+            found = f"it is {type(kept).__name__}" if name in self._shell.user_ns else "there is no such variable"
+            raise OptionError(
+                f"--compare {name}: {found}: give a result that an earlier cell kept with -o {name}."
+            )
+        return kept.scores
 
     def _kept(self, chosen: Options, value: _Value) -> _Value:
         """The value, in the variable that the user wants it in, too."""
@@ -98,37 +141,75 @@ class IsolatedMagics(Magics):
             self._shell.user_ns[chosen.out] = value
         return value
 
-    def _run(self, chosen: Options, cell: str | None) -> RunResult:
-        return self.executor.run(*self._inputs(chosen, cell), **_settings(chosen), on_output=display.stream)
-
-    def _start(self, chosen: Options, cell: str | None) -> BackgroundRun:
-        label = chosen.out or (Path(chosen.file).name if chosen.file else "cell")
+    def _run(
+        self, chosen: Options, cell: str | None, inputs: _Inputs, earlier: tuple[Score, ...] | None
+    ) -> RunResult:
+        key = self._key(chosen, cell)
         try:
-            return self.executor.start(*self._inputs(chosen, cell), **_settings(chosen), label=label)
+            result = self.executor.run(*inputs, **self._run_settings(chosen), on_output=display.stream)
+        finally:
+            display.flush()
+        is_compared = self.settings.compare if chosen.is_compared is None else chosen.is_compared
+        if is_compared and result.ok:
+            if earlier is None:
+                earlier = self.history.scores_before(key, {score.name for score in result.scores})
+            result = replace(result, compared_with=earlier)
+        self._remember(_label(chosen) or self.cells.current_label, key, result)
+        return result
+
+    def _start(self, chosen: Options, cell: str | None, inputs: _Inputs) -> BackgroundRun:
+        key, label = self._key(chosen, cell), self.cells.current_label
+        try:
+            run = self.executor.start(*inputs, **self._run_settings(chosen), label=_label(chosen) or "cell")
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
+        run.add_done_callback(partial(self._remember, _label(chosen) or label, key))
+        return run
 
-    def _inputs(self, chosen: Options, cell: str | None) -> _Inputs:
-        names = Namespace(self._shell.user_ns)
-        environment = names.environment(chosen)
-        return _code(chosen, cell), names.data(chosen), environment, chosen.timeout_secs, chosen.payload_type
+    def _run_settings(self, chosen: Options) -> _Settings:
+        names = self.settings.secret_names
+        limits: dict[str, Any] = dict(chosen.limits)
+        has_clean_env = self.settings.clean_env if chosen.has_clean_env is None else chosen.has_clean_env
+        return {
+            "inherit_env": not has_clean_env,
+            "source_name": CELL_NAME,
+            "fresh": chosen.fresh,
+            "limits": replace(self.settings.limits, **limits),
+            "secrets": [*credentials.secret_names(chosen, names), *names],
+        }
+
+    def _key(self, chosen: Options, cell: str | None) -> CellKey:
+        said = replace(chosen, is_compared=None, compared_with=None, save=None, out=None)
+        return CellKey(self.cells.current_id, hash(said), None if cell is None else hash(cell))
+
+    def _remember(self, label: str, key: CellKey, result: RunResult) -> None:
+        if result.error is None or result.error.kind is not ErrorKind.INVALID_REQUEST:
+            with self._lock:  # a run in the background ends in a thread of its own
+                self.history = self.history.with_result(label, key, result)
+
+    def _exception_for(self, result: RunResult, error: RunError) -> BaseException:
+        if error.kind is ErrorKind.INVALID_REQUEST:
+            return OptionError(error.text)
+        if error.kind is ErrorKind.INTERRUPTED:  # from another thread: the cell ends as with the stop button
+            return RunInterrupted()
+        return RunFailedError(result, *self.display.error_texts(result))
 
 
-def _settings(chosen: Options) -> _Settings:
-    return {
-        "inherit_env": chosen.inherits_env,
-        "source_name": CELL_NAME,
-        "fresh": chosen.fresh,
-        "limits": chosen.limits,
-    }
+def _without_run(line: str) -> str:
+    """``run PATH ...`` as the option that it stands for."""
+    match = _RUN.fullmatch(line)
+    if match is None:
+        return line
+    if not (match[1] or "").strip() or match[1].startswith("-"):
+        raise OptionError(
+            "%isolated run takes a file first, such as %isolated run metrics/relevance.py --data row."
+        )
+    return f"--file {match[1]}"
 
 
-def _exception_for(result: RunResult, error: RunError) -> BaseException:
-    if error.kind is ErrorKind.INVALID_REQUEST:
-        return OptionError(error.text)
-    if error.kind is ErrorKind.INTERRUPTED:  # from another thread: the cell ends as with the stop button
-        return RunInterrupted()
-    return RunFailedError(result, to_text(view_of(result)))
+def _label(chosen: Options) -> str | None:
+    """What the user calls the run, None when the line does not say."""
+    return chosen.out or (Path(chosen.file).name if chosen.file else None)
 
 
 def _code(chosen: Options, cell: str | None) -> str | Path:
@@ -142,73 +223,3 @@ def _code(chosen: Options, cell: str | None) -> str | Path:
     # The magic's own line counts as line 1, so that the line numbers of errors match the cell. And text of
     # more than one line is never taken for a path.
     return f"\n{cell}"
-
-
-def without_body(lines: list[str]) -> list[str]:
-    """Turn ``%%isolated`` without a body into ``%isolated``.
-
-    IPython would refuse it before we are asked, with an error that nbval and papermill pass over.
-
-    Args:
-        lines: of a cell.
-    """
-    _on_cell_text("".join(lines))  # the first that we hear of it
-    if lines and _FIRST_LINE.match(lines[0]) and not any(line.strip() for line in lines[1:]):
-        return [lines[0].removeprefix("%")]
-    return lines
-
-
-def _on_cell(info: ExecutionInfo) -> None:
-    _on_cell_text(info.raw_cell or "")
-
-
-def _on_cell_text(text: str) -> None:
-    if _ALL_OURS.match(text):
-        interrupts.announce()
-    else:
-        interrupts.retract()
-
-
-def _after_cell(_result: ExecutionResult) -> None:
-    interrupts.retract()
-
-
-def load(shell: InteractiveShell) -> None:
-    """Register the magics, once, and have the kernel's end tear down what they started.
-
-    Args:
-        shell: an IPython shell.
-    """
-    if _registered(shell) is not None:
-        return
-    shell.register_magics(IsolatedMagics(shell))
-    display.register(shell)
-    registry.handle_termination()
-    shell.input_transformers_cleanup.append(without_body)
-    shell.events.register("pre_run_cell", _on_cell)
-    shell.events.register("post_run_cell", _after_cell)
-
-
-def unload(shell: InteractiveShell) -> None:
-    """Take the magics away and stop what they started.
-
-    Args:
-        shell: the shell they were registered with.
-    """
-    magics = _registered(shell)
-    if magics is None:
-        return
-    magics.executor.teardown()
-    display.unregister(shell)
-    registry.leave_termination()
-    shell.input_transformers_cleanup.remove(without_body)
-    shell.events.unregister("pre_run_cell", _on_cell)
-    shell.events.unregister("post_run_cell", _after_cell)
-    for kind in ("line", "cell"):
-        shell.magics_manager.magics[kind].pop("isolated", None)
-    shell.magics_manager.registry.pop(IsolatedMagics.__name__, None)
-
-
-def _registered(shell: InteractiveShell) -> IsolatedMagics | None:
-    magics = shell.magics_manager.registry.get(IsolatedMagics.__name__)
-    return magics if isinstance(magics, IsolatedMagics) else None

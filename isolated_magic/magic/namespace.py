@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from isolated_magic.environment import EnvValue
     from isolated_magic.magic.options import Options
 
-_VARIABLE = re.compile(r"\$([^\W\d]\w*)")
+VARIABLE = re.compile(r"\$([^\W\d]\w*)")
 _REFERENCE_INSIDE = re.compile(r"(?<!\0)(\$[^\W\d]|\{.*\})", re.DOTALL)
 _KEY = re.compile(r"([^={\[$\0][^={]*)=")
 _WORDS = {"None": None, "True": True, "False": False}
@@ -42,11 +42,12 @@ class Namespace:
     def __init__(self, names: dict[str, object]) -> None:
         self._names = names
 
-    def environment(self, options: Options) -> dict[str, EnvValue]:
-        """The variables that the options set; ``--env`` goes over ``--env-file``, later ones over earlier ones.
+    def environment(self, options: Options, ask: Callable[[str], str]) -> dict[str, EnvValue]:
+        """The variables that the options set; --secret goes over --env, --env over --env-file, later over earlier.
 
         Args:
             options: of the line.
+            ask: called with the name of a secret that is nowhere; asks the user for its value.
 
         Raises:
             OptionError: a name, an expression or a file that leads nowhere.
@@ -63,6 +64,10 @@ class Namespace:
                 )
             else:
                 found.update(self._bare_env(name))
+        for word in options.secrets:
+            name, equals, value = word.partition("=")
+            name = tokens.plain(name)
+            found[name] = self._secret(name, value if equals else None, ask)
         return found
 
     def data(self, options: Options) -> object:
@@ -102,6 +107,18 @@ class Namespace:
         near = self._near(name, os.environ)
         raise OptionError(f"--env {name}: neither the notebook nor the kernel has a variable of that name.{near}")
 
+    def _secret(self, name: str, value: str | None, ask: Callable[[str], str]) -> EnvValue:
+        option = f"--secret {name}"
+        if value is not None:
+            found = self._value(value, option, literal=tokens.plain)
+        elif name in self._names:
+            found = self._names[name]
+        else:
+            found = os.environ[name] if name in os.environ else ask(name)
+        if not isinstance(found, (str, int, float)) or isinstance(found, bool):
+            raise OptionError(f"{option}: its value is {type(found).__name__}: give a string.")
+        return found
+
     def _data_part(self, word: str) -> object:
         if match := _KEY.match(word):
             key = tokens.plain(match[1])
@@ -128,7 +145,7 @@ class Namespace:
         return self._evaluate(inner if _is_expression(inner) or not _is_expression(text) else text, option)
 
     def _value(self, text: str, option: str, *, literal: Callable[[str], object]) -> object:
-        if match := _VARIABLE.fullmatch(text):
+        if match := VARIABLE.fullmatch(text):
             if match[1] not in self._names:
                 near = self._near(match[1], ())
                 raise OptionError(

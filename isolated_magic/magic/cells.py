@@ -1,0 +1,85 @@
+"""Which cell runs, as IPython tells, and what has to happen before it does."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from isolated_magic import interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+
+_FIRST_LINE = re.compile(r"%%isolated(\s|$)")
+_ALL_OURS = re.compile(r"\s*(%%isolated\b|%isolated\b[^\n]*\s*\Z)")
+
+
+class Cells:
+    """The cells of one shell.
+
+    Args:
+        shell: an IPython shell.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
+        self._current = threading.local()  # a subshell runs its cells in a thread of its own
+        self._callbacks: dict[str, Callable[..., None]] = {
+            "pre_run_cell": self._before,
+            "post_run_cell": self._after,
+        }
+
+    @property
+    def current_id(self) -> str | None:
+        """The id that the front end gave the cell that runs in this thread; None where it gives none."""
+        return getattr(self._current, "id", None)
+
+    @property
+    def current_label(self) -> str:
+        """What the user sees beside that cell."""
+        return f"In [{self._shell.execution_count}]"
+
+    def register(self) -> None:
+        """Have the shell tell."""
+        self._shell.input_transformers_cleanup.append(without_body)
+        for event, callback in self._callbacks.items():
+            self._shell.events.register(event, callback)
+
+    def unregister(self) -> None:
+        """Undo :meth:`register`."""
+        self._shell.input_transformers_cleanup.remove(without_body)
+        for event, callback in self._callbacks.items():
+            self._shell.events.unregister(event, callback)
+        interrupts.retract()
+
+    def _before(self, info: ExecutionInfo) -> None:
+        self._current.id = getattr(info, "cell_id", None)
+        _announce(info.raw_cell or "")
+
+    def _after(self, _result: ExecutionResult) -> None:
+        self._current.id = None
+        interrupts.retract()
+
+
+def without_body(lines: list[str]) -> list[str]:
+    """Turn ``%%isolated`` without a body into ``%isolated``.
+
+    IPython would refuse it before we are asked, with an error that nbval and papermill pass over.
+
+    Args:
+        lines: of a cell.
+    """
+    _announce("".join(lines))  # the first that we hear of it
+    if lines and _FIRST_LINE.match(lines[0]) and not any(line.strip() for line in lines[1:]):
+        return [lines[0].removeprefix("%")]
+    return lines
+
+
+def _announce(text: str) -> None:
+    if _ALL_OURS.match(text):
+        interrupts.announce()
+    else:
+        interrupts.retract()

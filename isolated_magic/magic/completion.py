@@ -1,0 +1,189 @@
+"""What the Tab key offers on the magic's line, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from IPython.core.completer import SimpleCompletion, context_matcher
+
+from isolated_magic.executors import registry
+from isolated_magic.magic import parser
+from isolated_magic.models import RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeAlias
+
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
+    from IPython.core.interactiveshell import InteractiveShell
+
+    Offer: TypeAlias = tuple[Iterable[str], str]  # words, and what they are
+
+MOST_OFFERED = 500
+MOST_FILES = 2000  # of a folder, looked at
+
+_CELL_MAGIC = re.compile(r"\s*%%isolated\s(.*)", re.DOTALL)
+_LINE_MAGIC = re.compile(r"\s*(?:[^\W\d]\w*\s*=\s*)?%isolated\s(.*)", re.DOTALL)
+_LAST_NAME = re.compile(r"(?<![\w.])[^\W\d]\w*$|$")
+_SIZES = ("256M", "512M", "1G", "2G", "4G", "none")
+_VALUES: Mapping[str, tuple[str, ...]] = {
+    "--payload-type": ("trace_thread",),
+    "--timeout": ("5", "10", "30", "60", "300", "inf"),
+    "--memory": _SIZES,
+    "--file-size": _SIZES,
+    "--max-output": _SIZES,
+    "--cpu": ("1", "10", "60", "none"),
+    "--open-files": ("64", "256", "1024", "none"),
+    "--processes": ("1", "16", "64", "none"),
+}
+_SHORT = {"-e": "--env", "-d": "--data", "-t": "--timeout", "-o": "--out"}
+_ENDINGS = {"--file": (".py",), "--save": (".py",), "--env-file": (".env",), "run": (".py",)}
+
+
+class Completion:
+    """What is offered in one shell.
+
+    Args:
+        shell: an IPython shell.
+        commands: names of the commands of ``%isolated``.
+    """
+
+    def __init__(self, shell: InteractiveShell, commands: Iterable[str]) -> None:
+        self._shell = shell
+        self._commands = ["run", *commands]
+
+        @context_matcher(identifier="isolated_magic")  # type: ignore[untyped-decorator]  # IPython has no types here
+        def matcher(context: CompletionContext) -> SimpleMatcherResult:
+            return self._match(context)
+
+        self._matcher: Callable[[CompletionContext], SimpleMatcherResult] = matcher
+
+    def register(self) -> None:
+        """Offer it."""
+        self._shell.Completer.custom_matchers.append(self._matcher)
+
+    def unregister(self) -> None:
+        """Undo :meth:`register`."""
+        self._shell.Completer.custom_matchers.remove(self._matcher)
+
+    def _match(self, context: CompletionContext) -> SimpleMatcherResult:
+        is_cell, line = _our_line(context)
+        if line is None:
+            return {"completions": [], "suppress": False}
+        before, word = _words(line)
+        fragment, words, kind = self._offer(before, word, is_cell=is_cell)
+        found = islice((one for one in words if one.startswith(fragment) and one != fragment), MOST_OFFERED)
+        completions = [SimpleCompletion(text=one, type=kind) for one in found]
+        return {"completions": completions, "matched_fragment": fragment, "suppress": True, "ordered": True}
+
+    def _offer(self, before: list[str], word: str, *, is_cell: bool) -> tuple[str, Iterable[str], str]:
+        """What is to be replaced, by what, and what kind of thing that is."""
+        last = before[-1] if before else ""
+        option, equals, value = word.partition("=")
+        if word.startswith("--") and equals:  # --env=NAME
+            last, word = option, value
+        option = _SHORT.get(last, last)
+        if "=" in word and option in {"--env", "--secret", "--data"}:
+            return self._reference(word.partition("=")[2])
+        if word.startswith(("$", "{")) and option == "--data":
+            return self._reference(word)
+        if option.startswith("--") and not word.startswith("-"):
+            return word, *self._values(option, word)
+        if not is_cell and len(before) <= 1 and not word.startswith("-"):
+            return word, *self._command(last, word)
+        return word, parser.long_options() if word.startswith("-") or not word else (), "option"
+
+    def _reference(self, value: str) -> tuple[str, Iterable[str], str]:
+        """``$name`` and names in ``{expressions}``; keys and attributes are IPython's own business."""
+        if not value:
+            return "", (f"${name}" for name in self._variables("")), "variable"
+        name = _LAST_NAME.search(value)[0]  # type: ignore[index]  # it matches the end, if nothing else
+        inside_quotes = value.count('"') % 2 or value.count("'") % 2
+        is_reference = value.startswith(("$", "{")) and not value.endswith(".") and not inside_quotes
+        return name, self._variables(name) if is_reference else (), "variable"
+
+    def _values(self, option: str, word: str) -> Offer:
+        if option in {"--env", "--secret"}:
+            names = sorted({*os.environ, *self._variables(word, str, Mapping)})
+            return names, "environment"
+        if option == "--data":
+            return [*self._variables(word), *_files(word, (".json",))], "variable"
+        if option == "--compare":
+            return [*self._variables(word, RunResult), *([] if word else parser.long_options())], "variable"
+        if option in _ENDINGS:
+            return _files(word, _ENDINGS[option]), "file"
+        if option in _VALUES:
+            return _VALUES[option], "value"
+        return (parser.long_options(), "option") if not word and option in parser.switches() else ((), "value")
+
+    def _command(self, last: str, word: str) -> Offer:
+        if not last:
+            return [*self._commands, *([] if word else parser.long_options())], "command"
+        if last == "run":
+            return _files(word, _ENDINGS["run"]), "file"
+        if last == "stop":
+            return [str(pid) for live in registry.live_runs() if (pid := live.pid) is not None], "process"
+        if last == "on-teardown":
+            return [name for name in self._variables(word) if callable(self._shell.user_ns.get(name))], "function"
+        return (), "command"
+
+    def _variables(self, prefix: str, *kinds: type) -> list[str]:
+        """Names of the notebook's own variables."""
+        names = self._shell.user_ns
+        hidden = self._shell.user_ns_hidden
+        return sorted(
+            name
+            for name, value in list(names.items())
+            if name.startswith(prefix or tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+            and (not kinds or isinstance(value, kinds))
+            and not (name in hidden and hidden[name] is value)
+        )
+
+
+def _our_line(context: CompletionContext) -> tuple[bool, str | None]:
+    """Whether it is a cell magic's, and what stands between the magic's name and the cursor; None elsewhere."""
+    lines = context.full_text.split("\n")
+    before = lines[context.cursor_line][: context.cursor_position]
+    is_first = not any(line.strip() for line in lines[: context.cursor_line])
+    if is_first and (match := _CELL_MAGIC.fullmatch(before)):
+        return True, match[1]
+    match = _LINE_MAGIC.fullmatch(before)
+    return False, match[1] if match else None
+
+
+def _words(line: str) -> tuple[list[str], str]:
+    """The words before the cursor, and the one that the cursor ends; quotes and braces may be open."""
+    words: list[str] = []
+    start, quote, depth = 0, "", 0
+    for index, one in enumerate(line):
+        if quote:
+            quote = "" if one == quote else quote
+        elif one in "'\"":
+            quote = one
+        elif one in "{}":
+            depth = max(0, depth + (1 if one == "{" else -1))
+        elif one.isspace() and not depth:
+            words += [line[start:index]] if index > start else []
+            start = index + 1
+    return words, line[start:]
+
+
+def _files(word: str, endings: tuple[str, ...]) -> Iterator[str]:
+    """Paths that begin so, with these endings, and folders."""
+    folder, slash, _ = word.rpartition("/")
+    try:
+        with os.scandir(Path(folder + slash or ".").expanduser()) as entries:
+            found = sorted(islice(entries, MOST_FILES), key=lambda entry: entry.name)
+    except (OSError, ValueError, RuntimeError):  # no such folder, a NUL in its name, or nobody's home
+        return
+    for entry in found:
+        path = f"{folder}{slash}{entry.name}"
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield f"{path}/"
+        elif entry.name.endswith(endings):
+            yield path if " " not in path else f"'{path}'"
