@@ -137,8 +137,8 @@ class History:
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame with one row for each score, and one for each run without scores.
 
-        Its columns are run (its number), cell, outcome, error, launch and execution_ms of the run, and name, value,
-        reason and scoring_failed of the score.
+        Its columns are run, cell, outcome, error, launch and execution_ms, and name, value, reason and
+        scoring_failed of the score.
 
         Raises:
             MissingLibraryError: pandas is not installed.

@@ -57,7 +57,33 @@ class Kernel:
         assert shown.ename is None, shown.traceback
         return shown
 
-    def start(self, code: str, subshell: str | None = None) -> str:
+    def answer(self, code: str, *answers: str) -> tuple[Shown, list[dict]]:
+        """Run a cell that asks for something; what it shows, and what it asked."""
+        shown, asked, left = Shown(), [], list(answers)
+
+        def on_stdin(message):
+            asked.append(message["content"])
+            self.client.input(left.pop(0))
+
+        self.client.execute_interactive(
+            code, output_hook=shown.take, stdin_hook=on_stdin, timeout=CELL_TIMEOUT_SECS, allow_stdin=True
+        )
+        return shown, asked
+
+    def complete(self, code: str) -> list[str]:
+        """What the Tab key offers at the mark ``|``: whole words, as they would stand there."""
+        before, _, after = code.partition("|")
+        self.client.complete(before + after, len(before))
+        content = self.client.get_shell_msg(timeout=CELL_TIMEOUT_SECS)["content"]
+        assert content["status"] == "ok", content
+        assert content["cursor_end"] == len(before) or not content["matches"]
+        return [before[: content["cursor_start"]] + match for match in content["matches"]]
+
+    def run_as(self, cell_id: str, code: str) -> Shown:
+        """Run a cell as a front end does that tells which cell it is."""
+        return self.collect(self.start(code, cell_id=cell_id))
+
+    def start(self, code: str, subshell: str | None = None, cell_id: str | None = None) -> str:
         """Send a cell and return at once; :meth:`collect` takes what it shows."""
         content = {
             "code": code,
@@ -66,7 +92,8 @@ class Kernel:
             "user_expressions": {},
             "allow_stdin": False,
         }
-        message = self.client.session.msg("execute_request", content)
+        metadata = {} if cell_id is None else {"cellId": cell_id}
+        message = self.client.session.msg("execute_request", content, metadata=metadata)
         if subshell is not None:
             message["header"]["subshell_id"] = subshell
         self.client.shell_channel.send(message)
@@ -93,15 +120,17 @@ class Kernel:
 
 
 @contextmanager
-def kernel(**env: str) -> Iterator[Kernel]:
+def kernel(*arguments: str, loads: bool = True, **env: str) -> Iterator[Kernel]:
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(env={**os.environ, **env}, extra_arguments=["--IPKernelApp.log_level=ERROR"])
+    extra = ["--IPKernelApp.log_level=ERROR", *arguments]
+    manager.start_kernel(env={**os.environ, **env}, extra_arguments=extra)
     client = manager.blocking_client()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=CELL_TIMEOUT_SECS)
         started = Kernel(manager, client)
-        started.ok("%load_ext isolated_magic")
+        if loads:
+            started.ok("%load_ext isolated_magic")
         yield started
     finally:
         client.stop_channels()

@@ -78,10 +78,7 @@ class IsolatedSubprocessExecutor(Executor):
         Raises:
             InvalidRequestError: one of them cannot be.
         """
-        before, self._launcher = self._launcher, _launcher(**settings)
-        end_the_rest = before.release()
-        if not self.live_runs:  # else it ends when nobody holds it any more
-            end_the_rest()
+        self._launcher = _launcher(**settings)  # the one before ends with the last run that has it
 
     def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
         """Wait until forks are ready: for the environment of now, and for what earlier runs taught.

@@ -40,7 +40,7 @@ class Cells:
     @property
     def current_label(self) -> str:
         """What the user sees beside that cell."""
-        return f"In [{self._shell.execution_count}]"
+        return f"In [{self._shell.displayhook.prompt_count}]"
 
     def register(self) -> None:
         """Have the shell tell."""

@@ -25,18 +25,16 @@ def save(options: Options, body: str | None) -> str | None:
 
     Args:
         options: of the line.
-        body: of the cell, None for a line magic.
+        body: of the cell, None for a line magic, which has nothing to save.
 
     Returns:
         What to tell the user; None when nothing is to be saved.
 
     Raises:
-        OptionError: there is no body, the path is no place for it, or what is there is not ours.
+        OptionError: the path is no place for it, or what is there is not ours.
     """
-    if options.save is None:
+    if options.save is None or body is None:
         return None
-    if body is None:
-        raise OptionError("--save: there is no cell to save: write the code below %%isolated.")
     path = expanded(options.save)
     if path.suffix != ".py":
         raise OptionError(f"--save {options.save}: give a path that ends in .py.")
@@ -77,6 +75,8 @@ def _write(path: Path, text: str) -> None:
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
+        if target.exists():
+            unfinished.chmod(target.stat().st_mode & 0o777)
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -6,7 +6,9 @@ project, then the profile.
 
 from __future__ import annotations
 
+import copy
 import difflib
+import weakref
 from typing import TYPE_CHECKING, cast
 
 from traitlets import Bool, Enum, Float, Int, List, TraitError, TraitType, Unicode, Union, validate
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
 
     from isolated_magic.executors.isolated import LaunchSettings
 
@@ -107,6 +110,10 @@ class IsolatedMagic(Configurable):
         return cast("LaunchSettings", {name: getattr(self, name) for name in OF_LAUNCH})
 
 
+# What the program was started with. Later its own configuration holds whatever %config was given, refused or not.
+_first_configs: weakref.WeakKeyDictionary[InteractiveShell, Config] = weakref.WeakKeyDictionary()
+
+
 def settings_of(shell: InteractiveShell) -> IsolatedMagic:
     """The settings that hold in a shell when the extension is loaded.
 
@@ -116,12 +123,14 @@ def settings_of(shell: InteractiveShell) -> IsolatedMagic:
     Raises:
         SettingError: one of them cannot be; the message says which, where it is set, and why.
     """
+    application = _application_of(shell)
+    config = _first_configs.setdefault(shell, copy.deepcopy(application.config))
     try:
-        settings = IsolatedMagic(parent=shell)
+        settings = IsolatedMagic(parent=shell, config=config)
     except TraitError as problem:
         raise SettingError(f"The profile of IPython or its command line: IsolatedMagic: {problem}") from None
     file, table = project_table()
-    typed = getattr(shell.parent, "cli_config", {}).get(IsolatedMagic.__name__, {})
+    typed = getattr(application, "cli_config", {}).get(IsolatedMagic.__name__, {})
     for name, value in table.items():
         where = f"{file}: [tool.isolated_magic] {name}"
         if name not in settings.traits(config=True):
@@ -133,6 +142,14 @@ def settings_of(shell: InteractiveShell) -> IsolatedMagic:
             except TraitError as problem:
                 raise SettingError(f"{where}: {problem}") from None
     return settings
+
+
+def _application_of(shell: InteractiveShell) -> Configurable:
+    """The program that the shell is a part of: it has the profile and the command line."""
+    owner: Configurable = shell
+    while isinstance(above := getattr(owner, "parent", None), Configurable):
+        owner = above
+    return owner
 
 
 def _limits(given: Mapping[str, object]) -> Limits:

@@ -1,0 +1,118 @@
+"""The Tab key on the magic's line, in a real kernel."""
+
+import time
+
+import pytest
+
+from tests.kernels import kernel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("work")
+    (made / "metrics").mkdir()
+    for name in ("metrics/relevance.py", "rows.json", "tenant.env", "other.txt", "two words.py"):
+        (made / name).write_text("")
+    return made
+
+
+@pytest.fixture(scope="module")
+def cells(folder):
+    with kernel(ZEBRA_API_KEY="x", ZEBRA_REGION="eu") as started:
+        started.ok(f"%cd -q {folder}")
+        started.ok("zebra_row = {'a': 1}; zebra_text = 'x'; zebra_number = 5\ndef zebra_bye(): pass")
+        started.ok("%%isolated -o zebra_result\n0.5")
+        yield started
+
+
+def words(cells, code):
+    return [match.split()[-1] for match in cells.complete(code)]
+
+
+@pytest.mark.parametrize(
+    ("code", "offered"),
+    [
+        ("%%isolated --c|\npass", ["--clean-env", "--compare", "--cpu"]),
+        ("%%isolated -t 5 --time|\npass", ["--timeout"]),
+        ("%%isolated --data zebra_r|\npass", ["zebra_result", "zebra_row"]),
+        ("%%isolated -d zebra_r|", ["zebra_result", "zebra_row"]),
+        ("%%isolated -d ro|\npass", ["rows.json"]),
+        ("%%isolated -d answer=$zebra_t|\npass", ["answer=$zebra_text"]),
+        ("%%isolated -d answer={zebra_t|\npass", ["answer={zebra_text"]),
+        ("%%isolated -d answer={len(zebra_t|)}\npass", ["answer={len(zebra_text"]),
+        ("%%isolated -d $zebra_ro|\npass", ["$zebra_row"]),
+        ("%%isolated -e ZEB|\npass", ["ZEBRA_API_KEY", "ZEBRA_REGION"]),
+        ("%%isolated --env=ZEBRA_R|\npass", ["--env=ZEBRA_REGION"]),
+        ("%%isolated -e zebra_|\npass", ["zebra_row", "zebra_text"]),
+        ("%%isolated -e A=$zebra_t|\npass", ["A=$zebra_text"]),
+        ("%%isolated --secret ZEBRA_A|\npass", ["ZEBRA_API_KEY"]),
+        ("%%isolated --compare zebra|\npass", ["zebra_result"]),
+        ("%%isolated --payload-type |\npass", ["trace_thread"]),
+        ("%%isolated --memory 5|\npass", ["512M"]),
+        ("%%isolated --env-file ten|\npass", ["tenant.env"]),
+        ("%%isolated --env-file met|\npass", ["metrics/"]),
+        ("%%isolated --file metrics/r|\npass", ["metrics/relevance.py"]),
+        ("%isolated run metrics/|", ["metrics/relevance.py"]),
+        ("%isolated run metrics/relevance.py --dat|", ["--data"]),
+        ("%isolated st|", ["status", "stop"]),
+        ("%isolated on-teardown zeb|", ["zebra_bye"]),
+        ("result = %isolated run met|", ["metrics/"]),
+        ("x = 1\n%isolated hist|", ["history"]),
+    ],
+)
+def test_what_is_offered(cells, code, offered):
+    assert words(cells, code) == offered
+
+
+def test_options_are_offered_where_one_can_stand(cells):
+    assert "--timeout" in words(cells, "%%isolated |\npass")
+    assert "--data" in words(cells, "%%isolated --fresh |\npass")
+    assert {"run", "history", "--data"} <= set(words(cells, "%isolated |"))
+    assert "zebra_row" in words(cells, "%%isolated --data |\npass")
+    assert "answer=$zebra_row" in words(cells, "%%isolated -d answer=|\npass")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%isolated -d x=1\nzebra_row --c|",
+        "%%isolated\n--|",
+        "print('%%isolated --c|')",
+        "x = 1\n%%isolated --c|",
+        "%%isolatedly --c|",
+        "%time --c|",
+        "zebra_ro --dat|",
+    ],
+)
+def test_elsewhere_nothing_of_ours_is(cells, code):
+    ours = ("--clean-env", "--compare", "--data", "--env")
+    assert not [match for match in cells.complete(code) if match.endswith(ours)]
+
+
+def test_completion_in_the_body_is_as_ever(cells):
+    assert "zebra_row" in words(cells, "%%isolated -d zebra_row\nzebra_ro|")
+
+
+def test_hidden_names_are_offered_when_asked_for(cells):
+    cells.ok("_zebra = 1")
+    assert "_zebra" not in words(cells, "%%isolated -d |\npass")
+    assert words(cells, "%%isolated -d _zeb|\npass") == ["_zebra"]
+
+
+def test_a_large_namespace_and_an_odd_line_hold_nothing_up(cells):
+    cells.ok("globals().update({f'large_{number}': number for number in range(50_000)})")
+    begun = time.monotonic()
+    assert 0 < len(words(cells, "%%isolated -d large_|\npass")) <= 500
+    assert time.monotonic() - begun < 20  # a hang guard
+    cells.ok("for number in range(50_000): del globals()[f'large_{number}']")
+    for odd in (
+        "-e 'A=b |",
+        '-d "x |',
+        "-d {a: |",
+        "--env-file /root/\\0|",
+        "--file ~nobody/|",
+        "-d ={|",
+        "= |",
+        "-o |",
+    ):
+        cells.complete(f"%%isolated {odd}\npass")

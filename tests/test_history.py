@@ -1,0 +1,176 @@
+"""What changed from run to run: --compare, %isolated history."""
+
+import pytest
+
+from isolated_magic.history import MOST_RUNS, CellKey, History
+from isolated_magic.models import ErrorKind, RunError, RunResult, Score
+from tests.kernels import kernel
+
+
+@pytest.fixture
+def cells():
+    with kernel() as started:
+        yield started
+
+
+def score(**values):
+    scores = [{"name": name, "value": value} for name, value in values.items()]
+    return f"{{'scores': {scores!r}}}"
+
+
+NOTHING_BEFORE = "No earlier run of this cell to compare with."
+
+
+class TestCompare:
+    def test_value_arrow_and_difference(self, cells):
+        assert cells.ok(f"%%isolated --compare\n{score(a=0.5, b=3, c=1)}").text.splitlines()[-1] == NOTHING_BEFORE
+        shown = cells.ok(f"%%isolated --compare -o kept\n{score(a=0.75, b=2, c=1, d='high')}")
+        assert shown.text.splitlines() == [
+            "a  0.75  ▲ +0.25, was 0.5  ███████░░░",
+            "b  2     ▼ -1, was 3",
+            "c  1     same              ██████████",
+            "d  high  new",
+        ]
+        assert '<th scope="col"' in shown.data["text/html"]
+        assert ">change</th>" in shown.data["text/html"]
+        assert "| a | 0.75 | ▲ +0.25, was 0.5 |" in shown.data["text/markdown"]
+        assert cells.ok("[score.name for score in kept.compared_with]").text == "['a', 'b', 'c']"
+        assert "gone, was high" in cells.ok(f"%%isolated --compare\n{score(a=0.75)}").text
+
+    def test_after_an_edit_of_the_line_or_of_the_code(self, cells):
+        cells.ok("row = {}")
+        cells.ok("%%isolated -d row\n0.5")
+        assert "▲ +0.1, was 0.5" in cells.ok("%%isolated -d row --compare\n0.6").text
+        assert "same" in cells.ok("%%isolated -d n=1 --compare\n0.6").text
+
+    def test_after_a_failed_run_against_the_one_before(self, cells):
+        cells.ok("%%isolated\n0.5")
+        cells.run("%%isolated --compare\n1/0")
+        assert "was 0.5" in cells.ok("%%isolated --compare\n0.6").text
+
+    def test_another_cell_is_not_compared_with(self, cells):
+        cells.ok("%%isolated -d n=1\n0.5")
+        assert NOTHING_BEFORE in cells.ok("%%isolated -d n=2 --compare\n0.6").text
+        cells.ok(f"%%isolated\n{score(a=1)}")
+        assert NOTHING_BEFORE in cells.ok(f"%%isolated --compare\n{score(b=1)}").text
+
+    def test_the_front_end_says_which_cell_it_is(self, cells):
+        cells.run_as("one", "%%isolated -d n=1 --compare\n0.5")
+        cells.run_as("two", "%%isolated -d n=1 --compare\n0.9")
+        shown = cells.run_as("one", "%%isolated -d n=2 --compare\n0.6")
+        assert "▲ +0.1, was 0.5" in shown.text
+        assert NOTHING_BEFORE in cells.run_as("three", "%%isolated -d n=1 --compare\n0.9").text
+
+    def test_line_magics_of_one_cell_are_told_apart(self, cells, tmp_path):
+        for name, value in (("a", 0.1), ("b", 0.2)):
+            (tmp_path / f"{name}.py").write_text(f"{value}")
+        cell = f"a = %isolated run {tmp_path}/a.py --compare\nb = %isolated run {tmp_path}/b.py --compare\na, b"
+        cells.run_as("one", cell)
+        (tmp_path / "a.py").write_text("0.4")
+        cells.run_as("one", cell)
+        assert "▲ +0.3, was 0.1" in cells.ok("a").text
+        assert "same" in cells.ok("b").text
+
+    def test_against_a_result_that_was_kept(self, cells):
+        cells.ok("%%isolated -o before\n0.5")
+        cells.ok("%%isolated\n0.9")
+        assert "▼ -0.1, was 0.5" in cells.ok("%%isolated --compare before\n0.4").text
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("--compare nothing", "there is no such variable"),
+            ("--compare number", "it is int"),
+            ("--compare 5", "give the name of a variable"),
+            ("--compare --bg", "does not wait for"),
+        ],
+    )
+    def test_a_wrong_line(self, cells, line, said):
+        cells.ok("number = 5")
+        assert said in cells.run(f"%%isolated {line}\n1").evalue
+
+    def test_as_a_setting(self, cells):
+        cells.ok("%config IsolatedMagic.compare = True")
+        cells.ok("%%isolated\n0.5")
+        assert "was 0.5" in cells.ok("%%isolated\n0.6").text
+        assert "was" not in cells.ok("%%isolated --no-compare\n0.7").text
+
+
+class TestListing:
+    def test_the_runs_of_the_kernel_with_their_scores(self, cells, tmp_path):
+        (tmp_path / "metric.py").write_text("0.25")
+        assert cells.ok("%isolated history").text == "No cell has been run yet."
+        first = int(cells.ok("len(In)").text)
+        cells.ok(f"%%isolated\n{score(a=0.5, b=2)}")
+        cells.run("%%isolated\n1/0")
+        cells.run("%%isolated -t -1\n1")  # never ran
+        cells.ok(f"%isolated run {tmp_path}/metric.py")
+        cells.ok('%%isolated -o kept\nprint(\'{"no": "scores"}\')')
+        cells.ok("%%isolated --bg -o run\n0.75")
+        cells.ok("run.result(60)")
+        shown = cells.ok("%isolated history")
+        lines = [" ".join(line.split()) for line in shown.text.splitlines()]
+        assert lines == [
+            "run cell result",
+            f"1 In [{first}] a 0.5, b 2",
+            f"2 In [{first + 1}] error: ZeroDivisionError: division by zero (line 2)",
+            "3 metric.py score 0.25",
+            "4 kept no scores",
+            "5 run score 0.75",
+        ]
+        assert shown.data["text/html"].count("<tr>") == 6
+        assert shown.metadata == {}
+        columns = "run cell outcome error launch execution_ms name value reason scoring_failed"
+        assert cells.ok("frame = _.to_pandas(); ' '.join(frame.columns)").text == repr(columns)
+        assert cells.ok("list(frame.run), list(frame.name.dropna())").text == (
+            "([1, 1, 2, 3, 4, 5], ['a', 'b', 'score', 'score'])"
+        )
+        wide = cells.ok("float(frame.pivot_table(index='run', columns='name', values='value').loc[1, 'a'])")
+        assert wide.text == "0.5"
+
+    def test_it_takes_no_words(self, cells):
+        assert "takes no words" in cells.run("%isolated history all").evalue
+
+
+def run(value):
+    return RunResult(payload={}, scores=(Score("a", value, reason="x" * 5000, metadata={"large": [1] * 1000}),))
+
+
+def key(cell_id=None, line=1, body=1):
+    return CellKey(cell_id, line, body)
+
+
+def test_a_long_history_forgets_its_beginning_and_what_is_large():
+    history = History()
+    for value in range(MOST_RUNS + 10):
+        history = history.with_result("cell", key(), run(value))
+    assert len(history) == MOST_RUNS
+    assert (history.runs[0].number, history.runs[-1].number) == (11, MOST_RUNS + 10)
+    assert history.runs[0].scores[0].metadata is None
+    assert len(history.runs[0].scores[0].reason) == 1000
+    assert repr(history) == f"History({MOST_RUNS} runs)"
+
+
+def test_runs_without_scores_have_a_row_too():
+    failed = RunResult(error=RunError.of(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
+    frame = History().with_result("a", key(), failed).with_result("b", key(), run(1)).to_pandas()
+    assert list(frame.outcome) == ["timeout", "success"]
+    assert frame.name.isna().tolist() == [True, False]
+    assert list(History().to_pandas().columns) == list(frame.columns)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (key("x", 1, 1), key("x", 2, 2), True),
+        (key("x", 1, 1), key("y", 1, 1), False),
+        (key(None, 1, 1), key(None, 1, 2), True),
+        (key(None, 1, 1), key(None, 2, 1), True),
+        (key(None, 1, 1), key(None, 2, 2), False),
+        (key("x", 1, None), key("x", 1, None), True),
+        (key("x", 1, None), key("x", 2, None), False),
+        (key(None, 1, None), key(None, 1, 1), False),
+    ],
+)
+def test_which_cells_are_the_same(one, other, same):
+    assert one.is_same_cell(other) == same

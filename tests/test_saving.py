@@ -1,0 +1,140 @@
+"""--save and run: a cell as a file, which runs as the cell does, here, in the library and in Opik."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isolated_magic import IsolatedSubprocessExecutor
+from tests.kernels import kernel
+
+METRIC = """
+from __future__ import annotations
+
+from opik.evaluation.metrics import base_metric, score_result
+
+
+class Shorter(base_metric.BaseMetric):
+    def score(self, output: str, reference: str, **ignored) -> score_result.ScoreResult:
+        return score_result.ScoreResult(name="shorter", value=float(len(output) < len(reference)))
+"""
+
+
+@pytest.fixture(scope="module")
+def cells():
+    with kernel() as started:
+        yield started
+
+
+@pytest.fixture
+def path(cells, tmp_path):
+    cells.ok(f"%cd -q {tmp_path}")
+    return tmp_path / "metrics" / "relevance.py"
+
+
+def test_the_file_runs_unchanged_everywhere(cells, path):
+    cells.ok("row = {'output': 'ab', 'reference': 'abc'}")
+    environment = "-e OPIK_TRACK_DISABLE=true"
+    shown = cells.ok(f"%%isolated {environment} --data row --save metrics/relevance.py\n{METRIC}")
+    assert shown.stdout == "Wrote metrics/relevance.py\n"
+    assert METRIC in path.read_text()
+    as_cell = shown.metadata["isolated_magic"]
+    for line in ("%isolated --file metrics/relevance.py", "%isolated run metrics/relevance.py"):
+        assert cells.ok(f"{line} --data row {environment}").metadata["isolated_magic"] == as_cell
+    with IsolatedSubprocessExecutor() as executor:
+        data = {"output": "ab", "reference": "abc"}
+        assert executor.execute(str(path), data, {"OPIK_TRACK_DISABLE": "true"}) == as_cell
+    program = (
+        "from relevance import Shorter\n"
+        "score = Shorter(track=False).score(output='ab', reference='abc')\n"
+        "print(score.name, score.value)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=path.parent,
+        env={"OPIK_TRACK_DISABLE": "true", "OPIK_ANALYTICS_ENABLE": "false", "OPIK_SENTRY_ENABLE": "false"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout == "shorter 1.0\n"
+
+
+def test_errors_have_the_line_numbers_of_the_cell(cells, path):
+    shown = cells.run("%%isolated --save metrics/relevance.py\nx = 1\n1/0")
+    assert shown.evalue.endswith("(line 3)")
+    assert "line 3" in cells.run("%isolated run metrics/relevance.py").evalue
+
+
+def test_each_run_of_the_cell_writes_it_again(cells, path):
+    for body in ("0.5\n", "0.75"):
+        cells.ok(f"%%isolated --save metrics/relevance.py\n{body}")
+        assert path.read_text().split("\n", 1)[1].strip() == body.strip()
+        assert cells.ok("%isolated run metrics/relevance.py").text.split()[1] == body.strip()
+
+
+def test_no_secret_of_the_line_is_written(cells, path):
+    cells.ok("token = 's3cret-value'")
+    cells.ok("%%isolated --secret TOKEN=$token -e A={token} --save metrics/relevance.py\n0.5")
+    assert "s3cret" not in path.read_text()
+
+
+def test_what_somebody_else_wrote_stays(cells, path):
+    path.parent.mkdir()
+    path.write_text("precious = 1\n")
+    shown = cells.run("%%isolated --save metrics/relevance.py\n0.5")
+    assert shown.ename == "OptionError"
+    assert "is there already" in shown.evalue
+    assert path.read_text() == "precious = 1\n"
+
+
+def test_what_somebody_edited_stays(cells, path):
+    cells.ok("%%isolated --save metrics/relevance.py\n0.5")
+    path.write_text(path.read_text().replace("0.5", "0.6"))
+    shown = cells.run("%%isolated --save metrics/relevance.py\n0.7")
+    assert "was edited" in shown.evalue
+    assert "0.6" in path.read_text()
+
+
+def test_a_mode_and_a_link_stay(cells, path):
+    target = path.parent.parent / "target.py"
+    cells.ok("%%isolated --save target.py\n0.5")
+    target.chmod(0o640)
+    path.parent.mkdir()
+    path.symlink_to(target)
+    cells.ok("%%isolated --save metrics/relevance.py\n0.6")
+    assert path.is_symlink()
+    assert "0.6" in target.read_text()
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--save metric", "ends in .py"),
+        ("--save a.py --file b.py", "give one of them"),
+        ("--save /dev/null/x.py", "cannot be written: Not a directory"),
+        ("--save {name}.py", "{name}"),
+    ],
+)
+def test_a_wrong_line(cells, path, line, said):
+    shown = cells.run(f"%%isolated {line}\n0.5")
+    if shown.ename is None:  # braces are nothing special in a path
+        assert Path(path.parent.parent, "{name}.py").exists()
+    else:
+        assert said in shown.evalue
+
+
+def test_without_a_cell(cells, path):
+    assert "write the code below %%isolated" in cells.run("%isolated --save a.py").evalue
+    assert "takes a file first" in cells.run("%isolated run").evalue
+    assert "takes a file first" in cells.run("%isolated run --data x").evalue
+    assert "belongs to no option" in cells.run("%%isolated run a.py\n1").evalue
+
+
+def test_nothing_else_is_left_in_the_folder(cells, path):
+    cells.ok("%%isolated --save metrics/relevance.py\n0.5")
+    cells.ok("%%isolated --save metrics/relevance.py\n0.6")
+    assert [file.name for file in path.parent.iterdir()] == ["relevance.py"]
