@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isolated_magic import stacks
-from isolated_magic.child import wire
+from isolated_magic.child import stack, wire
 from isolated_magic.launch.handle import NO_SIGNAL
 from isolated_magic.messages import Messages
 from isolated_magic.output import CHUNK_BYTES, OutputStream, Stdout
@@ -249,12 +249,14 @@ class Supervisor:
             self._stdout.emit(self._stdout.line.release())
         for stream in (self._stdout, self._stderr):
             stream.end()
+        died_when_asked = self._stack_asked and self._handle.exit_status == -(stack.SIGNAL or 0)
+        timed_out = self._timed_out or died_when_asked  # it had become another program
         return Ending(
             pid=self._handle.pid,
             exit_status=self._handle.exit_status,
             cpu_secs=self._handle.cpu_secs,
-            timed_out=self._timed_out,
-            killed=self._handle.killed and not self._timed_out,
+            timed_out=timed_out,
+            killed=self._handle.killed and not timed_out,
             interrupted=self._handle.interrupted,
             failure=self._handle.failure,
             said=self._messages,

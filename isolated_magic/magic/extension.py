@@ -46,7 +46,9 @@ def unload(shell: InteractiveShell) -> None:
     magics.completion.unregister()
     magics.cells.unregister()
     magics.display.unregister()
-    shell.configurables.remove(magics.settings)  # type: ignore[arg-type]  # likewise
+    # IPython puts the magics there by itself, and has no way to take them out.
+    ours = {id(magics), id(magics.settings)}
+    shell.configurables[:] = [one for one in shell.configurables if id(one) not in ours]
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("isolated", None)
     shell.magics_manager.registry.pop(IsolatedMagics.__name__, None)

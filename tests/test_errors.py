@@ -1,0 +1,359 @@
+"""Errors like the notebook's own: the place in the code, marked and numbered as in the cell, and no frame of ours."""
+
+import re
+import sys
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+
+from isolated_magic.child import excerpt as excerpts
+from isolated_magic.render.html import to_html
+from isolated_magic.render.markdown import to_markdown
+from isolated_magic.render.text import to_text
+from isolated_magic.render.view import view_of
+from isolated_magic.stacks import is_complete, place_in
+from tests.kernels import kernel
+
+OURS = ("isolated_magic", "_isolated_magic_child")
+
+
+@pytest.fixture(scope="module")
+def cells():
+    with kernel() as started:
+        yield started
+
+
+def run(executor, code, **settings):
+    return executor.run(f"\n{code}", source_name="<cell>", **settings)
+
+
+def text(result):
+    return to_text(view_of(result))
+
+
+class TestPlace:
+    @pytest.mark.parametrize(
+        ("code", "expected"),
+        [
+            (
+                "def ratio(a, b):\n    return len(a) / len(b)\n\nratio('a', '')",
+                [
+                    "ZeroDivisionError: division by zero (line 3)",
+                    "",
+                    "Cell, line 3, in ratio",
+                    "      2 def ratio(a, b):",
+                    "----> 3     return len(a) / len(b)",
+                    "                   ^^^^^^^^^^^^^^^",
+                    "      4",
+                    "      5 ratio('a', '')",
+                ],
+            ),
+            ("1/0", ["ZeroDivisionError: division by zero (line 2)", "", "Cell, line 2", "----> 2 1/0"]),
+            (
+                "x = 1\n\n\nx.nothing",
+                [
+                    "AttributeError: 'int' object has no attribute 'nothing' (line 5)",
+                    "",
+                    "Cell, line 5",
+                    "----> 5 x.nothing",
+                ],
+            ),
+            ("é = 'ü' * 3; raise KeyError(é)", None),
+            ("if True:\n\tx = [1, 2][5]", None),
+            (
+                "x = (1,\n  2\nprint(x)",
+                [
+                    "SyntaxError: '(' was never closed (line 2)",
+                    "",
+                    "Cell, line 2",
+                    "----> 2 x = (1,",
+                    "            ^",
+                    "      3   2",
+                    "      4 print(x)",
+                ],
+            ),
+            ("def f(:\n    pass", None),
+            ("'abc", None),
+        ],
+    )
+    def test_the_failing_line_is_marked_and_numbered_as_in_the_cell(self, executor, code, expected):
+        result = run(executor, code)
+        shown = text(result).splitlines()
+        if expected is not None:
+            assert shown[: len(expected)] == expected
+        (marked,) = [line for line in shown if line.startswith("---->")]
+        number = int(re.match(r"----> +(\d+)", marked)[1])
+        assert f"(line {number})" in result.error.summary
+        assert code.split("\n")[number - 2].expandtabs(4).strip() in marked
+        assert not any(name in text(result) for name in OURS)
+
+    @pytest.mark.parametrize(
+        ("code", "marked"),
+        [
+            ("é = 'ü' * 3; raise KeyError(é)", "raise KeyError(é)"),
+            ("if True:\n\tx = [1, 2][5]", "[1, 2][5]"),
+            ("x = {}; y = x['ü'] + 1", "x['ü']"),
+        ],
+    )
+    def test_the_marks_stand_under_the_place(self, executor, code, marked):
+        lines = run(executor, code).error.excerpt.splitlines()
+        index = next(index for index, line in enumerate(lines) if line.startswith("---->"))
+        marks = lines[index + 1]
+        start = marks.index("^")
+        assert lines[index][start : start + marks.count("^")] == marked
+
+    def test_the_innermost_line_of_the_cell_is_shown_for_an_error_in_a_library(self, executor):
+        result = run(executor, "import json\n\njson.loads('{')")
+        assert "----> 4 json.loads('{')" in result.error.excerpt
+        assert "json/decoder.py" in result.error.text
+
+    def test_a_file(self, executor, tmp_path):
+        file = tmp_path / "metric.py"
+        file.write_text("x = 1\n\n1/0\n")
+        error = executor.run(file).error
+        assert error.excerpt.splitlines()[0] == f"{file}, line 3"
+        assert "----> 3 1/0" in error.excerpt
+
+    def test_a_metric(self, executor):
+        code = (
+            "class BaseMetric:\n    def __init__(self): self.name = 'a'\n"
+            "class Mine(BaseMetric):\n    def score(self, **data):\n        return data['nothing']\n"
+        )
+        result = run(executor, code)
+        assert "Cell, line 6, in score" in result.error.excerpt
+        assert not any(name in result.error.text for name in OURS)
+
+    def test_long_lines_are_cut(self):
+        lines = ["x = '" + "y" * 1000 + "'"]
+        shown = excerpts.around(lines, excerpts.Place(1, "", (4, 900)), "<cell>").splitlines()
+        assert max(map(len, shown)) < 250
+
+    def test_a_line_that_is_not_there(self):
+        assert excerpts.around(["a"], excerpts.Place(5), "<cell>") == ""
+        assert excerpts.around([], excerpts.Place(0), "<cell>") == ""
+
+
+class TestWhole:
+    def test_chained_exceptions_notes_and_groups(self, executor):
+        code = (
+            "try:\n    1/0\nexcept ZeroDivisionError as problem:\n    problem.add_note('a note')\n"
+            "    raise ExceptionGroup('several', [problem, ValueError('two')]) from problem"
+        )
+        shown = text(run(executor, code))
+        for part in (
+            "ZeroDivisionError: division by zero\na note",
+            "direct cause",
+            "ExceptionGroup: several",
+            "ValueError: two",
+        ):
+            assert part in shown
+        assert "----> 6     raise ExceptionGroup" in shown
+
+    def test_an_error_in_a_task_group(self, executor):
+        code = (
+            "import asyncio\nasync def bad():\n    raise ValueError('in a task')\n"
+            "async def main():\n    async with asyncio.TaskGroup() as group:\n        group.create_task(bad())\n"
+            "asyncio.run(main())"
+        )
+        shown = text(run(executor, code))
+        assert "ValueError: in a task" in shown
+        assert not any(name in shown for name in OURS)
+
+    @pytest.mark.parametrize("escape", ["\\x1b[31m", "\\x1b]0;title\\x07", "\\x1b[2J"])
+    def test_what_steers_a_terminal_is_taken_out(self, executor, escape):
+        result = run(executor, f"raise ValueError('{escape}red')")
+        for shown in (text(result), to_html(view_of(result)), to_markdown(view_of(result))):
+            assert "\x1b" not in shown
+            assert "red" in shown
+
+
+class TestHtml:
+    def test_the_whole_text_is_in_a_closed_fold_and_the_place_is_not(self, executor):
+        result = run(executor, "def f():\n    raise ValueError('<b>&</b>')\nf()")
+        page = to_html(view_of(result))
+        before, fold = page.split("<details")
+        assert "open" not in fold.split(">")[0]
+        assert "<summary>Traceback</summary>" in fold
+        assert "<strong>ValueError: &lt;b&gt;&amp;&lt;/b&gt; (line 3)</strong>" in before
+        assert "----&gt; 3     raise ValueError(" in before
+        assert "Traceback (most recent call last)" in fold
+        assert "<b>" not in page
+        assert is_well_formed(page)
+
+    def test_a_single_sentence_has_no_fold(self, executor):
+        page = to_html(view_of(run(executor, "import os; os.kill(os.getpid(), 9)")))
+        assert "<details" not in page
+        assert "SIGKILL" in page
+
+
+class Wellformed(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def is_well_formed(page):
+    parser = Wellformed()
+    parser.feed(page)
+    return not parser.open
+
+
+class TestImports:
+    def test_a_missing_package(self, executor):
+        error = run(executor, "import nothing_of_this_name.part").error
+        assert f"The run used {sys.executable} (Python {sys.version.split()[0]})" in error.hint
+        assert f"{sys.executable} -m pip install nothing_of_this_name" in error.hint
+        assert "%pip install nothing_of_this_name" in error.hint
+        assert error.text.endswith(error.hint)
+        assert error.hint in text(run(executor, "import nothing_of_this_name.part"))
+
+    def test_a_package_with_another_name(self, executor):
+        assert "pip install scikit-learn" in run(executor, "import sklearn").error.hint
+
+    def test_a_name_that_a_module_has_not(self, executor):
+        hint = run(executor, "from pandas import nothing").error.hint
+        assert sys.executable in hint
+        assert "with pandas " in hint
+        assert "pip install" not in hint
+
+    def test_a_submodule_that_is_not_there(self, executor):
+        hint = run(executor, "import json.nothing").error.hint
+        assert sys.executable in hint
+        assert "pip install" not in hint
+
+    def test_other_errors_have_none(self, executor):
+        assert run(executor, "1/0").error.hint == ""
+
+    def test_in_a_cell(self, cells):
+        shown = cells.run("%%isolated\nimport nothing_of_this_name")
+        assert "pip install nothing_of_this_name" in shown.traceback
+        shown = cells.ok("%%isolated --no-raise\nimport nothing_of_this_name")
+        for kind in ("text/plain", "text/html", "text/markdown"):
+            assert "pip install nothing" in shown.data[kind].replace("\\", "")
+
+
+class TestTimeout:
+    @pytest.mark.parametrize(
+        ("code", "line"),
+        [
+            ("import time\ndef wait():\n    time.sleep(1000)\nwait()", "----> 4     time.sleep(1000)"),
+            ("while True:\n    x = 1", "----> "),
+            ("import subprocess\nsubprocess.run(['sleep', '1000'])", "----> 3 subprocess.run(['sleep', '1000'])"),
+            ("import re\nre.match('(a+)+$', 'a' * 40 + 'b')", "----> 3 re.match("),
+            (
+                "import threading\nthread = threading.Thread(target=threading.Event().wait)\nthread.start()\nthread.join()",
+                "----> 5 thread.join()",
+            ),
+            ("import asyncio\nasyncio.run(asyncio.sleep(1000))", "----> 3 asyncio.run("),
+            (
+                "import signal, time\nfor number in signal.valid_signals() - {9, 19, 32, 33}: signal.signal(number, signal.SIG_IGN) if number < 32 else None\ntime.sleep(1000)",
+                "----> 4 time.sleep(1000)",
+            ),
+        ],
+    )
+    def test_it_shows_where_the_code_was(self, executor, code, line):
+        result = run(executor, code, timeout_secs=1)
+        assert result.to_dict() == {"code": 500, "error": "Execution timed out after 1 seconds"}
+        assert line in result.error.excerpt
+        assert result.error.stack.startswith('Stack (most recent call last):\n  File "<cell>", line ')
+        assert not any(name in result.error.stack for name in OURS)
+        assert text(result).startswith("Execution timed out after 1 seconds\n\nCell, line ")
+
+    def test_a_metric_of_a_file_with_an_odd_name(self, executor, tmp_path):
+        file = tmp_path / "metrik-ü-漢.py"
+        file.write_text("import time\ndef f_ü():\n    time.sleep(1000)\nf_ü()\n")
+        error = executor.run(file, timeout_secs=1).error
+        assert f"{file}, line 3, in f_ü" in error.excerpt
+        assert "    time.sleep(1000)" in error.stack
+
+    def test_code_that_cannot_say_where_it_is(self, executor):
+        error = run(executor, "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", timeout_secs=1).error
+        assert error.text == "Execution timed out after 1 seconds"
+
+    def test_code_that_became_another_program(self, executor):
+        error = run(executor, "import os\nos.execvp('sleep', ['sleep', '1000'])", timeout_secs=1).error
+        assert (error.text, error.excerpt) == ("Execution timed out after 1 seconds", "")
+
+    def test_a_result_that_was_sent_before_counts(self, executor):
+        code = "import atexit, time\natexit.register(time.sleep, 1000)\n0.5"
+        result = run(executor, code, timeout_secs=1)
+        assert result.error.text == "Execution timed out after 1 seconds"
+
+    def test_in_a_cell(self, cells):
+        shown = cells.run("%%isolated -t 1\nimport time\ntime.sleep(1000)")
+        assert "----> 3 time.sleep(1000)" in shown.traceback
+        page = cells.ok("%%isolated -t 1 --no-raise\nimport time\ntime.sleep(1000)").data["text/html"]
+        assert "----&gt; 3 time.sleep(1000)" in page.split("<details")[0]
+
+
+WRITTEN = b"""Thread 0x00007fb4 (most recent call first):
+  File "/x/threading.py", line 10 in wait
+  File "/x/threading.py", line 20 in _bootstrap
+
+Current thread 0x00007fb5 (most recent call first):
+  File "<cell>", line 2 in f
+  File "<cell>", line 3 in <module>
+  File "CHILD/program.py", line 49 in execute
+  File "CHILD/start.py", line 24 in <module>
+"""
+
+
+class TestStacks:
+    request = SimpleNamespace(path=None, source="\nf()\nf()\n", source_name="<cell>", cwd="/")
+
+    def written(self, *lines):
+        from isolated_magic.stacks import OWN_FOLDER
+
+        return b"\n".join(lines or [WRITTEN]).replace(b"CHILD", OWN_FOLDER.encode())
+
+    def test_the_main_thread_is_the_one_that_has_our_frames(self):
+        place = place_in(self.written(), self.request)
+        assert place.stack.splitlines() == [
+            "Stack (most recent call last):",
+            '  File "<cell>", line 3, in <module>',
+            "    f()",
+            '  File "<cell>", line 2, in f',
+            "    f()",
+        ]
+
+    @pytest.mark.parametrize("end", range(0, len(WRITTEN), 7))
+    def test_a_part_of_it_is_no_reason_to_fail(self, end):
+        place_in(self.written(WRITTEN[:end]), self.request)
+        assert is_complete(self.written(WRITTEN[:end])) == (end >= len(WRITTEN))
+
+    def test_whatever_else_was_written(self):
+        for noise in (
+            b"",
+            b"\xff\xfe\0",
+            b"Thread 0x1 (most recent call first):\n",
+            b'  File "<cell>", line 99999 in x\n',
+        ):
+            assert place_in(noise, self.request).excerpt == ""
+
+    def test_many_calls_are_cut(self):
+        frames = b"".join(b'  File "<cell>", line 2 in f\n' for _ in range(90))
+        written = (
+            b"Current thread 0x1 (most recent call first):\n"
+            + frames
+            + b'  File "CHILD/start.py", line 24 in <module>\n'
+        )
+        stack = place_in(self.written(written), self.request).stack
+        assert "[60 calls left out]" in stack
+        assert stack.count("File") == 30
+
+
+class TestNoResult:
+    def test_two_lines_say_what_was_found_and_what_would_count(self, cells):
+        shown = cells.run("%%isolated\nx = 1")
+        assert shown.traceback.splitlines() == [
+            "Invalid JSON response from subprocess: nothing was printed and the code does not end with a value.",
+            "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
+            "or a BaseMetric subclass defined in the code.",
+        ]
