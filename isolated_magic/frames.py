@@ -25,7 +25,5 @@ def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pa
     try:
         import pandas  # noqa: PLC0415 - half a second, and not installed everywhere
     except ImportError:
-        raise MissingLibraryError(
-            "to_pandas() needs pandas, which is not installed: %pip install pandas"
-        ) from None
+        raise MissingLibraryError("to_pandas() needs pandas, which is not installed: pip install pandas") from None
     return pandas.DataFrame(list(rows), columns=list(columns))

@@ -1,9 +1,12 @@
+import dataclasses
 import math
+import re
 
 import pytest
 
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score, scores_of
 from isolated_magic.render.html import to_html
+from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import bar, view_of
 
@@ -18,6 +21,14 @@ def text(payload):
 
 def html(payload):
     return to_html(view_of(result_of(payload)))
+
+
+def markdown(payload):
+    return to_markdown(view_of(result_of(payload)))
+
+
+def scored(*scores):
+    return {"scores": list(scores)}
 
 
 def test_one_line_a_score_in_columns_failed_ones_first_and_said_in_a_word():
@@ -35,6 +46,13 @@ def test_one_line_a_score_in_columns_failed_ones_first_and_said_in_a_word():
     ]
     assert "<strong>FAILED</strong>" in html(payload)
     assert html(payload).count("<tr>") == 4
+    assert markdown(payload).splitlines() == [
+        "| score | value | bar | reason |",
+        "| --- | --- | --- | --- |",
+        "| tone | **FAILED** |  | no model |",
+        "| relevance | 0.95 | █████████░ | on topic |",
+        "| words | 120 |  |  |",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -71,17 +89,167 @@ def test_what_stands_beside_the_scores_is_shown_too():
     assert '"model": "m"' in shown
 
 
-@pytest.mark.parametrize(
-    "bad", ["<script>alert(1)</script>", "a\x1b[31mred", "two\nlines", "$x$ | y", "\u202eabc", "\ud800"]
-)
-def test_names_and_reasons_cannot_break_out(bad):
-    payload = {"scores": [{"name": bad, "value": 1, "reason": bad}]}
-    assert "<script" not in html(payload)
-    assert "\x1b" not in text(payload) + html(payload)
+BAD = [
+    "<script>alert(1)</script>",
+    "a\x1b[31mred",
+    "two\nlines",
+    "$x$ | y",
+    "\u202eabc",
+    "\ud800",
+    "a\x1b]0;t\x07b",
+]
+BAD += [
+    "`code` **bold** [link](javascript:alert(1)) ![](x)",
+    "\r\x08\x00\x7f",
+    "| a | b |",
+    "&lt;b&gt;",
+    "~~x~~ __y__ \\",
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_names_values_and_reasons_cannot_break_out(bad):
+    payload = scored({"name": bad, "value": bad, "reason": bad})
+    assert "<script" not in html(payload) + markdown(payload)
+    assert "\x1b" not in text(payload) + html(payload) + markdown(payload)
     assert len(text(payload).splitlines()) == 1
-    assert "$x$" not in html(payload)
-    text(payload).encode()
-    html(payload).encode()
+    assert len(markdown(payload).splitlines()) == 3
+    assert "$x$" not in html(payload) + markdown(payload)
+    assert len(re.findall(r"(?<!\\)\|", markdown(payload).splitlines()[2])) == 4
+    for shown in (text(payload), html(payload), markdown(payload)):
+        shown.encode()
+
+
+def test_colours_of_a_reason_are_taken_out_and_its_words_stay():
+    assert text(scored({"name": "a", "value": 1, "reason": "\x1b[1;31mred\x1b[0m and \x1b[4mmore"})).endswith(
+        "red and more"
+    )
+
+
+HEBREW = "שלום (עולם) 5"  # noqa: RUF001 - Hebrew it is
+
+
+def test_text_from_right_to_left_turns_nothing_around():
+    payload = scored({"name": "a", "value": 1, "reason": HEBREW}, {"name": "b", "value": 1, "reason": "plain"})
+    assert text(payload).splitlines()[0].endswith("\u2068" + HEBREW + "\u2069")
+    assert f"<bdi>{HEBREW}</bdi>" in html(payload)
+    assert "<bdi>" not in html(payload).split("plain")[0].rpartition("<tr>")[2]
+    assert "<bdi>" in markdown(payload)
+
+
+def test_wide_characters_keep_the_columns():
+    lines = text(
+        scored({"name": "漢字", "value": 1}, {"name": "abcd", "value": 0}, {"name": "é", "value": 0.5})
+    ).splitlines()
+    assert lines == ["漢字  1    ██████████", "abcd  0    ░░░░░░░░░░", "é     0.5  █████░░░░░"]
+
+
+def test_emoji_stay_whole():
+    assert "👩\u200d💻" in text(scored({"name": "👩\u200d💻", "value": 1}))
+
+
+@pytest.mark.parametrize("length", [241, 10_000, 1_000_000])
+def test_a_long_reason_is_cut_and_unfolds(length):
+    reason = "because " * (length // 8 + 1)
+    payload = scored({"name": "a", "value": 1, "reason": reason})
+    count = f"[{len(' '.join(reason.split())):,} characters]"
+    for shown in (text(payload), markdown(payload).replace("\\", "")):
+        assert count in shown
+        assert len(shown) < 600
+    page = html(payload)
+    assert count in page.split("</summary>")[0]
+    assert page.count("<details") == 1
+    assert len(page) < 25_000
+    assert page.count("because") >= min(length // 8, 2400)
+
+
+def test_a_long_name_or_value_is_cut():
+    payload = scored({"name": "n" * 1000, "value": "v" * 1000})
+    assert len(text(payload)) < 200
+    assert len(markdown(payload)) < 700
+    assert html(payload).count("<details") == 2
+
+
+class TestMany:
+    def scores(self, count):
+        return [{"name": f"score {n}", "value": n / 100} for n in range(count)]
+
+    def test_up_to_twenty_are_shown(self):
+        assert len(text(scored(*self.scores(20))).splitlines()) == 20
+        assert "<details" not in html(scored(*self.scores(20)))
+
+    def test_more_than_twenty_fold_with_a_summary_line(self):
+        failed = {"name": "bad", "value": 0, "scoring_failed": True}
+        payload = scored(*self.scores(40), failed)
+        lines = text(payload).splitlines()
+        assert lines[0] == "41 scores; mean 0.195, from 0 to 0.39; 1 FAILED"
+        assert lines[2].split() == ["bad", "FAILED"]
+        assert lines[-1] == "... 21 more scores"
+        assert len(lines) == 2 + 20 + 1
+        before, fold = html(payload).split("<details")
+        assert before.count("<tr>") == 21
+        assert fold.count("<tr>") == 22
+        assert "<summary>21 more scores</summary>" in fold
+        assert "open" not in fold.split(">")[0]
+        assert "<strong>41 scores; mean" in before
+        assert markdown(payload).count("\n| ") == 22
+        assert markdown(payload).endswith("... 21 more scores")
+
+    def test_hundreds_of_thousands_are_not_written_out(self):
+        payload = scored(*self.scores(300_000))
+        assert len(html(payload)) < 2_000_000
+        assert "299,980 more scores, the first 1,000 of them" in html(payload)
+
+    def test_values_that_are_no_numbers_have_no_mean(self):
+        payload = scored(
+            *[{"name": "a", "value": value} for value in ["x", None, math.nan, math.inf, True, [1]] * 5]
+        )
+        assert text(payload).splitlines()[0] == "30 scores"
+        payload = scored(*[{"name": "a", "value": value} for value in [*range(25), math.nan, 10**400]])
+        assert text(payload).splitlines()[0] == "27 scores; mean 12, from 0 to 24"
+
+    def test_how_many_is_a_matter_of_choice(self):
+        view = view_of(result_of(scored(*self.scores(5))), most_rows=2)
+        assert to_text(view).splitlines()[-1] == "... 3 more scores"
+
+
+def compared(now, before):
+    result = dataclasses.replace(result_of(scored(*now)), compared_with=scores_of(scored(*before)))
+    return {line.split()[0]: " ".join(line.split()[1:]) for line in to_text(view_of(result)).splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "shown"),
+    [
+        (0.75, 0.5, "0.75 ▲ +0.25, was 0.5 ███████░░░"),
+        (2, 3.5, "2 ▼ -1.5, was 3.5"),
+        (1, 1.0, "1 same ██████████"),
+        ("high", "low", "high was low"),
+        ("high", "high", "high same"),
+        (math.nan, math.nan, "nan same"),
+        (math.nan, 0.5, "nan was 0.5"),
+        (5, math.inf, "5 was inf"),
+        (True, False, "true was false"),
+        (10**400, 1, "1.000e+400 was 1"),
+        ([1], [2], "[1] was [2]"),
+    ],
+)
+def test_what_changed(now, before, shown):
+    assert compared([{"name": "a", "value": now}], [{"name": "a", "value": before}]) == {"a": shown}
+
+
+def test_what_failed_before_or_now():
+    ok, failed = {"name": "a", "value": 0.5}, {"name": "a", "value": 0, "scoring_failed": True}
+    assert compared([ok], [failed]) == {"a": "0.5 was FAILED █████░░░░░"}
+    assert compared([failed], [ok]) == {"a": "FAILED was 0.5"}
+    assert compared([failed], [failed]) == {"a": "FAILED same"}
+
+
+def test_scores_of_one_name_are_compared_in_order():
+    now = [{"name": "a", "value": 1}, {"name": "a", "value": 5}, {"name": "a", "value": 9}]
+    result = dataclasses.replace(result_of(scored(*now)), compared_with=scores_of(scored(*now[1:])))
+    changes = [" ".join(line.split()[2:6]) for line in to_text(view_of(result)).splitlines()]
+    assert changes == ["▼ -4, was 5", "▼ -4, was 9", "new"]
 
 
 def test_an_error_is_its_text():

@@ -1,0 +1,119 @@
+"""What a result is to the code of a user, and to a test."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+
+from isolated_magic import NoSuchScoreError
+from isolated_magic.models import ErrorKind, RunError, RunResult, Score, scores_of
+
+
+def result_of(*scores, **rest):
+    payload = {"scores": list(scores), **rest}
+    return RunResult(payload=payload, scores=scores_of(payload), exit_status=0)
+
+
+A, B = {"name": "a", "value": 0.5, "reason": "half", "metadata": {"k": 1}}, {"name": "b", "value": math.nan}
+
+
+def test_a_score_by_its_name():
+    result = result_of(A, B)
+    assert result["a"] == Score("a", 0.5, reason="half", metadata={"k": 1})
+    assert math.isnan(result["b"].value)
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (result_of(A, B), "There is no score 'c' among those of the run: 'a', 'b'."),
+        (result_of(), "There is no score 'c' among those of the run: none at all."),
+        (result_of(*[{"name": "c", "value": 1}] * 2), "2 scores are called 'c': result.scores has them in order."),
+        (
+            RunResult(error=RunError.of(ErrorKind.DIED, "The process died.")),
+            "There is no score 'c': the run failed (The process died.).",
+        ),
+    ],
+)
+def test_a_name_that_leads_to_no_score(result, said):
+    with pytest.raises(NoSuchScoreError) as caught:
+        result["c"]
+    assert str(caught.value) == said
+    assert isinstance(caught.value, KeyError)
+
+
+def test_to_dict():
+    assert result_of(A, model="m").to_dict() == {"scores": [A], "model": "m"}
+    assert RunResult(error=RunError.of(ErrorKind.DIED, "dead")).to_dict() == {"code": 500, "error": "dead"}
+
+
+def test_to_pandas():
+    frame = result_of(A, B, {"name": "c", "value": "high", "scoring_failed": True}).to_pandas()
+    assert list(frame.columns) == ["name", "value", "reason", "category_name", "metadata", "scoring_failed"]
+    assert list(frame.name) == ["a", "b", "c"]
+    assert frame.value[0] == 0.5
+    assert list(frame.scoring_failed) == [False, False, True]
+    assert list(result_of().to_pandas().columns) == list(frame.columns)
+
+
+def test_without_pandas_it_says_how_to_get_it():
+    program = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "from isolated_magic import MissingLibraryError, RunResult\n"
+        "try: RunResult().to_pandas()\n"
+        "except MissingLibraryError as problem: print(isinstance(problem, ImportError), problem)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True to_pandas() needs pandas, which is not installed: pip install pandas\n"
+
+
+class TestEquality:
+    def test_pid_launch_and_timings_do_not_count(self):
+        one = result_of(A)
+        assert one == dataclasses.replace(one, pid=5, launch="cold")
+
+    def test_nan_equals_itself(self):
+        assert result_of({"name": "b", "value": float("nan")}) == result_of({"name": "b", "value": float("nan")})
+
+    @pytest.mark.parametrize(
+        "change", [{"stdout": "x"}, {"stderr": "x"}, {"exit_status": 1}, {"payload": {"scores": []}}]
+    )
+    def test_all_else_does(self, change):
+        assert result_of(A) != dataclasses.replace(result_of(A), **change)
+        assert result_of(A) != "a"
+
+    def test_two_runs_of_the_same_code(self, executor):
+        code = "print('out')\n{'scores': [{'name': 'a', 'value': float('nan')}]}"
+        assert executor.run(code) == executor.run(code)
+        assert executor.run("1/0") == executor.run("1/0")
+        assert executor.run("1") != executor.run("2")
+
+
+class TestRepr:
+    def test_it_says_what_a_failing_test_should_show_and_nothing_that_differs(self):
+        failed = {"name": "t", "value": 0, "scoring_failed": True}
+        result = dataclasses.replace(result_of(A, failed), pid=123, launch="cold")
+        assert repr(result) == "RunResult(scores={'a': 0.5, 't': FAILED}, exit_status=0)"
+        error = RunResult(error=RunError.of(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
+        assert repr(error) == (
+            "RunResult(error='Execution timed out after 1 seconds', kind='timeout', exit_status=None)"
+        )
+        assert repr(RunResult(payload={"b": 1})) == "RunResult(payload={'b': 1}, exit_status=None)"
+
+    def test_it_is_short(self):
+        many = [{"name": "n" * 1000, "value": "v" * 1000} for _ in range(100)]
+        assert len(repr(result_of(*many))) < 1500
+        assert "100 in all" in repr(result_of(*many))
+        deep = []
+        for _ in range(500):
+            deep = [deep]
+        assert len(repr(RunResult(payload={"deep": deep, "long": "x" * 10_000}))) < 300
+
+    def test_a_score(self):
+        assert repr(Score("a", 1)) == "Score('a', 1)"
+        assert (
+            repr(Score("a", 1, reason="r", scoring_failed=True))
+            == "Score('a', 1, reason='r', scoring_failed=True)"
+        )
