@@ -126,7 +126,7 @@ def test_colours_of_a_reason_are_taken_out_and_its_words_stay():
     )
 
 
-HEBREW = "שלום (עולם) 5"  # noqa: RUF001 - Hebrew it is
+HEBREW = "שלום (עולם) 5"
 
 
 def test_text_from_right_to_left_turns_nothing_around():

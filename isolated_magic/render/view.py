@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
@@ -42,7 +43,7 @@ def view_of(result: RunResult, most_rows: int = MOST_ROWS) -> View:
     if result.error is not None:
         return _error_blocks(result.error)
     payload = result.payload or {}
-    blocks: list[Block] = [*_score_blocks(_rows(result), result.scores, most_rows)]
+    blocks: list[Block] = [*_score_blocks(result, most_rows)]
     rest: JsonObject = {key: value for key, value in payload.items() if key != "scores" or not result.scores}
     if rest or not result.scores:
         blocks.append(Code(as_json(rest)))
@@ -67,16 +68,18 @@ def _error_blocks(error: RunError) -> View:
     return tuple(blocks)
 
 
-def _rows(result: RunResult) -> list[tuple[Cell, ...]]:
-    """One for each score, failed ones first; then those that an earlier run had and this one has not."""
+def _rows(result: RunResult, most: int) -> tuple[list[tuple[Cell, ...]], int]:
+    """One for each score, failed ones first; then those that an earlier run had and this one has not.
+
+    Returns:
+        At most so many of them, and how many there are.
+    """
     before = _by_occurrence(result.compared_with or ())
-    rows = [
-        (score.scoring_failed, _row(score, _change(score, before.pop(key, None), result)))
-        for key, score in _by_occurrence(result.scores).items()
-    ]
-    rows.sort(key=lambda row: not row[0])  # stable: the order stays otherwise
-    gone = [(False, _gone_row(score)) for score in before.values()]
-    return [row for _, row in [*rows, *gone]]
+    pairs = [(score, before.pop(key, None)) for key, score in _by_occurrence(result.scores).items()]
+    pairs.sort(key=lambda pair: not pair[0].scoring_failed)  # stable: the order stays otherwise
+    rows = [_row(score, _change(score, earlier, result)) for score, earlier in pairs[:most]]
+    rows += [_gone_row(score) for score in islice(before.values(), most - len(rows))]
+    return rows, len(pairs) + len(before)
 
 
 def _by_occurrence(scores: Iterable[Score]) -> dict[tuple[str, int], Score]:
@@ -116,17 +119,18 @@ def _gone_row(score: Score) -> tuple[Cell, ...]:
     )
 
 
-def _score_blocks(rows: Sequence[tuple[Cell, ...]], scores: Sequence[Score], most_rows: int) -> View:
+def _score_blocks(result: RunResult, most_rows: int) -> View:
+    rows, count = _rows(result, most_rows + MOST_FOLDED)
     if not rows:
         return ()
-    if len(rows) <= most_rows:
-        return (Table(HEADERS, tuple(rows)).without_empty_columns(),)
-    table = Table(HEADERS, tuple(rows[: most_rows + MOST_FOLDED])).without_empty_columns()
+    table = Table(HEADERS, tuple(rows)).without_empty_columns()
+    if count <= most_rows:
+        return (table,)
     first, others = (Table(table.headers, part) for part in (table.rows[:most_rows], table.rows[most_rows:]))
-    more = f"{len(rows) - most_rows:,} more scores"
-    if len(rows) > most_rows + MOST_FOLDED:
+    more = f"{count - most_rows:,} more scores"
+    if count > most_rows + MOST_FOLDED:
         more += f", the first {MOST_FOLDED:,} of them"
-    return (Line(_summary(scores), Role.HEADLINE), first, Fold(more, others, in_text=f"... {more}"))
+    return (Line(_summary(result.scores), Role.HEADLINE), first, Fold(more, others, in_text=f"... {more}"))
 
 
 def _summary(scores: Sequence[Score]) -> str:
