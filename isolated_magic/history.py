@@ -55,7 +55,8 @@ class Run:
 
     Args:
         number: from 1.
-        cell: what to call its cell.
+        name: what the user calls it: its file, or the variable that keeps its result; empty for neither.
+        prompt: that its cell has, such as ``In [7]``.
         key: of its cell.
         scores: without their metadata.
         outcome: ``"success"``, or the kind of its error.
@@ -65,7 +66,8 @@ class Run:
     """
 
     number: int
-    cell: str
+    name: str
+    prompt: str
     key: CellKey
     scores: tuple[Score, ...]
     outcome: str
@@ -73,10 +75,17 @@ class Run:
     launch: str | None
     execution_ms: float
 
+    @property
+    def cell(self) -> str:
+        """What to call its cell. The prompt will not do: tools that check notebooks count no prompts."""
+        return self.name or UNNAMED
 
+
+UNNAMED = "cell"
 RUN_COLUMNS = {
     "run": "number",
     "cell": "cell",
+    "prompt": "prompt",
     "outcome": "outcome",
     "error": "error",
     "launch": "launch",
@@ -101,17 +110,19 @@ class History:
     def __len__(self) -> int:
         return len(self.runs)
 
-    def with_result(self, cell: str, key: CellKey, result: RunResult) -> History:
+    def with_result(self, name: str, prompt: str, key: CellKey, result: RunResult) -> History:
         """The history with one run more.
 
         Args:
-            cell: what to call its cell.
+            name: what the user calls it; empty for nothing.
+            prompt: that its cell has.
             key: of its cell.
             result: of the run.
         """
         run = Run(
             number=self.runs[-1].number + 1 if self.runs else 1,
-            cell=cell,
+            name=name,
+            prompt=prompt,
             key=key,
             scores=tuple(map(_remembered, result.scores[:MOST_SCORES])),
             outcome=str(result.error.kind) if result.error else "success",
@@ -137,7 +148,7 @@ class History:
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame with one row for each score, and one for each run without scores.
 
-        Its columns are run, cell, outcome, error, launch and execution_ms, and name, value, reason and
+        Its columns are run, cell, prompt, outcome, error, launch and execution_ms, and name, value, reason and
         scoring_failed of the score.
 
         Raises:

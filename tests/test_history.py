@@ -112,16 +112,17 @@ class TestListing:
         lines = [" ".join(line.split()) for line in shown.text.splitlines()]
         assert lines == [
             "run cell result",
-            f"1 In [{first}] a 0.5, b 2",
-            f"2 In [{first + 1}] error: ZeroDivisionError: division by zero (line 2)",
+            "1 cell a 0.5, b 2",
+            "2 cell error: ZeroDivisionError: division by zero (line 2)",
             "3 metric.py score 0.25",
             "4 kept no scores",
             "5 run score 0.75",
         ]
         assert shown.data["text/html"].count("<tr>") == 6
         assert shown.metadata == {}
-        columns = "run cell outcome error launch execution_ms name value reason scoring_failed"
+        columns = "run cell prompt outcome error launch execution_ms name value reason scoring_failed"
         assert cells.ok("frame = _.to_pandas(); ' '.join(frame.columns)").text == repr(columns)
+        assert cells.ok("' '.join(frame.prompt[1:3])").text == f"'In [{first}] In [{first + 1}]'"
         assert cells.ok("list(frame.run), list(frame.name.dropna())").text == (
             "([1, 1, 2, 3, 4, 5], ['a', 'b', 'score', 'score'])"
         )
@@ -143,7 +144,7 @@ def key(cell_id=None, line=1, body=1):
 def test_a_long_history_forgets_its_beginning_and_what_is_large():
     history = History()
     for value in range(MOST_RUNS + 10):
-        history = history.with_result("cell", key(), run(value))
+        history = history.with_result("", "In [1]", key(), run(value))
     assert len(history) == MOST_RUNS
     assert (history.runs[0].number, history.runs[-1].number) == (11, MOST_RUNS + 10)
     assert history.runs[0].scores[0].metadata is None
@@ -153,7 +154,9 @@ def test_a_long_history_forgets_its_beginning_and_what_is_large():
 
 def test_runs_without_scores_have_a_row_too():
     failed = RunResult(error=RunError.of(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
-    frame = History().with_result("a", key(), failed).with_result("b", key(), run(1)).to_pandas()
+    frame = (
+        History().with_result("a", "In [1]", key(), failed).with_result("b", "In [2]", key(), run(1)).to_pandas()
+    )
     assert list(frame.outcome) == ["timeout", "success"]
     assert frame.name.isna().tolist() == [True, False]
     assert list(History().to_pandas().columns) == list(frame.columns)

@@ -88,6 +88,11 @@ class TestConfig:
         (tmp_path / "gate").touch()
         assert fresh.ok("run.result(60)").text.split()[1] == "0.5"
 
+    def test_pid_and_timings_are_saved_unless_they_are_not_wanted(self, fresh):
+        assert set(fresh.ok("%%isolated\n1").metadata) == {"isolated_magic", "isolated_magic_run"}
+        set_to(fresh, "run_metadata", False)
+        assert set(fresh.ok("%%isolated\n1").metadata) == {"isolated_magic"}
+
     def test_many_scores(self, fresh):
         set_to(fresh, "most_scores", 2)
         shown = fresh.ok("%%isolated\n{'scores': [{'name': f's{n}', 'value': n} for n in range(5)]}")

@@ -38,7 +38,7 @@ class Cells:
         return getattr(self._current, "id", None)
 
     @property
-    def current_label(self) -> str:
+    def current_prompt(self) -> str:
         """What the user sees beside that cell."""
         return f"In [{self._shell.displayhook.prompt_count}]"
 

@@ -84,7 +84,15 @@ class Display:
         """What IPython shows, by MIME type, and the metadata beside it."""
         view = self._view(shown)
         formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
-        return formats, metadata_of(shown) if isinstance(shown, RunResult) else {}
+        return formats, self._metadata(shown) if isinstance(shown, RunResult) else {}
+
+    def _metadata(self, result: RunResult) -> dict[str, object]:
+        # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
+        run = {RUN_METADATA_KEY: _run_metadata(result)} if self._settings.run_metadata else {}
+        try:
+            return {METADATA_KEY: printable_json(result.to_dict()), **run}
+        except RecursionError:
+            return {**run}
 
     def _show_in_color(self, shown: Shown) -> None:
         """Print it in colour, where a terminal shows colour, and leave what IPython keeps of it without."""
@@ -103,19 +111,9 @@ class Display:
         return is_terminal and not wants_none and os.environ.get("TERM") != "dumb"
 
 
-def metadata_of(result: RunResult) -> dict[str, object]:
-    """What stands beside the output of a run: its JSON, and what differs from run to run.
-
-    Args:
-        result: of the run.
-    """
+def _run_metadata(result: RunResult) -> dict[str, object]:
     timings = {name: None if math.isnan(ms) else round(ms, 3) for name, ms in asdict(result.timings).items()}
-    run = {"pid": result.pid, "launch": result.launch, "exit_status": result.exit_status, **timings}
-    # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
-    try:
-        return {METADATA_KEY: printable_json(result.to_dict()), RUN_METADATA_KEY: run}
-    except RecursionError:
-        return {RUN_METADATA_KEY: run}
+    return {"pid": result.pid, "launch": result.launch, "exit_status": result.exit_status, **timings}
 
 
 def stream(name: str, text: str) -> None:

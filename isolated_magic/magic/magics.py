@@ -14,7 +14,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from isolated_magic import interrupts
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
-from isolated_magic.history import CellKey, History
+from isolated_magic.history import UNNAMED, CellKey, History
 from isolated_magic.magic import credentials, display, options, saving
 from isolated_magic.magic.cells import Cells
 from isolated_magic.magic.commands import Commands
@@ -154,16 +154,16 @@ class IsolatedMagics(Magics):
             if earlier is None:
                 earlier = self.history.scores_before(key, {score.name for score in result.scores})
             result = replace(result, compared_with=earlier)
-        self._remember(_label(chosen) or self.cells.current_label, key, result)
+        self._remember(_label(chosen) or "", self.cells.current_prompt, key, result)
         return result
 
     def _start(self, chosen: Options, cell: str | None, inputs: _Inputs) -> BackgroundRun:
-        key, label = self._key(chosen, cell), self.cells.current_label
+        key, prompt = self._key(chosen, cell), self.cells.current_prompt
         try:
-            run = self.executor.start(*inputs, **self._run_settings(chosen), label=_label(chosen) or "cell")
+            run = self.executor.start(*inputs, **self._run_settings(chosen), label=_label(chosen) or UNNAMED)
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
-        run.add_done_callback(partial(self._remember, _label(chosen) or label, key))
+        run.add_done_callback(partial(self._remember, _label(chosen) or "", prompt, key))
         return run
 
     def _run_settings(self, chosen: Options) -> _Settings:
@@ -182,10 +182,10 @@ class IsolatedMagics(Magics):
         said = replace(chosen, is_compared=None, compared_with=None, save=None, out=None)
         return CellKey(self.cells.current_id, hash(said), None if cell is None else hash(cell))
 
-    def _remember(self, label: str, key: CellKey, result: RunResult) -> None:
+    def _remember(self, name: str, prompt: str, key: CellKey, result: RunResult) -> None:
         if result.error is None or result.error.kind is not ErrorKind.INVALID_REQUEST:
             with self._lock:  # a run in the background ends in a thread of its own
-                self.history = self.history.with_result(label, key, result)
+                self.history = self.history.with_result(name, prompt, key, result)
 
     def _exception_for(self, result: RunResult, error: RunError) -> BaseException:
         if error.kind is ErrorKind.INVALID_REQUEST:

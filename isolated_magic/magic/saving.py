@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.magic.options import Options
 
+NEWLINE = "\n"
 # It takes the place of the magic's line: errors then have the same line numbers in the file and in the cell.
 HEADER = "# Written by %%isolated --save, and again each time the cell runs; checksum {checksum}."
 _WRITTEN = re.compile(re.escape(HEADER).replace(re.escape("{checksum}"), "([0-9a-f]{12})") + r"\n")
@@ -35,20 +36,20 @@ def save(options: Options, body: str | None) -> str | None:
     """
     if options.save is None or body is None:
         return None
-    path = expanded(options.save)
+    path, text = expanded(options.save), f"{body.rstrip(NEWLINE)}{NEWLINE}"
     if path.suffix != ".py":
         raise OptionError(f"--save {options.save}: give a path that ends in .py.")
     try:
         _check_that_it_is_ours(path, options.save)
-        _write(path, HEADER.format(checksum=_checksum(body)) + "\n" + body)
+        _write(path, HEADER.format(checksum=_checksum(text)) + "\n" + text)
     except (OSError, ValueError) as problem:  # ValueError: not UTF-8, or a NUL in the name
         reason = getattr(problem, "strerror", None) or problem
         raise OptionError(f"--save {options.save}: the file cannot be written: {reason}.") from None
     return f"Wrote {options.save}"
 
 
-def _checksum(body: str) -> str:
-    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def _check_that_it_is_ours(path: Path, shown: str) -> None:

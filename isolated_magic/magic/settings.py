@@ -69,6 +69,7 @@ class IsolatedMagic(Configurable):
     raise_errors = Bool(True, help="Whether a failed run raises, so that Run All stops there.")
     compare = Bool(False, help="Whether scores are shown against those of the cell's run before.")
     most_scores = Int(MOST_ROWS, min=1, help="Scores beyond this many are folded.")
+    run_metadata = Bool(True, help="Whether pid and timings are saved with the output, as its metadata.")
     secret_names = List(Unicode(), list(CREDENTIAL_NAMES), help="Names of variables to hide, as shell patterns.")
     launch = Enum(("forked", "cold"), "forked", help="How runs start: forked, or cold in a new interpreter.")
     preload = Union(
