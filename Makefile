@@ -30,7 +30,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python notebooks/demo.py $(BUILD)
 
 test: $(INSTALLED) check
-	$(BIN)/python -m pytest tests
+	ISOLATED_MAGIC_PICTURES=$(BUILD)/pictures $(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest --nbval notebooks
 	$(BIN)/python -m pytest --nbval notebooks  # once more: output must be the same on every run
 

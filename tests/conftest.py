@@ -1,10 +1,16 @@
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
+from playwright.sync_api import Browser
 
 from isolated_magic import IsolatedSubprocessExecutor
+from tests import jupyterlab
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 # Opik wraps every metric when pytest is loaded, and the exit of a run then waits for its server.
 os.environ["OPIK_TRACK_DISABLE"] = "true"
@@ -30,6 +36,28 @@ def executor(request: pytest.FixtureRequest) -> Iterator[IsolatedSubprocessExecu
         return
     with IsolatedSubprocessExecutor(timeout_secs=60, launch="cold") as executor:
         yield executor
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with jupyterlab.browser(tmp_path_factory.mktemp("browser")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[jupyterlab.Server]:
+    with jupyterlab.server(tmp_path_factory.mktemp("jupyterlab")) as started:
+        shutil.copytree(NOTEBOOKS, started.folder, dirs_exist_ok=True)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots go: somewhere to look at them, when the environment says where."""
+    folder = os.environ.get("ISOLATED_MAGIC_PICTURES")
+    made = Path(folder).resolve() if folder else tmp_path_factory.mktemp("pictures")
+    made.mkdir(parents=True, exist_ok=True)
+    return made
 
 
 # What a machine has or has not, and CI cannot install.

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ SWITCHES = (
 START_SECS = 120.0
 STEP_SECS = 60.0
 ATTEMPTS = 6
+STARTED, ENDED = re.compile(r"^\[(\*|\d+)\]:$"), re.compile(r"^\[\d+\]:$")
 DIRECTORIES = {
     "JUPYTER_CONFIG_DIR": "config",
     "JUPYTER_DATA_DIR": "data",
@@ -84,7 +85,7 @@ class Server:
         (found,) = [
             process
             for process in psutil.Process(self.process.pid).children()
-            if any(name in word for word in process.cmdline())
+            if process.status() != psutil.STATUS_ZOMBIE and any(name in word for word in process.cmdline())
         ]
         return found
 
@@ -211,6 +212,30 @@ class Notebook:
         kernel = self.server.kernel_of(self.name)
         return bool(kernel) and kernel["execution_state"] == "idle" and kernel["connections"] >= 1
 
+    def run_all(self) -> None:
+        """Run all cells, and return when the last one is through."""
+        for _ in range(ATTEMPTS):
+            self.choose("Run", "Run All Cells")
+            with suppress(AssertionError):
+                expect(self.page.locator(".jp-InputPrompt", has_text=STARTED).first).to_be_attached(
+                    timeout=STEP_SECS * 1000 / ATTEMPTS
+                )
+                break
+        wait_until(self._has_run_all, START_SECS)
+
+    def _has_run_all(self) -> bool:
+        prompts = self.page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt").all_text_contents()
+        return bool(prompts) and all(map(ENDED.match, prompts))
+
+    def wear(self, theme: str) -> None:
+        """Put on a theme, and wait until the page wears it."""
+        self.page.locator('.lm-MenuBar-itemLabel:text-is("Settings")').click()
+        self.page.locator('.lm-Menu-itemLabel:text-is("Theme")').hover()
+        self.page.locator(f'.lm-Menu-itemLabel:text-is("{theme}")').click()
+        is_light = str("Light" in theme).lower()
+        self.page.locator(f'body[data-jp-theme-light="{is_light}"]').wait_for(state="attached")
+        self.page.keyboard.press("Escape")
+
     def start(self, index: int) -> None:
         """Run a cell, and return when JupyterLab has heard. Now and then it has not, and is told again."""
         expect(self.prompt(index)).to_have_text("[ ]:")
@@ -223,7 +248,7 @@ class Notebook:
         raise AssertionError(f"cell {index} did not start")
 
     def wait_for_end(self, index: int) -> None:
-        expect(self.prompt(index)).to_have_text(re.compile(r"^\[\d+\]:$"))
+        expect(self.prompt(index)).to_have_text(ENDED)
 
     def run(self, index: int) -> None:
         self.start(index)
@@ -240,18 +265,28 @@ class Notebook:
         self.page.locator(".jp-Dialog .jp-mod-accept").click()
 
 
-@contextmanager
-def opened(started: Server, browser: Browser, cells: list[str]) -> Iterator[Notebook]:
+def opened(
+    started: Server, browser: Browser, cells: list[str], **window: float
+) -> AbstractContextManager[Notebook]:
     """A notebook with these cells, open and connected to its kernel."""
     name = f"{secrets.token_hex(4)}.ipynb"
     content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     content.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(content, started.folder / name)
-    context = browser.new_context(viewport={"width": 1200, "height": 1600})
+    return opened_file(started, browser, name, **window)
+
+
+@contextmanager
+def opened_file(
+    started: Server, browser: Browser, name: str, *, width: float = 1200, height: float = 1600, scale: float = 1
+) -> Iterator[Notebook]:
+    """A notebook that is in the server's folder, open and connected to its kernel, in a window of that size."""
+    context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=scale)
     context.set_default_timeout(STEP_SECS * 1000)
     try:
         page = context.new_page()
-        page.goto(f"{started.url}/lab/workspaces/{name[:8]}/tree/{name}?token={started.token}")
+        workspace = secrets.token_hex(4)
+        page.goto(f"{started.url}/lab/workspaces/{workspace}/tree/{name}?token={started.token}")
         notebook = Notebook(started, name, page)
         notebook.wait_until_ready()
         yield notebook

@@ -24,18 +24,6 @@ subprocess.Popen = functools.partial(subprocess.Popen, stderr=subprocess.DEVNULL
 STAY = "\ntime.sleep(1000)"
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with jupyterlab.browser(tmp_path_factory.mktemp("browser")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def server(browser, tmp_path_factory):
-    with jupyterlab.server(tmp_path_factory.mktemp("jupyterlab")) as started:
-        yield started
-
-
 @dataclass(frozen=True)
 class Busy:
     """A notebook whose second cell runs, with a tree of processes that hide.

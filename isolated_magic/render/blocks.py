@@ -76,9 +76,11 @@ class Code:
 
     Args:
         text: the lines.
+        mark: what the lines begin with that matter most; empty for none.
     """
 
     text: str
+    mark: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
-from isolated_magic.render.values import is_right_to_left, shortened
+from isolated_magic.render.values import LONGEST_NAME, LONGEST_PROSE, is_right_to_left, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 RULE = "border-bottom:1px solid rgba(128,128,128,0.35)"
-MONO = "font-family:monospace;white-space:pre"
+MONO = "font-family:monospace"
+LINE = f"{MONO};white-space:pre"
 WRAP = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"  # JupyterLab breaks inside words otherwise
+WRAP_WORDS = "white-space:pre-wrap;overflow-wrap:break-word"  # a column is as wide as its longest word
 BLOCK = "margin:4px 8px"
 TINT = "color:#3b82f6"  # a contrast of 3 and more on white and on black (WCAG 2.2, 1.4.11)
 
 STYLES = {
-    Role.NAME: f"{CELL};font-weight:600;{WRAP}",
-    Role.VALUE: f"{CELL};{MONO}",
-    Role.FAILED: f"{CELL};{MONO}",
-    Role.BAR: f"{CELL};{MONO};{TINT}",
-    Role.CHANGE: f"{CELL};{MONO}",
+    Role.NAME: f"{CELL};font-weight:600;min-width:6em;{WRAP}",
+    Role.VALUE: f"{CELL};{MONO};{WRAP_WORDS}",
+    Role.FAILED: f"{CELL};{LINE}",
+    Role.BAR: f"{CELL};{LINE};{TINT}",
+    Role.CHANGE: f"{CELL};{MONO};{WRAP_WORDS}",
     Role.PROSE: f"{CELL};{WRAP}",
 }
-LONGEST_CELL = 240  # characters of a cell that are seen without a click
 LONGEST_FOLDED = 20_000  # and after it
 
 
@@ -50,7 +51,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Line):
         return f'<div style="{BLOCK};{WRAP}">{_line_text(block)}</div>'
     if isinstance(block, Code):
-        return f'<pre style="{BLOCK};{WRAP}">{_escaped(block.text)}</pre>'
+        return f'<pre style="{BLOCK};{WRAP}">{_code_text(block)}</pre>'
     if isinstance(block, Fold):
         inside = _block(block.inside)
         return f'<details style="{BLOCK}">\n<summary>{_escaped(block.title)}</summary>\n{inside}\n</details>'
@@ -60,6 +61,15 @@ def _block(block: Block) -> str:
 def _line_text(line: Line) -> str:
     text = _escaped(line.text)
     return f"<strong>{text}</strong>" if line.role is Role.HEADLINE else text
+
+
+def _code_text(code: Code) -> str:
+    if not code.mark:
+        return _escaped(code.text)
+    lines = code.text.split("\n")
+    return "\n".join(
+        f"<strong>{_escaped(line)}</strong>" if line.startswith(code.mark) else _escaped(line) for line in lines
+    )
 
 
 def _table(table: Table) -> str:
@@ -79,9 +89,10 @@ def _cell_text(cell: Cell) -> str:
     text = _isolated(cell.text)
     if cell.role is Role.FAILED:
         return f"<strong>{text}</strong>"
-    if len(cell.text) <= LONGEST_CELL:
+    most = LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME
+    if len(cell.text) <= most:
         return text
-    summary = _isolated(shortened(cell.text, LONGEST_CELL))
+    summary = _isolated(shortened(cell.text, most))
     inside = _isolated(shortened(cell.text, LONGEST_FOLDED))
     return f'<details style="{WRAP}"><summary>{summary}</summary>{inside}</details>'
 

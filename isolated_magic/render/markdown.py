@@ -6,12 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
-from isolated_magic.render.values import is_right_to_left, shortened
+from isolated_magic.render.values import LONGEST_NAME, LONGEST_PROSE, is_right_to_left, shortened
 
 if TYPE_CHECKING:
     from isolated_magic.render.blocks import Block, Cell, View
 
-LONGEST_CELL = 240  # characters
 _SPECIAL = re.compile(r"[\\`*_\[\]|~]")
 # A backslash before these does not stop every reader: HTML in GitHub's tables, formulas in GitHub and JupyterLab.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
@@ -50,7 +49,8 @@ def _table(table: Table) -> str:
 
 
 def _cell_text(cell: Cell) -> str:
-    text = _escaped(shortened(cell.text, LONGEST_CELL))
+    most = LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME
+    text = _escaped(shortened(cell.text, most))
     if is_right_to_left(text):
         text = f"<bdi>{text}</bdi>"
     return f"**{text}**" if cell.role is Role.FAILED else text

@@ -7,7 +7,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
-from isolated_magic.render.values import DOWN, EMPTY, FULL, UP, is_right_to_left, shortened
+from isolated_magic.render.values import (
+    DOWN,
+    EMPTY,
+    FULL,
+    LONGEST_NAME,
+    LONGEST_PROSE,
+    UP,
+    is_right_to_left,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +24,6 @@ if TYPE_CHECKING:
     from isolated_magic.render.blocks import Block, Cell, View
 
 GAP = "  "
-LONGEST_NAME, LONGEST_PROSE = 60, 240  # characters
 # Around text that is written from right to left, so that it turns nothing else around (Unicode, UAX 9).
 ISOLATE, END_OF_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 
@@ -56,10 +64,17 @@ def _block(block: Block, colors: Mapping[Role, str]) -> str:
     if isinstance(block, Line):
         return _painted(block.text, block.role, colors) if block.in_text else ""
     if isinstance(block, Code):
-        return block.text
+        return _code_text(block, colors)
     if isinstance(block, Fold):
         return _block(block.inside, colors) if block.in_text is None else block.in_text
     return "\n".join(_table_lines(block, colors))
+
+
+def _code_text(code: Code, colors: Mapping[Role, str]) -> str:
+    if not code.mark or not colors:
+        return code.text
+    lines = code.text.split("\n")
+    return "\n".join(_painted(line, Role.FAILED, colors) if line.startswith(code.mark) else line for line in lines)
 
 
 def _table_lines(table: Table, colors: Mapping[Role, str]) -> list[str]:

@@ -17,6 +17,7 @@ BAR_CELLS = 10
 FULL, EMPTY = "\N{FULL BLOCK}", "\N{LIGHT SHADE}"
 UP, DOWN = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 FAILED = "FAILED"
+LONGEST_NAME, LONGEST_PROSE = 60, 240  # characters that are seen without a click
 TOO_DEEP = "(nested too deeply to be shown)"
 LARGEST_WRITTEN_OUT, LARGEST_NUMBER = 10**20, 10**300
 # Within a word: emoji and Persian are made of these.

@@ -6,6 +6,7 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.excerpt import ARROW
 from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
 from isolated_magic.render.values import (
     FAILED,
@@ -58,7 +59,7 @@ def _error_blocks(error: RunError) -> View:
     if rest and "\n" not in rest:
         blocks.append(Line(rest))
     if error.excerpt:
-        blocks.append(Code(shown(error.excerpt)))
+        blocks.append(Code(shown(error.excerpt), mark=ARROW))
     if error.hint:
         blocks.append(Line(shown(error.hint), in_text=False))  # the whole text has it at its end
     if "\n" in rest:
