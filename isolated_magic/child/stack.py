@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # what signal wraps in enums, whose import costs each run 7 ms
 import faulthandler
-from contextlib import suppress
 
 # One that hardly anybody uses. macOS has none of the numbered ones, but one for this very purpose.
 SIGNAL: int | None = getattr(_signal, "SIGRTMAX", None) or getattr(_signal, "SIGINFO", None)
@@ -21,6 +20,9 @@ def tell_on_signal(channel: int) -> None:
     Args:
         channel: a descriptor.
     """
-    if SIGNAL is not None:
-        with suppress(RuntimeError, OSError, ValueError):  # then nobody will be told
-            faulthandler.register(SIGNAL, file=channel, all_threads=True)
+    if SIGNAL is None:
+        return
+    try:
+        faulthandler.register(SIGNAL, file=channel, all_threads=True)
+    except (RuntimeError, OSError, ValueError):  # then nobody will be told
+        return

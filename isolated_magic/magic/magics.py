@@ -87,7 +87,8 @@ class IsolatedMagics(Magics):
             with interrupts.without_traceback():
                 answer = self._commands.obey(line) if cell is None else None
                 if answer is None:
-                    return self._obey(options.parse(line if cell is not None else _without_run(line)), cell)
+                    chosen = options.parse(line if cell is not None else _without_run(line))
+                    return self._obey(chosen.with_settings(self.settings), cell)
                 if isinstance(answer, History):
                     return answer
                 print(answer)  # noqa: T201 - what the user asked for
@@ -111,16 +112,14 @@ class IsolatedMagics(Magics):
             return self._kept(chosen, self._start(chosen, cell, inputs))
         result = self._run(chosen, cell, inputs, earlier)
         self._kept(chosen, result)
-        raises = self.settings.raise_errors if chosen.raises is None else chosen.raises
-        if result.error is not None and raises:
+        if result.error is not None and chosen.raises:
             raise self._exception_for(result, result.error)
         return result
 
     def _inputs(self, chosen: Options, cell: str | None) -> _Inputs:
         names = Namespace(self._shell.user_ns)
         environment = names.environment(chosen, self._asked.value)
-        timeout_secs = self.settings.timeout_secs if chosen.timeout_secs is None else chosen.timeout_secs
-        return _code(chosen, cell), names.data(chosen), environment, timeout_secs, chosen.payload_type
+        return _code(chosen, cell), names.data(chosen), environment, chosen.timeout_secs, chosen.payload_type
 
     def _kept_scores(self, chosen: Options) -> tuple[Score, ...] | None:
         """The scores of the result that the line names to compare with, None when it names none."""
@@ -149,8 +148,7 @@ class IsolatedMagics(Magics):
             result = self.executor.run(*inputs, **self._run_settings(chosen), on_output=display.stream)
         finally:
             display.flush()
-        is_compared = self.settings.compare if chosen.is_compared is None else chosen.is_compared
-        if is_compared and result.ok:
+        if chosen.is_compared and result.ok:
             if earlier is None:
                 earlier = self.history.scores_before(key, {score.name for score in result.scores})
             result = replace(result, compared_with=earlier)
@@ -169,9 +167,8 @@ class IsolatedMagics(Magics):
     def _run_settings(self, chosen: Options) -> _Settings:
         names = self.settings.secret_names
         limits: dict[str, Any] = dict(chosen.limits)
-        has_clean_env = self.settings.clean_env if chosen.has_clean_env is None else chosen.has_clean_env
         return {
-            "inherit_env": not has_clean_env,
+            "inherit_env": not chosen.has_clean_env,
             "source_name": CELL_NAME,
             "fresh": chosen.fresh,
             "limits": replace(self.settings.limits, **limits),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError, OptionError
@@ -15,6 +15,8 @@ from isolated_magic.request import checked_timeout
 
 if TYPE_CHECKING:
     import argparse
+
+    from isolated_magic.magic.settings import IsolatedMagic
 
 NO_LIMIT = "none"
 
@@ -29,8 +31,8 @@ class Options:
         env_files: the paths after ``--env-file``.
         data: the words after ``--data``, in order.
         payload_type: of the data.
-        timeout_secs: seconds, None for what the settings say.
-        limits: names of Limits and values, as far as the line says so; None for no limit.
+        timeout_secs: seconds; None for what the settings say.
+        limits: names of Limits and values, as far as the line says so; a value is None for no limit.
         out: the variable for the result.
         file: the path to run instead of the body.
         save: the path to write the body to.
@@ -43,10 +45,10 @@ class Options:
         wants_help: show the help and run nothing.
     """
 
-    env: tuple[str, ...]
-    secrets: tuple[str, ...]
+    env: tuple[str, ...] = field(repr=False)  # values stand on the line, and some of them should not
+    secrets: tuple[str, ...] = field(repr=False)
     env_files: tuple[str, ...]
-    data: tuple[str, ...]
+    data: tuple[str, ...] = field(repr=False)
     payload_type: str | None
     timeout_secs: float | None
     limits: tuple[tuple[str, float | None], ...]
@@ -60,6 +62,20 @@ class Options:
     fresh: bool
     in_background: bool
     wants_help: bool
+
+    def with_settings(self, settings: IsolatedMagic) -> Options:
+        """The options with what the settings say where the line says nothing.
+
+        Args:
+            settings: of the shell.
+        """
+        return replace(
+            self,
+            timeout_secs=settings.timeout_secs if self.timeout_secs is None else self.timeout_secs,
+            raises=settings.raise_errors if self.raises is None else self.raises,
+            has_clean_env=settings.clean_env if self.has_clean_env is None else self.has_clean_env,
+            is_compared=settings.compare if self.is_compared is None else self.is_compared,
+        )
 
 
 def parse(line: str) -> Options:
