@@ -101,7 +101,7 @@ class Display:
         view, hook = self._view(shown), self._shell.displayhook
         text = to_text(view, COLORS)
         sys.stdout.write(f"\n{text}\n" if "\n" in text else f"{text}\n")  # as IPython does, below its prompt
-        if hook.is_active:  # the cell's value, and not what display() was called with
+        if getattr(hook, "is_active", True):  # not what display() was called with (IPython 9)
             hook.log_output({"text/plain": to_text(view)})  # type: ignore[no-untyped-call]  # likewise
 
     def _has_color(self) -> bool:
