@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from isolated_magic.render.html import to_html
 from isolated_magic.render.listing import view_of_history
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import COLORS, to_text
-from isolated_magic.render.view import view_of
+from isolated_magic.render.view import MOST_ROWS, view_of
 from isolated_magic.text import printable_json
 
 if TYPE_CHECKING:
@@ -78,21 +79,10 @@ class Display:
         return formatter
 
     def _view(self, shown: Shown) -> View:
-        return view_of_history(shown) if isinstance(shown, History) else view_of(shown, self._settings.most_scores)
+        return _view_of(shown, self._settings.most_scores)
 
     def _bundle(self, shown: Shown) -> Bundle:
-        """What IPython shows, by MIME type, and the metadata beside it."""
-        view = self._view(shown)
-        formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
-        return formats, self._metadata(shown) if isinstance(shown, RunResult) else {}
-
-    def _metadata(self, result: RunResult) -> dict[str, object]:
-        # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
-        run = {RUN_METADATA_KEY: _run_metadata(result)} if self._settings.run_metadata else {}
-        try:
-            return {METADATA_KEY: printable_json(result.to_dict()), **run}
-        except RecursionError:
-            return {**run}
+        return bundle(shown, self._settings.most_scores, has_run_metadata=self._settings.run_metadata)
 
     def _show_in_color(self, shown: Shown) -> None:
         """Print it in colour, where a terminal shows colour, and leave what IPython keeps of it without."""
@@ -109,6 +99,29 @@ class Display:
         is_terminal = not hasattr(self._shell, "kernel") and sys.stdout.isatty()
         wants_none = str(self._shell.colors).lower() == "nocolor" or "NO_COLOR" in os.environ  # no-color.org
         return is_terminal and not wants_none and os.environ.get("TERM") != "dumb"
+
+
+def bundle(shown: Shown, most_scores: int = MOST_ROWS, *, has_run_metadata: bool = True) -> Bundle:
+    """What IPython shows, by MIME type, and the metadata beside it.
+
+    Args:
+        shown: a result or a history.
+        most_scores: those beyond this many are folded.
+        has_run_metadata: whether what differs from run to run is among the metadata.
+    """
+    view = _view_of(shown, most_scores)
+    formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
+    if isinstance(shown, History):
+        return formats, {}
+    metadata: dict[str, object] = {RUN_METADATA_KEY: _run_metadata(shown)} if has_run_metadata else {}
+    # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
+    with suppress(RecursionError):
+        metadata[METADATA_KEY] = printable_json(shown.to_dict())
+    return formats, metadata
+
+
+def _view_of(shown: Shown, most_scores: int) -> View:
+    return view_of_history(shown) if isinstance(shown, History) else view_of(shown, most_scores)
 
 
 def _run_metadata(result: RunResult) -> dict[str, object]:
