@@ -68,7 +68,7 @@ class Raised:
         text: its traceback.
         summary: one line of it.
         excerpt: the lines of the code around the place; empty when it is in none of them.
-        hint: what to do about it; the text ends with it.
+        hint: what to do about it; empty when there is nothing to say.
         limit: the name of the limit that it comes from, None when it comes from none.
     """
 

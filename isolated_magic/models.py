@@ -50,7 +50,7 @@ class RunError:
         text: the whole text; for an exception in the code, its traceback with the code's own lines.
         summary: one line of it.
         excerpt: the lines of the code around the place, the place marked; empty when it is in none of them.
-        hint: what to do about it; empty when there is nothing to say. The text ends with it.
+        hint: what to do about it; empty when there is nothing to say.
         stack: where the code was when time ran out, as a traceback has it; empty for any other error.
     """
 
@@ -76,6 +76,11 @@ class RunError:
             change: what becomes of a text.
         """
         return RunError(self.kind, *(change(getattr(self, field.name)) for field in fields(self)[1:]))
+
+    @property
+    def text_with_hint(self) -> str:
+        """The whole text, and below it what to do about it."""
+        return f"{self.text}\n\n{self.hint}" if self.hint else self.text
 
     @property
     def code(self) -> int:
@@ -226,7 +231,7 @@ class RunResult:
     def to_dict(self) -> JsonObject:
         """The result as ``execute()`` returns it: the JSON object, or ``{"code": ..., "error": ...}``."""
         if self.error is not None:
-            return {"code": self.error.code, "error": self.error.text}
+            return {"code": self.error.code, "error": self.error.text_with_hint}
         return dict(self.payload or {})
 
     def to_pandas(self) -> pandas.DataFrame:

@@ -207,12 +207,14 @@ def is_well_formed(page):
 
 class TestImports:
     def test_a_missing_package(self, executor):
-        error = run(executor, "import nothing_of_this_name.part").error
+        result = run(executor, "import nothing_of_this_name.part")
+        error = result.error
         assert f"The run used {sys.executable} (Python {sys.version.split()[0]})" in error.hint
         assert f"{sys.executable} -m pip install nothing_of_this_name" in error.hint
         assert "%pip install nothing_of_this_name" in error.hint
-        assert error.text.endswith(error.hint)
-        assert error.hint in text(run(executor, "import nothing_of_this_name.part"))
+        assert error.text.splitlines()[-1] == "ModuleNotFoundError: No module named 'nothing_of_this_name'"
+        assert result.to_dict()["error"] == f"{error.text}\n\n{error.hint}"
+        assert f"\n\n{error.hint}\n\nTraceback (most recent call last):" in text(result)
 
     def test_a_package_with_another_name(self, executor):
         assert "pip install scikit-learn" in run(executor, "import sklearn").error.hint

@@ -46,12 +46,11 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
     first_line = shortened(last.strip().split("\n", 1)[0], SENT * LONGEST_LINE)
     lines = linecache.getlines(filename)
     place = excerpt.place_of(problem, filename, lines)
-    hint = hints.about(problem)
     return {
-        "text": "\n\n".join(part for part in (shortened(text, SENT * LONGEST_TEXT), hint) if part),
+        "text": shortened(text, SENT * LONGEST_TEXT),
         "summary": f"{first_line} (line {place.line})" if place else first_line,
         "excerpt": excerpt.around(lines, place, filename) if place else "",
-        "hint": hint,
+        "hint": hints.about(problem),
     }
 
 

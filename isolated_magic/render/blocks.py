@@ -62,12 +62,10 @@ class Line:
     Args:
         text: of any length.
         role: HEADLINE, NOTE or PROSE.
-        in_text: False where plain text says it elsewhere.
     """
 
     text: str
     role: Role = Role.PROSE
-    in_text: bool = True
 
 
 @dataclass(frozen=True)

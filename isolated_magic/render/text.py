@@ -54,15 +54,16 @@ def to_text(view: View, colors: Mapping[Role, str] | None = None) -> str:
 
 
 def _are_apart(above: Block, below: Block) -> bool:
-    """Whether a blank line stands between them: below a headline, and above what is folded elsewhere."""
+    """Whether a blank line stands between them: below a headline or code, above what is folded elsewhere."""
+    if isinstance(below, Line):
+        return isinstance(above, Code)
     is_headline = isinstance(above, Line) and above.role is Role.HEADLINE
-    is_unfolded = isinstance(below, Fold) and below.in_text is None
-    return (is_headline and not isinstance(below, Line)) or is_unfolded
+    return is_headline or (isinstance(below, Fold) and below.in_text is None)
 
 
 def _block(block: Block, colors: Mapping[Role, str]) -> str:
     if isinstance(block, Line):
-        return _painted(block.text, block.role, colors) if block.in_text else ""
+        return _painted(block.text, block.role, colors)
     if isinstance(block, Code):
         return _code_text(block, colors)
     if isinstance(block, Fold):

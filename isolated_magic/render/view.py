@@ -61,7 +61,7 @@ def _error_blocks(error: RunError) -> View:
     if error.excerpt:
         blocks.append(Code(shown(error.excerpt), mark=ARROW))
     if error.hint:
-        blocks.append(Line(shown(error.hint), in_text=False))  # the whole text has it at its end
+        blocks.append(Line(shown(error.hint)))
     if "\n" in rest:
         blocks.append(Fold(WHOLE_ERROR, Code(rest)))
     if error.stack:
