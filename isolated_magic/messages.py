@@ -30,7 +30,8 @@ _FOLLOWERS = {
     "ask": {"imported", "memory", "outcome"},
     "imported": {"memory", "outcome"},
     "memory": {"outcome"},
-    "outcome": (),
+    "outcome": {"idle"},
+    "idle": (),
 }
 
 
@@ -96,6 +97,19 @@ class Outcome:
     exit_message: str | None = None
 
 
+@dataclass(frozen=True)
+class Idle:
+    """How a run ended whose process goes on.
+
+    Args:
+        status: that the process would have exited with.
+        cpu_secs: seconds of processor time that the run used.
+    """
+
+    status: int
+    cpu_secs: float
+
+
 class Messages:
     """What was said so far. Never holds more than the largest result and one chunk."""
 
@@ -105,6 +119,7 @@ class Messages:
         self.imported: Imported | None = None
         self.pages: tuple[int, ...] | None = None
         self.outcome: Outcome | None = None
+        self.idle: Idle | None = None
         self.broken: str | None = None  # why the conversation is over, as the beginning of a sentence
         self.stack = bytearray()
         self._expects_stack = False
@@ -185,6 +200,8 @@ class Messages:
             self.imported = Imported(_names(said["installed"]), _names(said["files"]))
         elif kind == "memory":
             self.pages = tuple(map(_page, _list(said["pages"])))
+        elif kind == "idle":
+            self.idle = Idle(_number(said["status"]), _secs(said["cpu_secs"]))
         else:
             self.outcome = _outcome(said)
         return False
@@ -240,6 +257,12 @@ def _text_or_none(value: JsonValue) -> str | None:
 def _number(value: JsonValue) -> int:
     if type(value) is not int or not 0 <= value < LAST_NUMBER:
         raise ValueError("no number of an error")
+    return value
+
+
+def _secs(value: JsonValue) -> float:
+    if not isinstance(value, float) or not value >= 0:
+        raise ValueError("no time")
     return value
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
-Launch: TypeAlias = Literal["forked", "cold"]
+ProcessLaunch: TypeAlias = Literal["forked", "cold"]
+Launch: TypeAlias = ProcessLaunch | Literal["reused", "container"]
 
 MOST_IN_REPR = 10  # scores
 
@@ -167,7 +168,8 @@ class RunResult:
         error: why there is no result, or None.
         exit_status: of the process; negative for the signal that ended it; None when none was started.
         pid: of the process, None when none was started.
-        launch: ``"forked"`` from a template or ``"cold"``, a new interpreter; None when none was started.
+        launch: how its process came to life: ``"forked"`` from a template, ``"cold"`` for a new interpreter,
+            ``"reused"`` for a worker that may have done runs before, ``"container"``; None when there was none.
         timings: in milliseconds.
         compared_with: the scores of an earlier run that it is shown against; empty when there was none, None when
             it is not to be compared.

@@ -57,6 +57,7 @@ class Ending:
         created_at: when the process existed, by time.monotonic(); None when it never did.
         out_of_memory: the kernel's OOM killer was at work meanwhile, somewhere.
         memory_exceeded: it killed a process of the run, for the run's own limit.
+        can_go_on: its process is a worker, ready for the next run.
     """
 
     pid: int | None
@@ -73,6 +74,7 @@ class Ending:
     created_at: float | None
     out_of_memory: bool = False
     memory_exceeded: bool = False
+    can_go_on: bool = False
 
 
 class Supervisor:
@@ -126,6 +128,8 @@ class Supervisor:
             raise
 
     def _register(self) -> None:
+        if self._handle.pid is not None:  # a worker that has done runs before
+            self._on_created(self._handle.pid)
         # First, so that whoever is told of output can know the pid.
         self._selector.register(self._handle.socket, selectors.EVENT_READ, self._on_handle)
         for stream in (self._stdout, self._stderr):
@@ -135,7 +139,12 @@ class Supervisor:
         )
 
     def _is_over(self) -> bool:
-        return self._handle.is_over or self._given_up
+        return self._handle.is_over or self._given_up or self._is_idle
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the run is over and its process goes on."""
+        return self._child.is_worker and self._messages.idle is not None
 
     def _step(self) -> None:
         left = self._deadline - time.monotonic()
@@ -242,8 +251,9 @@ class Supervisor:
 
     def _ending(self) -> Ending:
         printed = self._stdout.line.result()
-        outcome = self._messages.outcome
-        if self._handle.exit_status != 0 or (outcome is not None and outcome.error is not None):
+        outcome, idle = self._messages.outcome, self._messages.idle
+        exit_status = idle.status if self._is_idle and idle is not None else self._handle.exit_status
+        if exit_status != 0 or (outcome is not None and outcome.error is not None):
             printed = None  # the run failed
         if printed is None or printed.value is None:  # the line is ordinary output
             self._stdout.emit(self._stdout.line.release())
@@ -253,8 +263,8 @@ class Supervisor:
         timed_out = self._timed_out or died_when_asked  # it had become another program
         return Ending(
             pid=self._handle.pid,
-            exit_status=self._handle.exit_status,
-            cpu_secs=self._handle.cpu_secs,
+            exit_status=exit_status,
+            cpu_secs=idle.cpu_secs if self._is_idle and idle is not None else self._handle.cpu_secs,
             timed_out=timed_out,
             killed=self._handle.killed and not timed_out,
             interrupted=self._handle.interrupted,
@@ -263,5 +273,6 @@ class Supervisor:
             printed=printed,
             stdout="".join(self._stdout.text),
             stderr="".join(self._stderr.text),
-            created_at=self._handle.created_at,
+            created_at=self._child.handed_over_at or self._handle.created_at,
+            can_go_on=self._is_idle and not self._stack_asked and self._messages.broken is None,
         )

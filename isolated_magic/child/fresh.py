@@ -58,11 +58,14 @@ class Original:
         _close_all_but({*self._descriptors, channel})
         randomness.renew(self._generators)
 
-    def take_on(self, stream: FileIO) -> None:
+    def take_on(self, stream: FileIO) -> str:
         """Read from the channel what to be, and be it.
 
         Args:
             stream: the channel, at its first frame.
+
+        Returns:
+            The role: ``"run"`` or ``"worker"``.
 
         Raises:
             OSError: the working directory is gone.
@@ -75,6 +78,8 @@ class Original:
         os.chdir(launch["cwd"])
         self._environment.replace(block)
         _correct_what_imports_noted(launch["cwd"])
+        role: str = launch["role"]
+        return role
 
 
 def _open_descriptors() -> set[int]:

@@ -44,5 +44,9 @@ class _UsersCode:
             _signal.signal(_signal.SIGINT, self._handler)
             self._handler = None
 
+    def forget(self) -> None:
+        """What the code wanted is over."""
+        self._handler = None
+
 
 users_code = _UsersCode()

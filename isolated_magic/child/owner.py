@@ -9,7 +9,8 @@ the program as JSON and then the payload; this end sends, in this order, or the 
 - ``{"imported": {...}}`` at most once: the modules that the code imported, and the files among them that are not
   installed;
 - ``{"memory": {...}}`` when the owner wants to know which pages the run has written to;
-- ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit).
+- ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit);
+- ``{"idle": {...}}`` in a worker that is ready for the next request.
 
 When the owner sends the signal of ``stack.py``, text comes between two of these.
 """
@@ -57,6 +58,7 @@ class Owner:
         self.stream = FileIO(descriptors.moved(descriptor, descriptors.CHANNEL), "r+")
         self.descriptor = self.stream.fileno()
         self._pid = _pid()
+        self.has_given_up = False
 
     def receive(self) -> bytes | bytearray:
         """The next frame."""
@@ -80,6 +82,7 @@ class Owner:
 
     def give_up(self) -> None:
         """Say that nothing will be said: the code took apart what :meth:`send` is made of."""
+        self.has_given_up = True
         try:
             if self._pid == _pid():
                 _write(self.descriptor, LAST_WORDS)

@@ -47,8 +47,30 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
     Returns:
         The exit status of the process.
     """
+    status = do(owner, owner.receive(), before, own_pages)
+    owner.close()
+    return status
+
+
+def do(
+    owner: Owner,
+    message: bytes | bytearray,
+    before: Collection[str],
+    own_pages: Callable[[], list[int]] | None = None,
+) -> int:
+    """Do what a request says, whose data is still in the channel, and tell what came of it.
+
+    Args:
+        owner: who asks.
+        message: the request.
+        before: as for :func:`perform`.
+        own_pages: likewise.
+
+    Returns:
+        The exit status that the process would have.
+    """
     stack.tell_on_signal(owner.descriptor)
-    request = loads(owner.receive())
+    request = loads(message)
     payload = owner.receive()
     try:
         streams.connect(payload)
@@ -59,21 +81,20 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
     names = program.become_main(request)
     stdlib.give_way()
     try:
-        message = _decoded(payload)
+        names_of_data = _decoded(payload)
     except RecursionError:
         result, status = _refused("data is nested too deeply for the interpreter of the run."), 1
         _tell(result, owner, before, None)
     else:
-        names.update(message)
+        names.update(names_of_data)
         del payload
         pages = own_pages if request["reports_pages"] else None
         try:
-            result, status = _run_limited(request, names, message, owner)
+            result, status = _run_limited(request, names, names_of_data, owner)
             _tell(result, owner, before, pages)
         except _Anything:  # the code took apart what we are made of
             owner.give_up()
             status = 1
-    owner.close()
     return status
 
 
@@ -93,7 +114,7 @@ def _tell_imports(before: Collection[str], owner: Owner) -> None:
         installed, files = libraries.split(_new_modules(before))
     except Exception:  # noqa: BLE001 - the code put something odd there: nothing is to be learned from this run
         return
-    if installed:
+    if installed or files:
         owner.send({"imported": {"installed": installed, "files": files}})
 
 

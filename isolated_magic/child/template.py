@@ -2,8 +2,8 @@
 
 It is a keeper (see ``keeper.py``) whose forks do not exec. It is started with the variables that act when an
 interpreter or a library starts, and with no others: it never sees a run's environment, data or code, which go
-straight to the fork over the fork's own channel. A fork serves one run; whether it was made ahead of that run is
-the owner's affair.
+straight to the fork over the fork's own channel. A fork serves one run, or is a worker that serves many; whether it
+was made ahead of them is the owner's affair.
 
 The first frame on the control socket says what to import. The template answers ``{"importing": NAME}`` before each
 module, then ``{"ready": {...}}`` with what its imports looked at, or ``{"refused": [NAME, REASON]}``, after which
@@ -20,7 +20,7 @@ from io import FileIO
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from . import descriptors, finish, fresh, libraries, memory, preload, program, randomness, run, stdlib, wire
+from . import descriptors, finish, fresh, libraries, memory, preload, program, randomness, run, stdlib, wire, worker
 from .keeper import Keeper, become_subreaper
 from .owner import Owner
 from .wakeup import watch
@@ -36,15 +36,18 @@ def main(args: list[str]) -> int:
         args: the descriptor of the control socket.
     """
     try:
-        owner, original = _serve(int(args[0]))
+        owner, original, role = _serve(int(args[0]))
         # Called from here, the code stands as deep in the stack as in a new interpreter.
-        status = run.perform(owner, original.modules, memory.own_pages)
+        if role == "worker":
+            status = worker.serve(owner, original.modules)
+        else:
+            status = run.perform(owner, original.modules, memory.own_pages)
     except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork
         finish.leave(1)
     return finish.end(status, original.modules)
 
 
-def _serve(descriptor: int) -> tuple[Owner, fresh.Original]:
+def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:
     """Be the template; returns in each fork, when there is a run for it.
 
     Until then only ``finish.leave()`` may end this process: what was imported has exit functions.
@@ -73,9 +76,9 @@ def _serve(descriptor: int) -> tuple[Owner, fresh.Original]:
         memory.copy_ahead(pages)
     if not fresh.wait_for_request(channel, settings["idle_secs"]):
         finish.leave(0)  # nobody needs it
-    original.take_on(owner.stream)
+    role = original.take_on(owner.stream)
     program.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
-    return owner, original
+    return owner, original, role
 
 
 def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Original | None:

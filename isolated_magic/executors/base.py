@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_SECS = 30.0
 
 
-class _Options(TypedDict, total=False):
+class Options(TypedDict, total=False):
+    """What a call may say by name only, see :meth:`Executor.run`."""
+
     inherit_env: bool
     source_name: str
     fresh: bool
@@ -220,7 +222,7 @@ class Executor(Lifetime):
         payload_type: str | None,
         *,
         limits: Limits | None = None,
-        **options: Unpack[_Options],
+        **options: Unpack[Options],
     ) -> Callable[[], RunRequest]:
         """What makes the request of these arguments, later, where its errors can be a result."""
         timeout = self.timeout_secs if timeout_secs is None else timeout_secs

@@ -19,6 +19,7 @@ from isolated_magic.verdict import judge
 if TYPE_CHECKING:
     from isolated_magic.executors.live import LiveRun
     from isolated_magic.launch.base import Child, Launcher
+    from isolated_magic.messages import Messages
     from isolated_magic.output import OnOutput
     from isolated_magic.run_request import RunRequest
     from isolated_magic.supervise import Ending
@@ -56,7 +57,7 @@ def _conduct(
 ) -> RunResult:
     with confined(request) as (confined_request, group):
         child, ending = _attempt(launcher, confined_request, on_output, live, called_at)
-        if child.launch == "forked" and _came_to_nothing(ending):
+        if child.launch in {"forked", "reused"} and _came_to_nothing(ending):
             again = replace(confined_request, fresh=True)
             child, ending = _attempt(launcher, again, on_output, live, called_at)
         ending = replace(ending, memory_exceeded=group.ran_out_of_memory())
@@ -67,7 +68,7 @@ def _conduct(
     _learn(launcher, request, ending)
     if ending.exit_status == -signal.SIGKILL:
         ending = replace(ending, out_of_memory=_out_of_memory_kills.came())
-    creation_ms = ((ending.created_at or called_at) - called_at) * 1000
+    creation_ms = max(0.0, (ending.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
     return replace(judge(ending, request, timings), launch=child.launch)
 
@@ -76,12 +77,13 @@ def _attempt(
     launcher: Launcher, request: RunRequest, on_output: OnOutput | None, live: LiveRun, called_at: float
 ) -> tuple[Child, Ending]:
     try:
-        child, messages = launcher.launch(request)
+        child, messages = launcher.launch(request, live.attach)
     except OSError as problem:
         raise refused(problem) from problem
+    said: Messages | None = None
     try:
-        live.attach(child)
-        deadline = called_at + request.timeout_secs
+        live.attach(child.handle)
+        deadline = (child.handed_over_at or called_at) + request.timeout_secs
         supervisor = Supervisor(
             child,
             messages,
@@ -91,10 +93,12 @@ def _attempt(
             request.limits.output_bytes,
             redactor_for(request.secrets),
         )
-        return child, supervisor.run()
+        ending = supervisor.run()
+        said = ending.said if ending.can_go_on else None
+        return child, ending
     finally:
         live.detach()
-        child.close()
+        child.end(said)
 
 
 def _came_to_nothing(ending: Ending) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Launcher
     from isolated_magic.launch.forked import Preload
     from isolated_magic.limits import Limits
-    from isolated_magic.models import Launch
+    from isolated_magic.models import ProcessLaunch
 
 DEFAULT_STANDBY = 2
 DEFAULT_IDLE_SECS = 600.0
@@ -26,7 +26,7 @@ LONGEST_IDLE_SECS = 1e9  # thirty years
 class LaunchSettings(TypedDict):
     """How runs start: see :class:`IsolatedSubprocessExecutor`."""
 
-    launch: Launch
+    launch: ProcessLaunch
     preload: Preload
     standby: int
     idle_secs: float
@@ -60,13 +60,13 @@ class IsolatedSubprocessExecutor(Executor):
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
         *,
-        launch: Launch = "forked",
+        launch: ProcessLaunch = "forked",
         preload: Preload = "learned",
         standby: int = DEFAULT_STANDBY,
         idle_secs: float = DEFAULT_IDLE_SECS,
         limits: Limits = NO_LIMITS,
     ) -> None:
-        launcher = _launcher(launch, preload, standby, idle_secs)
+        launcher = process_launcher(launch, preload, standby, idle_secs)
         super().__init__(launcher, "isolated_subprocess", timeout_secs, limits)
 
     def configure(self, settings: LaunchSettings) -> None:
@@ -78,7 +78,7 @@ class IsolatedSubprocessExecutor(Executor):
         Raises:
             InvalidRequestError: one of them cannot be.
         """
-        self._launcher = _launcher(**settings)  # the one before ends with the last run that has it
+        self._launcher = process_launcher(**settings)  # the one before ends with the last run that has it
 
     def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
         """Wait until forks are ready: for the environment of now, and for what earlier runs taught.
@@ -93,7 +93,7 @@ class IsolatedSubprocessExecutor(Executor):
         return self._launcher.warm_up(request, timeout_secs)
 
 
-def check_launch(launch: Launch, preload: Preload, standby: int, idle_secs: float) -> None:
+def check_launch(launch: ProcessLaunch, preload: Preload, standby: int, idle_secs: float) -> None:
     """Check what says how runs start.
 
     Args:
@@ -116,7 +116,23 @@ def check_launch(launch: Launch, preload: Preload, standby: int, idle_secs: floa
         _check_names(preload)
 
 
-def _launcher(launch: Launch, preload: Preload, standby: int, idle_secs: float) -> Launcher:
+def process_launcher(
+    launch: ProcessLaunch = "forked",
+    preload: Preload = "learned",
+    standby: int = DEFAULT_STANDBY,
+    idle_secs: float = DEFAULT_IDLE_SECS,
+) -> Launcher:
+    """What starts processes in this way.
+
+    Args:
+        launch: as for :class:`IsolatedSubprocessExecutor`.
+        preload: likewise.
+        standby: likewise.
+        idle_secs: likewise.
+
+    Raises:
+        InvalidRequestError: one of them cannot be.
+    """
     check_launch(launch, preload, standby, idle_secs)
     if launch == "cold" or not CAN_FORK:
         return ColdLauncher()

@@ -17,7 +17,7 @@ from isolated_magic.models import ErrorKind, RunError, RunResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from isolated_magic.launch.base import Child
+    from isolated_magic.launch.base import Orders
 
 
 class LiveRun:
@@ -34,28 +34,28 @@ class LiveRun:
         self._has_pid = threading.Event()
         self._gone = threading.Event()
         self._thread = 0
-        self._child: Child | None = None
+        self._orders: Orders | None = None
         self._interrupted = False
         self._stopped = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
 
-    def attach(self, child: Child) -> None:
-        """The run has a child now, to which goes at once what was asked of the run before.
+    def attach(self, orders: Orders) -> None:
+        """There is somebody now for orders, to whom goes at once what was asked of the run before.
 
         Args:
-            child: of this run.
+            orders: takes them.
         """
         with self._lock:
-            self._child = child
+            self._orders = orders
             if self._interrupted:
-                child.handle.interrupt()
+                orders.interrupt()
             if self._stopped:
-                child.handle.kill()
+                orders.kill()
 
     def detach(self) -> None:
         """The child is about to be closed: no order goes to a descriptor that may be somebody else's by then."""
         with self._lock:
-            self._child = None
+            self._orders = None
 
     def created(self, pid: int) -> None:
         """The child's process exists.
@@ -97,15 +97,15 @@ class LiveRun:
         """Kill the run now, or as soon as there is something to kill. Does not wait."""
         with self._lock:
             self._stopped = True
-            if self._child is not None:
-                self._child.handle.kill()
+            if self._orders is not None:
+                self._orders.kill()
 
     def interrupt(self) -> None:
         """Ask the run to end, as Ctrl-C does, and see to it that it does. Does not wait."""
         with self._lock:
             self._interrupted = True
-            if self._child is not None:
-                self._child.handle.interrupt()
+            if self._orders is not None:
+                self._orders.interrupt()
 
 
 class LiveRuns:

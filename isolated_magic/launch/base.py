@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from io import FileIO
 
     from isolated_magic.launch.handle import Handle
+    from isolated_magic.messages import Messages
     from isolated_magic.models import Launch
     from isolated_magic.run_request import RunRequest
 
@@ -28,6 +29,9 @@ class Child:
         launch: how it came to life.
         report_pages: what to do with the memory that it reports to have written to, None when it is not asked.
         distrust: what to do when it was not heard of in time, None when there is nothing to do.
+        give_back: for a worker, takes it back when a run is over, with what that said, or None when it cannot be
+            used again.
+        handed_over_at: when a worker was there for this run, by time.monotonic(); None for all others.
     """
 
     channel: socket.socket
@@ -37,6 +41,24 @@ class Child:
     launch: Launch = "cold"
     report_pages: Callable[[tuple[int, ...] | None], None] | None = None
     distrust: Callable[[], object] | None = None
+    give_back: Callable[[Messages | None], None] | None = None
+    handed_over_at: float | None = None
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it may do another run after this one."""
+        return self.give_back is not None
+
+    def end(self, said: Messages | None) -> None:
+        """Its run is over: it goes back to where it came from, or is let go.
+
+        Args:
+            said: what the run said, None when the child cannot do another one.
+        """
+        if self.give_back is not None:
+            self.give_back(said)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Let go. What still runs is killed by whatever keeps it."""
@@ -44,15 +66,47 @@ class Child:
             stream.close()
 
 
+class Orders(Protocol):
+    """Whom the orders to a run go to."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def interrupt(self) -> None:
+        """End it as Ctrl-C does."""
+
+
+Attach: TypeAlias = "Callable[[Orders], None]"
+
+
+def to_nobody(_orders: Orders) -> None:
+    """Who has nobody to tell."""
+
+
+class Started(NamedTuple):
+    """A worker that starts.
+
+    Args:
+        child: that it is.
+        unsent: what is left to be sent before its first run.
+        modules: that it has imported from the start.
+    """
+
+    child: Child
+    unsent: bytes
+    modules: frozenset[str]
+
+
 class Launcher(ABC):
     """One way of bringing children to life. Safe from many threads, and in a fork of the process that made it."""
 
     @abstractmethod
-    def launch(self, request: RunRequest) -> tuple[Child, bytes]:
-        """Start a child for this request.
+    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
+        """Start a child for this request, or find one.
 
         Args:
             request: what to run.
+            attach: called with whom orders to the run go to, when it has to wait for a child.
 
         Returns:
             The child, and the bytes to send down its channel.
@@ -61,6 +115,28 @@ class Launcher(ABC):
             LaunchError: the system refuses; the message says what.
             OSError: likewise, in its own words.
         """
+
+    def start_worker(self, request: RunRequest) -> Started:  # noqa: ARG002 - of those who can
+        """Start a child for many runs such as this one.
+
+        Args:
+            request: a run.
+
+        Raises:
+            LaunchError: the system refuses; the message says what.
+            OSError: likewise, in its own words.
+            NotImplementedError: this way of launching has none.
+        """
+        raise NotImplementedError
+
+    def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:  # noqa: ARG002 - likewise
+        """Whether a worker started now would have imported what such runs import and these modules lack.
+
+        Args:
+            request: a run.
+            modules: names of those that another worker has.
+        """
+        return False
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:  # noqa: B027 - most need not
         """Take in what a run imported.

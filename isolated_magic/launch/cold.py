@@ -6,8 +6,8 @@ import weakref
 from typing import TYPE_CHECKING
 
 from isolated_magic.launch.attributes import current_attributes
-from isolated_magic.launch.base import Child, Launcher
-from isolated_magic.launch.connection import connected, run_messages
+from isolated_magic.launch.base import Attach, Child, Launcher, Started, to_nobody
+from isolated_magic.launch.connection import connected, role_messages, run_messages, send_at_once
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.platform import require_processes
 
@@ -30,10 +30,16 @@ class ColdLauncher(Launcher):
         # Dropped without close(): the guardian goes with the launcher, not with the whole program.
         weakref.finalize(self, self._guardian.close)
 
-    def launch(self, request: RunRequest) -> tuple[Child, bytes]:
+    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
         """Start a child for this request; see :class:`Launcher`."""
         messages = run_messages(request, current_attributes())
         return connected(self._guardian.start_run), messages
+
+    def start_worker(self, request: RunRequest) -> Started:
+        """Start a child for many runs such as this one; see :class:`Launcher`."""
+        messages = role_messages("worker", request, current_attributes())
+        child = connected(self._guardian.start_run)
+        return Started(child, send_at_once(child, messages), frozenset())
 
     def release(self) -> Callable[[], None]:
         """Leave the guardian to what runs on it; see :class:`Launcher`."""

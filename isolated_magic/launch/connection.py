@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.child import wire
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
-from isolated_magic.launch.handle import Handle
+from isolated_magic.launch.handle import NO_SIGNAL, Handle
 from isolated_magic.launch.shortage import refused
 
 if TYPE_CHECKING:
@@ -123,16 +123,55 @@ def run_messages(request: RunRequest, attributes: Attributes, *, reports_pages: 
         attributes: of the thread that asks for it.
         reports_pages: whether it is to say in the end which memory it has written to.
     """
-    start = start_messages(
-        sys.executable, "run", request.cwd, request.limits.stack_bytes, attributes, request.environment
+    return role_messages("run", request, attributes) + program_messages(request, reports_pages=reports_pages)
+
+
+def role_messages(role: str, request: RunRequest, attributes: Attributes) -> bytes:
+    """What makes a process of a fork that is to do such runs.
+
+    Args:
+        role: ``"run"`` for one run, ``"worker"`` for one after the other.
+        request: a run.
+        attributes: of the thread that asks for it.
+    """
+    return start_messages(
+        sys.executable, role, request.cwd, request.limits.stack_bytes, attributes, request.environment
     )
+
+
+def program_messages(
+    request: RunRequest, *, reports_pages: bool = False, is_last: bool = True, largest_bytes: int | None = None
+) -> bytes:
+    """What to run, and its data.
+
+    Args:
+        request: the run.
+        reports_pages: whether it is to say in the end which memory it has written to.
+        is_last: whether the process is to end after it.
+        largest_bytes: of memory with which it may go on, None for any size.
+    """
     path = None if request.path is None else os.fsencode(request.path).decode("latin-1")
     program = {
         "source": request.source,
         "path": path,
         "filename": request.source_name,
         "reports_pages": reports_pages,
+        "is_last": is_last,
+        "largest_bytes": largest_bytes,
         "limits": dict(request.confinement.limits),
         "groups": list(request.confinement.groups),
     }
-    return start + wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)
+    return wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)
+
+
+def send_at_once(child: Child, messages: bytes) -> bytes:
+    """Send what goes out without waiting, and return the rest.
+
+    Args:
+        child: that the messages are for.
+        messages: for its channel.
+    """
+    try:
+        return messages[child.channel.send(messages, NO_SIGNAL) :]
+    except OSError:  # it would block, or the child has ended: the supervisor will see
+        return messages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from functools import lru_cache
 from importlib.machinery import all_suffixes
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.launch.shortage import is_shortage
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from isolated_magic.run_request import RunRequest
 
@@ -71,6 +72,28 @@ def _entries(folder: str) -> tuple[frozenset[str], frozenset[str]]:
 @lru_cache(maxsize=64)
 def _settled_entries(folder: str, _changed_at: int) -> tuple[frozenset[str], frozenset[str]]:
     return _entries(folder)
+
+
+def package_folders() -> list[str]:
+    """The folders that packages are installed into, as far as this interpreter looks there."""
+    return [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
+
+
+def states_of(paths: Iterable[str]) -> dict[str, list[int] | None]:
+    """What :func:`is_unchanged` compares with later.
+
+    Args:
+        paths: of files and folders.
+    """
+    states: dict[str, list[int] | None] = {}
+    for path in paths:
+        try:
+            found = os.stat(path)  # noqa: PTH116 - as below
+        except (OSError, ValueError):
+            states[path] = None
+        else:
+            states[path] = [found.st_mtime_ns, found.st_size]
+    return states
 
 
 def is_unchanged(states: Mapping[str, list[int] | None]) -> bool:

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.launch.attributes import credentials, current_attributes
-from isolated_magic.launch.base import Child, Launcher
-from isolated_magic.launch.connection import connected, run_messages
+from isolated_magic.launch.base import Attach, Child, Launcher, Started, to_nobody
+from isolated_magic.launch.connection import connected, role_messages, run_messages, send_at_once
 from isolated_magic.launch.folders import home_of
 from isolated_magic.launch.guardian import Guardian
-from isolated_magic.launch.handle import NO_SIGNAL
 from isolated_magic.launch.learned import Learned, Lesson
 from isolated_magic.launch.platform import require_processes
 from isolated_magic.launch.recipe import Recipe, environment_for
@@ -27,7 +26,7 @@ from isolated_magic.launch.scan import Program, program_in, program_of
 from isolated_magic.launch.templates import Templates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from isolated_magic.launch.attributes import Attributes
     from isolated_magic.launch.template import Template
@@ -61,7 +60,7 @@ class ForkedLauncher(Launcher):
         self._templates = Templates(self._guardian.start_run, self._learned, standby, idle_secs)
         weakref.finalize(self, _close, self._templates, self._guardian)
 
-    def launch(self, request: RunRequest) -> tuple[Child, bytes]:
+    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
         """Start a child for this request; see :class:`Launcher`."""
         attributes = current_attributes()
         if request.fresh or _is_large(request.environment):
@@ -74,7 +73,7 @@ class ForkedLauncher(Launcher):
             template, child = None, connected(self._guardian.start_run)
         try:
             messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
-            rest = _sent(child, messages)
+            rest = send_at_once(child, messages)
             # The child is at work by now: this costs the run nothing.
             if template is not None:
                 child.distrust = partial(self._templates.remove, template)
@@ -84,6 +83,33 @@ class ForkedLauncher(Launcher):
             child.close()
             raise
         return child, rest
+
+    def start_worker(self, request: RunRequest) -> Started:
+        """Start a child for many runs such as this one; see :class:`Launcher`."""
+        attributes = current_attributes()
+        program, lesson = self._known_of(request)
+        template = self._templates.best_for(request, program, attributes)
+        child = template.next_child() if template is not None else None
+        if child is None:
+            template, child = None, connected(self._guardian.start_run)
+        try:
+            unsent = send_at_once(child, role_messages("worker", request, attributes))
+            if template is not None:
+                self._templates.refill(template)
+            self._want(template, request, program, lesson, attributes)
+        except BaseException:
+            child.close()
+            raise
+        return Started(child, unsent, template.modules if template is not None else frozenset())
+
+    def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:
+        """Whether a template has what such runs import and these do not; see :class:`Launcher`."""
+        program, lesson = self._known_of(request)
+        lacking = [name for name in lesson.modules if name not in modules]
+        if not lacking:
+            return False
+        template = self._templates.best_for(request, program, current_attributes())
+        return template is not None and any(name in template.modules for name in lacking)
 
     def _known_of(self, request: RunRequest) -> tuple[Program, Lesson]:
         """What the code says about itself, with the files that it imports; and what was learned from such code."""
@@ -167,11 +193,3 @@ def _is_large(environment: Mapping[bytes, bytes]) -> bool:
 
 def _has_third_party(modules: tuple[str, ...]) -> bool:
     return any(name.partition(".")[0] not in sys.stdlib_module_names for name in modules)
-
-
-def _sent(child: Child, messages: bytes) -> bytes:
-    """What is left of the messages after what goes out at once."""
-    try:
-        return messages[child.channel.send(messages, NO_SIGNAL) :]
-    except OSError:  # it would block, or the child has ended: the supervisor will see
-        return messages

@@ -203,13 +203,14 @@ class Template:
     def take(self) -> Child | None:
         """A child for one run: one that waits, or a new one; None when the template is gone."""
         self.used_at = time.monotonic()
-        child = self._next_child()
+        child = self.next_child()
         if child is not None and self._samples < MOST_SAMPLES:
             self._samples += 1
             child.report_pages = self._take_pages
         return child
 
-    def _next_child(self) -> Child | None:
+    def next_child(self) -> Child | None:
+        """A child that waits, or a new one; None when the template is gone."""
         while True:
             with self._lock:
                 child = self._waiting.popleft() if self._waiting else None
