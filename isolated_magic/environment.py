@@ -87,12 +87,43 @@ def environment_for_run(
     Raises:
         InvalidRequestError: a name or a value that no environment can hold; names it, never its value.
     """
-    overrides = dict(_checked(env_vars))
-    inherited = _without_the_kernels(os.environ)
-    if not inherit:
-        inherited = {name: value for name, value in inherited.items() if _is_needed(name)}
-    merged: dict[str, str | None] = {**QUIET_DEFAULTS, **inherited, **overrides}
-    return {os.fsencode(name): os.fsencode(value) for name, value in merged.items() if value is not None}
+    environment = dict(_inherited.now(inherit))
+    for name, value in _checked(env_vars):
+        if value is None:
+            environment.pop(os.fsencode(name), None)
+        else:
+            environment[os.fsencode(name)] = os.fsencode(value)
+    return environment
+
+
+class _Inherited:
+    """What runs inherit, made anew when there is something new: of most runs it would be most of the work."""
+
+    def __init__(self) -> None:
+        self._made: dict[bool, tuple[object, Mapping[bytes, bytes]]] = {}
+
+    def now(self, inherit: bool) -> Mapping[bytes, bytes]:
+        """The variables, with our defaults.
+
+        Args:
+            inherit: False leaves out all but what an interpreter needs.
+        """
+        # os.environ and os.environb encode or decode each variable whenever they are asked for it.
+        state = dict(getattr(os.environ, "_data", os.environ)), in_kernel()
+        known = self._made.get(inherit)
+        if known is None or known[0] != state:
+            known = self._made[inherit] = state, self._make(inherit)
+        return known[1]
+
+    def _make(self, inherit: bool) -> Mapping[bytes, bytes]:
+        inherited = _without_the_kernels(os.environ)
+        if not inherit:
+            inherited = {name: value for name, value in inherited.items() if _is_needed(name)}
+        merged = {**QUIET_DEFAULTS, **inherited}
+        return {os.fsencode(name): os.fsencode(value) for name, value in merged.items()}
+
+
+_inherited = _Inherited()
 
 
 @lru_cache(maxsize=1024)
