@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import results
 from isolated_magic.limits import size_text
-from isolated_magic.redaction import StreamRedactor
+from isolated_magic.redaction import MASK, StreamRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,9 +157,12 @@ class ResultLine:
                 None, f"the last line printed {results.too_large(self._held.size)}", is_refused=True
             )
         line = self._held.text().partition("\n")[0].strip()
-        return (
-            results.read_line(line, self._redactor.text if self._redactor is not None else str) if line else None
-        )
+        if not line:
+            return None
+        redact = self._redactor.text if self._redactor is not None else str
+        if redact(line) == MASK:
+            return results.Printed(None, "the last line printed is a secret")
+        return results.read_line(line, redact)
 
     def release(self) -> str:
         """What is held back, when it turns out to be ordinary output. Empties it."""

@@ -1,50 +1,50 @@
-"""Secret values, and what stands for them in everything that a run prints or comes to.
-
-A value is found as it is, and as programs write it: quoted for JSON, Python, a URL, HTML or a shell of hexadecimal
-digits, or as Base64, also inside a longer text that was encoded as a whole.
-"""
+"""Secret values, and what stands for them in everything that a run prints or comes to."""
 
 from __future__ import annotations
 
-import base64
-import fnmatch
-import html
 import json
 import os
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+
+from isolated_magic.child.lengths import CUT
+from isolated_magic.needles import CREDENTIAL_NAMES, Needles, looks_like_credentials
+from isolated_magic.text import without_ansi
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from isolated_magic.models import JsonObject, JsonValue
 
+__all__ = [
+    "CREDENTIAL_NAMES",
+    "MASK",
+    "Redactor",
+    "SecretText",
+    "StreamRedactor",
+    "is_credential",
+    "looks_like_credentials",
+    "redactor_for",
+    "secret_values",
+]
+
 MASK = "***"
 
-# Names of variables whose values are secrets, as shell patterns, whatever their case.
-CREDENTIAL_NAMES = (
-    *("*_KEY", "*APIKEY*", "*API_KEY*", "*ACCESS_KEY*", "*PRIVATE_KEY*"),
-    *("*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*CREDENTIAL*", "*_AUTH"),
-)
-# What a variable of such a name holds without being a secret: TOKENIZERS_PARALLELISM=false, MAX_TOKENS=4096.
+# What a variable with the name of a credential holds without being a secret: TOKENIZERS_PARALLELISM=false,
+# MAX_TOKENS=4096.
 _SWITCH = re.compile(r".{0,3}|true|false|none|null|auto|default|enabled?|disabled?", re.IGNORECASE)
 _COUNT = re.compile(r"\d{1,7}")
-
-SHORTEST_LINE = 8  # of a secret of several lines, to be hidden by itself
-SHORTEST_ENCODED = 4  # characters of a value whose encodings are hidden, too: those of "a" are everywhere
-SHORTEST_BASE64 = 6  # characters
+_CUT = re.compile(CUT)
 
 
-def looks_like_credentials(name: str, patterns: Collection[str]) -> bool:
-    """Whether a variable's name says that its value is a secret.
+class SecretText(str):
+    """A value to hide, where names of variables are expected. Its repr does not show it."""
 
-    Args:
-        name: of the variable.
-        patterns: of such names.
-    """
-    return _matches(name, tuple(patterns))
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({MASK!r})"
 
 
 def is_credential(name: str, value: str, patterns: Collection[str]) -> bool:
@@ -58,23 +58,18 @@ def is_credential(name: str, value: str, patterns: Collection[str]) -> bool:
     return looks_like_credentials(name, patterns) and not _is_setting(name, value)
 
 
-@lru_cache(maxsize=4096)
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
-
-
 def secret_values(environment: Mapping[bytes, bytes], names: Collection[str]) -> tuple[str, ...]:
     """The values to hide, sorted.
 
     Args:
         environment: of the run.
-        names: of variables, or patterns of names. What a pattern finds is passed over when it is a setting
-            rather than a secret: a word such as "true", less than four characters, or a number of tokens.
+        names: of variables, patterns of names, or :class:`SecretText`. What a pattern finds is passed over when
+            it is a setting rather than a secret: "true" or such, less than four characters, a number of tokens.
     """
     if not names:
         return ()
     patterns = tuple(name for name in names if _is_pattern(name))
-    found = set()
+    found = {str(value) for value in names if isinstance(value, SecretText)}
     for raw_name, raw_value in environment.items():
         name, value = os.fsdecode(raw_name), os.fsdecode(raw_value)
         if name in names or is_credential(name, value, patterns):
@@ -99,26 +94,28 @@ class Redactor:
     """
 
     def __init__(self, values: Collection[str]) -> None:
+        self.needles = Needles(values)
         self._values = frozenset(values)
-        self._needles = sorted({needle for value in values for needle in _needles(value)}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, self._needles)))
-        self._longest = len(self._needles[0])
-        self._beginnings = frozenset(needle[0] for needle in self._needles)
+        self._numbers = {number for number in map(_number_in, values) if number is not None}
 
     def text(self, text: str) -> str:
-        """The text without secrets.
+        """The text without secrets; without ANSI codes where they stand in the middle of one.
 
         Args:
             text: all of it, so that no secret is cut off at its end.
         """
-        if self._pattern.search(text) is None:
-            return text
-        parts: list[str] = []
-        done = 0
-        for start, end in self.spans(text):
-            parts += [text[done:start], MASK]
-            done = end
-        return "".join([*parts, text[done:]])
+        hidden = self._hidden(text)
+        if "\x1b" in hidden:
+            plain = without_ansi(hidden)
+            hidden_too = self._hidden(plain)
+            return hidden if hidden_too == plain else hidden_too
+        return hidden
+
+    def _hidden(self, text: str) -> str:
+        stream = StreamRedactor(self)
+        certain = stream.feed(text)
+        rest = stream.end()
+        return certain + rest if rest else certain
 
     def cut_text(self, text: str) -> str:
         """The text without secrets, nor the beginning of one at its end.
@@ -126,45 +123,23 @@ class Redactor:
         Args:
             text: the first part of a longer one.
         """
-        certain = self.undecided_from(text)
-        return self.text(text[:certain]) + (MASK if certain < len(text) else "")
+        stream = StreamRedactor(self)
+        certain = stream.feed(text)
+        return certain + (MASK if stream.holds_text else "")
 
-    def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where secrets are: those that overlap as one.
-
-        Args:
-            text: any.
-        """
-        position = 0
-        while match := self._pattern.search(text, position):
-            start, end = match.span()
-            inside = start + 1
-            while inside < end:
-                other = self._pattern.match(text, inside)
-                if other is not None:
-                    end = max(end, other.end())
-                inside += 1
-            yield start, end
-            position = end
-
-    def undecided_from(self, text: str) -> int:
-        """The index from which on the text may be a secret whose rest has not come yet; its length for none.
+    def shortened_text(self, text: str) -> str:
+        """The text without secrets, nor what may be a part of one where the child has cut it.
 
         Args:
-            text: what came so far.
+            text: of which ``child/lengths.py`` may have left out the middle.
         """
-        start = max(0, len(text) - self._longest + 1)
-        found = next((index for index in range(start, len(text)) if self._may_begin(text, index)), len(text))
-        for begin, end in self.spans(text):
-            if begin < found < end:
-                return begin
-        return found
-
-    def _may_begin(self, text: str, index: int) -> bool:
-        if text[index] not in self._beginnings:
-            return False
-        length = len(text) - index
-        return any(len(needle) > length and text.startswith(needle[:length], index) for needle in self._needles)
+        cut = _CUT.search(text)
+        if cut is None:
+            return self.text(text)
+        before, after = self.cut_text(text[: cut.start()]), self.text(text[cut.end() :])
+        mask = after.find(MASK)
+        doubtful = min(self.needles.longest, mask if mask >= 0 else len(after))
+        return f"{before}{cut[0]}{after[doubtful:]}"
 
     def object(self, value: JsonObject) -> JsonObject:
         """The object without secrets in its strings and keys; a number that is one becomes MASK.
@@ -175,18 +150,51 @@ class Redactor:
         Raises:
             RecursionError: it holds a secret somewhere, and is nested too deeply to be taken apart.
         """
-        if self._pattern.search(json.dumps(value)) is None:
+        if not self._is_in(value):
             return value
+        return self._masked_object(value)
+
+    def _is_in(self, value: JsonValue) -> bool:
+        """Whether there is a secret somewhere in it, however deep."""
+        waiting = [value]
+        while waiting:
+            item = waiting.pop()
+            if isinstance(item, dict):
+                waiting += item.keys()
+                waiting += item.values()
+            elif isinstance(item, list):
+                waiting += item
+            elif self._masked_leaf(item) is not item:
+                return True
+        return False
+
+    def _masked_object(self, value: JsonObject) -> JsonObject:
         return {self.text(key): self._masked(item) for key, item in value.items()}
 
     def _masked(self, value: JsonValue) -> JsonValue:
-        if isinstance(value, str):
-            return self.text(value)
         if isinstance(value, dict):
-            return self.object(value)
+            return self._masked_object(value)
         if isinstance(value, list):
             return [self._masked(item) for item in value]
-        return MASK if json.dumps(value) in self._values else value
+        return self._masked_leaf(value)
+
+    def _masked_leaf(self, value: JsonValue) -> JsonValue:
+        """A string without secrets, a number that is none; the value itself where there is nothing to hide."""
+        if isinstance(value, str):
+            hidden = self.text(value)
+            return value if hidden == value else hidden
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and self._numbers and _number_in(json.dumps(value)) in self._numbers:
+            return MASK
+        return MASK if value is not None and json.dumps(value) in self._values else value
+
+
+def _number_in(text: str) -> float | None:
+    """The size of the number that a text is, None when it is none."""
+    try:
+        return abs(float(text))
+    except (ValueError, OverflowError):
+        return None
 
 
 @lru_cache(maxsize=16)
@@ -202,13 +210,23 @@ def redactor_for(values: tuple[str, ...]) -> Redactor | None:
 class StreamRedactor:
     """Hides secrets in text that comes in pieces, cut anywhere. Holds back what may be the beginning of one.
 
+    Each place in the text is looked at when it comes, and again only as long as a secret may have begun there.
+
     Args:
         redactor: None to pass everything.
     """
 
     def __init__(self, redactor: Redactor | None) -> None:
-        self._redactor = redactor
+        self._needles = redactor.needles if redactor is not None else None
         self._held = ""
+        self._pending: list[int] = []  # places in what is held where a secret may have begun
+        self._found: list[tuple[int, int]] = []  # secrets in it, from where to where
+        self._covered = 0  # up to where MASK stands already for what is held
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether it holds back what no MASK stands for."""
+        return len(self._held) > self._covered
 
     def feed(self, text: str) -> str:
         """Take in text and return what is certain.
@@ -216,53 +234,51 @@ class StreamRedactor:
         Args:
             text: the next piece.
         """
-        if self._redactor is None:
+        if self._needles is None or not text:
             return text
+        before = len(self._held)
         text = self._held + text
-        certain = self._redactor.undecided_from(text)
-        self._held = text[certain:]
-        return self._redactor.text(text[:certain])
+        pending: list[int] = []
+        for places in (self._pending, self._needles.candidates(text, before)):
+            for place in places:
+                if self._needles.may_go_on(text, place):
+                    pending.append(place)
+                else:
+                    self._note(text, place)
+        self._pending = pending
+        return self._certain(text, pending[0] if pending else len(text))
+
+    def _note(self, text: str, place: int) -> None:
+        end = self._needles.end_at(text, place) if self._needles is not None else place
+        if end > place:
+            self._found.append((place, end))
+
+    def _certain(self, text: str, limit: int) -> str:
+        """What is certain up to there, those secrets that overlap as one; the rest is held."""
+        if not self._found and not self._covered:
+            self._held = text[limit:]
+            self._pending = [place - limit for place in self._pending]
+            return text[:limit] if limit < len(text) else text
+        parts: list[str] = []
+        covered = self._covered
+        self._found.sort()
+        later: list[tuple[int, int]] = []
+        for start, end in self._found:
+            if start >= limit:
+                later.append((start - limit, end - limit))
+                continue
+            if start >= covered:
+                parts += [text[covered:start], MASK]
+            covered = max(covered, end)
+        parts.append(text[covered:limit])
+        self._held = text[limit:]
+        self._pending = [place - limit for place in self._pending]
+        self._found, self._covered = later, max(0, covered - limit)
+        return "".join(parts)
 
     def end(self) -> str:
         """What is held back, when nothing more comes."""
-        held, self._held = self._held, ""
-        return self._redactor.text(held) if self._redactor is not None else held
-
-
-def _needles(value: str) -> Iterator[str]:
-    """The value, its lines, and what programs make of it."""
-    lines = [line.strip() for line in value.splitlines()] if "\n" in value.strip() else []
-    decoded = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # as output is
-    parts = [value, value.strip(), decoded]
-    parts += [line for line in lines if len(line) >= SHORTEST_LINE and not line.startswith("-----")]
-    for part in parts:
-        yield part
-        yield json.dumps(part)[1:-1]
-        if len(part) >= SHORTEST_ENCODED:
-            yield from _encodings(part)
-
-
-def _encodings(value: str) -> Iterator[str]:
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    yield repr(value)[1:-1]
-    yield html.escape(value)
-    raw = value.encode("utf-8", "surrogateescape")
-    yield repr(raw)[2:-1]
-    yield raw.hex()
-    for quoted in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
-        yield quoted
-        yield re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        yield from _base64_parts(raw, encode)
-
-
-def _base64_parts(raw: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
-    """The value by itself, and what is the same of it wherever it stands in a longer text (RFC 4648, 4)."""
-    yield encode(raw).decode()
-    for before in range(3):
-        # Six bits a character: the first characters depend on the bytes before, the last one on those after.
-        first = -(-before * 8 // 6)
-        last = (before + len(raw)) * 8 // 6
-        part = encode(bytes(before) + raw).decode()[first:last]
-        if len(part) >= SHORTEST_BASE64:
-            yield part
+        for place in self._pending:
+            self._note(self._held, place)
+        self._pending = []
+        return self._certain(self._held, len(self._held))

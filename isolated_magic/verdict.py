@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic import stacks
+from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_EXCERPT_LINE
 from isolated_magic.child.lengths import LONGEST_LINE, shortened
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
@@ -65,7 +66,11 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
 
 def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
     """The error without secrets and without what could be neither shown nor saved, not too long."""
-    hide = redactor.text if redactor is not None else str
+    hide = redactor.shortened_text if redactor is not None else str
+    if redactor is not None and error.excerpt:  # the child cuts its lines
+        lines = error.excerpt.split("\n")
+        whole = [redactor.cut_text(line) if len(line) >= LONGEST_EXCERPT_LINE else line for line in lines]
+        error = replace(error, excerpt="\n".join(whole))
     error = error.with_texts(lambda text: shortened(printable(hide(text))))
     return replace(error, summary=shortened(error.summary, LONGEST_LINE))
 

@@ -19,10 +19,10 @@ LAYERS = [
     ["executors", "batch"],
     ["supervise", "verdict", "telemetry", "request", "render", "interrupts"],
     ["launch"],
-    ["history", "output", "messages", "stacks", "environment", "payload", "text"],
+    ["history", "output", "messages", "stacks", "environment", "payload"],
     ["conversion", "results", "redaction"],
-    ["models", "run_request"],
-    ["limits", "frames"],
+    ["models", "run_request", "needles"],
+    ["limits", "frames", "text"],
     ["errors"],
     ["child"],
 ]

@@ -1,14 +1,16 @@
 """Secrets: found in every form that programs write them in, wherever the text was cut, and nothing else hidden."""
 
 import base64
+import html
 import json
 import random
 import re
+import time
 import urllib.parse
 
 import pytest
 
-from isolated_magic.redaction import CREDENTIAL_NAMES, MASK, Redactor, StreamRedactor, secret_values
+from isolated_magic.redaction import CREDENTIAL_NAMES, MASK, Redactor, SecretText, StreamRedactor, secret_values
 
 NASTY = "sk-proj/ab+c=é\"x' 9<&"
 FORMS = {
@@ -24,6 +26,11 @@ FORMS = {
     "Base64": lambda value: base64.b64encode(value.encode()).decode(),
     "Base64 for URLs": lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
     "hexadecimal": lambda value: value.encode().hex(),
+    "hexadecimal, upper case": lambda value: base64.b16encode(value.encode()).decode(),
+    "hexadecimal with colons": lambda value: value.encode().hex(":"),
+    "HTML": html.escape,
+    "HTML with numbers": lambda value: html.escape(value).replace("&quot;", "&#34;").replace("&#x27;", "&#39;"),
+    "JSON in JSON": lambda value: json.dumps(json.dumps(value))[2:-2],
 }
 
 
@@ -132,6 +139,76 @@ def test_a_name_that_is_given_is_a_secret_whatever_its_value():
     assert secret_values({b"A": b"x"}, []) == ()
 
 
+@pytest.mark.parametrize("value", ["super'secret", 'super"secret', "super'sec\"ret", "plain-secret"])
+@pytest.mark.parametrize("around", ["{}", "it's {}", 'say "{}"', 'it\'s "{}"'])
+def test_a_repr_of_what_it_stands_in(value, around):
+    hidden = Redactor([value]).text(repr([around.format(value)]))
+    assert MASK in hidden
+    assert "super" not in hidden
+    assert "ret" not in hidden
+
+
+@pytest.mark.parametrize(
+    "encode", [base64.encodebytes, lambda raw: re.sub(b"(.{64})", rb"\1\n", base64.b64encode(raw))]
+)
+def test_base64_in_lines(encode):
+    value = "eyJhbGciOiJIUzI1NiJ9." + "Q2hhcmxpZQ" * 20
+    lines = Redactor([value]).text(encode(value.encode()).decode()).split()
+    assert all(len(line.replace(MASK, "")) < 8 for line in lines)
+
+
+def test_the_texts_in_a_secret_that_is_json():
+    redactor = Redactor(['{"user": "bob", "password": "hunter2", "private": "a long text", "n": 1}'])
+    assert redactor.text("bob hunter2 and a long text 1") == "bob *** and *** 1"
+
+
+@pytest.mark.parametrize("number", ["12345678", "12345678.0", "-12345678", "1.2345678e7"])
+def test_a_number_that_is_a_secret_however_it_is_written(number):
+    assert Redactor(["12345678"]).object({"a": json.loads(number)}) == {"a": MASK}
+
+
+def test_ansi_codes_in_the_middle_of_a_secret():
+    redactor = Redactor(["s3cret-value"])
+    assert redactor.text("a s3cret\x1b[1m-value\x1b[0m b") == "a *** b"
+    assert redactor.text("\x1b[1mbold\x1b[0m") == "\x1b[1mbold\x1b[0m"
+
+
+def test_a_deep_value_without_secrets_is_left_alone():
+    value = json.loads('{"a":' + "[" * 900 + "]" * 900 + "}")
+    assert Redactor(["s3cret"]).object(value) is value
+
+
+def test_the_repr_of_a_value_to_hide_does_not_show_it():
+    assert repr([SecretText("s3cret")]) == "[SecretText('***')]"
+    assert secret_values({b"A": b"x"}, ["A", SecretText("y")]) == ("x", "y")
+
+
+LINES = ["".join(random.Random(seed).choices("abcdefghijklmnop", k=64)) for seed in range(1500)]
+OUTPUT = "The quick brown fox jumps over the lazy dog 0123456789\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "pieces"),
+    [
+        (["\n".join(LINES[:400])], [OUTPUT] * 20_000),
+        (["\n".join(LINES)], [OUTPUT * 100] * 100),
+        (["\n".join(LINES)], [f"{line}\n" for line in LINES]),
+        ([line[:40] for line in LINES[:500]], [OUTPUT * 100] * 100),
+        (["00000000"], ["0" * 50_000] * 20),
+        (["00000000"], ["0" * 1_000_000]),
+        (["a" * 5000 + "b"], ["a" * 4096] * 20),
+    ],
+    ids=["400 lines", "1500 lines", "all of it", "500 secrets", "repetitive", "in one piece", "a long beginning"],
+)
+def test_the_work_does_not_grow_faster_than_the_text(values, pieces):
+    begun = time.monotonic()
+    stream = StreamRedactor(Redactor(values))
+    for piece in pieces:
+        stream.feed(piece)
+    stream.end()
+    assert time.monotonic() - begun < 20  # it took minutes
+
+
 def test_it_is_fast_on_a_flood():
     redactor = Redactor([f"sk-{number}-{'a' * 40}" for number in range(20)])
     text = "The quick brown fox jumps over the lazy dog 0123456789\n" * 100_000
@@ -168,6 +245,13 @@ class TestRuns:
             "print(key, end='')",
             "import os\nprint(os.environ)\nopen('/nowhere/' + key)",
             "import time\nglobals()[key] = 1\nprint(key)\ntime.sleep(1000)",
+            "import json\n{'scores': [{'name': 'n', 'value': 1, 'reason': json.dumps({'k': key})}]}",
+            "{'scores': [{'name': 'n', 'value': 1, 'reason': key[:8] + '\\x1b[1m' + key[8:]}]}",
+            "raise ValueError((key + ' ') * 300)",
+            "raise ValueError((key + ' ') * 30_000)",
+            f"x = 1/0; y = '{'z' * 175}sk-live/4711+x'",
+            "k = 'x' * 190 + key\nprint('{\"' + k + '\": 1, \"' + k + '\": 2}')",
+            "import subprocess\nsubprocess.run('echo $API_KEY | base64', shell=True)\n1",
         ],
     )
     def test_nothing_of_a_run_holds_a_secret(self, executor, code):
@@ -182,6 +266,21 @@ class TestRuns:
         shown = "".join(text for _, text in output)
         assert "sk-live" not in told + shown
         assert "4711" not in told + shown
+
+    def test_a_secret_that_is_json_is_no_result(self, executor):
+        value = '{"user": "bob", "password": "hunter2"}'
+        result = executor.run(
+            "import os\nprint(os.environ['API_KEY'])", None, {"API_KEY": value}, secrets=["API_KEY"]
+        )
+        assert "hunter2" not in repr(result.to_dict()) + result.stdout
+        assert "the last line printed is a secret" in result.error.text
+
+    def test_the_text_of_an_escaped_secret_in_a_result(self, executor):
+        value = 'pa"ssé\\word\n123'
+        code = "import os, json, html\ns = os.environ['API_KEY']\nforms = [json.dumps(s), repr(s), html.escape(s)]\n{'scores': [{'name': 'n', 'value': 1, 'reason': ' '.join(forms)}]}"
+        result = executor.run(code, None, {"API_KEY": value}, secrets=["API_KEY"])
+        assert "ss" not in result.scores[0].reason
+        assert "123" not in result.scores[0].reason
 
     def test_what_stands_for_it(self, executor):
         result = self.run(executor, "import os\nprint('<' + os.environ['API_KEY'] + '>')\n1")

@@ -70,7 +70,8 @@ class Baseline:
         os.umask(self._umask)
         self._variables.restore()
         _new_stdin()
-        return all([output.restore() for output in self._outputs])
+        restored = [output.restore() for output in self._outputs]
+        return all(restored)
 
     def _restore_interpreter(self) -> None:
         sys.settrace(None)

@@ -1,6 +1,6 @@
 """How much of a text is told. The child sends twice as much as the owner keeps.
 
-The owner hides secrets first: one that the child has cut in two then lies in what the owner leaves out.
+The owner hides secrets first, and what may be a part of one where the child has cut.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 LONGEST_TEXT = 100_000  # characters that anybody would read
 LONGEST_LINE = 1000
 SENT = 2
+
+CUT = r" \.\.\. \[[\d,]+ characters left out\] \.\.\. "  # as a regular expression
 
 
 def shortened(text: str, most: int = LONGEST_TEXT) -> str:

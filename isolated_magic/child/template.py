@@ -2,8 +2,8 @@
 
 It is a keeper (see ``keeper.py``) whose forks do not exec. It is started with the variables that act when an
 interpreter or a library starts, and with no others: it never sees a run's environment, data or code, which go
-straight to the fork over the fork's own channel. A fork serves one run, or is a worker that serves many; whether it
-was made ahead of them is the owner's affair.
+straight to the fork over the fork's own channel. A fork serves one run, or is a worker that serves many; whether
+it was made ahead of them is the owner's affair.
 
 The first frame on the control socket says what to import. The template answers ``{"importing": NAME}`` before each
 module, then ``{"ready": {...}}`` with what its imports looked at, or ``{"refused": [NAME, REASON]}``, after which
@@ -20,7 +20,20 @@ from io import FileIO
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from . import descriptors, finish, fresh, libraries, memory, preload, program, randomness, run, stdlib, wire, worker
+from . import (
+    descriptors,
+    finish,
+    fresh,
+    libraries,
+    memory,
+    preload,
+    program,
+    randomness,
+    run,
+    stdlib,
+    wire,
+    worker,
+)
 from .keeper import Keeper, become_subreaper
 from .owner import Owner
 from .wakeup import watch

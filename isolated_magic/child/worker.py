@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 with stdlib.Imports():
-    from _contextvars import copy_context  # without what surrounds it
     import resource
+    from _contextvars import copy_context  # without what surrounds it
     from json import loads
 
 

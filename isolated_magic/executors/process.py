@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_MAX_RUNS = 1000
 
 REFUSES_VARIABLES = (
-    "env_vars is for processes that one run has for itself, and ProcessExecutor's workers do many: what a run puts "
-    "into its environment, libraries keep for the next. Use IsolatedSubprocessExecutor, or pass the values as data."
+    "env_vars cannot be given to ProcessExecutor: its workers do many runs, and what libraries read from the "
+    "environment of one they keep for the next. Use IsolatedSubprocessExecutor, or pass the values as data."
 )
 
 
@@ -41,13 +41,13 @@ class ProcessExecutor(Executor):
     A run finds a new ``__main__``, and the working directory, environment, standard streams, signal handlers and
     settings of the interpreter as they were. It may find what earlier runs left in the modules that they imported,
     their daemon threads and files that they did not close: code that must not have that belongs into an
-    :class:`IsolatedSubprocessExecutor`. A worker whose run timed out, crashed, was killed, or left processes or other
-    threads behind is replaced; so is one whose environment, packages or modules of the user's are out of date. A run
-    with limits has a process of its own.
+    :class:`IsolatedSubprocessExecutor`. A worker whose run timed out, crashed, was killed, or left processes or
+    other threads behind is replaced; so is one whose environment, packages or modules of the user's are out of
+    date. A run with limits has a process of its own.
 
     Args:
-        timeout_secs: seconds that a run may take from when it has a worker, unless its call says otherwise; infinity
-            for no limit.
+        timeout_secs: seconds that a run may take from when it has a worker, unless its call says otherwise;
+            infinity for no limit.
         workers: how many there are, and so how many runs go on at once; None for one for each processor that this
             process may use.
         max_runs: that a worker does before it is replaced, None for no end. Exit functions are called then.
@@ -60,7 +60,7 @@ class ProcessExecutor(Executor):
         UnsupportedPlatformError: there are no processes here.
     """
 
-    def __init__(  # noqa: PLR0913 - one for each setting, by name
+    def __init__(
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
         *,
@@ -96,7 +96,7 @@ class ProcessExecutor(Executor):
     def _any_request(self) -> RunRequest:
         return build_request("", None, None, self.timeout_secs, None, limits=self.limits)
 
-    def _builder(  # noqa: PLR0913 - as in the base
+    def _builder(
         self,
         code: str | os.PathLike[str],
         data: object,

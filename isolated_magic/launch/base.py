@@ -116,7 +116,7 @@ class Launcher(ABC):
             OSError: likewise, in its own words.
         """
 
-    def start_worker(self, request: RunRequest) -> Started:  # noqa: ARG002 - of those who can
+    def start_worker(self, request: RunRequest) -> Started:
         """Start a child for many runs such as this one.
 
         Args:

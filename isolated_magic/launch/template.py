@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from isolated_magic.run_request import RunRequest
 
 MOST_SAMPLES = 2  # runs that are asked which memory they wrote to
-
 SEND_TIMEOUT_SECS = 10.0  # a template that takes no request for so long is stopped or starved
 
 

@@ -13,10 +13,10 @@ from IPython.core.error import StdinNotImplementedError
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import tokens
 from isolated_magic.magic.namespace import VARIABLE
-from isolated_magic.redaction import is_credential, looks_like_credentials
+from isolated_magic.redaction import SecretText, is_credential, looks_like_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from isolated_magic.magic.options import Options
 
@@ -64,19 +64,35 @@ def _ask(name: str) -> str:
     return value
 
 
-def secret_names(options: Options, patterns: Collection[str]) -> list[str]:
-    """The variables that the line itself marks as secrets: by --secret, or by where their value comes from.
+def secrets_of(options: Options, patterns: Collection[str], notebook: Mapping[str, object]) -> list[str]:
+    """What the line itself marks as secrets: by --secret, or by where a value comes from.
 
     Args:
         options: of the line.
         patterns: of names of credentials.
+        notebook: its variables.
+
+    Returns:
+        Names of variables of the run, and values of variables of the notebook that others are made of.
     """
     found = [tokens.plain(word).partition("=")[0] for word in options.secrets]
-    for word in options.env:
-        name, _, value = word.partition("=")
-        if any(looks_like_credentials(source, patterns) for source in _names_in(value)):
-            found.append(tokens.plain(name))
+    for words in (options.env, options.data):
+        for word in words:
+            name, _, value = word.partition("=")
+            sources = [source for source in _names_in(value) if looks_like_credentials(source, patterns)]
+            if sources and words is options.env:
+                found.append(tokens.plain(name))
+            found += _texts_of(sources, patterns, notebook)
     return found
+
+
+def _texts_of(
+    names: Iterable[str], patterns: Collection[str], notebook: Mapping[str, object]
+) -> Iterator[SecretText]:
+    for name in names:
+        value = notebook.get(name)
+        if isinstance(value, str) and is_credential(name, value, patterns):
+            yield SecretText(value)
 
 
 def _names_in(value: str) -> Iterator[str]:
