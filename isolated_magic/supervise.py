@@ -57,6 +57,7 @@ class Ending:
         created_at: when the process existed, by time.monotonic(); None when it never did.
         out_of_memory: the kernel's OOM killer was at work meanwhile, somewhere.
         memory_exceeded: it killed a process of the run, for the run's own limit.
+        lost: why nobody could say how it ended, None when that is not known.
     """
 
     pid: int | None
@@ -73,6 +74,7 @@ class Ending:
     created_at: float | None
     out_of_memory: bool = False
     memory_exceeded: bool = False
+    lost: str | None = None
 
 
 class Supervisor:
@@ -264,4 +266,6 @@ class Supervisor:
             stdout="".join(self._stdout.text),
             stderr="".join(self._stderr.text),
             created_at=self._handle.created_at,
+            memory_exceeded=self._handle.memory_exceeded,
+            lost=self._handle.lost,
         )

@@ -126,6 +126,16 @@ def run_messages(request: RunRequest, attributes: Attributes, *, reports_pages: 
     start = start_messages(
         sys.executable, "run", request.cwd, request.limits.stack_bytes, attributes, request.environment
     )
+    return start + program_messages(request, reports_pages=reports_pages)
+
+
+def program_messages(request: RunRequest, *, reports_pages: bool = False) -> bytes:
+    """What to run, and its data.
+
+    Args:
+        request: the run.
+        reports_pages: as for :func:`run_messages`.
+    """
     path = None if request.path is None else os.fsencode(request.path).decode("latin-1")
     program = {
         "source": request.source,
@@ -135,4 +145,4 @@ def run_messages(request: RunRequest, attributes: Attributes, *, reports_pages: 
         "limits": dict(request.confinement.limits),
         "groups": list(request.confinement.groups),
     }
-    return start + wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)
+    return wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)
