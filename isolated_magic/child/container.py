@@ -1,9 +1,9 @@
 """The first process of a container: an interpreter that has imported what a run needs, and the run as its fork.
 
-It does in a container what guardian and template do on the owner's machine, for one run. The owner talks to it over
-stdin and stdout (see ``packets.py``), of which the run gets nothing: they are closed in the fork, and this process
-is not dumpable (prctl(2)), so that /proc/1 is closed to a run that is the same user. The run waits, forked ahead,
-for its request; its first frame says whether a fork will do or a new interpreter has to take its place.
+It does in a container what guardian and template do on the owner's machine, for one run. The owner talks to it
+over stdin and stdout (see ``packets.py``), of which the run gets nothing: they are closed in the fork, and this
+process is not dumpable (prctl(2)), so that /proc/1 is closed to a run that is the same user. The run waits, forked
+ahead, for its request; its first frame says whether a fork will do or a new interpreter has to take its place.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _serve() -> tuple[Owner, fresh.Original]:
     loop = Multiplexer(incoming, outgoing, pid, channel, {STDOUT: stdout, STDERR: stderr})
     loop.to_owner += packet(READY, dumps(said[-1] | _about()).encode())
     loop.serve(math.inf if settings["idle_secs"] is None else settings["idle_secs"])
-    finish.leave(0)
+    return finish.leave(0)
 
 
 def _about() -> dict[str, object]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from . import stack, wakeup, wire
 from .ladder import Ladders
 from .packets import CHANNEL, NEWS, ORDER, PIECE_BYTES, STACK, Packets, packet
+
+if TYPE_CHECKING:
+    import socket
 
 ENOUGH_BYTES = 4 * PIECE_BYTES  # waiting to go on: then the source has to wait
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for

@@ -13,12 +13,12 @@ STACK = b"s"  # an order, beside those that a keeper takes: to have the run say 
 # What a run's channel begins with: whether a fork will do or a new interpreter has to take its place.
 FORKED, COLD = b"forked", b"cold"
 # In a container nothing is inherited from the owner (see ``launch/attributes.py``).
-NO_ATTRIBUTES = {"umask": None, "nice": 0, "affinity": None, "limits": []}
+NO_ATTRIBUTES: dict[str, object] = {"umask": None, "nice": 0, "affinity": None, "limits": []}
 
 HEADER_BYTES = 5
 PIECE_BYTES = 1 << 16  # of a stream
 LARGEST_READY_BYTES = 4 << 20  # what the imports looked at is in it
-_LARGEST = {kind: PIECE_BYTES for kind in (CHANNEL, STDOUT, STDERR, NEWS, ORDER)} | {READY: LARGEST_READY_BYTES}
+_LARGEST = dict.fromkeys((CHANNEL, STDOUT, STDERR, NEWS, ORDER), PIECE_BYTES) | {READY: LARGEST_READY_BYTES}
 
 
 def packet(kind: bytes, body: bytes) -> bytes:

@@ -83,7 +83,7 @@ def _serve(descriptor: int) -> tuple[Owner, fresh.Original]:
 
 
 def prepare(
-    settings: dict[str, Any], ours: set[int], tell: Callable[[dict[str, object]], object]
+    settings: dict[str, Any], ours: set[int], tell: Callable[[dict[str, object]], None]
 ) -> fresh.Original | None:
     """Import what the owner asked for, say what came of it, and set all memory aside for sharing.
 

@@ -37,8 +37,8 @@ class DockerExecutor(Executor):
             executor.execute("len(data['answer'])", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
 
     The code sees the image and what is sent to it: nothing of this process's environment, and no file of this
-    machine but those of ``volumes``. Its environment is the image's plus ``env_vars``. A file is read here and sent as
-    source: tracebacks have its name, and the code no ``__file__``.
+    machine but those of ``volumes``. Its environment is the image's plus ``env_vars``. A file is read here and
+    sent as source: tracebacks have its name, and the code no ``__file__``.
 
     Args:
         timeout_secs: seconds that a run may take unless its call says otherwise; infinity for no limit.

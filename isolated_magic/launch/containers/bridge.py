@@ -202,11 +202,11 @@ class Bridge:
     def _receive(self) -> None:
         attached = self._container.attached
         if attached is None:
-            return
+            return None
         try:
             packets = attached.receive()
         except BlockingIOError:
-            return
+            return None
         except (EOFError, OSError):
             return self._be_over("exit -9 0\n" if self._kill_by else f"lost {self._container.why_ended()}\n")
         except ValueError:

@@ -62,7 +62,7 @@ class Client:
     """
 
     def __init__(self, base_url: str | None) -> None:
-        self._docker = _sdk()
+        self._docker = _sdk()  # type: ignore[no-untyped-call]
         self.url = base_url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
         settings = self._docker.utils.kwargs_from_env()
         if base_url is not None:
@@ -124,7 +124,9 @@ class Client:
         if isinstance(found, ssl.SSLSocket):
             return found
         if not isinstance(found, socket.socket):
-            raise LaunchError(f"Containers cannot be reached over {self.url}: give base_url a unix or tcp address.")
+            raise LaunchError(
+                f"Containers cannot be reached over {self.url}: give base_url a unix or tcp address."
+            )
         own = found.dup()  # the SDK's goes with the SDK's answer
         with suppress(OSError, AttributeError):
             attached._response.close()  # type: ignore[attr-defined]
@@ -156,9 +158,13 @@ class Client:
         """
         with self._explained():
             limit = {"PidsLimit": count + RESERVED_PROCESSES}
-            answer = self._api.post(f"{self._api.base_url}/containers/{container}/update", json=limit, timeout=CALL_TIMEOUT_SECS)
+            answer = self._api.post(
+                f"{self._api.base_url}/containers/{container}/update", json=limit, timeout=CALL_TIMEOUT_SECS
+            )
         if answer.status_code != 200:
-            raise LaunchError(f"This daemon cannot hold a limit of processes: {_one_line(answer.text)}. Leave it out.")
+            raise LaunchError(
+                f"This daemon cannot hold a limit of processes: {_one_line(answer.text)}. Leave it out."
+            )
 
     def state(self, container: str) -> dict[str, object] | None:
         """What the daemon knows of a container, None when there is none any more.
@@ -272,7 +278,7 @@ def _unreachable(problem: BaseException, url: str) -> LaunchError:
     if number == errno.ENOENT:
         why = "nothing is there: start the daemon, or give base_url or DOCKER_HOST the address where it listens"
     elif number in {errno.EACCES, errno.EPERM}:
-        why = "no permission: have your user added to the group that owns the socket (mostly docker), and log in anew"
+        why = "no permission: have your user added to the group that owns it (mostly docker), and log in anew"
     elif number == errno.ECONNREFUSED:
         why = "the connection was refused: start the daemon (mostly: systemctl start docker)"
     elif "timed out" in str(problem).lower():

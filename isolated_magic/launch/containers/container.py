@@ -130,14 +130,9 @@ class Container:
         settings: of the executor.
         shape: of this one.
         labels: to find it by.
-
-    Raises:
-        LaunchError: it could not be made; the message says why and what to do.
     """
 
-    def __init__(
-        self, client: Client, settings: ContainerSettings, shape: Shape, labels: dict[str, str]
-    ) -> None:
+    def __init__(self, client: Client, settings: ContainerSettings, shape: Shape, labels: dict[str, str]) -> None:
         self.client = client
         self.settings = settings
         self.shape = shape
@@ -145,19 +140,27 @@ class Container:
         self.environment: dict[bytes, bytes] = {}
         self.inputs = Inputs()
         self.attached: Attached | None = None
-        self.id = client.create(creation(settings, shape, labels, STACK_LIMIT_BYTES), COMMAND)
-        try:
-            self.attached = Attached(client.attach(self.id))
-            client.start(self.id, settings.image)
-            self._prepare(self.attached)
-            if shape.processes is not None:
-                client.limit_processes(self.id, shape.processes)
-        except BaseException:
-            self.close()
-            self.remove()
-            raise
+        self.id: str | None = None
+        self._labels = labels
+        self._is_unwanted = False
 
-    def _prepare(self, attached: Attached) -> None:
+    def make(self) -> None:
+        """Have it made, and wait until it is ready for a request. If this fails, it still has to be removed.
+
+        Raises:
+            LaunchError: it could not be made; the message says why and what to do.
+        """
+        wanted = creation(self.settings, self.shape, self._labels, STACK_LIMIT_BYTES)
+        self.id = self.client.create(wanted, COMMAND)
+        self.attached = Attached(self.client.attach(self.id))
+        if self._is_unwanted:
+            raise LaunchError("The container was given up before it was ready.")
+        self.client.start(self.id, self.settings.image)
+        self._prepare(self.attached, self.id)
+        if self.shape.processes is not None:
+            self.client.limit_processes(self.id, self.shape.processes)
+
+    def _prepare(self, attached: Attached, own_id: str) -> None:
         settings = self.settings
         idle_secs = None if settings.idle_secs > 1e9 else settings.idle_secs
         wanted = {"modules": list(settings.preload), "cwd": settings.cwd, "idle_secs": idle_secs}
@@ -169,7 +172,7 @@ class Container:
                     unsent = unsent[attached.send(unsent) :]
                     continue
                 attached.wait(select.POLLOUT, deadline)
-            state = self.client.state(self.id)  # it takes the container longer to start than this
+            state = self.client.state(own_id)  # it takes the container longer to start than this
             self.pid = int(cast("int", state["Pid"])) if state is not None else 0
             self._take(self._first_message(attached, deadline))
         except TimeoutError:
@@ -208,10 +211,8 @@ class Container:
                 attached.receive()
         lines = [line.strip() for line in attached.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
         said = lines[-1][:300] if lines else "it said nothing"
-        if said.startswith("Python 3.") or said.startswith("Python 2."):
-            return LaunchError(
-                f"The image {self.settings.image} has {said}: give one with Python 3.11 or later."
-            )
+        if said.startswith(("Python 3.", "Python 2.")):
+            return LaunchError(f"The image {self.settings.image} has {said}: give one with Python 3.11 or later.")
         return LaunchError(f"The container of image {self.settings.image} ended before it was ready: {said}.")
 
     def is_waiting(self) -> bool:
@@ -221,7 +222,7 @@ class Container:
     def why_ended(self) -> str:
         """Why the stream has ended, though nobody here ended it."""
         try:
-            state = self.client.state(self.id)
+            state = self.client.state(self.id or "")
         except LaunchError as problem:
             return str(problem).rstrip(".")
         if state is not None and state.get("OOMKilled"):
@@ -230,6 +231,7 @@ class Container:
 
     def hang_up(self) -> None:
         """Let it end; from any thread."""
+        self._is_unwanted = True
         if self.attached is not None:
             self.attached.hang_up()
 
@@ -241,7 +243,7 @@ class Container:
 
     def remove(self) -> bool:
         """Take it away; whether it is gone."""
-        return self.client.remove(self.id)
+        return self.id is None or self.client.remove(self.id)
 
     def forget(self) -> None:
         """In a fork of the owner: close our copies; the container belongs to the original."""

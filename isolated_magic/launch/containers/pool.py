@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import LaunchError
+from isolated_magic.errors import IsolatedError, LaunchError
 from isolated_magic.launch.containers.client import Client
 from isolated_magic.launch.containers.container import Container
 from isolated_magic.launch.containers.owner import this_process
@@ -41,7 +41,7 @@ class Pool:
         self._makers = 0
         self._takers = 0
         self._failures = 0
-        self._problem: LaunchError | None = None
+        self._problem: IsolatedError | None = None
         self._is_closed = False
 
     def take(self, timeout_secs: float) -> Container:
@@ -60,7 +60,7 @@ class Pool:
             try:
                 while (container := self._next()) is None:
                     if self._failures != failures and self._problem is not None:
-                        raise LaunchError(*self._problem.args)
+                        raise type(self._problem)(*self._problem.args)
                     self._see_to_makers()
                     left = deadline - time.monotonic()
                     if left <= 0 or self._is_closed:
@@ -123,31 +123,32 @@ class Pool:
                 return
 
     def _make(self) -> None:
+        container, problem = None, None
         try:
             container = Container(self._connected(), self._settings, self.shape, self._labels)
-        except LaunchError as problem:
             with self._changed:
-                self._makers -= 1
-                self._fail(problem)
-            return
-        except BaseException as problem:  # noqa: BLE001 - whoever waits is told, whatever it is
-            with self._changed:
-                self._makers -= 1
-                self._fail(LaunchError(f"No container could be started: {problem!r}."))
-            return
+                self._in_use.add(container)
+                if self._is_closed:
+                    container.hang_up()
+            container.make()
+        except IsolatedError as known:
+            problem = known
+        except BaseException as unknown:  # noqa: BLE001 - whoever waits is told, whatever it is
+            problem = LaunchError(f"No container could be started: {unknown!r}.")
         with self._changed:
             self._makers -= 1
-            if not self._is_closed:
+            if problem is not None:
+                self._fail(problem)
+            elif container is not None and not self._is_closed:
+                self._in_use.discard(container)
                 self._waiting.append(container)
                 self._see_to_makers()
                 self._changed.notify_all()
                 return
-        container.close()
-        container.remove()
-        with self._changed:
-            self._changed.notify_all()
+        if container is not None:
+            self.discard(container)
 
-    def _fail(self, problem: LaunchError) -> None:
+    def _fail(self, problem: IsolatedError) -> None:
         """Tell all who wait. Nobody tries again until somebody wants a container."""
         self._failures += 1
         self._problem = problem

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 FOLDER = "/run/isolated_magic"  # of a container, in memory
 
 
-# What the container is told to run, as anybody can see who may inspect it. It reads the program from stdin, writes it
-# down, and becomes it.
+# What the container is told to run, as anybody can see who may inspect it. It reads the program from stdin, writes
+# it down, and becomes it.
 BOOTSTRAP = f"""\
 import json, os, sys
 if sys.version_info < (3, 11):

@@ -156,7 +156,7 @@ def creation(settings: ContainerSettings, shape: Shape, labels: Mapping[str, str
     return Creation(settings, host, limits, {**labels})
 
 
-def _network(is_open: bool) -> str:  # noqa: FBT001 - the setting
+def _network(is_open: bool) -> str:
     return "default" if is_open else "none"
 
 
