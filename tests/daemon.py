@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ class Daemon:
             start_new_session=True,
         )
         assert self._holder.stdout is not None
-        assert self._holder.stdout.readline() == b"mounted\n"
+        with self._holder.stdout as said:
+            assert said.readline() == b"mounted\n"
 
     @property
     def disk(self) -> Path:
@@ -73,6 +75,8 @@ class Daemon:
         assert self.process is not None
         assert self.process.poll() is None, (self.folder / "log").read_text()[-3000:]
         with suppress(docker.errors.DockerException, OSError):
+            with socket.socket(socket.AF_UNIX) as end:  # the SDK leaves one open that it cannot connect
+                end.connect(str(self.socket))
             with self.api() as api:
                 return bool(api.ping())
         return False
@@ -107,9 +111,7 @@ class Daemon:
         tar = self.folder / "rootfs.tar"
         command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={PACKAGES}"]
         subprocess.run([*command, _release("VERSION_CODENAME"), str(tar), _mirror()], check=True)
-        with self.api() as api:
-            api.import_image_from_file(str(tar), repository=IMAGE, tag="latest")
-        tar.unlink()
+        self._import(tar, IMAGE)
         self._add_image(EMPTY_IMAGE, {"etc/nothing": b""})
 
     def _add_image(self, name: str, files: dict[str, bytes]) -> None:
@@ -119,8 +121,12 @@ class Daemon:
                 entry = tarfile.TarInfo(path)
                 entry.size, entry.mode = len(content), 0o755
                 archive.addfile(entry, io.BytesIO(content))
-        with self.api() as api:
-            api.import_image_from_file(str(tar), repository=name, tag="latest")
+        self._import(tar, name)
+
+    def _import(self, tar: Path, name: str) -> None:
+        with self.api() as api, tar.open("rb") as file:
+            api.import_image_from_data(file, repository=name, tag="latest")
+        tar.unlink()
 
     def derive(self, name: str, python: str) -> str:
         """An image with something else in the place of its python3, a script for the shell."""

@@ -222,6 +222,7 @@ class Client:
     def _explained(self, image: str = "") -> Iterator[None]:
         """What the SDK raises inside this block comes out as a LaunchError."""
         try:
+            _knock(self.url)
             yield
         except self._docker.errors.APIError as problem:
             raise _refused(problem, image) from None
@@ -245,6 +246,15 @@ def _sdk():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the SDK has no typ
             "Runs in containers need the docker SDK, which is not installed: pip install 'isolated-magic[docker]'"
         ) from None
     return docker
+
+
+def _knock(url: str) -> None:
+    """Connect to the daemon's socket, where that is one of files: the SDK leaves one open that it cannot connect."""
+    scheme, _, path = url.partition("://")
+    if scheme == "unix" and hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as end:
+            end.settimeout(CALL_TIMEOUT_SECS)
+            end.connect(f"/{path.lstrip('/')}")
 
 
 def _refused(problem: object, image: str) -> LaunchError:
