@@ -89,10 +89,16 @@ class Daemon:
             self.process = None
             if own_pid is not None:
                 wait_until(lambda: not is_alive(own_pid))
+                # A zombie that nobody reaps would be taken for one that lives.
+                self._containerd_pid_file.unlink(missing_ok=True)
+
+    @property
+    def _containerd_pid_file(self) -> Path:
+        return self.folder / "run" / "containerd" / "containerd.pid"
 
     def _pid_of_containerd(self) -> int | None:
         with suppress(OSError, ValueError):
-            return int((self.folder / "run" / "containerd" / "containerd.pid").read_text())
+            return int(self._containerd_pid_file.read_text())
         return None
 
     @contextmanager
@@ -131,7 +137,7 @@ class Daemon:
     def derive(self, name: str, python: str) -> str:
         """An image with something else in the place of its python3, a script for the shell."""
         with self.api() as api:
-            script = f"printf '%s' \"$1\" > /usr/bin/python3.new && chmod 755 /usr/bin/python3.new && mv -f /usr/bin/python3.new /usr/bin/python3"
+            script = "printf '%s' \"$1\" > /usr/bin/python3.new && chmod 755 /usr/bin/python3.new && mv -f /usr/bin/python3.new /usr/bin/python3"
             made = api.create_container(
                 IMAGE,
                 command=["/bin/sh", "-c", script, "sh", python],

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -178,7 +178,7 @@ class TestEnvironment:
         with executor_of(daemon, preload=["decimal"]) as executor:
             assert seen(executor, "'decimal' in sys.modules") is True
         with executor_of(daemon, preload=["no_such_module_here"]) as executor:
-            assert "no_such_module_here" in executor.execute("1", {})["error"]
+            assert "has no module no_such_module_here: add it" in executor.execute("1", {})["error"]
 
 
 class TestIsolation:
@@ -195,7 +195,9 @@ class TestIsolation:
 
     def test_the_network_is_a_setting(self, daemon):
         with executor_of(daemon, network="host") as executor:
-            assert seen(executor, "sorted(os.listdir('/sys/class/net'))") == sorted(os.listdir("/sys/class/net"))
+            assert seen(executor, "sorted(os.listdir('/sys/class/net'))") == sorted(
+                path.name for path in Path("/sys/class/net").iterdir()
+            )
 
     def test_files_are_read_only_but_for_scratch_space_of_a_size(self, executor):
         assert "Read-only file system" in executor.execute("open('/etc/x', 'w')", {})["error"]
@@ -269,7 +271,7 @@ class TestEnds:
 
     def test_it_kills_all_that_it_can(self, executor):
         result = executor.run("import os, signal\nos.kill(-1, signal.SIGKILL)\n1")
-        assert result.ok  # itself aside (kill(2)), there is nobody
+        assert result.error.summary.startswith("ProcessLookupError")  # itself aside (kill(2)), there is nobody
 
     def test_interrupt(self, executor):
         run = executor.start(
@@ -353,14 +355,18 @@ time.sleep(1000)
 
 class TestOwners:
     def test_containers_end_with_an_owner_that_is_killed(self, daemon):
-        before = {each["Id"] for each in daemon.containers()}
         command = [sys.executable, "-c", OWNER, daemons.IMAGE, daemon.url]
+
+        def own():
+            labels = [each["Labels"].get(owner.LABEL, "{}") for each in daemon.containers()]
+            return [label for label in labels if json.loads(label).get("pid") == process.pid]
+
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             pid = int(process.stdout.readline())
-            own = {each["Id"] for each in daemon.containers()} - before
+            assert len(own()) == 3
             process.kill()
         wait_until(lambda: not is_alive(pid))
-        wait_until(lambda: not own & {each["Id"] for each in daemon.containers()})
+        wait_until(lambda: not own())
 
     def test_the_next_start_takes_away_what_is_left(self, daemon):
         gone = subprocess.run(
@@ -418,21 +424,24 @@ class TestFaults:
                 assert "within the 1 seconds" in self.error(executor)
                 listener.close()
 
-    def test_no_permission(self, daemon, tmp_path):
+    def test_no_permission(self, daemon):
         daemon.socket.chmod(0o600)
-        code = f"from isolated_magic import DockerExecutor\nprint(DockerExecutor(base_url='{daemon.url}').run('1').error)"
-        # The folders that lead there are root's own: as for any user who is not in the group.
-        said = subprocess.run(
-            [sys.executable, "-c", code],
-            user=65534,
-            group=65534,
-            extra_groups=[],
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        assert "no permission" in said
+        daemon.folder.chmod(0o755)
+        readable, writable = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+                os.write(writable, str(DockerExecutor(base_url=daemon.url).run("1").error).encode())
+            finally:
+                os._exit(0)
+        os.close(writable)
+        with os.fdopen(readable) as file:
+            said = file.read()
+        os.waitpid(pid, 0)
+        assert "no permission: have your user added to the group" in said
 
     def test_the_image_is_missing(self, daemon):
         with executor_of(daemon, image="isolated-magic") as executor:
@@ -465,7 +474,7 @@ class TestFaults:
     def test_the_disk_is_full_and_then_it_is_not(self, daemon):
         with executor_of(daemon, standby=0) as executor:
             filler = daemon.disk / "filler"
-            with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
+            with filler.open("wb") as file, suppress(OSError):
                 while True:
                     file.write(bytes(MB))
             try:
@@ -484,10 +493,11 @@ class TestFaults:
             error = run.result(HANG_GUARD_SECS).error
             assert (error.code, error.kind) == (500, "launch")
             assert error.text.startswith("The run was lost: ")
-            wait_until(lambda: not is_alive(run.pid))
             assert "cannot be reached" in self.error(executor)
             daemon.start()
             assert executor.run("1").ok
+            # A daemon that is killed leaves its containers running, until it is back or their time is up.
+            wait_until(lambda: not is_alive(run.pid))
 
 
 class TestSettings:
@@ -515,7 +525,7 @@ class TestSettings:
             DockerExecutor(**settings)
 
     def test_a_missing_sdk_says_how_to_install_it(self):
-        code = "import sys; sys.modules['docker'] = None\nfrom isolated_magic import DockerExecutor\nprint(DockerExecutor().run('1').error)"
+        code = "import sys; sys.modules['docker'] = None\nfrom isolated_magic import DockerExecutor\ntry:\n    DockerExecutor()\nexcept ImportError as problem:\n    print(problem)"
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert "pip install 'isolated-magic[docker]'" in said
 

@@ -6,6 +6,7 @@ it ends, the kernel kills all that is left; it ends when its stdin does, which t
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from . import stack, wakeup, wire
 from .ladder import Ladders
-from .packets import CHANNEL, NEWS, ORDER, PIECE_BYTES, STACK, Packets, packet
+from .packets import CHANNEL, DEADLINE, NEWS, ORDER, PIECE_BYTES, STACK, Packets, packet
 
 if TYPE_CHECKING:
     import socket
@@ -52,6 +53,7 @@ class Multiplexer:
         self.wakeup = wakeup.wake_on_child()
         self.is_over = False
         self.was_asked = False
+        self.deadline = math.inf
         self.kills_before = _out_of_memory_kills()
         for descriptor in (incoming, outgoing, *self.sources):
             os.set_blocking(descriptor, False)
@@ -65,7 +67,7 @@ class Multiplexer:
         while True:
             self._register()
             ready = self.poll.poll(self._timeout_ms(idle_secs))
-            if not ready and not self.was_asked:
+            if (not ready and not self.was_asked) or time.monotonic() > self.deadline:
                 return
             for descriptor, mask in ready:
                 if descriptor == self.incoming:
@@ -102,7 +104,8 @@ class Multiplexer:
                     self.poll.unregister(descriptor)
 
     def _timeout_ms(self, idle_secs: float) -> float:
-        secs = self.ladders.secs_to_next_step() if self.was_asked else idle_secs
+        left = max(0.0, self.deadline - time.monotonic())
+        secs = min(self.ladders.secs_to_next_step(), left) if self.was_asked else idle_secs
         return min(secs, LONGEST_WAIT_SECS) * 1000
 
     def _hear(self) -> bool:
@@ -112,6 +115,8 @@ class Multiplexer:
         for kind, body in self.packets.feed(said):
             if kind == CHANNEL:
                 self.to_channel += body
+            elif kind == DEADLINE:
+                self.deadline = time.monotonic() + float(body)
             elif kind == ORDER and not self.is_over:
                 self._obey(body)
         return bool(said)

@@ -6,8 +6,8 @@ A packet is one byte that says what it is, four bytes of length, most significan
 from __future__ import annotations
 
 # Both ways: bytes of the run's channel. Up: what it prints, news of it (see ``keeper.py``), and once what the
-# container is. Down: an order.
-CHANNEL, STDOUT, STDERR, NEWS, READY, ORDER = b"c", b"o", b"e", b"n", b"r", b"x"
+# container is. Down: an order, and the seconds after which the container ends by itself.
+CHANNEL, STDOUT, STDERR, NEWS, READY, ORDER, DEADLINE = b"c", b"o", b"e", b"n", b"r", b"x", b"d"
 STACK = b"s"  # an order, beside those that a keeper takes: to have the run say where it is
 
 # What a run's channel begins with: whether a fork will do or a new interpreter has to take its place.
@@ -18,7 +18,9 @@ NO_ATTRIBUTES: dict[str, object] = {"umask": None, "nice": 0, "affinity": None, 
 HEADER_BYTES = 5
 PIECE_BYTES = 1 << 16  # of a stream
 LARGEST_READY_BYTES = 4 << 20  # what the imports looked at is in it
-_LARGEST = dict.fromkeys((CHANNEL, STDOUT, STDERR, NEWS, ORDER), PIECE_BYTES) | {READY: LARGEST_READY_BYTES}
+_LARGEST = dict.fromkeys((CHANNEL, STDOUT, STDERR, NEWS, ORDER, DEADLINE), PIECE_BYTES) | {
+    READY: LARGEST_READY_BYTES
+}
 
 
 def packet(kind: bytes, body: bytes) -> bytes:

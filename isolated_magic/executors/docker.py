@@ -64,6 +64,7 @@ class DockerExecutor(Executor):
 
     Raises:
         InvalidRequestError: one of these is not what it should be.
+        MissingLibraryError: the docker SDK is not installed.
     """
 
     def __init__(  # noqa: PLR0913 - a container has many settings, each by name

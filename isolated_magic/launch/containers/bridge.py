@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.child import wire
 from isolated_magic.child.packets import (
     CHANNEL,
+    DEADLINE,
     NEWS,
     ORDER,
     PIECE_BYTES,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 ENOUGH_BYTES = 4 * PIECE_BYTES  # waiting to go on: then the source has to wait
 KILL_TIMEOUT_SECS = 2.0  # after this long a container that does not obey is cut off
+GRACE_SECS = 10.0
 MARGIN_BYTES = 1 << 20
 _EXIT = re.compile(r"exit -?\d{1,3} \d{1,9}\.\d{3}\n")
 
@@ -73,9 +75,10 @@ class Bridge:
 
     Args:
         container: waiting for its request.
+        timeout_secs: that the run may take, which the container holds too: it may lose the daemon.
     """
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, timeout_secs: float) -> None:
         self._container = container
         ends: list[int] = []
         self.child: Child = connected(lambda theirs: ends.extend(map(os.dup, theirs)))
@@ -85,7 +88,7 @@ class Bridge:
         self._outputs = {STDOUT: stdout, STDERR: stderr}
         self._descriptors = {CHANNEL: channel, STDOUT: stdout, STDERR: stderr}
         self._unread = {kind: bytearray() for kind in self._descriptors}  # on its way to the supervisor
-        self._unsent = bytearray()  # on its way to the container
+        self._unsent = bytearray(packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode()))  # to the container
         self._news = b""
         self._listens = {CHANNEL, NEWS}  # which of our ends still have somebody at the other end
         self._kill_by: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import socket
 import ssl
@@ -24,6 +25,7 @@ CONTAINERFILE = Path(__file__).with_name("Containerfile")
 CALL_TIMEOUT_SECS = 30.0
 REMOVAL_TIMEOUT_SECS = 15.0
 RETRY_SECS = 0.05
+NO_SDK = "Runs in containers need the docker SDK, which is not installed: pip install 'isolated-magic[docker]'"
 DEFAULT_URL = "unix:///var/run/docker.sock"
 
 
@@ -238,18 +240,30 @@ class _BusyError(LaunchError):
     """Something else is being done to it."""
 
 
+def require_sdk() -> None:
+    """Pass where the docker SDK is installed, without importing it.
+
+    Raises:
+        MissingLibraryError: it is not.
+    """
+    try:
+        is_there = importlib.util.find_spec("docker") is not None
+    except ValueError:  # whoever wants no such module put None in its place
+        is_there = False
+    if not is_there:
+        raise MissingLibraryError(NO_SDK)
+
+
 def _sdk():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the SDK has no types
     try:
         import docker  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: PLC0415 - 0.2 s
     except ImportError:
-        raise MissingLibraryError(
-            "Runs in containers need the docker SDK, which is not installed: pip install 'isolated-magic[docker]'"
-        ) from None
+        raise MissingLibraryError(NO_SDK) from None
     return docker
 
 
 def _knock(url: str) -> None:
-    """Connect to the daemon's socket, where that is one of files: the SDK leaves one open that it cannot connect."""
+    """Connect to the daemon's socket, where that is a file: the SDK leaves one open that it cannot connect."""
     scheme, _, path = url.partition("://")
     if scheme == "unix" and hasattr(socket, "AF_UNIX"):
         with socket.socket(socket.AF_UNIX) as end:

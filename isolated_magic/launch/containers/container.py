@@ -200,7 +200,13 @@ class Container:
                 f"The module {name} cannot be imported ahead in image {self.settings.image}: {reason}. "
                 "Take it out of preload."
             )
-        self.inputs = Inputs(cast("Report", message["ready"]))
+        report = cast("Report", message["ready"])
+        missing = [name for name in self.settings.preload if name not in report["modules"]]
+        if missing:
+            raise LaunchError(
+                f"The image {self.settings.image} has no module {missing[0]}: add it, or take it out of preload."
+            )
+        self.inputs = Inputs(report)
         environment = cast("dict[str, str]", message["environment"])
         self.environment = {name.encode("latin-1"): text.encode("latin-1") for name, text in environment.items()}
 

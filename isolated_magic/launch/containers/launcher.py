@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.environment import QUIET_DEFAULTS, acts_at_start
 from isolated_magic.launch.base import Child, Launcher
 from isolated_magic.launch.containers.bridge import Bridge
+from isolated_magic.launch.containers.client import require_sdk
 from isolated_magic.launch.containers.pool import Pool
 from isolated_magic.launch.containers.program import container_messages
 from isolated_magic.launch.containers.settings import shape_for
@@ -33,9 +34,13 @@ class ContainerLauncher(Launcher):
     Args:
         settings: of the containers.
         limits: of most runs: containers wait for those that have them.
+
+    Raises:
+        MissingLibraryError: the docker SDK is not installed.
     """
 
     def __init__(self, settings: ContainerSettings, limits: Limits = NO_LIMITS) -> None:
+        require_sdk()
         self._settings = settings
         self._shape = shape_for(settings, limits)
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
@@ -54,7 +59,7 @@ class ContainerLauncher(Launcher):
             environment = _environment(request, container.environment)
             cold = request.fresh or not _suits(request, container, environment)
             messages = container_messages(request, environment, cold=cold)
-            bridge = Bridge(container)
+            bridge = Bridge(container, request.timeout_secs)
             start_thread(partial(_serve, bridge, pool, container), "isolated_magic container")
         except BaseException:
             start_thread(partial(pool.discard, container), "isolated_magic container")
