@@ -70,6 +70,7 @@ class TestProtocol:
         assert failed.error.summary == "ZeroDivisionError: division by zero (line 2)"
         assert "isolated_magic" not in failed.error.text
         assert executor.execute("def", {})["code"] == 400
+        assert executor.run("import yaml").error.hint.endswith("add PyYAML to the image.")
         assert "exit status 3" in executor.execute("raise SystemExit(3)", {})["error"]
         assert "signal 11" in executor.execute("import os; os.kill(os.getpid(), 11)", {})["error"]
         assert "Invalid JSON response" in executor.execute("print('x')", {})["error"]
@@ -209,8 +210,14 @@ class TestIsolation:
 
     def test_a_limit_of_processes_of_one_run(self, executor):
         code = "import os, time\nfor _ in range(9):\n    if os.fork() == 0: time.sleep(1000)"
-        result = executor.run(code, limits=Limits(processes=5))
-        assert result.error.summary.startswith("process limit 5 exceeded")
+        for processes in (5, 40):
+            result = executor.run(code.replace("9", str(processes + 4)), limits=Limits(processes=processes))
+            assert result.error.summary.startswith(f"process limit {processes} exceeded")
+
+    def test_few_processes(self, daemon):
+        code = "import os, time\nn = 1\ntry:\n    while n < 50:\n        if os.fork() == 0: time.sleep(1000)\n        n += 1\nexcept OSError: pass\nn"
+        with executor_of(daemon, pids=7) as executor:
+            assert executor.run(code)["score"].value == 7
 
     def test_open_files_are_limited(self, executor):
         assert seen(executor, "__import__('resource').getrlimit(7)") == [1024, 1024]

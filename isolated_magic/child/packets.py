@@ -5,6 +5,8 @@ A packet is one byte that says what it is, four bytes of length, most significan
 
 from __future__ import annotations
 
+FOLDER = "/run/isolated_magic"  # of a container, in memory: where the child program lies
+
 # Both ways: bytes of the run's channel. Up: what it prints, news of it (see ``keeper.py``), and once what the
 # container is. Down: an order, and the seconds after which the container ends by itself.
 CHANNEL, STDOUT, STDERR, NEWS, READY, ORDER, DEADLINE = b"c", b"o", b"e", b"n", b"r", b"x", b"d"

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from isolated_magic.child.packets import FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, DEFAULT_WARM_UP_SECS
 from isolated_magic.launch.containers.launcher import ContainerLauncher
-from isolated_magic.launch.containers.program import FOLDER
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, shape_for
 from isolated_magic.limits import MIB, NO_LIMITS
 from isolated_magic.request import build_request

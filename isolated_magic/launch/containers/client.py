@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import os
 import socket
 import ssl
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from isolated_magic.errors import LaunchError, MissingLibraryError
+from isolated_magic.launch.containers.faults import (
+    CALL_TIMEOUT_SECS,
+    BusyError,
+    GoneError,
+    one_line,
+    refused,
+    unreachable,
+)
 from isolated_magic.launch.containers.owner import LABEL, is_gone
-from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, RESERVED_PROCESSES
+from isolated_magic.launch.containers.settings import RESERVED_PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from isolated_magic.launch.containers.settings import Creation
 
-CONTAINERFILE = Path(__file__).with_name("Containerfile")
-CALL_TIMEOUT_SECS = 30.0
 REMOVAL_TIMEOUT_SECS = 15.0
 RETRY_SECS = 0.05
 NO_SDK = "Runs in containers need the docker SDK, which is not installed: pip install 'isolated-magic[docker]'"
@@ -111,16 +115,17 @@ class Client:
         settings["log_config"] = self._docker.types.LogConfig(type="none")
         return settings
 
-    def attach(self, container: str) -> socket.socket:
+    def attach(self, container: str, image: str) -> socket.socket:
         """A socket to the stdin, stdout and stderr of a container that was not started yet.
 
         Args:
             container: its id.
+            image: for the words of an error.
 
         Raises:
             LaunchError: the daemon refuses.
         """
-        with self._explained():
+        with self._explained(image):  # Podman prepares it for a start already here
             attached = self._api.attach_socket(container, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
         found = getattr(attached, "_sock", attached)
         if isinstance(found, ssl.SSLSocket):
@@ -165,7 +170,7 @@ class Client:
             )
         if answer.status_code != 200:
             raise LaunchError(
-                f"This daemon cannot hold a limit of processes: {_one_line(answer.text)}. Leave it out."
+                f"This daemon cannot hold a limit of processes: {one_line(answer.text)}. Leave it out."
             )
 
     def state(self, container: str) -> dict[str, object] | None:
@@ -180,7 +185,7 @@ class Client:
         try:
             with self._explained():
                 return self._api.inspect_container(container)["State"]
-        except _GoneError:
+        except GoneError:
             return None
 
     def remove(self, container: str) -> bool:
@@ -194,9 +199,9 @@ class Client:
             try:
                 with self._explained():
                     self._api.remove_container(container, force=True, v=True)
-            except _GoneError:
+            except GoneError:
                 return True
-            except _BusyError:  # it is being removed, or it is just ending: the daemon says no more than that
+            except BusyError:  # it is being removed, or it is just ending: the daemon says no more than that
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(RETRY_SECS)
@@ -227,17 +232,9 @@ class Client:
             _knock(self.url)
             yield
         except self._docker.errors.APIError as problem:
-            raise _refused(problem, image) from None
+            raise refused(problem, image) from None
         except (OSError, self._docker.errors.DockerException) as problem:
-            raise _unreachable(problem, self.url) from None
-
-
-class _GoneError(LaunchError):
-    """There is no such container."""
-
-
-class _BusyError(LaunchError):
-    """Something else is being done to it."""
+            raise unreachable(problem, self.url) from None
 
 
 def require_sdk() -> None:
@@ -269,64 +266,3 @@ def _knock(url: str) -> None:
         with socket.socket(socket.AF_UNIX) as end:
             end.settimeout(CALL_TIMEOUT_SECS)
             end.connect(f"/{path.lstrip('/')}")
-
-
-def _refused(problem: object, image: str) -> LaunchError:
-    """What the daemon said."""
-    status = getattr(getattr(problem, "response", None), "status_code", 0)
-    said = _one_line(str(getattr(problem, "explanation", None) or problem))
-    lower = said.lower()
-    if status == 404 and image and ("no such image" in lower or "image not known" in lower or "image" in lower):
-        return LaunchError(f"There is no image {image} here, and none is pulled unasked. {_how_to_get(image)}")
-    if "no space left" in lower:
-        return LaunchError(f"No container could be started: the daemon's disk is full ({said}). Free some room.")
-    if image and ("executable file not found" in lower or "no such file or directory" in lower):
-        return LaunchError(
-            f"The image {image} has no python3 on its PATH: give one with Python 3.11 or later ({said})."
-        )
-    if status == 404:
-        return _GoneError(f"The container is gone: {said}.")
-    if status in {409, 500}:
-        return _BusyError(f"No container could be started: the daemon says {said}.")
-    return LaunchError(f"No container could be started: the daemon says {said}.")
-
-
-def _how_to_get(image: str) -> str:
-    if image in {DEFAULT_IMAGE, f"{DEFAULT_IMAGE}:latest"}:
-        return f"Build it: docker build -t {DEFAULT_IMAGE} - < {CONTAINERFILE}"
-    return f"Get it: docker pull {image}"
-
-
-def _unreachable(problem: BaseException, url: str) -> LaunchError:
-    number = _errno_in(problem)
-    if number == errno.ENOENT:
-        why = "nothing is there: start the daemon, or give base_url or DOCKER_HOST the address where it listens"
-    elif number in {errno.EACCES, errno.EPERM}:
-        why = "no permission: have your user added to the group that owns it (mostly docker), and log in anew"
-    elif number == errno.ECONNREFUSED:
-        why = "the connection was refused: start the daemon (mostly: systemctl start docker)"
-    elif "timed out" in str(problem).lower():
-        why = f"it did not answer within {CALL_TIMEOUT_SECS:g} seconds"
-    else:
-        why = os.strerror(number) if number else _one_line(str(problem))
-    return LaunchError(f"The container daemon at {url} cannot be reached: {why}.")
-
-
-def _errno_in(problem: BaseException) -> int | None:
-    """The number of the system's error that this one was made of."""
-    waiting: list[object] = [problem]
-    seen: set[int] = set()
-    while waiting:
-        current = waiting.pop()
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        seen.add(id(current))
-        number = getattr(current, "errno", None)
-        if isinstance(number, int):
-            return number
-        waiting += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
-    return None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300].rstrip(".")

@@ -14,7 +14,12 @@ from isolated_magic.child import wire
 from isolated_magic.child.packets import PIECE_BYTES, READY, Packets
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.containers.program import COMMAND, program_frame
-from isolated_magic.launch.containers.settings import creation
+from isolated_magic.launch.containers.settings import (
+    RESERVED_PROCESSES,
+    STARTING_PROCESSES,
+    creation,
+    processes_of,
+)
 from isolated_magic.launch.recipe import Inputs
 from isolated_magic.limits import STACK_LIMIT_BYTES
 
@@ -152,13 +157,14 @@ class Container:
         """
         wanted = creation(self.settings, self.shape, self._labels, STACK_LIMIT_BYTES)
         self.id = self.client.create(wanted, COMMAND)
-        self.attached = Attached(self.client.attach(self.id))
+        self.attached = Attached(self.client.attach(self.id, self.settings.image))
         if self._is_unwanted:
             raise LaunchError("The container was given up before it was ready.")
         self.client.start(self.id, self.settings.image)
         self._prepare(self.attached, self.id)
-        if self.shape.processes is not None:
-            self.client.limit_processes(self.id, self.shape.processes)
+        processes = processes_of(self.settings, self.shape)
+        if processes + RESERVED_PROCESSES < STARTING_PROCESSES:  # too few for the runtime to start it
+            self.client.limit_processes(self.id, processes)
 
     def _prepare(self, attached: Attached, own_id: str) -> None:
         settings = self.settings

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import child
 from isolated_magic.child import wire
-from isolated_magic.child.packets import COLD, FORKED, NO_ATTRIBUTES
+from isolated_magic.child.packets import COLD, FOLDER, FORKED, NO_ATTRIBUTES
 from isolated_magic.launch.connection import program_messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from isolated_magic.run_request import RunRequest
-
-FOLDER = "/run/isolated_magic"  # of a container, in memory
 
 
 # What the container is told to run, as anybody can see who may inspect it. It reads the program from stdin, writes

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.packets import FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.limits import MIB
 
@@ -115,6 +116,16 @@ def shape_for(settings: ContainerSettings, limits: Limits) -> Shape:
     return Shape(memory, limits.processes)
 
 
+def processes_of(settings: ContainerSettings, shape: Shape) -> int:
+    """How many processes and threads a run in such a container may have at once.
+
+    Args:
+        settings: of the executor.
+        shape: of the container.
+    """
+    return settings.pids if shape.processes is None else min(settings.pids, shape.processes)
+
+
 def creation(settings: ContainerSettings, shape: Shape, labels: Mapping[str, str], stack_bytes: int) -> Creation:
     """What the daemon is told of a container. Whoever may inspect it can read that: nothing of a run is in it.
 
@@ -125,7 +136,7 @@ def creation(settings: ContainerSettings, shape: Shape, labels: Mapping[str, str
         stack_bytes: of its main thread.
     """
     scratch = f"rw,nosuid,nodev,size={settings.tmpfs_bytes},mode=1777"
-    processes = settings.pids if shape.processes is None else min(settings.pids, shape.processes)
+    processes = processes_of(settings, shape)
     host = {
         "network_mode": settings.network if isinstance(settings.network, str) else _network(settings.network),
         "read_only": settings.read_only,
@@ -138,7 +149,7 @@ def creation(settings: ContainerSettings, shape: Shape, labels: Mapping[str, str
         "nano_cpus": int(settings.cpus * 1e9),
         "tmpfs": {
             "/tmp": scratch,  # noqa: S108 - likewise
-            "/run/isolated_magic": f"rw,nosuid,nodev,size={FOLDER_BYTES},mode=1777",
+            FOLDER: f"rw,nosuid,nodev,size={FOLDER_BYTES},mode=1777",
         },
         "shm_size": settings.tmpfs_bytes,
         "binds": [f"{path}:{_with_mode(target)}" for path, target in settings.volumes.items()],
