@@ -36,7 +36,7 @@ def about(problem: BaseException) -> str:
         return f"{used}, with {top} {version}." if isinstance(version, str) else f"{used}."
     package = PACKAGES.get(top, top)
     if __file__.startswith(f"{FOLDER}/"):
-        return f"{used} in a container. Its image has no module {top}: if it is a package, add {package} to the image."
+        return f"{used} in a container, which has no module {top}. If it is a package, add {package} to the image."
     where = "the working directory" if sys.path[:1] == [""] else "the folder of the file that runs"
     return (
         f"{used}, which has no module {top}. If it is a package, install it there: {_command(package)} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tokenize
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,6 @@ from isolated_magic.request import build_request
 from isolated_magic.run_request import Elsewhere
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from isolated_magic.environment import EnvValue
@@ -143,8 +143,8 @@ class DockerExecutor(Executor):
 
     def _sent_away(self, request: RunRequest, env_vars: Mapping[str, EnvValue]) -> RunRequest:
         """The request as it goes into a container: nothing of this machine is in it."""
-        given = {name.encode() for name, value in env_vars.items() if value is not None}
-        without = frozenset(name.encode() for name, value in env_vars.items() if value is None)
+        given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
+        without = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
         shape = shape_for(self.settings, request.limits)
         request = replace(
             request,

@@ -66,6 +66,10 @@ class Attached:
             raise BlockingIOError from None
         if not chunk:
             raise EOFError
+        if isinstance(self.socket, ssl.SSLSocket) and (
+            left := self.socket.pending()
+        ):  # of which poll() knows nothing
+            chunk += self.socket.recv(left)
         self._received += chunk
         found: list[tuple[bytes, bytes]] = []
         while len(self._received) >= _HEADER_BYTES:

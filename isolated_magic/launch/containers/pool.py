@@ -59,9 +59,10 @@ class Pool:
             self._takers += 1
             try:
                 while (container := self._next()) is None:
-                    if self._failures != failures and self._problem is not None:
+                    if self._failures == failures or self._problem is None:
+                        self._see_to_makers()
+                    elif not self._makers:  # else one of the others may have more luck
                         raise type(self._problem)(*self._problem.args)
-                    self._see_to_makers()
                     left = deadline - time.monotonic()
                     if left <= 0 or self._is_closed:
                         raise LaunchError(self._why_none(timeout_secs))
