@@ -66,10 +66,9 @@ class Attached:
             raise BlockingIOError from None
         if not chunk:
             raise EOFError
-        if isinstance(self.socket, ssl.SSLSocket) and (
-            left := self.socket.pending()
-        ):  # of which poll() knows nothing
-            chunk += self.socket.recv(left)
+        unseen = self.socket.pending() if isinstance(self.socket, ssl.SSLSocket) else 0
+        if unseen:  # by poll(2)
+            chunk += self.socket.recv(unseen)
         self._received += chunk
         found: list[tuple[bytes, bytes]] = []
         while len(self._received) >= _HEADER_BYTES:
