@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.executors.base import Executor
+    from isolated_magic.executors.docker import DockerExecutor
     from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
     from isolated_magic.history import History
     from isolated_magic.limits import Limits
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BackgroundRun": "isolated_magic.executors.background",
+    "DockerExecutor": "isolated_magic.executors.docker",
     "Executor": "isolated_magic.executors.base",
     "History": "isolated_magic.history",
     "InvalidRequestError": "isolated_magic.errors",
@@ -69,6 +71,7 @@ _HOMES = {
 
 __all__ = [
     "BackgroundRun",
+    "DockerExecutor",
     "Executor",
     "History",
     "InvalidRequestError",

@@ -20,7 +20,7 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 ProcessLaunch: TypeAlias = Literal["forked", "cold"]
-Launch: TypeAlias = ProcessLaunch | Literal["reused", "container"]
+Launch: TypeAlias = ProcessLaunch | Literal["reused"]
 
 MOST_IN_REPR = 10  # scores
 
@@ -169,7 +169,7 @@ class RunResult:
         exit_status: of the process; negative for the signal that ended it; None when none was started.
         pid: of the process, None when none was started.
         launch: how its process came to life: ``"forked"`` from a template, ``"cold"`` for a new interpreter,
-            ``"reused"`` for a worker that may have done runs before, ``"container"``; None when there was none.
+            ``"reused"`` for a worker that may have done runs before; None when there was none.
         timings: in milliseconds.
         compared_with: the scores of an earlier run that it is shown against; empty when there was none, None when
             it is not to be compared.

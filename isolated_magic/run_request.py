@@ -25,6 +25,21 @@ class Confinement:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """How a run differs that has nothing of this machine: neither its files nor its environment.
+
+    Args:
+        without: names of variables that it is not to have, whatever is there.
+        folder: where the child program lies there.
+        memory_bytes: that all processes of it have together, None for as much as there is.
+    """
+
+    without: frozenset[bytes] = frozenset()
+    folder: str = ""
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """One run, complete: what a launcher and the child program need, and nothing else.
 
@@ -40,6 +55,8 @@ class RunRequest:
         fresh: a new interpreter for this run, whatever else would do.
         secrets: values of its environment that are hidden in all that it prints and comes to.
         confinement: how its limits are held; made when it is launched.
+        elsewhere: how it differs from a run of this machine, None when it is one. The environment is then what is
+            set over the one that is there.
     """
 
     source: str | None = field(repr=False)
@@ -53,3 +70,4 @@ class RunRequest:
     fresh: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
     confinement: Confinement = Confinement()
+    elsewhere: Elsewhere | None = None

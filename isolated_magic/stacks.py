@@ -12,7 +12,7 @@ from isolated_magic import child
 from isolated_magic.child import excerpt as excerpts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from isolated_magic.run_request import RunRequest
 
@@ -70,21 +70,24 @@ def place_in(written: bytes | bytearray, request: RunRequest) -> Place:
         written: what its interpreter wrote.
         request: the run.
     """
-    frames = _main_stack(written.decode("utf-8", "replace"))
+    own_folder = request.elsewhere.folder if request.elsewhere is not None else OWN_FOLDER
+    frames = _main_stack(written.decode("utf-8", "replace"), own_folder)
     own_name = request.path if request.path is not None else request.source_name
     own_lines = _lines_of(request)
     at = next((frame for frame in reversed(frames) if frame.file == own_name), None)
     place = excerpts.Place(at.line, at.function) if at is not None else None
     around = excerpts.around(own_lines, place, own_name) if place is not None else ""
-    return Place(around, _as_traceback(frames, own_name, own_lines))
+    # What lies elsewhere is not to be looked for here.
+    lines_of = _file_lines if request.elsewhere is None else _no_lines
+    return Place(around, _as_traceback(frames, own_name, own_lines, lines_of))
 
 
-def _main_stack(text: str) -> list[Frame]:
+def _main_stack(text: str, own_folder: str) -> list[Frame]:
     """The calls of the main thread, the most recent one last, without ours."""
     stacks = [_frames(part) for part in _THREAD.split(text)]
-    mains = [frames for frames in stacks if any(frame.file.startswith(OWN_FOLDER) for frame in frames)]
+    mains = [frames for frames in stacks if any(frame.file.startswith(own_folder) for frame in frames)]
     frames = mains[-1] if mains else []
-    return [frame for frame in reversed(frames) if not frame.file.startswith(OWN_FOLDER)]
+    return [frame for frame in reversed(frames) if not frame.file.startswith(own_folder)]
 
 
 def _frames(text: str) -> list[Frame]:
@@ -106,7 +109,13 @@ def _file_lines(path: str) -> list[str]:
     return linecache.getlines(path)
 
 
-def _as_traceback(frames: Sequence[Frame], own_name: str, own_lines: Sequence[str]) -> str:
+def _no_lines(_path: str) -> list[str]:
+    return []
+
+
+def _as_traceback(
+    frames: Sequence[Frame], own_name: str, own_lines: Sequence[str], lines_of: Callable[[str], list[str]]
+) -> str:
     if not frames:
         return ""
     shown = ["Stack (most recent call last):"]
@@ -117,7 +126,7 @@ def _as_traceback(frames: Sequence[Frame], own_name: str, own_lines: Sequence[st
                 shown.append(f"  ... [{left_out} calls left out]")
             continue
         shown.append(f'  File "{frame.file}", line {frame.line}, in {frame.function}')
-        lines = own_lines if frame.file == own_name else _file_lines(frame.file)
+        lines = own_lines if frame.file == own_name else lines_of(frame.file)
         if 1 <= frame.line <= len(lines) and lines[frame.line - 1].strip():
             shown.append(f"    {lines[frame.line - 1].strip()}")
     return "\n".join(shown)

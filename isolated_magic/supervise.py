@@ -58,6 +58,7 @@ class Ending:
         out_of_memory: the kernel's OOM killer was at work meanwhile, somewhere.
         memory_exceeded: it killed a process of the run, for the run's own limit.
         can_go_on: its process is a worker, ready for the next run.
+        lost: why nobody could say how it ended, None when that is not known.
     """
 
     pid: int | None
@@ -75,6 +76,7 @@ class Ending:
     out_of_memory: bool = False
     memory_exceeded: bool = False
     can_go_on: bool = False
+    lost: str | None = None
 
 
 class Supervisor:
@@ -275,4 +277,6 @@ class Supervisor:
             stderr="".join(self._stderr.text),
             created_at=self._child.handed_over_at or self._handle.created_at,
             can_go_on=self._is_idle and not self._stack_asked and self._messages.broken is None,
+            memory_exceeded=self._handle.memory_exceeded,
+            lost=self._handle.lost,
         )

@@ -102,9 +102,8 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     if ending.killed and stopped:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
     if ending.exit_status is None:
-        return RunError.of(
-            ErrorKind.LAUNCH, "The run was lost: the process that keeps runs was killed, or has no room for it."
-        )
+        why = ending.lost or "the process that keeps runs was killed, or has no room for it"
+        return RunError.of(ErrorKind.LAUNCH, f"The run was lost: {why}.")
     if not said.started and said.broken is None:
         return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(ending))
     if ending.exit_status < 0:

@@ -308,7 +308,7 @@ Current thread 0x00007fb5 (most recent call first):
 
 
 class TestStacks:
-    request = SimpleNamespace(path=None, source="\nf()\nf()\n", source_name="<cell>", cwd="/")
+    request = SimpleNamespace(path=None, source="\nf()\nf()\n", source_name="<cell>", cwd="/", elsewhere=None)
 
     def written(self, *lines):
         from isolated_magic.stacks import OWN_FOLDER

@@ -27,7 +27,7 @@ LAYERS = [
     ["child"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-ONLY_IMPORTER = {"IPython": "magic", "opentelemetry": "telemetry"}
+ONLY_IMPORTER = {"IPython": "magic", "opentelemetry": "telemetry", "docker": "launch"}
 
 
 def layer_of(file: Path) -> str:
@@ -84,7 +84,7 @@ def test_importing_the_package_is_cheap():
     assert not [
         name
         for name in loaded
-        if name.split(".")[0] in {"IPython", "opentelemetry", "json", "asyncio", "subprocess"}
+        if name.split(".")[0] in {"IPython", "opentelemetry", "docker", "json", "asyncio", "subprocess"}
     ]
 
 

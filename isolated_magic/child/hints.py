@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.machinery import PathFinder
 
+from .packets import FOLDER
+
 # Modules whose packages have another name. Guessing it is how people install what somebody else put there.
 PACKAGES = {
     "bs4": "beautifulsoup4",
@@ -33,6 +35,8 @@ def about(problem: BaseException) -> str:
         version = getattr(sys.modules.get(top), "__version__", None)
         return f"{used}, with {top} {version}." if isinstance(version, str) else f"{used}."
     package = PACKAGES.get(top, top)
+    if __file__.startswith(f"{FOLDER}/"):
+        return f"{used} in a container, which has no module {top}. If it is a package, add {package} to the image."
     where = "the working directory" if sys.path[:1] == [""] else "the folder of the file that runs"
     return (
         f"{used}, which has no module {top}. If it is a package, install it there: {_command(package)} "

@@ -39,6 +39,8 @@ from .owner import Owner
 from .wakeup import watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .observe import Observed
 
 
@@ -72,9 +74,11 @@ def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:
     if owner_process is not None:
         owner_process = descriptors.moved(owner_process, descriptors.PLUMBING)
     ours = {descriptor for descriptor in (control.fileno(), owner_process) if descriptor is not None}
-    original = _prepare(settings, control.fileno(), ours)
+    stream = FileIO(control.fileno(), "r+", closefd=False)
+    original = prepare(settings, ours, lambda message: wire.write_frame(stream, dumps(message).encode()))
     if original is None:
         finish.leave(1)
+    memory.use_huge_pages()
     keeper = Keeper(control, owner_process, settings["idle_secs"])
     connection = keeper.serve()
     if connection is None:
@@ -94,13 +98,19 @@ def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:
     return owner, original, role
 
 
-def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Original | None:
-    """Import what the owner asked for, say what came of it, and set all memory aside for sharing."""
-    stream = FileIO(control, "r+", closefd=False)
+def prepare(
+    settings: dict[str, Any], ours: set[int], tell: Callable[[dict[str, object]], None]
+) -> fresh.Original | None:
+    """Import what the owner asked for, say what came of it, and set all memory aside for sharing.
 
-    def tell(message: dict[str, object]) -> None:
-        wire.write_frame(stream, dumps(message).encode())
+    Args:
+        settings: the modules, and the attributes of this process.
+        ours: descriptors that no module opened.
+        tell: takes what there is to say.
 
+    Returns:
+        What forks go back to; None when a module was refused.
+    """
     folders = preload.fingerprint([sys.executable, *libraries.site_folders()])
     program.new_main()
     own_folder = None if sys.flags.safe_path else sys.path.pop(0)
@@ -120,7 +130,6 @@ def _prepare(settings: dict[str, Any], control: int, ours: set[int]) -> fresh.Or
     original = fresh.Original(settings["attributes"], generators, ours)
     gc.collect()
     gc.freeze()
-    memory.use_huge_pages()
     return original
 
 

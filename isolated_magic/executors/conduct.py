@@ -60,13 +60,15 @@ def _conduct(
         if child.launch in {"forked", "reused"} and _came_to_nothing(ending):
             again = replace(confined_request, fresh=True)
             child, ending = _attempt(launcher, again, on_output, live, called_at)
-        ending = replace(ending, memory_exceeded=group.ran_out_of_memory())
+        ending = replace(ending, memory_exceeded=ending.memory_exceeded or group.ran_out_of_memory())
     if child.report_pages is not None:
         child.report_pages(ending.said.pages)
     if child.distrust is not None and ending.timed_out and not ending.said.started:
         child.distrust()
     _learn(launcher, request, ending)
-    if ending.exit_status == -signal.SIGKILL:
+    if ending.memory_exceeded and request.elsewhere is not None:
+        request = _with_memory_of(request)
+    if ending.exit_status == -signal.SIGKILL and request.elsewhere is None:
         ending = replace(ending, out_of_memory=_out_of_memory_kills.came())
     creation_ms = max(0.0, (ending.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
@@ -104,6 +106,13 @@ def _attempt(
 def _came_to_nothing(ending: Ending) -> bool:
     """Whether no line of the code has run: the template was lost, or the system refused it a fork."""
     return not (ending.said.started or ending.killed or ending.interrupted or ending.timed_out)
+
+
+def _with_memory_of(request: RunRequest) -> RunRequest:
+    """The request with the limit that it exceeded, which it may not have set itself."""
+    limits, held = request.limits, request.elsewhere.memory_bytes if request.elsewhere else None
+    sizes = [size for size in (limits.memory_bytes, held) if size is not None]
+    return replace(request, limits=replace(limits, memory_bytes=min(sizes) if sizes else None))
 
 
 def _learn(launcher: Launcher, request: RunRequest, ending: Ending) -> None:

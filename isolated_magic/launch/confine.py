@@ -34,6 +34,9 @@ def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
     if not limits:
         yield request, NO_GROUP
         return
+    if request.elsewhere is not None:  # whatever runs there holds what its processes have together
+        yield replace(request, confinement=Confinement(limits)), NO_GROUP
+        return
     group = Group(limits)
     try:
         if "processes" in limits and "processes" not in group.folders:

@@ -56,6 +56,8 @@ class Handle:
         self.exit_status: int | None = None
         self.cpu_secs = 0.0
         self.failure: str | None = None
+        self.lost: str | None = None  # why nobody could say how it ended, where that is known
+        self.memory_exceeded = False  # as its keeper says
         self.is_over = False
         self._descriptor: int | None = None
         self._said = b""

@@ -1,0 +1,221 @@
+"""The loop of a container's first process: it keeps the one run, and ties its streams to the container's.
+
+As the first process of its pid namespace it gets every orphan, and no signal from inside can kill or stop it. When
+it ends, the kernel kills all that is left; it ends when its stdin does, which the owner's death brings about too.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from . import stack, wakeup, wire
+from .ladder import Ladders
+from .packets import CHANNEL, DEADLINE, NEWS, ORDER, PIECE_BYTES, STACK, Packets, packet
+
+if TYPE_CHECKING:
+    import socket
+
+ENOUGH_BYTES = 4 * PIECE_BYTES  # waiting to go on: then the source has to wait
+SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
+LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
+# Of the container's own control group: version 2, version 1.
+MEMORY_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+
+
+class Multiplexer:
+    """The loop and what it knows.
+
+    Args:
+        incoming: descriptor of what the owner sends.
+        outgoing: likewise, what it gets.
+        pid: of the run, a child of this process.
+        channel: our end of its channel.
+        outputs: our ends of its stdout and stderr, by the packets that carry them.
+    """
+
+    def __init__(
+        self, incoming: int, outgoing: int, pid: int, channel: socket.socket, outputs: dict[bytes, int]
+    ) -> None:
+        self.incoming, self.outgoing, self.pid = incoming, outgoing, pid
+        self.sources = {channel.fileno(): CHANNEL} | {number: kind for kind, number in outputs.items()}
+        self.channel = channel
+        self.to_owner = bytearray()
+        self.to_channel = bytearray()
+        self.packets = Packets()
+        self.ladders = Ladders()
+        self.poll = select.poll()
+        self.wakeup = wakeup.wake_on_child()
+        self.is_over = False
+        self.was_asked = False
+        self.deadline = math.inf
+        self.kills_before = _out_of_memory_kills()
+        for descriptor in (incoming, outgoing, *self.sources):
+            os.set_blocking(descriptor, False)
+
+    def serve(self, idle_secs: float) -> None:
+        """Work until the owner hangs up, or wants nothing for so long.
+
+        Args:
+            idle_secs: seconds to wait for the first packet.
+        """
+        while True:
+            self._register()
+            ready = self.poll.poll(self._timeout_ms(idle_secs))
+            if (not ready and not self.was_asked) or time.monotonic() > self.deadline:
+                return
+            for descriptor, mask in ready:
+                if descriptor == self.incoming:
+                    if mask & ~select.POLLIN or not self._hear():
+                        return
+                elif descriptor == self.outgoing:
+                    if not self._tell():
+                        return
+                elif descriptor == self.wakeup:
+                    wakeup.drain(self.wakeup)
+                else:
+                    self._pass_on(descriptor, mask)
+            if self.ladders.climb():
+                _kill_all()
+            self._reap()
+
+    def _register(self) -> None:
+        """Wait for what can be dealt with now; a pipe that nobody writes to any more is always ready."""
+        wanted = {self.incoming: select.POLLIN if len(self.to_channel) < ENOUGH_BYTES else 0}
+        if self.to_owner:
+            wanted[self.outgoing] = select.POLLOUT
+        for descriptor in self.sources:
+            mask = select.POLLIN if len(self.to_owner) < ENOUGH_BYTES else 0
+            if descriptor == self.channel.fileno() and self.to_channel:
+                mask |= select.POLLOUT
+            if mask:
+                wanted[descriptor] = mask
+        wanted[self.wakeup] = select.POLLIN
+        for descriptor in (self.incoming, self.outgoing, self.wakeup, *self.sources):
+            if descriptor in wanted:
+                self.poll.register(descriptor, wanted[descriptor])
+            else:
+                with suppress(KeyError):
+                    self.poll.unregister(descriptor)
+
+    def _timeout_ms(self, idle_secs: float) -> float:
+        left = max(0.0, self.deadline - time.monotonic())
+        secs = min(self.ladders.secs_to_next_step(), left) if self.was_asked else idle_secs
+        return min(secs, LONGEST_WAIT_SECS) * 1000
+
+    def _hear(self) -> bool:
+        """Take in what the owner says; False when it hung up."""
+        said = os.read(self.incoming, PIECE_BYTES)
+        self.was_asked = True
+        for kind, body in self.packets.feed(said):
+            if kind == CHANNEL:
+                self.to_channel += body
+            elif kind == DEADLINE:
+                self.deadline = time.monotonic() + float(body)
+            elif kind == ORDER and not self.is_over:
+                self._obey(body)
+        return bool(said)
+
+    def _obey(self, order: bytes) -> None:
+        if order == wire.INTERRUPT:
+            self.ladders.begin(self.pid)
+        elif order == STACK and stack.SIGNAL is not None:
+            os.kill(self.pid, stack.SIGNAL)
+        elif order == wire.KILL:
+            self.ladders.end(self.pid)
+            _kill_all()
+
+    def _tell(self) -> bool:
+        """Send what there is to send; False when nobody listens."""
+        try:
+            del self.to_owner[: os.write(self.outgoing, self.to_owner[:PIECE_BYTES])]
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _pass_on(self, descriptor: int, mask: int) -> None:
+        if mask & select.POLLOUT and self.to_channel:
+            try:
+                del self.to_channel[: self.channel.send(self.to_channel[:PIECE_BYTES])]
+            except BlockingIOError:
+                pass
+            except OSError:  # the run closed it
+                self.to_channel.clear()
+        if mask & ~select.POLLOUT:
+            self._read(descriptor)
+
+    def _read(self, descriptor: int) -> bool:
+        """Take what a stream of the run's has; whether there may be more."""
+        try:
+            chunk = os.read(descriptor, PIECE_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:  # as a socket says that its other end is gone with something unread
+            chunk = b""
+        if not chunk:
+            with suppress(KeyError):
+                self.poll.unregister(descriptor)
+            self.sources.pop(descriptor, None)
+            return False
+        self.to_owner += packet(self.sources[descriptor], chunk)
+        return True
+
+    def _reap(self) -> None:
+        """Take in what ended. With the run ends all that it started, and only then is the owner told."""
+        with suppress(ChildProcessError):
+            while True:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self.pid and not self.is_over:
+                    cpu_secs = used.ru_utime + used.ru_stime
+                    self._end(f"exit {os.waitstatus_to_exitcode(status)} {cpu_secs:.3f}\n")
+
+    def _end(self, news: str) -> None:
+        self.is_over = True
+        self.ladders.end(self.pid)
+        deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
+        while _has_children() and time.monotonic() < deadline:
+            _kill_all()
+            select.select([self.wakeup], [], [], 0.05)
+            wakeup.drain(self.wakeup)
+        for descriptor in list(self.sources):
+            while self._read(descriptor):  # as much as a pipe holds: nobody writes any more
+                pass
+        if _out_of_memory_kills() > self.kills_before:
+            self.to_owner += packet(NEWS, b"memory\n")
+        self.to_owner += packet(NEWS, news.encode())
+        for descriptor in self.sources:  # of a process that could not be killed
+            with suppress(KeyError):
+                self.poll.unregister(descriptor)
+        self.sources.clear()
+
+
+def _kill_all() -> None:
+    """Kill everything in the container but this process (kill(2))."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(-1, signal.SIGKILL)
+
+
+def _has_children() -> bool:
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _out_of_memory_kills() -> int:
+    """How often something was killed here for want of memory; 0 where the system does not tell."""
+    for path in MEMORY_EVENTS:
+        with suppress(OSError, ValueError), open(path, "rb") as file:  # noqa: PTH123 - a special file
+            return sum(int(line.split()[1]) for line in file if line.startswith(b"oom_kill "))
+    return 0

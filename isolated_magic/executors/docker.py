@@ -1,0 +1,173 @@
+"""A new container for every run: for code that nobody trusts."""
+
+from __future__ import annotations
+
+import io
+import os
+import tokenize
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from isolated_magic.child.packets import FOLDER
+from isolated_magic.errors import InvalidRequestError
+from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
+from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, DEFAULT_WARM_UP_SECS
+from isolated_magic.launch.containers.launcher import ContainerLauncher
+from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, shape_for
+from isolated_magic.limits import MIB, NO_LIMITS
+from isolated_magic.request import build_request
+from isolated_magic.run_request import Elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from isolated_magic.environment import EnvValue
+    from isolated_magic.executors.base import Options
+    from isolated_magic.limits import Limits
+    from isolated_magic.run_request import RunRequest
+
+
+class DockerExecutor(Executor):
+    """Runs each piece of code in a container that nobody used before and nobody uses again.
+
+    ::
+
+        with DockerExecutor(timeout_secs=30) as executor:
+            executor.execute("len(data['answer'])", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
+
+    The code sees the image and what is sent to it: nothing of this process's environment, and no file of this
+    machine but those of ``volumes``. Its environment is the image's plus ``env_vars``. A file is read here and
+    sent as source: tracebacks have its name, and the code no ``__file__``.
+
+    Args:
+        timeout_secs: seconds that a run may take unless its call says otherwise; infinity for no limit.
+        image: any with Python 3.11 or later. It is never pulled: a missing one is an error that says what to do.
+        standby: how many containers wait for a run.
+        idle_secs: seconds after which a container ends that waits in vain. The next run starts another one.
+        memory_bytes: of all processes of a run together, files under /tmp included; no swap.
+        cpus: processors that a run may keep busy.
+        pids: processes and threads at once.
+        nofile: descriptors of each process.
+        network: False for none at all; True for the daemon's default network; or the name of one.
+        user: as whom the code runs.
+        read_only: whether all files are but those under /tmp and /dev/shm.
+        new_privileges: whether programs with setuid bits may gain what those give.
+        capabilities: to keep; all others are dropped.
+        tmpfs_bytes: of /tmp, and of /dev/shm.
+        volumes: paths of this machine and where they are in the container; read-only unless that ends in ``:rw``.
+        cwd: the working directory of a run, and its HOME.
+        preload: names of modules of the image that are imported before a run comes.
+        runtime: of the daemon, such as ``"runsc"``; None for its default.
+        base_url: of the daemon's API, Docker's or Podman's; None for ``DOCKER_HOST``, else the usual socket.
+        limits: what a run may use unless its call says otherwise; within the limits above.
+
+    Raises:
+        InvalidRequestError: one of these is not what it should be.
+        MissingLibraryError: the docker SDK is not installed.
+    """
+
+    def __init__(  # noqa: PLR0913 - a container has many settings, each by name
+        self,
+        timeout_secs: float = DEFAULT_TIMEOUT_SECS,
+        *,
+        image: str = DEFAULT_IMAGE,
+        standby: int = DEFAULT_STANDBY,
+        idle_secs: float = DEFAULT_IDLE_SECS,
+        memory_bytes: int = 512 * MIB,
+        cpus: float = 1.0,
+        pids: int = 64,
+        nofile: int = 1024,
+        network: bool | str = False,
+        user: str = "65534:65534",
+        read_only: bool = True,
+        new_privileges: bool = False,
+        capabilities: Sequence[str] = (),
+        tmpfs_bytes: int = 64 * MIB,
+        volumes: Mapping[str, str] | None = None,
+        cwd: str = "/tmp",  # noqa: S108 - of the container, which nobody else has
+        preload: Sequence[str] = (),
+        runtime: str | None = None,
+        base_url: str | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
+        self.settings = ContainerSettings(
+            image=image,
+            standby=standby,
+            idle_secs=idle_secs,
+            memory_bytes=memory_bytes,
+            cpus=cpus,
+            pids=pids,
+            nofile=nofile,
+            network=network,
+            user=user,
+            read_only=read_only,
+            new_privileges=new_privileges,
+            capabilities=_names("capabilities", capabilities),
+            tmpfs_bytes=tmpfs_bytes,
+            volumes=dict(volumes or {}),
+            cwd=cwd,
+            preload=_names("preload", preload),
+            runtime=runtime,
+            base_url=base_url,
+        )
+        super().__init__(ContainerLauncher(self.settings, limits), "docker", timeout_secs, limits)
+
+    def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
+        """Wait until as many containers wait as are to.
+
+        Args:
+            timeout_secs: seconds to wait at most.
+
+        Returns:
+            Whether they do.
+        """
+        request = build_request("", None, None, self.timeout_secs, None, limits=self.limits)
+        return self._launcher.warm_up(request, timeout_secs)
+
+    def _builder(
+        self,
+        code: str | os.PathLike[str],
+        data: object,
+        env_vars: Mapping[str, EnvValue] | None,
+        timeout_secs: float | None,
+        payload_type: str | None,
+        *,
+        limits: Limits | None = None,
+        **options: Unpack[Options],
+    ) -> Callable[[], RunRequest]:
+        """What makes the request; see :class:`Executor`."""
+        options["inherit_env"] = False
+        build = super()._builder(code, data, env_vars, timeout_secs, payload_type, limits=limits, **options)
+        return lambda: self._sent_away(build(), env_vars or {})
+
+    def _sent_away(self, request: RunRequest, env_vars: Mapping[str, EnvValue]) -> RunRequest:
+        """The request as it goes into a container: nothing of this machine is in it."""
+        given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
+        without = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
+        shape = shape_for(self.settings, request.limits)
+        request = replace(
+            request,
+            environment={name: value for name, value in request.environment.items() if name in given},
+            cwd=self.settings.cwd,
+            elsewhere=Elsewhere(without, FOLDER, shape.memory_bytes),
+        )
+        if request.path is None:
+            return request
+        return replace(request, source=_source_of(request.path), source_name=request.path, path=None)
+
+
+def _names(what: str, names: Collection[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise InvalidRequestError(f"{what} is {names!r}: give a list of names.")
+    return tuple(names)
+
+
+def _source_of(path: str) -> str:
+    """The text of a file of Python, whatever its encoding."""
+    try:
+        content = Path(path).read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        return content.decode(encoding)
+    except (OSError, SyntaxError, UnicodeError) as problem:
+        raise InvalidRequestError(f"The file {path} cannot be sent to a container: {problem}.") from None

@@ -1,0 +1,1 @@
+"""Runs in containers, over the API of Docker or of Podman."""

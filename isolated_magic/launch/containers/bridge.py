@@ -1,0 +1,245 @@
+"""Between the four local streams of a child and the one stream of its container."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from isolated_magic.child import wire
+from isolated_magic.child.packets import (
+    CHANNEL,
+    DEADLINE,
+    NEWS,
+    ORDER,
+    PIECE_BYTES,
+    STACK,
+    STDERR,
+    STDOUT,
+    packet,
+)
+from isolated_magic.launch.connection import connected
+from isolated_magic.launch.handle import Handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from isolated_magic.launch.base import Child
+    from isolated_magic.launch.containers.container import Container
+
+ENOUGH_BYTES = 4 * PIECE_BYTES  # waiting to go on: then the source has to wait
+KILL_TIMEOUT_SECS = 2.0  # after this long a container that does not obey is cut off
+GRACE_SECS = 10.0
+MARGIN_BYTES = 1 << 20
+_EXIT = re.compile(r"exit -?\d{1,3} \d{1,9}\.\d{3}\n")
+
+
+class ContainerHandle(Handle):
+    """The handle of a run in a container: no process here is ever signalled for it.
+
+    Args:
+        end: of the socket pair, whose other end the bridge has.
+        cut: ends the container without asking it.
+    """
+
+    def __init__(self, end: socket.socket, cut: Callable[[], None]) -> None:
+        super().__init__(end)
+        self._cut = cut
+
+    def ask_for_stack(self) -> bool:
+        """Have the run write its stacks to its channel; see :class:`Handle`."""
+        if self.is_over:
+            return False
+        self._order(STACK)
+        return True
+
+    def kill_without_keeper(self) -> None:
+        """End the container; see :class:`Handle`."""
+        self._cut()
+
+    def _on_word(self, word: str, rest: str, on_created: Callable[[int], None]) -> None:
+        if word == "memory":
+            self.memory_exceeded = True
+        elif word == "lost":
+            self.lost, self.is_over = rest, True
+        else:
+            super()._on_word(word, rest, on_created)
+
+
+class Bridge:
+    """One run's.
+
+    Args:
+        container: waiting for its request.
+        timeout_secs: that the run may take, which the container holds too: it may lose the daemon.
+    """
+
+    def __init__(self, container: Container, timeout_secs: float) -> None:
+        self._container = container
+        ends: list[int] = []
+        self.child: Child = connected(lambda theirs: ends.extend(map(os.dup, theirs)))
+        handle, channel, stdout, stderr = ends
+        self.child.handle = ContainerHandle(self.child.handle.socket, container.hang_up)
+        self._handle, self._channel = socket.socket(fileno=handle), socket.socket(fileno=channel)
+        self._outputs = {STDOUT: stdout, STDERR: stderr}
+        self._descriptors = {CHANNEL: channel, STDOUT: stdout, STDERR: stderr}
+        self._unread = {kind: bytearray() for kind in self._descriptors}  # on its way to the supervisor
+        self._unsent = bytearray(packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode()))  # to the container
+        self._news = b""
+        self._listens = {CHANNEL, NEWS}  # which of our ends still have somebody at the other end
+        self._kill_by: float | None = None
+        self._is_over = False
+        for descriptor in ends:
+            os.set_blocking(descriptor, False)
+        self._tell(f"pid {container.pid}\n")
+
+    def run(self) -> None:
+        """Work until the run is over and told, or nobody wants to know."""
+        try:
+            while not self._is_over or any(self._unread.values()):
+                if not self._step():
+                    break
+            if self._news:
+                self._tell(self._news.decode())
+        finally:
+            self._container.close()
+            self._handle.close()
+            self._channel.close()
+            for descriptor in self._outputs.values():
+                os.close(descriptor)
+
+    def _step(self) -> bool:
+        """Wait for something, and do it; False when the supervisor is gone."""
+        wanted = self._wanted()
+        poll = select.poll()
+        for descriptor, mask in wanted.items():
+            poll.register(descriptor, mask)
+        timeout_ms = None if self._kill_by is None else max(0.0, self._kill_by - time.monotonic()) * 1000
+        ready = dict(poll.poll(timeout_ms))
+        if not ready and self._kill_by is not None and time.monotonic() >= self._kill_by:
+            self._be_over("exit -9 0\n")
+            return not any(self._unread.values())
+        if self._handle.fileno() in ready and not self._take_orders():
+            return False
+        self._flush(ready)
+        if self._channel.fileno() in ready:
+            self._take_from_supervisor()
+        attached = self._container.attached
+        if attached is not None and not self._is_over and attached.socket.fileno() in ready:
+            self._send()
+            self._receive()
+        return True
+
+    def _wanted(self) -> dict[int, int]:
+        wanted: dict[int, int] = {}
+        for kind, descriptor in self._descriptors.items():
+            if self._unread[kind]:
+                wanted[descriptor] = select.POLLOUT
+        if CHANNEL in self._listens and len(self._unsent) < ENOUGH_BYTES:
+            channel = self._channel.fileno()
+            wanted[channel] = wanted.get(channel, 0) | select.POLLIN
+        if NEWS in self._listens:
+            wanted[self._handle.fileno()] = select.POLLIN
+        attached = self._container.attached
+        if attached is not None and not self._is_over and attached.socket.fileno() >= 0:
+            mask = select.POLLOUT if self._unsent else 0
+            if self._kill_by is not None or all(len(each) < ENOUGH_BYTES for each in self._unread.values()):
+                mask |= select.POLLIN
+            if mask:
+                wanted[attached.socket.fileno()] = mask
+        elif not self._is_over:
+            self._be_over("exit -9 0\n")  # it was cut
+        return wanted
+
+    def _take_orders(self) -> bool:
+        try:
+            orders = self._handle.recv(64)
+        except BlockingIOError:
+            return True
+        except OSError:
+            orders = b""
+        if not orders:
+            self._listens.discard(NEWS)
+            return False
+        for order in (wire.INTERRUPT, STACK, wire.KILL):
+            if order in orders and not self._is_over:
+                self._unsent += packet(ORDER, order)
+                if order == wire.KILL and self._kill_by is None:
+                    self._kill_by = time.monotonic() + KILL_TIMEOUT_SECS
+        return True
+
+    def _flush(self, ready: dict[int, int]) -> None:
+        for kind, descriptor in self._descriptors.items():
+            unread = self._unread[kind]
+            if unread and descriptor in ready:
+                try:
+                    while unread:
+                        del unread[: os.write(descriptor, unread[:PIECE_BYTES])]
+                except BlockingIOError:
+                    pass
+                except OSError:  # the supervisor closed it
+                    unread.clear()
+
+    def _take_from_supervisor(self) -> None:
+        try:
+            piece = self._channel.recv(PIECE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        if not piece:
+            self._listens.discard(CHANNEL)  # it hung up this way: there will be no answer
+            return
+        self._unsent += packet(CHANNEL, piece)
+
+    def _send(self) -> None:
+        attached = self._container.attached
+        if self._unsent and attached is not None:
+            with suppress(OSError):  # that it is gone, reading tells
+                del self._unsent[: attached.send(self._unsent)]
+
+    def _receive(self) -> None:
+        attached = self._container.attached
+        if attached is None:
+            return None
+        try:
+            packets = attached.receive()
+        except BlockingIOError:
+            return None
+        except (EOFError, OSError):
+            return self._be_over("exit -9 0\n" if self._kill_by else f"lost {self._container.why_ended()}\n")
+        except ValueError:
+            return self._be_over("lost what came from its container was no answer\n")
+        for kind, body in packets:
+            if kind == NEWS:
+                self._on_news(body)
+            elif kind in self._unread and self._has_room(kind):
+                self._unread[kind] += body
+        return None
+
+    def _has_room(self, kind: bytes) -> bool:
+        """A supervisor that kills may have stopped to read: what there is no room for is dropped then."""
+        return self._kill_by is None or len(self._unread[kind]) < MARGIN_BYTES
+
+    def _on_news(self, body: bytes) -> None:
+        line = body.decode("ascii", "replace")
+        if _EXIT.fullmatch(line):
+            self._be_over(line)
+        elif line == "memory\n":
+            self._news += body
+
+    def _be_over(self, line: str) -> None:
+        """Told when all that was written before it has gone on."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._news += line.replace("\n", " ").rstrip().encode() + b"\n"
+        self._container.hang_up()
+
+    def _tell(self, line: str) -> None:
+        with suppress(OSError):
+            self._handle.sendall(line.encode())

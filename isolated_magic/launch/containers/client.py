@@ -1,0 +1,268 @@
+"""The daemon's API, over the docker SDK, and what it means when it refuses. The only importer of the SDK."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import ssl
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+from isolated_magic.errors import LaunchError, MissingLibraryError
+from isolated_magic.launch.containers.faults import (
+    CALL_TIMEOUT_SECS,
+    BusyError,
+    GoneError,
+    one_line,
+    refused,
+    unreachable,
+)
+from isolated_magic.launch.containers.owner import LABEL, is_gone
+from isolated_magic.launch.containers.settings import RESERVED_PROCESSES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from isolated_magic.launch.containers.settings import Creation
+
+REMOVAL_TIMEOUT_SECS = 15.0
+RETRY_SECS = 0.05
+NO_SDK = "Runs in containers need the docker SDK, which is not installed: pip install 'isolated-magic[docker]'"
+DEFAULT_URL = "unix:///var/run/docker.sock"
+
+
+class Api(Protocol):
+    """What is used of ``docker.APIClient``."""
+
+    base_url: str
+
+    def create_host_config(self, **settings: object) -> dict[str, object]: ...  # noqa: D102
+    def create_container(self, image: str, **settings: object) -> dict[str, str]: ...  # noqa: D102
+    def attach_socket(self, container: str, params: dict[str, int]) -> object: ...  # noqa: D102
+    def start(self, container: str) -> None: ...  # noqa: D102
+    def inspect_container(self, container: str) -> dict[str, dict[str, object]]: ...  # noqa: D102
+    def remove_container(self, container: str, *, force: bool, v: bool) -> None: ...  # noqa: D102
+    def containers(self, **filters: object) -> list[dict[str, object]]: ...  # noqa: D102
+    def post(self, url: str, **settings: object) -> Answer: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+class Answer(Protocol):
+    """What is used of the answer to a request."""
+
+    status_code: int
+    text: str
+
+
+class Client:
+    """One daemon. Safe from many threads; not in a fork.
+
+    Args:
+        base_url: of its API; None for what the environment says (``DOCKER_HOST``), else the usual socket.
+
+    Raises:
+        MissingLibraryError: the SDK is not installed.
+        LaunchError: the daemon does not answer; the message says why and what to do.
+    """
+
+    def __init__(self, base_url: str | None) -> None:
+        self._docker = _sdk()  # type: ignore[no-untyped-call]
+        self.url = base_url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
+        settings = self._docker.utils.kwargs_from_env()
+        if base_url is not None:
+            settings["base_url"] = base_url
+        with self._explained():
+            self._api: Api = self._docker.APIClient(version="auto", timeout=CALL_TIMEOUT_SECS, **settings)
+
+    def create(self, wanted: Creation, command: tuple[str, ...]) -> str:
+        """Create a container.
+
+        Args:
+            wanted: what it is to be.
+            command: that it is to run.
+
+        Returns:
+            Its id.
+
+        Raises:
+            LaunchError: the daemon refuses.
+        """
+        settings = wanted.settings
+        limits = [self._docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in wanted.ulimits.items()]
+        with self._explained(settings.image):
+            host = self._api.create_host_config(ulimits=limits, **self._known(wanted.host))
+            made = self._api.create_container(
+                settings.image,
+                entrypoint=list(command),
+                command=[],
+                stdin_open=True,
+                user=settings.user,
+                working_dir=settings.cwd,
+                environment={"HOME": settings.cwd},
+                host_config=host,
+                labels=dict(wanted.labels),
+                stop_signal="SIGKILL",  # its first process heeds no other
+                healthcheck={"test": ["NONE"]},
+                use_config_proxy=False,  # it would put the caller's proxy, with its password, into the environment
+                runtime=settings.runtime,
+            )
+        return made["Id"]
+
+    def _known(self, host: object) -> dict[str, object]:
+        settings: dict[str, object] = dict(host)  # type: ignore[call-overload]  # a mapping
+        settings["log_config"] = self._docker.types.LogConfig(type="none")
+        return settings
+
+    def attach(self, container: str, image: str) -> socket.socket:
+        """A socket to the stdin, stdout and stderr of a container that was not started yet.
+
+        Args:
+            container: its id.
+            image: for the words of an error.
+
+        Raises:
+            LaunchError: the daemon refuses.
+        """
+        with self._explained(image):  # Podman prepares it for a start already here
+            attached = self._api.attach_socket(container, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        found = getattr(attached, "_sock", attached)
+        if isinstance(found, ssl.SSLSocket):
+            return found
+        if not isinstance(found, socket.socket):
+            raise LaunchError(
+                f"Containers cannot be reached over {self.url}: give base_url a unix or tcp address."
+            )
+        own = found.dup()  # the SDK's goes with the SDK's answer
+        with suppress(OSError, AttributeError):
+            attached._response.close()  # type: ignore[attr-defined]
+        found.close()
+        return own
+
+    def start(self, container: str, image: str) -> None:
+        """Start it.
+
+        Args:
+            container: its id.
+            image: for the words of an error.
+
+        Raises:
+            LaunchError: the daemon refuses.
+        """
+        with self._explained(image):
+            self._api.start(container)
+
+    def limit_processes(self, container: str, count: int) -> None:
+        """Let a container that runs have so many processes, and what keeps them.
+
+        Args:
+            container: its id.
+            count: of processes and threads.
+
+        Raises:
+            LaunchError: the daemon cannot.
+        """
+        with self._explained():
+            limit = {"PidsLimit": count + RESERVED_PROCESSES}
+            answer = self._api.post(
+                f"{self._api.base_url}/containers/{container}/update", json=limit, timeout=CALL_TIMEOUT_SECS
+            )
+        if answer.status_code != 200:
+            raise LaunchError(
+                f"This daemon cannot hold a limit of processes: {one_line(answer.text)}. Leave it out."
+            )
+
+    def state(self, container: str) -> dict[str, object] | None:
+        """What the daemon knows of a container, None when there is none any more.
+
+        Args:
+            container: its id.
+
+        Raises:
+            LaunchError: the daemon does not answer.
+        """
+        try:
+            with self._explained():
+                return self._api.inspect_container(container)["State"]
+        except GoneError:
+            return None
+
+    def remove(self, container: str) -> bool:
+        """Kill it and take it away, if somebody has not done so already; whether it is gone.
+
+        Args:
+            container: its id.
+        """
+        deadline = time.monotonic() + REMOVAL_TIMEOUT_SECS
+        while True:
+            try:
+                with self._explained():
+                    self._api.remove_container(container, force=True, v=True)
+            except GoneError:
+                return True
+            except BusyError:  # it is being removed, or it is just ending: the daemon says no more than that
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(RETRY_SECS)
+            except LaunchError:
+                return False
+
+    def sweep(self) -> None:
+        """Take away what owners left behind that have ended.
+
+        Raises:
+            LaunchError: the daemon does not answer.
+        """
+        with self._explained():
+            found = self._api.containers(all=True, filters={"label": LABEL})
+        for each in found:
+            labels = each.get("Labels")
+            if isinstance(labels, dict) and is_gone(labels.get(LABEL, "")):
+                self.remove(str(each["Id"]))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
+    @contextmanager
+    def _explained(self, image: str = "") -> Iterator[None]:
+        """What the SDK raises inside this block comes out as a LaunchError."""
+        try:
+            _knock(self.url)
+            yield
+        except self._docker.errors.APIError as problem:
+            raise refused(problem, image) from None
+        except (OSError, self._docker.errors.DockerException) as problem:
+            raise unreachable(problem, self.url) from None
+
+
+def require_sdk() -> None:
+    """Pass where the docker SDK is installed, without importing it.
+
+    Raises:
+        MissingLibraryError: it is not.
+    """
+    try:
+        is_there = importlib.util.find_spec("docker") is not None
+    except ValueError:  # whoever wants no such module put None in its place
+        is_there = False
+    if not is_there:
+        raise MissingLibraryError(NO_SDK)
+
+
+def _sdk():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the SDK has no types
+    try:
+        import docker  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: PLC0415 - 0.2 s
+    except ImportError:
+        raise MissingLibraryError(NO_SDK) from None
+    return docker
+
+
+def _knock(url: str) -> None:
+    """Connect to the daemon's socket, where that is a file: the SDK leaves one open that it cannot connect."""
+    scheme, _, path = url.partition("://")
+    if scheme == "unix" and hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as end:
+            end.settimeout(CALL_TIMEOUT_SECS)
+            end.connect(f"/{path.lstrip('/')}")

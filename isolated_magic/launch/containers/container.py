@@ -1,0 +1,266 @@
+"""One container: made, waiting, used once, and gone."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import ssl
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypedDict, cast
+
+from isolated_magic.child import wire
+from isolated_magic.child.packets import PIECE_BYTES, READY, Packets
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch.containers.program import COMMAND, program_frame
+from isolated_magic.launch.containers.settings import (
+    RESERVED_PROCESSES,
+    STARTING_PROCESSES,
+    creation,
+    processes_of,
+)
+from isolated_magic.launch.recipe import Inputs
+from isolated_magic.limits import STACK_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from isolated_magic.launch.containers.client import Client
+    from isolated_magic.launch.containers.settings import ContainerSettings, Shape
+    from isolated_magic.launch.recipe import Report
+
+READY_TIMEOUT_SECS = 60.0  # for its interpreter, and for what it imports
+MOST_SAID_BYTES = 4096  # of what it says on stderr before it is ready
+_HEADER_BYTES, _ON_STDOUT = 8, 1  # as the daemon wraps what a container without a terminal writes
+
+
+class _Refusal(TypedDict):
+    refused: tuple[str, str]
+
+
+class Attached:
+    """The stream to a container's stdin and from its stdout. Never blocks.
+
+    Args:
+        end: the daemon's socket.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        end.setblocking(False)
+        self.stderr = b""
+        self._received = bytearray()
+        self._packets = Packets()
+
+    def receive(self) -> list[tuple[bytes, bytes]]:
+        """The packets that have come.
+
+        Raises:
+            BlockingIOError: nothing came.
+            EOFError: the stream has ended.
+            OSError: it broke.
+            ValueError: what came is none of ours.
+        """
+        try:
+            chunk = self.socket.recv(PIECE_BYTES)
+        except ssl.SSLWantReadError:
+            raise BlockingIOError from None
+        if not chunk:
+            raise EOFError
+        unseen = self.socket.pending() if isinstance(self.socket, ssl.SSLSocket) else 0
+        if unseen:  # by poll(2)
+            chunk += self.socket.recv(unseen)
+        self._received += chunk
+        found: list[tuple[bytes, bytes]] = []
+        while len(self._received) >= _HEADER_BYTES:
+            length = int.from_bytes(self._received[4:_HEADER_BYTES], "big")
+            part = bytes(self._received[_HEADER_BYTES : _HEADER_BYTES + length])
+            is_stdout = self._received[0] == _ON_STDOUT
+            # Long parts are taken as they come, with what is left of them in a header of their own.
+            del self._received[: _HEADER_BYTES + len(part)]
+            if is_stdout:
+                found += self._packets.feed(part)
+            else:
+                self.stderr = (self.stderr + part)[:MOST_SAID_BYTES]
+            if len(part) < length:
+                left = (length - len(part)).to_bytes(4, "big")
+                self._received[:0] = bytes([_ON_STDOUT if is_stdout else 2, 0, 0, 0]) + left
+                break
+        return found
+
+    def send(self, data: bytes | bytearray | memoryview) -> int:
+        """Send some of it; how much.
+
+        Args:
+            data: bytes.
+
+        Raises:
+            BlockingIOError: no more can be taken now.
+            OSError: the stream broke.
+        """
+        try:
+            return self.socket.send(data[:PIECE_BYTES])
+        except ssl.SSLWantWriteError:
+            raise BlockingIOError from None
+
+    def wait(self, mask: int, deadline: float) -> None:
+        """Wait until something can be done.
+
+        Args:
+            mask: of poll(2).
+            deadline: by time.monotonic().
+
+        Raises:
+            TimeoutError: it was not so in time.
+        """
+        poll = select.poll()
+        poll.register(self.socket, mask)
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise TimeoutError
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come and the stream is there: as it is while a container waits."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def hang_up(self) -> None:
+        """Let the container end. From any thread, while another one waits for what comes."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # a fork of this process may have copies
+
+
+class Container:
+    """One container. Its first process ends when this end hangs up, and everything in it with it.
+
+    Args:
+        client: the daemon's.
+        settings: of the executor.
+        shape: of this one.
+        labels: to find it by.
+    """
+
+    def __init__(self, client: Client, settings: ContainerSettings, shape: Shape, labels: dict[str, str]) -> None:
+        self.client = client
+        self.settings = settings
+        self.shape = shape
+        self.pid = 0
+        self.environment: dict[bytes, bytes] = {}
+        self.inputs = Inputs()
+        self.attached: Attached | None = None
+        self.id: str | None = None
+        self._labels = labels
+        self._is_unwanted = False
+
+    def make(self) -> None:
+        """Have it made, and wait until it is ready for a request. If this fails, it still has to be removed.
+
+        Raises:
+            LaunchError: it could not be made; the message says why and what to do.
+        """
+        wanted = creation(self.settings, self.shape, self._labels, STACK_LIMIT_BYTES)
+        self.id = self.client.create(wanted, COMMAND)
+        self.attached = Attached(self.client.attach(self.id, self.settings.image))
+        if self._is_unwanted:
+            raise LaunchError("The container was given up before it was ready.")
+        self.client.start(self.id, self.settings.image)
+        self._prepare(self.attached, self.id)
+        processes = processes_of(self.settings, self.shape)
+        if processes + RESERVED_PROCESSES < STARTING_PROCESSES:  # too few for the runtime to start it
+            self.client.limit_processes(self.id, processes)
+
+    def _prepare(self, attached: Attached, own_id: str) -> None:
+        settings = self.settings
+        idle_secs = None if settings.idle_secs > 1e9 else settings.idle_secs
+        wanted = {"modules": list(settings.preload), "cwd": settings.cwd, "idle_secs": idle_secs}
+        unsent = memoryview(program_frame() + wire.frame(json.dumps(wanted).encode()))
+        deadline = time.monotonic() + READY_TIMEOUT_SECS
+        try:
+            while unsent:
+                with suppress(BlockingIOError):
+                    unsent = unsent[attached.send(unsent) :]
+                    continue
+                attached.wait(select.POLLOUT, deadline)
+            state = self.client.state(own_id)  # it takes the container longer to start than this
+            self.pid = int(cast("int", state["Pid"])) if state is not None else 0
+            self._take(self._first_message(attached, deadline))
+        except TimeoutError:
+            raise LaunchError(
+                f"The container of image {settings.image} was not ready within {READY_TIMEOUT_SECS:g} seconds."
+            ) from None
+        except (EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise self._ended_early(attached) from None
+
+    def _first_message(self, attached: Attached, deadline: float) -> dict[str, object]:
+        while True:
+            with suppress(BlockingIOError):
+                for kind, body in attached.receive():
+                    if kind == READY:
+                        message: dict[str, object] = json.loads(body)
+                        return message
+                    raise ValueError("it speaks of something else first")
+                continue
+            attached.wait(select.POLLIN, deadline)
+
+    def _take(self, message: dict[str, object]) -> None:
+        if "refused" in message:
+            name, reason = cast("_Refusal", message)["refused"]
+            raise LaunchError(
+                f"The module {name} cannot be imported ahead in image {self.settings.image}: {reason}. "
+                "Take it out of preload."
+            )
+        report = cast("Report", message["ready"])
+        missing = [name for name in self.settings.preload if name not in report["modules"]]
+        if missing:
+            raise LaunchError(
+                f"The image {self.settings.image} has no module {missing[0]}: add it, or take it out of preload."
+            )
+        self.inputs = Inputs(report)
+        environment = cast("dict[str, str]", message["environment"])
+        self.environment = {name.encode("latin-1"): text.encode("latin-1") for name, text in environment.items()}
+
+    def _ended_early(self, attached: Attached) -> LaunchError:
+        """Why there is no container: what its interpreter said last."""
+        with suppress(OSError, EOFError, ValueError):
+            while True:
+                attached.receive()
+        lines = [line.strip() for line in attached.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        said = lines[-1][:300] if lines else "it said nothing"
+        if said.startswith(("Python 3.", "Python 2.")):
+            return LaunchError(f"The image {self.settings.image} has {said}: give one with Python 3.11 or later.")
+        return LaunchError(f"The container of image {self.settings.image} ended before it was ready: {said}.")
+
+    def is_waiting(self) -> bool:
+        """Whether it can still be used."""
+        return self.attached is not None and self.attached.is_quiet()
+
+    def why_ended(self) -> str:
+        """Why the stream has ended, though nobody here ended it."""
+        try:
+            state = self.client.state(self.id or "")
+        except LaunchError as problem:
+            return str(problem).rstrip(".")
+        if state is not None and state.get("OOMKilled"):
+            return "its container ran out of memory"
+        return "its container was killed from outside"
+
+    def hang_up(self) -> None:
+        """Let it end; from any thread."""
+        self._is_unwanted = True
+        if self.attached is not None:
+            self.attached.hang_up()
+
+    def close(self) -> None:
+        """Hang up for good: nobody else uses it any more."""
+        if self.attached is not None:
+            self.attached.hang_up()
+            self.attached.socket.close()
+
+    def remove(self) -> bool:
+        """Take it away; whether it is gone."""
+        return self.id is None or self.client.remove(self.id)
+
+    def forget(self) -> None:
+        """In a fork of the owner: close our copies; the container belongs to the original."""
+        if self.attached is not None:
+            self.attached.socket.close()

@@ -1,0 +1,98 @@
+"""What it means that the daemon refuses, or does not answer, in words that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch.containers.settings import DEFAULT_IMAGE
+
+CONTAINERFILE = Path(__file__).with_name("Containerfile")
+CALL_TIMEOUT_SECS = 30.0
+
+
+class GoneError(LaunchError):
+    """There is no such container."""
+
+
+class BusyError(LaunchError):
+    """Something else is being done to it."""
+
+
+def refused(problem: object, image: str) -> LaunchError:
+    """The error for what the daemon said.
+
+    Args:
+        problem: the SDK's APIError.
+        image: that it may be about, empty for none.
+    """
+    status = getattr(getattr(problem, "response", None), "status_code", 0)
+    said = one_line(str(getattr(problem, "explanation", None) or problem))
+    lower = said.lower()
+    if status == 404 and image and ("no such image" in lower or "image not known" in lower or "image" in lower):
+        return LaunchError(f"There is no image {image} here, and none is pulled unasked. {_how_to_get(image)}")
+    if "no space left" in lower:
+        return LaunchError(f"No container could be started: the daemon's disk is full ({said}). Free some room.")
+    if image and ("executable file not found" in lower or "no such file or directory" in lower):
+        return LaunchError(
+            f"The image {image} has no python3 on its PATH: give one with Python 3.11 or later ({said})."
+        )
+    if status == 404:
+        return GoneError(f"The container is gone: {said}.")
+    if status in {409, 500}:
+        return BusyError(f"No container could be started: the daemon says {said}.")
+    return LaunchError(f"No container could be started: the daemon says {said}.")
+
+
+def _how_to_get(image: str) -> str:
+    if image in {DEFAULT_IMAGE, f"{DEFAULT_IMAGE}:latest"}:
+        return f"Build it: docker build -t {DEFAULT_IMAGE} - < {CONTAINERFILE}"
+    return f"Get it: docker pull {image}"
+
+
+def unreachable(problem: BaseException, url: str) -> LaunchError:
+    """The error for a daemon that does not answer.
+
+    Args:
+        problem: the system's error, or the SDK's around it.
+        url: of the daemon.
+    """
+    number = _errno_in(problem)
+    if number == errno.ENOENT:
+        why = "nothing is there: start the daemon, or give base_url or DOCKER_HOST the address where it listens"
+    elif number in {errno.EACCES, errno.EPERM}:
+        why = "no permission: have your user added to the group that owns it (mostly docker), and log in anew"
+    elif number == errno.ECONNREFUSED:
+        why = "the connection was refused: start the daemon (mostly: systemctl start docker)"
+    elif "timed out" in str(problem).lower():
+        why = f"it did not answer within {CALL_TIMEOUT_SECS:g} seconds"
+    else:
+        why = os.strerror(number) if number else one_line(str(problem))
+    return LaunchError(f"The container daemon at {url} cannot be reached: {why}.")
+
+
+def _errno_in(problem: BaseException) -> int | None:
+    """The number of the system's error that this one was made of."""
+    waiting: list[object] = [problem]
+    seen: set[int] = set()
+    while waiting:
+        current = waiting.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        number = getattr(current, "errno", None)
+        if isinstance(number, int):
+            return number
+        waiting += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
+    return None
+
+
+def one_line(text: str) -> str:
+    """The text as part of a sentence, without its end if it is long.
+
+    Args:
+        text: of the daemon.
+    """
+    return " ".join(text.split())[:300].rstrip(".")

@@ -1,0 +1,196 @@
+"""A real Docker daemon of the tests' own: its images are made of the machine's own packages, not pulled."""
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.processes import is_alive, wait_until
+
+PROGRAMS = ("dockerd", "mmdebstrap", "unshare", "nsenter")
+IMAGE, SHELL_IMAGE, EMPTY_IMAGE, BROKEN_IMAGE = (
+    f"isolated-test-{name}" for name in ("python", "shell", "no", "bad")
+)
+PACKAGES = "python3,coreutils,dash,base-files,base-passwd,libc-bin"
+DISK_BYTES = 600 << 20
+START_SECS = 60.0
+SWITCHES = "--iptables=false --ip6tables=false --ip-forward=false --bridge=none --storage-driver overlay2"
+
+
+class Daemon:
+    """A daemon whose files lie in memory, seen by nobody else.
+
+    Args:
+        folder: for all that it has.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "docker.sock"
+        self.url = f"unix://{self.socket}"
+        self.process: subprocess.Popen[bytes] | None = None
+        (folder / "data").mkdir()
+        mount = f"mount -t tmpfs -o size={DISK_BYTES} none {folder}/data && echo mounted && exec sleep infinity"
+        self._holder = subprocess.Popen(
+            ["unshare", "-m", "--propagation", "private", "sh", "-c", mount],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._holder.stdout is not None
+        with self._holder.stdout as said:
+            assert said.readline() == b"mounted\n"
+
+    @property
+    def disk(self) -> Path:
+        """Its data, as seen from here."""
+        return Path(f"/proc/{self._holder.pid}/root{self.folder}/data")
+
+    def start(self) -> None:
+        inside = ["nsenter", "-m", "-t", str(self._holder.pid), "dockerd"]
+        places = [
+            f"--data-root={self.folder}/data",
+            f"--exec-root={self.folder}/run",
+            f"--pidfile={self.folder}/pid",
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*inside, *places, "-H", self.url, *SWITCHES.split()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self.answers, START_SECS)
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.folder / "log").read_text()[-3000:]
+        with suppress(docker.errors.DockerException, OSError):
+            with socket.socket(socket.AF_UNIX) as end:  # the SDK leaves one open that it cannot connect
+                end.connect(str(self.socket))
+            with self.api() as api:
+                return bool(api.ping())
+        return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            own_pid = self._pid_of_containerd()
+            self.process.send_signal(how)
+            self.process.wait(START_SECS)
+            self.process = None
+            if own_pid is not None:
+                wait_until(lambda: not is_alive(own_pid))
+                # A zombie that nobody reaps would be taken for one that lives.
+                self._containerd_pid_file.unlink(missing_ok=True)
+
+    @property
+    def _containerd_pid_file(self) -> Path:
+        return self.folder / "run" / "containerd" / "containerd.pid"
+
+    def _pid_of_containerd(self) -> int | None:
+        with suppress(OSError, ValueError):
+            return int(self._containerd_pid_file.read_text())
+        return None
+
+    @contextmanager
+    def api(self) -> Iterator[docker.APIClient]:
+        api = docker.APIClient(base_url=self.url, version="auto", timeout=START_SECS)
+        try:
+            yield api
+        finally:
+            api.close()
+
+    def containers(self) -> list[dict]:
+        with self.api() as api:
+            return api.containers(all=True)
+
+    def make_images(self) -> None:
+        tar = self.folder / "rootfs.tar"
+        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={PACKAGES}"]
+        subprocess.run([*command, _release("VERSION_CODENAME"), str(tar), _mirror()], check=True)
+        self._import(tar, IMAGE)
+        self._add_image(EMPTY_IMAGE, {"etc/nothing": b""})
+
+    def _add_image(self, name: str, files: dict[str, bytes]) -> None:
+        tar = self.folder / f"{name}.tar"
+        with tarfile.open(tar, "w") as archive:
+            for path, content in files.items():
+                entry = tarfile.TarInfo(path)
+                entry.size, entry.mode = len(content), 0o755
+                archive.addfile(entry, io.BytesIO(content))
+        self._import(tar, name)
+
+    def _import(self, tar: Path, name: str) -> None:
+        with self.api() as api, tar.open("rb") as file:
+            api.import_image_from_data(file, repository=name, tag="latest")
+        tar.unlink()
+
+    def derive(self, name: str, python: str) -> str:
+        """An image with something else in the place of its python3, a script for the shell."""
+        with self.api() as api:
+            script = "printf '%s' \"$1\" > /usr/bin/python3.new && chmod 755 /usr/bin/python3.new && mv -f /usr/bin/python3.new /usr/bin/python3"
+            made = api.create_container(
+                IMAGE,
+                command=["/bin/sh", "-c", script, "sh", python],
+                host_config=api.create_host_config(network_mode="none"),
+            )
+            api.start(made["Id"])
+            assert api.wait(made["Id"])["StatusCode"] == 0
+            api.commit(made["Id"], repository=name, tag="latest")
+            api.remove_container(made["Id"], force=True)
+        return name
+
+    def close(self) -> None:
+        with suppress(AssertionError):
+            if self.process is None:  # a test killed it and failed: it ends what it finds when it starts
+                self.start()
+        self.stop()
+        self._holder.kill()
+        self._holder.wait()
+        for group in Path("/sys/fs/cgroup").glob("*/docker"):
+            with suppress(OSError):
+                group.rmdir()
+
+
+def _release(name: str) -> str:
+    lines = Path("/etc/os-release").read_text().splitlines()
+    return next(line.partition("=")[2].strip('"') for line in lines if line.startswith(f"{name}="))
+
+
+def _mirror() -> str:
+    """Where this machine gets the packages of its release."""
+    listing = [
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(RELEASE) $(COMPONENT) $(REPO_URI)",
+        "Created-By: Packages",
+    ]
+    targets = subprocess.run(listing, check=True, capture_output=True, text=True).stdout.splitlines()
+    wanted = [_release("VERSION_CODENAME"), "main"]
+    return next(words[2] for words in map(str.split, targets) if words[:2] == wanted)
+
+
+@contextmanager
+def daemon(folder: Path) -> Iterator[Daemon]:
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"a Docker daemon needs {', '.join(missing)}: apt-get install docker.io mmdebstrap")
+    if os.geteuid() != 0:
+        pytest.skip("a Docker daemon has to be started by root")
+    started = Daemon(folder)
+    try:
+        started.start()
+        started.make_images()
+        yield started
+    finally:
+        started.close()
