@@ -38,11 +38,14 @@ if TYPE_CHECKING:
     )
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.executors.base import Executor
+    from isolated_magic.executors.choice import Recommendation, create_executor, recommend
     from isolated_magic.executors.docker import DockerExecutor
     from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+    from isolated_magic.executors.process import ProcessExecutor
     from isolated_magic.history import History
     from isolated_magic.limits import Limits
     from isolated_magic.models import RunError, RunResult, Score, Timings
+    from isolated_magic.redaction import SecretText
 
 __version__ = "0.1.0"
 
@@ -59,14 +62,19 @@ _HOMES = {
     "MissingLibraryError": "isolated_magic.errors",
     "NoSuchScoreError": "isolated_magic.errors",
     "OptionError": "isolated_magic.errors",
+    "ProcessExecutor": "isolated_magic.executors.process",
+    "Recommendation": "isolated_magic.executors.choice",
     "RunError": "isolated_magic.models",
     "RunFailedError": "isolated_magic.errors",
     "RunInterrupted": "isolated_magic.errors",
     "RunResult": "isolated_magic.models",
     "Score": "isolated_magic.models",
+    "SecretText": "isolated_magic.redaction",
     "SettingError": "isolated_magic.errors",
     "Timings": "isolated_magic.models",
     "UnsupportedPlatformError": "isolated_magic.errors",
+    "create_executor": "isolated_magic.executors.choice",
+    "recommend": "isolated_magic.executors.choice",
 }
 
 __all__ = [
@@ -82,15 +90,20 @@ __all__ = [
     "MissingLibraryError",
     "NoSuchScoreError",
     "OptionError",
+    "ProcessExecutor",
+    "Recommendation",
     "RunError",
     "RunFailedError",
     "RunInterrupted",
     "RunResult",
     "Score",
+    "SecretText",
     "SettingError",
     "Timings",
     "UnsupportedPlatformError",
+    "create_executor",
     "load_ipython_extension",
+    "recommend",
     "unload_ipython_extension",
 ]
 

@@ -13,9 +13,9 @@ from isolated_magic.magic import tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from isolated_magic.executors.base import Executor
     from isolated_magic.history import History
     from isolated_magic.magic.credentials import Asked
+    from isolated_magic.magic.strategies import Strategies
 
 STOP_TIMEOUT_SECS = 5.0
 LAUNCH_TIMEOUT_SECS = 1.0  # a run that has no process yet is about to have one
@@ -25,16 +25,16 @@ class Commands:
     """The commands of one shell.
 
     Args:
-        executor: of the shell's magics.
+        strategies: the executors of the shell.
         names: the notebook's variables.
         history: tells the runs of the shell.
         asked: the secrets that the user was asked for.
     """
 
     def __init__(
-        self, executor: Executor, names: Mapping[str, object], history: Callable[[], History], asked: Asked
+        self, strategies: Strategies, names: Mapping[str, object], history: Callable[[], History], asked: Asked
     ) -> None:
-        self._executor = executor
+        self._strategies = strategies
         self._variables = names
         self._get_history = history
         self._asked = asked
@@ -107,7 +107,7 @@ class Commands:
 
     def _teardown(self, words: list[str]) -> str:
         _require(not words, "teardown", "takes no words")
-        self._executor.teardown()
+        self._strategies.teardown()
         return "Torn down: nothing runs, and what was registered has been called."
 
     def _on_teardown(self, words: list[str]) -> str:
@@ -121,7 +121,7 @@ class Commands:
         if not callable(function):
             kind = type(function).__name__
             raise OptionError(f"%isolated on-teardown {name}: it is {kind}; give a function without arguments.")
-        self._executor.register_teardown_callback(function)
+        self._strategies.register_teardown_callback(function)
         return f"{name}() is called at %isolated teardown, or when the kernel shuts down."
 
 

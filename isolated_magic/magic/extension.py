@@ -41,7 +41,7 @@ def unload(shell: InteractiveShell) -> None:
     magics = _registered(shell)
     if magics is None:
         return
-    magics.executor.teardown()
+    magics.strategies.teardown()
     registry.leave_termination()
     magics.completion.unregister()
     magics.cells.unregister()

@@ -13,7 +13,6 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from isolated_magic import interrupts
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
-from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 from isolated_magic.history import UNNAMED, CellKey, History
 from isolated_magic.magic import credentials, display, options, saving
 from isolated_magic.magic.cells import Cells
@@ -21,6 +20,7 @@ from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.namespace import Namespace, expanded
 from isolated_magic.magic.parser import help_text
+from isolated_magic.magic.strategies import Strategies
 from isolated_magic.models import ErrorKind, RunResult
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _Settings(TypedDict):
 
 @magics_class
 class IsolatedMagics(Magics):
-    """The magics of one shell, and the executor behind them.
+    """The magics of one shell, and the executors behind them.
 
     Args:
         shell: an IPython shell.
@@ -65,18 +65,18 @@ class IsolatedMagics(Magics):
         super().__init__(shell)
         self._shell = shell
         self.settings = settings
-        self.executor = IsolatedSubprocessExecutor(**settings.launch_settings)
+        self.strategies = Strategies(settings)
         self.history = History()
         self.cells = Cells(shell)
         self.display = display.Display(shell, settings)
         self._asked = credentials.Asked()
         self._lock = threading.Lock()
-        self._commands = Commands(self.executor, shell.user_ns, lambda: self.history, self._asked)
+        self._commands = Commands(self.strategies, shell.user_ns, lambda: self.history, self._asked)
         self.completion = Completion(shell, self._commands.names)
         settings.observe(self._configure, list(settings.launch_settings))
 
     def _configure(self, _change: Bunch) -> None:
-        self.executor.configure(self.settings.launch_settings)
+        self.strategies.configure()
 
     @no_var_expand
     @line_cell_magic
@@ -145,7 +145,8 @@ class IsolatedMagics(Magics):
     ) -> RunResult:
         key = self._key(chosen, cell)
         try:
-            result = self.executor.run(*inputs, **self._run_settings(chosen), on_output=display.stream)
+            executor = self.strategies.executor_for(chosen)
+            result = executor.run(*inputs, **self._run_settings(chosen), on_output=display.stream)
         finally:
             display.flush()
         if chosen.is_compared and result.ok:
@@ -158,7 +159,8 @@ class IsolatedMagics(Magics):
     def _start(self, chosen: Options, cell: str | None, inputs: _Inputs) -> BackgroundRun:
         key, prompt = self._key(chosen, cell), self.cells.current_prompt
         try:
-            run = self.executor.start(*inputs, **self._run_settings(chosen), label=_label(chosen) or UNNAMED)
+            executor = self.strategies.executor_for(chosen)
+            run = executor.start(*inputs, **self._run_settings(chosen), label=_label(chosen) or UNNAMED)
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
         run.add_done_callback(partial(self._remember, _label(chosen) or "", prompt, key))

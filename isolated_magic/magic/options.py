@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError, OptionError
+from isolated_magic.executors.choice import HOMES
 from isolated_magic.limits import size_of
 from isolated_magic.magic import tokens
 from isolated_magic.magic.parser import parser
@@ -16,6 +17,7 @@ from isolated_magic.request import checked_timeout
 if TYPE_CHECKING:
     import argparse
 
+    from isolated_magic.executors.choice import ExecutorName
     from isolated_magic.magic.settings import IsolatedMagic
 
 NO_LIMIT = "none"
@@ -40,6 +42,9 @@ class Options:
         has_clean_env: whether the run inherits only what an interpreter needs; None likewise.
         is_compared: whether scores are shown against earlier ones; None likewise.
         compared_with: the variable of the earlier result; None for that of the run before.
+        executor: the name of the strategy; None for what the settings say.
+        image: of the containers; None likewise.
+        allows_network: whether they have one.
         fresh: whether the run gets a new interpreter, whatever else would do.
         in_background: whether the cell ends at once and the run goes on.
         wants_help: show the help and run nothing.
@@ -59,6 +64,9 @@ class Options:
     has_clean_env: bool | None
     is_compared: bool | None
     compared_with: str | None
+    executor: ExecutorName | None
+    image: str | None
+    allows_network: bool
     fresh: bool
     in_background: bool
     wants_help: bool
@@ -74,6 +82,7 @@ class Options:
             timeout_secs=settings.timeout_secs if self.timeout_secs is None else self.timeout_secs,
             raises=settings.raise_errors if self.raises is None else self.raises,
             has_clean_env=settings.clean_env if self.has_clean_env is None else self.has_clean_env,
+            executor=settings.executor if self.executor is None else self.executor,
             is_compared=settings.compare if self.is_compared is None else self.is_compared,
         )
 
@@ -104,6 +113,9 @@ def parse(line: str) -> Options:
         has_clean_env=given.clean_env,
         is_compared=None if given.compare is None else bool(given.compare),
         compared_with=_identifier("--compare", given.compare) if isinstance(given.compare, str) else None,
+        executor=None if given.executor is None else _executor(given.executor),
+        image=_plain(given.image),
+        allows_network=given.allow_net,
         fresh=given.fresh,
         in_background=given.bg,
         wants_help=given.help,
@@ -117,6 +129,13 @@ def _check_together(options: Options) -> None:
         raise OptionError("--save writes the cell's body, and --file runs a file instead of it: give one of them.")
     if options.is_compared and options.in_background:
         raise OptionError("--compare needs the scores, which --bg does not wait for: give one of them.")
+
+
+def _executor(text: str) -> ExecutorName:
+    for name in HOMES:
+        if name == text:
+            return name
+    raise OptionError(f"--executor {text}: give isolated, process or docker.")
 
 
 def _plain(text: str | None) -> str | None:

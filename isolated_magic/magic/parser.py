@@ -140,6 +140,13 @@ def _add_handling(made: argparse.ArgumentParser) -> None:
     add = made.add_argument
     add("-t", "--timeout", metavar="SECONDS", help="kill the run after so long (default 30)")
     add("--bg", action="store_true", help="end the cell at once; its value is the handle of the run")
+    add(
+        "--executor",
+        metavar="NAME",
+        help="isolated, a process of its own (default); process, a worker that is used again; docker, a container",
+    )
+    add("--image", metavar="NAME", help="of the container, which is never pulled")
+    add("--allow-net", action="store_true", help="give the container a network, which it has not otherwise")
     add("--fresh", action="store_true", help="start a new interpreter, even where a prepared one would do")
     add("-o", "--out", metavar="NAME", help="keep the result object in this variable")
     add(

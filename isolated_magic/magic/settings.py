@@ -16,6 +16,7 @@ from traitlets.config import Configurable
 
 from isolated_magic.errors import InvalidRequestError, SettingError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
+from isolated_magic.executors.choice import HOMES
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, check_launch
 from isolated_magic.limits import Limits, size_of
 from isolated_magic.magic.project import project_table
@@ -71,6 +72,9 @@ class IsolatedMagic(Configurable):
     most_scores = Int(MOST_ROWS, min=1, help="Scores beyond this many are folded.")
     run_metadata = Bool(True, help="Whether pid and timings are saved with the output, as its metadata.")
     secret_names = List(Unicode(), list(CREDENTIAL_NAMES), help="Names of variables to hide, as shell patterns.")
+    executor = Enum(tuple(HOMES), "isolated", help="What runs code: isolated, process or docker.")
+    workers = Int(None, min=1, allow_none=True, help="Workers of the process executor; None: one a processor.")
+    image = Unicode(None, allow_none=True, help="Image of the docker executor's containers; None for its default.")
     launch = Enum(("forked", "cold"), "forked", help="How runs start: forked, or cold in a new interpreter.")
     preload = Union(
         [Enum(("learned",)), List(Unicode())],

@@ -1,0 +1,94 @@
+"""The strategies by name, and which of them to choose."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from isolated_magic.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from isolated_magic.executors.base import Executor
+
+ExecutorName: TypeAlias = Literal["isolated", "process", "docker"]
+
+# Imported when they are asked for: one needs no docker SDK for the others.
+HOMES: dict[ExecutorName, tuple[str, str]] = {
+    "isolated": ("isolated_magic.executors.isolated", "IsolatedSubprocessExecutor"),
+    "process": ("isolated_magic.executors.process", "ProcessExecutor"),
+    "docker": ("isolated_magic.executors.docker", "DockerExecutor"),
+}
+
+
+def create_executor(name: ExecutorName, **settings: object) -> Executor:
+    """An executor of the strategy of that name.
+
+    Args:
+        name: ``"isolated"``, ``"process"`` or ``"docker"``.
+        settings: of its class, by name.
+
+    Raises:
+        InvalidRequestError: there is no such strategy or setting, or the setting cannot be.
+        MissingLibraryError: what it needs is not installed.
+        UnsupportedPlatformError: there are no processes here.
+    """
+    if name not in HOMES:
+        raise InvalidRequestError(f"There is no executor {name!r}: give 'isolated', 'process' or 'docker'.")
+    module, class_name = HOMES[name]
+    kind = getattr(importlib.import_module(module), class_name)
+    known = list(inspect.signature(kind).parameters)
+    for setting in settings:
+        if setting not in known:
+            near = difflib.get_close_matches(setting, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            raise InvalidRequestError(f"{class_name} has no setting {setting!r}: {hint}")
+    made: Executor = kind(**settings)
+    return made
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which strategy to choose.
+
+    Args:
+        executor: its name, for ``create_executor()`` and ``--executor``.
+        because: the reason, a sentence.
+    """
+
+    executor: ExecutorName
+    because: str
+
+    def __str__(self) -> str:
+        return f"{self.executor}: {self.because}"
+
+
+def recommend(
+    *, trusted: bool = True, own_environment: bool = True, clean_state: bool = True, many_runs: bool = False
+) -> Recommendation:
+    """Which strategy suits runs such as these. The questions are asked in this order; the first "no" decides.
+
+    Args:
+        trusted: whether you would run the code in a shell of your own: it can read your files, use your network.
+        own_environment: whether runs need variables of their own, such as the keys of different tenants.
+        clean_state: whether a run must not find what an earlier one left in modules: caches, patches, settings.
+        many_runs: whether there are thousands of short ones, so that a millisecond each is felt.
+    """
+    if not trusted:
+        return Recommendation(
+            "docker",
+            "code that nobody trusts needs the walls of a container: no network, no file, no variable of yours.",
+        )
+    if own_environment:
+        return Recommendation(
+            "isolated", "each run has a process of its own, so its variables are its own, from its start."
+        )
+    if clean_state:
+        return Recommendation("isolated", "each run starts from nothing, so no run finds what another one left.")
+    if many_runs:
+        return Recommendation(
+            "process", "workers that are used again spare each run its process; all share one environment."
+        )
+    return Recommendation("isolated", "a few milliseconds a run are not felt, and nothing is shared by accident.")

@@ -1,0 +1,84 @@
+"""The executors of one shell: the isolated one from the start, the others when a line first asks for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import InvalidRequestError, OptionError
+from isolated_magic.executors.choice import create_executor
+from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from isolated_magic.executors.base import Executor
+    from isolated_magic.executors.choice import ExecutorName
+    from isolated_magic.magic.options import Options
+    from isolated_magic.magic.settings import IsolatedMagic
+
+
+class Strategies:
+    """Which executor does what a line asks for.
+
+    Args:
+        settings: of the shell.
+    """
+
+    def __init__(self, settings: IsolatedMagic) -> None:
+        self._settings = settings
+        self.isolated = IsolatedSubprocessExecutor(**settings.launch_settings)
+        self._others: dict[ExecutorName, tuple[Mapping[str, object], Executor]] = {}
+
+    def configure(self) -> None:
+        """Start runs as the settings say from now on."""
+        self.isolated.configure(self._settings.launch_settings)
+
+    def executor_for(self, options: Options) -> Executor:
+        """The executor that the line asks for.
+
+        Args:
+            options: of the line, with the settings.
+
+        Raises:
+            OptionError: it cannot be had, or the line asks for what it has not.
+        """
+        name = options.executor or "isolated"
+        if name != "docker" and (options.allows_network or options.image is not None):
+            option = "--allow-net" if options.allows_network else "--image"
+            raise OptionError(f"{option} is for containers: give --executor docker with it.")
+        if name == "isolated":
+            return self.isolated
+        wanted = self._wanted(name, options)
+        known = self._others.get(name)
+        if known is not None and known[0] == wanted:
+            return known[1]
+        if known is not None and not known[1].live_runs:
+            known[1].teardown()
+        try:
+            executor = create_executor(name, **wanted)
+        except InvalidRequestError as problem:
+            raise OptionError(f"--executor {name}: {problem}") from None
+        self._others[name] = wanted, executor
+        return executor
+
+    def _wanted(self, name: ExecutorName, options: Options) -> dict[str, object]:
+        """The settings of an executor of that name."""
+        if name == "process":
+            return {"workers": self._settings.workers, "preload": self._settings.preload}
+        image = options.image or self._settings.image
+        return {"network": options.allows_network, **({"image": image} if image else {})}
+
+    def register_teardown_callback(self, callback: Callable[[], object]) -> None:
+        """Have something called when all of them are torn down.
+
+        Args:
+            callback: called without arguments.
+        """
+        self.isolated.register_teardown_callback(callback)
+
+    def teardown(self) -> None:
+        """Tear all of them down."""
+        others, self._others = self._others, {}
+        for _, executor in others.values():
+            executor.teardown()
+        self.isolated.teardown()
