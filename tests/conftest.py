@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from isolated_magic import IsolatedSubprocessExecutor
+from tests import daemon as daemons
 from tests import jupyterlab
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -36,6 +37,13 @@ def executor(request: pytest.FixtureRequest) -> Iterator[IsolatedSubprocessExecu
         return
     with IsolatedSubprocessExecutor(timeout_secs=60, launch="cold") as executor:
         yield executor
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]:
+    """A real Docker daemon, with images that were made here."""
+    with daemons.daemon(tmp_path_factory.mktemp("docker")) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

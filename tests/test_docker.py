@@ -21,12 +21,6 @@ from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 MB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory):
-    with daemons.daemon(tmp_path_factory.mktemp("docker")) as started:
-        yield started
-
-
 @contextmanager
 def executor_of(daemon, **settings):
     settings = {"image": daemons.IMAGE, "base_url": daemon.url, "timeout_secs": 60, "standby": 1} | settings

@@ -58,7 +58,12 @@ def container_messages(request: RunRequest, environment: Mapping[bytes, bytes], 
         environment: all of it.
         cold: True for a new interpreter.
     """
-    launch = {"cwd": request.cwd, "stack_bytes": request.limits.stack_bytes, "attributes": NO_ATTRIBUTES}
+    launch = {
+        "role": "run",
+        "cwd": request.cwd,
+        "stack_bytes": request.limits.stack_bytes,
+        "attributes": NO_ATTRIBUTES,
+    }
     return (
         wire.frame(COLD if cold else FORKED)
         + wire.frame(json.dumps(launch).encode())

@@ -1,0 +1,247 @@
+"""One contract: what every strategy does alike. What each does by itself stands in its own tests."""
+
+import asyncio
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from isolated_magic import create_executor
+from tests import daemon as daemons
+
+STRATEGIES = ["isolated", "cold", "process", "docker"]
+
+
+@pytest.fixture(scope="module", params=STRATEGIES)
+def strategy(request):
+    """The name of a strategy, and what makes an executor of it."""
+    settings = {}
+    if request.param == "docker":
+        daemon = request.getfixturevalue("daemon")
+        settings = {"image": daemons.IMAGE, "base_url": daemon.url, "standby": 1}
+    elif request.param == "process":
+        settings = {"workers": 2}
+    elif request.param == "cold":
+        settings = {"launch": "cold"}
+    name = "isolated" if request.param == "cold" else request.param
+    return request.param, lambda **more: create_executor(name, timeout_secs=60, **settings, **more)
+
+
+@pytest.fixture(scope="module")
+def executor(strategy):
+    with strategy[1]() as made:
+        yield made
+
+
+METRIC = """
+class BaseMetric:
+    pass
+
+class Length(BaseMetric):
+    def score(self, answer, missing, **ignored):
+        return {"scores": [{"name": "length", "value": len(answer), "reason": repr(missing)}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ('print(\'{"scores": [{"name": "a", "value": 1}]}\')', {"scores": [{"name": "a", "value": 1}]}),
+        ("print('before')\nprint('{\"any\": [1, null]}')", {"any": [1, None]}),
+        ("{'scores': [{'name': 'a', 'value': 0.5}]}", {"scores": [{"name": "a", "value": 0.5}]}),
+        ("print('{\"printed\": 1}')\n5", {"printed": 1}),
+        (METRIC, {"scores": [{"name": "length", "value": 3, "reason": "None"}]}),
+    ],
+)
+def test_results(executor, code, expected):
+    answer = executor.execute(code, {"answer": "yes", "other": 1})
+    for score in answer.get("scores", ()):
+        if score.get("reason") is None:
+            score.pop("reason", None)
+    assert answer == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "text"),
+    [
+        ("def f(:", 400, "SyntaxError"),
+        ("def f():\n    return 1/0\nf()", 400, "line 2, in f\n    return 1/0"),
+        (
+            "raise ExceptionGroup('two', [ValueError('a'), KeyError('b')])",
+            400,
+            "ExceptionGroup: two (2 sub-exceptions)",
+        ),
+        ("import no_such_module", 400, "No module named 'no_such_module'"),
+        ("x = 1", 500, "Invalid JSON response from subprocess"),
+        ("print('{\"half\": ')", 500, "Invalid JSON response from subprocess"),
+        ("import sys\nsys.exit(3)", 500, "exit status 3"),
+        ("import sys\nsys.exit('no good')", 500, "no good"),
+        ("import os\nos._exit(0)", 500, "Invalid JSON response from subprocess"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", 500, "SIGSEGV"),
+    ],
+)
+def test_errors(executor, code, status, text):
+    answer = executor.execute(code, {})
+    assert answer["code"] == status
+    assert text in answer["error"]
+    assert "isolated_magic/" not in answer["error"]
+    assert executor.execute("1", {})["scores"][0]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("missing.py", {}), "file not found"),
+        (("1", {"a": object()}), 'data["a"]'),
+        (("1", [1]), "payload_type"),
+        (("1", {}, None, -1), "timeout_secs"),
+    ],
+)
+def test_arguments_that_cannot_be(executor, arguments, text):
+    answer = executor.execute(*arguments)
+    assert answer["code"] == 400
+    assert text in answer["error"]
+
+
+def test_data_is_a_name_and_on_stdin(executor):
+    code = (
+        "import json, sys\nprint(json.dumps({'same': json.load(sys.stdin)['data'] == data, 'type': payload_type}))"
+    )
+    data = {"text": "é\u2028\U0001f600", "rows": [1, 2.5, None, True], "big": "x" * 300_000}
+    assert executor.execute(code, data, payload_type="row") == {"same": True, "type": "row"}
+
+
+def test_every_run_has_a_main_of_its_own(executor):
+    executor.execute("left = 1\nimport builtins\nbuiltins.left_too = 1\n1", {})
+    code = "import json\nprint(json.dumps({'names': [name for name in ('left', 'left_too') if name in dir() or hasattr(__builtins__, name)], 'main': __name__}))"
+    assert executor.execute(code, {}) == {"names": [], "main": "__main__"}
+
+
+def test_output_comes_as_it_is_printed_and_without_the_result(executor):
+    heard = []
+    result = executor.run(
+        "import sys\nprint('one')\nprint('two', file=sys.stderr)\nsys.stderr.flush()\nprint('{\"scores\": []}')",
+        on_output=lambda *part: heard.append(part),
+    )
+    assert (result.stdout, result.stderr, result.payload) == ("one\n", "two\n", {"scores": []})
+    streams = {name: "".join(text for stream, text in heard if stream == name) for name in ("stdout", "stderr")}
+    assert streams == {"stdout": "one\n", "stderr": "two\n"}
+
+
+def test_a_flood(executor):
+    result = executor.run("for i in range(100_000): print('line', i)\n1")
+    assert result.stdout.count("\n") == 100_000
+    assert result.stdout.endswith("line 99999\n")
+
+
+def test_a_large_result(executor):
+    answer = executor.execute("import json\nprint(json.dumps({'text': 'x' * 3_000_000}))", {})
+    assert len(answer["text"]) == 3_000_000
+
+
+def test_time_is_up_and_where_the_code_was(executor):
+    result = executor.run("import time\ndef rest():\n    time.sleep(1000)\nrest()", timeout_secs=1)
+    assert result.to_dict() == {"code": 500, "error": "Execution timed out after 1 seconds"}
+    assert "time.sleep(1000)" in result.error.excerpt
+    assert executor.run("1").ok
+
+
+def test_a_run_that_is_killed(executor):
+    run = executor.start("print('on', flush=True)\nimport time\ntime.sleep(1000)")
+    wait_for(lambda: "on" in run.stdout)
+    assert run.pid in executor.active_pids
+    assert executor.kill_process(run.pid, timeout=30)
+    assert run.result(30).to_dict() == {"code": 500, "error": "The run was killed before it ended."}
+    assert executor.active_pids == ()
+    assert not executor.kill_process(2**22 + 1)
+
+
+def test_a_run_that_is_interrupted_ends_its_own_way(executor):
+    code = "import time\ntry:\n    print('on', flush=True)\n    time.sleep(1000)\nfinally:\n    print('tidy')"
+    run = executor.start(code)
+    wait_for(lambda: "on" in run.stdout)
+    run.interrupt()
+    result = run.result(30)
+    assert "stopped before it ended" in result.error.text
+    assert result.stdout == "on\ntidy\n"
+
+
+def test_from_asyncio_and_cancelled(executor):
+    async def both():
+        answers = await asyncio.gather(*(executor.aexecute(str(number), {}) for number in range(3)))
+        task = asyncio.create_task(executor.aexecute("import time\ntime.sleep(1000)", {}))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return answers
+
+    answers = asyncio.run(both())
+    assert [answer["scores"][0]["value"] for answer in answers] == [0, 1, 2]
+    assert executor.active_pids == ()
+
+
+def test_from_many_threads(executor):
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda number: executor.execute(f"print({number})\n{number}", {}), range(8)))
+    assert [answer["scores"][0]["value"] for answer in answers] == list(range(8))
+
+
+def test_secrets_are_hidden(executor, strategy, monkeypatch):
+    if strategy[0] == "process":  # which has no variables for one run
+        monkeypatch.setenv("CONTRACT_KEY", "s3cret-value")
+        result = executor.run("import os\nprint(os.environ['CONTRACT_KEY'])\n1", secrets=["CONTRACT_KEY"])
+    else:
+        code = "import os\nprint(os.environ['CONTRACT_KEY'])\n1"
+        result = executor.run(code, None, {"CONTRACT_KEY": "s3cret-value"}, secrets=["*_KEY"])
+    assert result.stdout == "***\n"
+
+
+def test_a_file(executor, tmp_path):
+    path = tmp_path / "metric.py"
+    path.write_text("print('from a file')\nlen(data['answer'])\n")
+    assert executor.execute(str(path), {"answer": "yes"})["scores"][0]["value"] == 3
+    path.write_text("\n\n1/0\n")
+    result = executor.run(path, {})
+    assert result.error.summary == "ZeroDivisionError: division by zero (line 3)"
+    assert f'File "{path}", line 3' in result.error.text
+
+
+def test_teardown_calls_back_once_and_the_executor_can_be_used_again(strategy):
+    called = []
+    with strategy[1]() as executor:
+        executor.register_teardown_callback(lambda: called.append(1))
+        run = executor.start("import time\ntime.sleep(1000)")
+        executor.teardown()
+        assert run.result(30).error is not None
+        assert called == [1]
+        assert executor.execute("2", {})["scores"][0]["value"] == 2
+        executor.teardown()
+        executor.teardown()
+    assert called == [1]
+
+
+def test_the_result_says_how_it_went(executor):
+    result = executor.run("1")
+    assert result.timings.execution_ms >= result.timings.creation_ms >= 0
+    assert result.exit_status == 0
+    assert result.pid is not None
+    assert result == executor.run("1")
+    assert json.loads(json.dumps(result.to_dict())) == result.to_dict()
+
+
+def test_no_thread_is_left_by_a_run(executor):
+    executor.run("1")
+    before = threading.active_count()
+    for _ in range(3):
+        executor.run("1")
+    assert threading.active_count() <= before + 2  # of a container that is just being removed
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
