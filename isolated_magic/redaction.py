@@ -1,24 +1,27 @@
 """Secret values, and what stands for them in everything that a run prints or comes to.
 
-A value is found as it is, and as programs write it: quoted for JSON, Python, a URL, HTML or a shell of hexadecimal
-digits, or as Base64, also inside a longer text that was encoded as a whole.
+A value is found as it is, and as programs write it (see needles.py), also across colours and the ends of lines of
+wrapped Base64.
 """
 
 from __future__ import annotations
 
-import base64
 import fnmatch
-import html
 import json
+import math
 import os
 import re
-from functools import lru_cache
+from contextlib import suppress
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+
+from isolated_magic.finding import Beginnings, Finder, View, merged
+from isolated_magic.needles import needles_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from isolated_magic.finding import Span
     from isolated_magic.models import JsonObject, JsonValue
 
 MASK = "***"
@@ -32,9 +35,8 @@ CREDENTIAL_NAMES = (
 _SWITCH = re.compile(r".{0,3}|true|false|none|null|auto|default|enabled?|disabled?", re.IGNORECASE)
 _COUNT = re.compile(r"\d{1,7}")
 
-SHORTEST_LINE = 8  # of a secret of several lines, to be hidden by itself
-SHORTEST_ENCODED = 4  # characters of a value whose encodings are hidden, too: those of "a" are everywhere
-SHORTEST_BASE64 = 6  # characters
+MOST_HELD = 8192  # characters at the end of a text that may be the beginning of a secret, with all that colours it
+CONTEXT = 80  # characters by which the end of a line of wrapped text is told
 
 
 def looks_like_credentials(name: str, patterns: Collection[str]) -> bool:
@@ -68,13 +70,14 @@ def secret_values(environment: Mapping[bytes, bytes], names: Collection[str]) ->
 
     Args:
         environment: of the run.
-        names: of variables, or patterns of names. What a pattern finds is passed over when it is a setting
-            rather than a secret: a word such as "true", less than four characters, or a number of tokens.
+        names: of variables, or patterns of names, or values. What a pattern finds is passed over when it is a
+            setting rather than a secret: a word such as "true", less than four characters, or a number of tokens.
     """
     if not names:
         return ()
+    found = {str(name) for name in names if isinstance(name, Secret)}
+    names = [name for name in names if not isinstance(name, Secret)]
     patterns = tuple(name for name in names if _is_pattern(name))
-    found = set()
     for raw_name, raw_value in environment.items():
         name, value = os.fsdecode(raw_name), os.fsdecode(raw_value)
         if name in names or is_credential(name, value, patterns):
@@ -91,6 +94,12 @@ def _is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
+class Secret(str):
+    """A value to hide, where names of variables are given."""
+
+    __slots__ = ()
+
+
 class Redactor:
     """Puts MASK in the place of each secret.
 
@@ -100,10 +109,14 @@ class Redactor:
 
     def __init__(self, values: Collection[str]) -> None:
         self._values = frozenset(values)
-        self._needles = sorted({needle for value in values for needle in _needles(value)}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, self._needles)))
-        self._longest = len(self._needles[0])
-        self._beginnings = frozenset(needle[0] for needle in self._needles)
+        self._numbers = frozenset(number for value in values for number in _numbers_in(value))
+        self._needles = {needle for value in values for needle in needles_of(value)}
+        self._finder = Finder(self._needles)
+        self._beginnings = Beginnings(self._needles)
+
+    @cached_property
+    def _endings(self) -> Beginnings:
+        return Beginnings(needle[::-1] for needle in self._needles)
 
     def text(self, text: str) -> str:
         """The text without secrets.
@@ -111,41 +124,42 @@ class Redactor:
         Args:
             text: all of it, so that no secret is cut off at its end.
         """
-        if self._pattern.search(text) is None:
-            return text
-        parts: list[str] = []
-        done = 0
-        for start, end in self.spans(text):
-            parts += [text[done:start], MASK]
-            done = end
-        return "".join([*parts, text[done:]])
+        return _masked_at(self.spans(text), text)
 
-    def cut_text(self, text: str) -> str:
-        """The text without secrets, nor the beginning of one at its end.
+    def cut_text(self, text: str, *, at_start: bool = False, at_end: bool = True) -> str:
+        """The text without secrets, nor a part of one where it was cut.
 
         Args:
-            text: the first part of a longer one.
+            text: a part of a longer one.
+            at_start: whether something stood before it.
+            at_end: whether something stood after it.
         """
-        certain = self.undecided_from(text)
-        return self.text(text[:certain]) + (MASK if certain < len(text) else "")
+        spans = self.spans(text)
+        certain = self.undecided_from(text) if at_end else len(text)
+        if certain < len(text):
+            spans.append((certain, len(text)))
+        before = len(text) - self._endings.undecided_from(text[::-1]) if at_start else 0
+        if before:
+            spans.append((0, before))
+        return _masked_at(merged(spans), text)
 
-    def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where secrets are: those that overlap as one.
+    def is_secret(self, text: str) -> bool:
+        """Whether there is nothing but secrets in it.
 
         Args:
             text: any.
         """
-        position = 0
-        while match := self._pattern.search(text, position):
-            start, end = match.span()
-            inside = start + 1
-            while inside < end:
-                other = self._pattern.match(text, inside)
-                if other is not None:
-                    end = max(end, other.end())
-                inside += 1
-            yield start, end
-            position = end
+        return self.spans(text) == [(0, len(text))]
+
+    def spans(self, text: str) -> list[Span]:
+        """Where secrets are, in order: those that touch as one.
+
+        Args:
+            text: any.
+        """
+        view = View(text)
+        spans = self._finder.spans(text)
+        return merged([*spans, *map(view.span, self._finder.spans(view.text))]) if view.is_other else spans
 
     def undecided_from(self, text: str) -> int:
         """The index from which on the text may be a secret whose rest has not come yet; its length for none.
@@ -153,18 +167,12 @@ class Redactor:
         Args:
             text: what came so far.
         """
-        start = max(0, len(text) - self._longest + 1)
-        found = next((index for index in range(start, len(text)) if self._may_begin(text, index)), len(text))
-        for begin, end in self.spans(text):
-            if begin < found < end:
-                return begin
-        return found
-
-    def _may_begin(self, text: str, index: int) -> bool:
-        if text[index] not in self._beginnings:
-            return False
-        length = len(text) - index
-        return any(len(needle) > length and text.startswith(needle[:length], index) for needle in self._needles)
+        tail = text[-MOST_HELD:]
+        found, view = self._beginnings.undecided_from(tail), View(tail)
+        if view.is_other:
+            seen = self._beginnings.undecided_from(view.text)
+            found = min(found, view.original(seen)) if seen < len(view.text) else found
+        return len(text) - len(tail) + found
 
     def object(self, value: JsonObject) -> JsonObject:
         """The object without secrets in its strings and keys; a number that is one becomes MASK.
@@ -175,18 +183,58 @@ class Redactor:
         Raises:
             RecursionError: it holds a secret somewhere, and is nested too deeply to be taken apart.
         """
-        if self._pattern.search(json.dumps(value)) is None:
-            return value
+        return self._masked_object(value) if self._is_in(value) else value
+
+    def _is_in(self, value: JsonObject) -> bool:
+        texts: list[str] = []
+        waiting: list[JsonValue] = [value]
+        while waiting:
+            current = waiting.pop()
+            if isinstance(current, dict):
+                texts += current
+                waiting += current.values()
+            elif isinstance(current, list):
+                waiting += current
+            elif isinstance(current, str):
+                texts.append(current)
+            elif self._is_number(current):
+                return True
+        return bool(self.spans("\0".join(texts)))  # no variable holds a NUL
+
+    def _is_number(self, value: JsonValue) -> bool:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return json.dumps(value) in self._values
+        return abs(value) in self._numbers or (isinstance(value, float) and json.dumps(value) in self._values)
+
+    def _masked_object(self, value: JsonObject) -> JsonObject:
         return {self.text(key): self._masked(item) for key, item in value.items()}
 
     def _masked(self, value: JsonValue) -> JsonValue:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return self.object(value)
+            return self._masked_object(value)
         if isinstance(value, list):
             return [self._masked(item) for item in value]
-        return MASK if json.dumps(value) in self._values else value
+        return MASK if self._is_number(value) else value
+
+
+def _masked_at(spans: Iterable[Span], text: str) -> str:
+    parts: list[str] = []
+    done = 0
+    for start, end in spans:
+        parts += [text[done:start], MASK]
+        done = end
+    return "".join([*parts, text[done:]]) if parts else text
+
+
+def _numbers_in(value: str) -> Iterator[int | float]:
+    """What a secret is as a number, without its sign: exactly, and as other programs read it."""
+    for read in (int, float):
+        with suppress(ValueError, OverflowError):
+            number = abs(read(value))
+            if number < math.inf:
+                yield number
 
 
 @lru_cache(maxsize=16)
@@ -208,7 +256,9 @@ class StreamRedactor:
 
     def __init__(self, redactor: Redactor | None) -> None:
         self._redactor = redactor
-        self._held = ""
+        self._buffer = ""  # the last of what was passed on, by which wrapped text is told, and what is held back
+        self._done = 0  # characters of it that were passed on or hidden
+        self._is_hidden = False  # the last of them were a secret, so that one that goes on there needs no mask
 
     def feed(self, text: str) -> str:
         """Take in text and return what is certain.
@@ -216,53 +266,33 @@ class StreamRedactor:
         Args:
             text: the next piece.
         """
-        if self._redactor is None:
+        if self._redactor is None or not text:
             return text
-        text = self._held + text
-        certain = self._redactor.undecided_from(text)
-        self._held = text[certain:]
-        return self._redactor.text(text[:certain])
+        buffer = self._buffer + text
+        return self._passed(self._redactor, buffer, self._redactor.undecided_from(buffer))
 
     def end(self) -> str:
         """What is held back, when nothing more comes."""
-        held, self._held = self._held, ""
-        return self._redactor.text(held) if self._redactor is not None else held
+        if self._redactor is None:
+            return ""
+        rest = self._passed(self._redactor, self._buffer, len(self._buffer))
+        self._buffer, self._done, self._is_hidden = "", 0, False
+        return rest
 
-
-def _needles(value: str) -> Iterator[str]:
-    """The value, its lines, and what programs make of it."""
-    lines = [line.strip() for line in value.splitlines()] if "\n" in value.strip() else []
-    decoded = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # as output is
-    parts = [value, value.strip(), decoded]
-    parts += [line for line in lines if len(line) >= SHORTEST_LINE and not line.startswith("-----")]
-    for part in parts:
-        yield part
-        yield json.dumps(part)[1:-1]
-        if len(part) >= SHORTEST_ENCODED:
-            yield from _encodings(part)
-
-
-def _encodings(value: str) -> Iterator[str]:
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    yield repr(value)[1:-1]
-    yield html.escape(value)
-    raw = value.encode("utf-8", "surrogateescape")
-    yield repr(raw)[2:-1]
-    yield raw.hex()
-    for quoted in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
-        yield quoted
-        yield re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        yield from _base64_parts(raw, encode)
-
-
-def _base64_parts(raw: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
-    """The value by itself, and what is the same of it wherever it stands in a longer text (RFC 4648, 4)."""
-    yield encode(raw).decode()
-    for before in range(3):
-        # Six bits a character: the first characters depend on the bytes before, the last one on those after.
-        first = -(-before * 8 // 6)
-        last = (before + len(raw)) * 8 // 6
-        part = encode(bytes(before) + raw).decode()[first:last]
-        if len(part) >= SHORTEST_BASE64:
-            yield part
+    def _passed(self, redactor: Redactor, buffer: str, certain: int) -> str:
+        parts: list[str] = []
+        done = self._done
+        for start, end in redactor.spans(buffer):
+            if end <= done:
+                continue
+            if start > certain:
+                break
+            if start > done or not self._is_hidden:
+                parts += [buffer[done:start], MASK]
+            done, self._is_hidden = end, True
+        if certain > done:
+            parts.append(buffer[done:certain])
+            done, self._is_hidden = certain, False
+        kept = max(0, min(certain, done) - CONTEXT)
+        self._buffer, self._done = buffer[kept:], done - kept
+        return "".join(parts)

@@ -21,7 +21,7 @@ LAYERS = [
     ["launch"],
     ["history", "output", "messages", "stacks", "environment", "payload", "text"],
     ["conversion", "results", "redaction"],
-    ["models", "run_request"],
+    ["models", "run_request", "needles", "finding"],
     ["limits", "frames"],
     ["errors"],
     ["child"],
