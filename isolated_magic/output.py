@@ -157,9 +157,13 @@ class ResultLine:
                 None, f"the last line printed {results.too_large(self._held.size)}", is_refused=True
             )
         line = self._held.text().partition("\n")[0].strip()
-        return (
-            results.read_line(line, self._redactor.text if self._redactor is not None else str) if line else None
-        )
+        if not line:
+            return None
+        if self._redactor is None:
+            return results.read_line(line)
+        if self._redactor.is_secret(line):
+            return results.Printed(None, "the last line printed is a secret, which is no result")
+        return results.read_line(line, self._redactor.text)
 
     def release(self) -> str:
         """What is held back, when it turns out to be ordinary output. Empties it."""
