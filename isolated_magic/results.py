@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.lengths import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -81,7 +83,7 @@ def _unique(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None
-        raise RefusedError(f"has the key {json.dumps(twice)[:LONGEST_QUOTE]} twice in one object")
+        raise RefusedError(f"has the key {json.dumps(twice)} twice in one object")
     return found
 
 
@@ -121,7 +123,8 @@ def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
     except json.JSONDecodeError as problem:
         return Printed(None, f"the last line printed begins like a JSON object, but {_where(problem, redact)}")
     except RefusedError as problem:
-        return Printed(None, f"the last line printed {problem}: {quoted(line, redact=redact)}", is_refused=True)
+        why = shortened(redact(str(problem)), 2 * LONGEST_QUOTE)  # before it is cut: half a secret is none
+        return Printed(None, f"the last line printed {why}: {quoted(line, redact=redact)}", is_refused=True)
     return Printed(value)
 
 
