@@ -172,7 +172,11 @@ class IsolatedMagics(Magics):
             "source_name": CELL_NAME,
             "fresh": chosen.fresh,
             "limits": replace(self.settings.limits, **limits),
-            "secrets": [*credentials.secret_names(chosen, names), *names],
+            "secrets": [
+                *credentials.secret_names(chosen, names),
+                *credentials.source_values(chosen, names, self._shell.user_ns),
+                *names,
+            ],
         }
 
     def _key(self, chosen: Options, cell: str | None) -> CellKey:
