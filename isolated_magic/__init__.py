@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from isolated_magic.history import History
     from isolated_magic.limits import Limits
     from isolated_magic.models import RunError, RunResult, Score, Timings
-    from isolated_magic.redaction import SecretText
+    from isolated_magic.redaction import Secret
 
 __version__ = "0.1.0"
 
@@ -69,7 +69,7 @@ _HOMES = {
     "RunInterrupted": "isolated_magic.errors",
     "RunResult": "isolated_magic.models",
     "Score": "isolated_magic.models",
-    "SecretText": "isolated_magic.redaction",
+    "Secret": "isolated_magic.redaction",
     "SettingError": "isolated_magic.errors",
     "Timings": "isolated_magic.models",
     "UnsupportedPlatformError": "isolated_magic.errors",
@@ -97,7 +97,7 @@ __all__ = [
     "RunInterrupted",
     "RunResult",
     "Score",
-    "SecretText",
+    "Secret",
     "SettingError",
     "Timings",
     "UnsupportedPlatformError",

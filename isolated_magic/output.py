@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import results
 from isolated_magic.limits import size_text
-from isolated_magic.redaction import MASK, StreamRedactor
+from isolated_magic.redaction import StreamRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,10 +159,11 @@ class ResultLine:
         line = self._held.text().partition("\n")[0].strip()
         if not line:
             return None
-        redact = self._redactor.text if self._redactor is not None else str
-        if redact(line) == MASK:
-            return results.Printed(None, "the last line printed is a secret")
-        return results.read_line(line, redact)
+        if self._redactor is None:
+            return results.read_line(line)
+        if self._redactor.is_secret(line):
+            return results.Printed(None, "the last line printed is a secret, which is no result")
+        return results.read_line(line, self._redactor.text)
 
     def release(self) -> str:
         """What is held back, when it turns out to be ordinary output. Empties it."""

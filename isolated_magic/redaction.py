@@ -1,50 +1,52 @@
-"""Secret values, and what stands for them in everything that a run prints or comes to."""
+"""Secret values, and what stands for them in everything that a run prints or comes to.
+
+A value is found as it is, and as programs write it (see needles.py), also across colours and the ends of lines of
+wrapped Base64.
+"""
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import math
 import os
 import re
-from functools import lru_cache
+from contextlib import suppress
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.lengths import CUT
-from isolated_magic.needles import CREDENTIAL_NAMES, Needles, looks_like_credentials
-from isolated_magic.text import without_ansi
+from isolated_magic.finding import Beginnings, Finder, View, merged
+from isolated_magic.needles import needles_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from isolated_magic.finding import Span
     from isolated_magic.models import JsonObject, JsonValue
-
-__all__ = [
-    "CREDENTIAL_NAMES",
-    "MASK",
-    "Redactor",
-    "SecretText",
-    "StreamRedactor",
-    "is_credential",
-    "looks_like_credentials",
-    "redactor_for",
-    "secret_values",
-]
 
 MASK = "***"
 
-# What a variable with the name of a credential holds without being a secret: TOKENIZERS_PARALLELISM=false,
-# MAX_TOKENS=4096.
+# Names of variables whose values are secrets, as shell patterns, whatever their case.
+CREDENTIAL_NAMES = (
+    *("*_KEY", "*APIKEY*", "*API_KEY*", "*ACCESS_KEY*", "*PRIVATE_KEY*"),
+    *("*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*CREDENTIAL*", "*_AUTH"),
+)
+# What a variable of such a name holds without being a secret: TOKENIZERS_PARALLELISM=false, MAX_TOKENS=4096.
 _SWITCH = re.compile(r".{0,3}|true|false|none|null|auto|default|enabled?|disabled?", re.IGNORECASE)
 _COUNT = re.compile(r"\d{1,7}")
-_CUT = re.compile(CUT)
+
+MOST_HELD = 8192  # characters at the end of a text that may be the beginning of a secret, with all that colours it
+CONTEXT = 80  # characters by which the end of a line of wrapped text is told
 
 
-class SecretText(str):
-    """A value to hide, where names of variables are expected. Its repr does not show it."""
+def looks_like_credentials(name: str, patterns: Collection[str]) -> bool:
+    """Whether a variable's name says that its value is a secret.
 
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({MASK!r})"
+    Args:
+        name: of the variable.
+        patterns: of such names.
+    """
+    return _matches(name, tuple(patterns))
 
 
 def is_credential(name: str, value: str, patterns: Collection[str]) -> bool:
@@ -58,18 +60,24 @@ def is_credential(name: str, value: str, patterns: Collection[str]) -> bool:
     return looks_like_credentials(name, patterns) and not _is_setting(name, value)
 
 
+@lru_cache(maxsize=4096)
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name.upper(), pattern.upper()) for pattern in patterns)
+
+
 def secret_values(environment: Mapping[bytes, bytes], names: Collection[str]) -> tuple[str, ...]:
     """The values to hide, sorted.
 
     Args:
         environment: of the run.
-        names: of variables, patterns of names, or :class:`SecretText`. What a pattern finds is passed over when
-            it is a setting rather than a secret: "true" or such, less than four characters, a number of tokens.
+        names: of variables, or patterns of names, or values. What a pattern finds is passed over when it is a
+            setting rather than a secret: a word such as "true", less than four characters, or a number of tokens.
     """
     if not names:
         return ()
+    found = {str(name) for name in names if isinstance(name, Secret)}
+    names = [name for name in names if not isinstance(name, Secret)]
     patterns = tuple(name for name in names if _is_pattern(name))
-    found = {str(value) for value in names if isinstance(value, SecretText)}
     for raw_name, raw_value in environment.items():
         name, value = os.fsdecode(raw_name), os.fsdecode(raw_value)
         if name in names or is_credential(name, value, patterns):
@@ -86,6 +94,12 @@ def _is_pattern(name: str) -> bool:
     return any(sign in name for sign in "*?[")
 
 
+class Secret(str):
+    """A value to hide, where names of variables are given."""
+
+    __slots__ = ()
+
+
 class Redactor:
     """Puts MASK in the place of each secret.
 
@@ -94,52 +108,71 @@ class Redactor:
     """
 
     def __init__(self, values: Collection[str]) -> None:
-        self.needles = Needles(values)
         self._values = frozenset(values)
-        self._numbers = {number for number in map(_number_in, values) if number is not None}
+        self._numbers = frozenset(number for value in values for number in _numbers_in(value))
+        self._needles = {needle for value in values for needle in needles_of(value)}
+        self._finder = Finder(self._needles)
+        self._beginnings = Beginnings(self._needles)
+
+    @cached_property
+    def _endings(self) -> Beginnings:
+        return Beginnings(needle[::-1] for needle in self._needles)
 
     def text(self, text: str) -> str:
-        """The text without secrets; without ANSI codes where they stand in the middle of one.
+        """The text without secrets.
 
         Args:
             text: all of it, so that no secret is cut off at its end.
         """
-        hidden = self._hidden(text)
-        if "\x1b" in hidden:
-            plain = without_ansi(hidden)
-            hidden_too = self._hidden(plain)
-            return hidden if hidden_too == plain else hidden_too
-        return hidden
+        return _masked_at(self.spans(text), text)
 
-    def _hidden(self, text: str) -> str:
-        stream = StreamRedactor(self)
-        certain = stream.feed(text)
-        rest = stream.end()
-        return certain + rest if rest else certain
-
-    def cut_text(self, text: str) -> str:
-        """The text without secrets, nor the beginning of one at its end.
+    def cut_text(self, text: str, *, at_start: bool = False, at_end: bool = True) -> str:
+        """The text without secrets, nor a part of one where it was cut.
 
         Args:
-            text: the first part of a longer one.
+            text: a part of a longer one.
+            at_start: whether something stood before it.
+            at_end: whether something stood after it.
         """
-        stream = StreamRedactor(self)
-        certain = stream.feed(text)
-        return certain + (MASK if stream.holds_text else "")
+        spans = self.spans(text)
+        certain = self.undecided_from(text) if at_end else len(text)
+        if certain < len(text):
+            spans.append((certain, len(text)))
+        before = len(text) - self._endings.undecided_from(text[::-1]) if at_start else 0
+        if before:
+            spans.append((0, before))
+        return _masked_at(merged(spans), text)
 
-    def shortened_text(self, text: str) -> str:
-        """The text without secrets, nor what may be a part of one where the child has cut it.
+    def is_secret(self, text: str) -> bool:
+        """Whether there is nothing but secrets in it.
 
         Args:
-            text: of which ``child/lengths.py`` may have left out the middle.
+            text: any.
         """
-        cut = _CUT.search(text)
-        if cut is None:
-            return self.text(text)
-        before, after = self.cut_text(text[: cut.start()]), self.text(text[cut.end() :])
-        mask = after.find(MASK)
-        doubtful = min(self.needles.longest, mask if mask >= 0 else len(after))
-        return f"{before}{cut[0]}{after[doubtful:]}"
+        return self.spans(text) == [(0, len(text))]
+
+    def spans(self, text: str) -> list[Span]:
+        """Where secrets are, in order: those that touch as one.
+
+        Args:
+            text: any.
+        """
+        view = View(text)
+        spans = self._finder.spans(text)
+        return merged([*spans, *map(view.span, self._finder.spans(view.text))]) if view.is_other else spans
+
+    def undecided_from(self, text: str) -> int:
+        """The index from which on the text may be a secret whose rest has not come yet; its length for none.
+
+        Args:
+            text: what came so far.
+        """
+        tail = text[-MOST_HELD:]
+        found, view = self._beginnings.undecided_from(tail), View(tail)
+        if view.is_other:
+            seen = self._beginnings.undecided_from(view.text)
+            found = min(found, view.original(seen)) if seen < len(view.text) else found
+        return len(text) - len(tail) + found
 
     def object(self, value: JsonObject) -> JsonObject:
         """The object without secrets in its strings and keys; a number that is one becomes MASK.
@@ -150,51 +183,58 @@ class Redactor:
         Raises:
             RecursionError: it holds a secret somewhere, and is nested too deeply to be taken apart.
         """
-        if not self._is_in(value):
-            return value
-        return self._masked_object(value)
+        return self._masked_object(value) if self._is_in(value) else value
 
-    def _is_in(self, value: JsonValue) -> bool:
-        """Whether there is a secret somewhere in it, however deep."""
-        waiting = [value]
+    def _is_in(self, value: JsonObject) -> bool:
+        texts: list[str] = []
+        waiting: list[JsonValue] = [value]
         while waiting:
-            item = waiting.pop()
-            if isinstance(item, dict):
-                waiting += item.keys()
-                waiting += item.values()
-            elif isinstance(item, list):
-                waiting += item
-            elif self._masked_leaf(item) is not item:
+            current = waiting.pop()
+            if isinstance(current, dict):
+                texts += current
+                waiting += current.values()
+            elif isinstance(current, list):
+                waiting += current
+            elif isinstance(current, str):
+                texts.append(current)
+            elif self._is_number(current):
                 return True
-        return False
+        return bool(self.spans("\0".join(texts)))  # no variable holds a NUL
+
+    def _is_number(self, value: JsonValue) -> bool:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return json.dumps(value) in self._values
+        return abs(value) in self._numbers or (isinstance(value, float) and json.dumps(value) in self._values)
 
     def _masked_object(self, value: JsonObject) -> JsonObject:
         return {self.text(key): self._masked(item) for key, item in value.items()}
 
     def _masked(self, value: JsonValue) -> JsonValue:
+        if isinstance(value, str):
+            return self.text(value)
         if isinstance(value, dict):
             return self._masked_object(value)
         if isinstance(value, list):
             return [self._masked(item) for item in value]
-        return self._masked_leaf(value)
-
-    def _masked_leaf(self, value: JsonValue) -> JsonValue:
-        """A string without secrets, a number that is none; the value itself where there is nothing to hide."""
-        if isinstance(value, str):
-            hidden = self.text(value)
-            return value if hidden == value else hidden
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and self._numbers and _number_in(json.dumps(value)) in self._numbers:
-            return MASK
-        return MASK if value is not None and json.dumps(value) in self._values else value
+        return MASK if self._is_number(value) else value
 
 
-def _number_in(text: str) -> float | None:
-    """The size of the number that a text is, None when it is none."""
-    try:
-        return abs(float(text))
-    except (ValueError, OverflowError):
-        return None
+def _masked_at(spans: Iterable[Span], text: str) -> str:
+    parts: list[str] = []
+    done = 0
+    for start, end in spans:
+        parts += [text[done:start], MASK]
+        done = end
+    return "".join([*parts, text[done:]]) if parts else text
+
+
+def _numbers_in(value: str) -> Iterator[int | float]:
+    """What a secret is as a number, without its sign: exactly, and as other programs read it."""
+    for read in (int, float):
+        with suppress(ValueError, OverflowError):
+            number = abs(read(value))
+            if number < math.inf:
+                yield number
 
 
 @lru_cache(maxsize=16)
@@ -210,23 +250,15 @@ def redactor_for(values: tuple[str, ...]) -> Redactor | None:
 class StreamRedactor:
     """Hides secrets in text that comes in pieces, cut anywhere. Holds back what may be the beginning of one.
 
-    Each place in the text is looked at when it comes, and again only as long as a secret may have begun there.
-
     Args:
         redactor: None to pass everything.
     """
 
     def __init__(self, redactor: Redactor | None) -> None:
-        self._needles = redactor.needles if redactor is not None else None
-        self._held = ""
-        self._pending: list[int] = []  # places in what is held where a secret may have begun
-        self._found: list[tuple[int, int]] = []  # secrets in it, from where to where
-        self._covered = 0  # up to where MASK stands already for what is held
-
-    @property
-    def holds_text(self) -> bool:
-        """Whether it holds back what no MASK stands for."""
-        return len(self._held) > self._covered
+        self._redactor = redactor
+        self._buffer = ""  # the last of what was passed on, by which wrapped text is told, and what is held back
+        self._done = 0  # characters of it that were passed on or hidden
+        self._is_hidden = False  # the last of them were a secret, so that one that goes on there needs no mask
 
     def feed(self, text: str) -> str:
         """Take in text and return what is certain.
@@ -234,51 +266,33 @@ class StreamRedactor:
         Args:
             text: the next piece.
         """
-        if self._needles is None or not text:
+        if self._redactor is None or not text:
             return text
-        before = len(self._held)
-        text = self._held + text
-        pending: list[int] = []
-        for places in (self._pending, self._needles.candidates(text, before)):
-            for place in places:
-                if self._needles.may_go_on(text, place):
-                    pending.append(place)
-                else:
-                    self._note(text, place)
-        self._pending = pending
-        return self._certain(text, pending[0] if pending else len(text))
-
-    def _note(self, text: str, place: int) -> None:
-        end = self._needles.end_at(text, place) if self._needles is not None else place
-        if end > place:
-            self._found.append((place, end))
-
-    def _certain(self, text: str, limit: int) -> str:
-        """What is certain up to there, those secrets that overlap as one; the rest is held."""
-        if not self._found and not self._covered:
-            self._held = text[limit:]
-            self._pending = [place - limit for place in self._pending]
-            return text[:limit] if limit < len(text) else text
-        parts: list[str] = []
-        covered = self._covered
-        self._found.sort()
-        later: list[tuple[int, int]] = []
-        for start, end in self._found:
-            if start >= limit:
-                later.append((start - limit, end - limit))
-                continue
-            if start >= covered:
-                parts += [text[covered:start], MASK]
-            covered = max(covered, end)
-        parts.append(text[covered:limit])
-        self._held = text[limit:]
-        self._pending = [place - limit for place in self._pending]
-        self._found, self._covered = later, max(0, covered - limit)
-        return "".join(parts)
+        buffer = self._buffer + text
+        return self._passed(self._redactor, buffer, self._redactor.undecided_from(buffer))
 
     def end(self) -> str:
         """What is held back, when nothing more comes."""
-        for place in self._pending:
-            self._note(self._held, place)
-        self._pending = []
-        return self._certain(self._held, len(self._held))
+        if self._redactor is None:
+            return ""
+        rest = self._passed(self._redactor, self._buffer, len(self._buffer))
+        self._buffer, self._done, self._is_hidden = "", 0, False
+        return rest
+
+    def _passed(self, redactor: Redactor, buffer: str, certain: int) -> str:
+        parts: list[str] = []
+        done = self._done
+        for start, end in redactor.spans(buffer):
+            if end <= done:
+                continue
+            if start > certain:
+                break
+            if start > done or not self._is_hidden:
+                parts += [buffer[done:start], MASK]
+            done, self._is_hidden = end, True
+        if certain > done:
+            parts.append(buffer[done:certain])
+            done, self._is_hidden = certain, False
+        kept = max(0, min(certain, done) - CONTEXT)
+        self._buffer, self._done = buffer[kept:], done - kept
+        return "".join(parts)

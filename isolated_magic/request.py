@@ -47,7 +47,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         source_name: what tracebacks call the source.
         fresh: True for a new interpreter, whatever else would do.
         limits: what the run may use.
-        secrets: names of variables whose values are hidden, or patterns of names, or ``SecretText``.
+        secrets: names of variables whose values are hidden, or patterns of names, or ``Secret``.
 
     Raises:
         InvalidRequestError: any of these cannot be run; the message says which and why.

@@ -123,8 +123,8 @@ def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
     except json.JSONDecodeError as problem:
         return Printed(None, f"the last line printed begins like a JSON object, but {_where(problem, redact)}")
     except RefusedError as problem:
-        found = shortened(redact(str(problem)), 2 * LONGEST_QUOTE)
-        return Printed(None, f"the last line printed {found}: {quoted(line, redact=redact)}", is_refused=True)
+        why = shortened(redact(str(problem)), 2 * LONGEST_QUOTE)  # before it is cut: half a secret is none
+        return Printed(None, f"the last line printed {why}: {quoted(line, redact=redact)}", is_refused=True)
     return Printed(value)
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic import stacks
-from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_EXCERPT_LINE
-from isolated_magic.child.lengths import LONGEST_LINE, shortened
+from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_CODE_LINE
+from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, shortened
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings, scores_of
-from isolated_magic.redaction import redactor_for
+from isolated_magic.redaction import MASK, redactor_for
 from isolated_magic.results import LONGEST_QUOTE, quoted
 from isolated_magic.text import printable
 
@@ -32,6 +33,10 @@ HIDES_TOO_DEEPLY = (
     "Invalid JSON response from subprocess: the result holds a secret and is nested too deeply to hide it.\n"
     f"{WHAT_WOULD_COUNT}"
 )
+
+
+_LEFT_OUT = re.compile(rf"( \.\.\. \[[\d,]+ {LEFT_OUT}\] \.\.\. )")
+_PLACE = re.compile(r" \(line \d+\)\Z")
 
 
 def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
@@ -66,13 +71,40 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
 
 def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
     """The error without secrets and without what could be neither shown nor saved, not too long."""
-    hide = redactor.shortened_text if redactor is not None else str
-    if redactor is not None and error.excerpt:  # the child cuts its lines
-        lines = error.excerpt.split("\n")
-        whole = [redactor.cut_text(line) if len(line) >= LONGEST_EXCERPT_LINE else line for line in lines]
-        error = replace(error, excerpt="\n".join(whole))
-    error = error.with_texts(lambda text: shortened(printable(hide(text))))
+    if redactor is not None:
+        hidden = error.with_texts(lambda text: _hidden(text, redactor))
+        error = replace(
+            hidden,
+            summary=_hidden_summary(error.summary, redactor),
+            excerpt=_hidden_excerpt(error.excerpt, redactor),
+        )
+    error = error.with_texts(lambda text: shortened(printable(text)))
     return replace(error, summary=shortened(error.summary, LONGEST_LINE))
+
+
+def _hidden(text: str, redactor: Redactor) -> str:
+    """The text without secrets, nor halves of them beside what the child left out."""
+    parts = _LEFT_OUT.split(text)
+    last = len(parts) - 1
+    return "".join(
+        part if index % 2 else redactor.cut_text(part, at_start=index > 0, at_end=index < last)
+        for index, part in enumerate(parts)
+    )
+
+
+def _hidden_summary(text: str, redactor: Redactor) -> str:
+    """The first line of a message: a secret of several lines may begin in it."""
+    found = _PLACE.search(text)
+    message, place = (text[: found.start()], found[0]) if found is not None else (text, "")
+    following = f"{message}\n"
+    certain = redactor.undecided_from(following)
+    goes_on = certain < len(message)
+    return _hidden(message[:certain] if goes_on else message, redactor) + (MASK if goes_on else "") + place
+
+
+def _hidden_excerpt(text: str, redactor: Redactor) -> str:
+    lines = text.split("\n")
+    return "\n".join(redactor.cut_text(line, at_end=len(line) >= LONGEST_CODE_LINE) for line in lines)
 
 
 def _payload_of(ending: Ending) -> JsonObject | None:

@@ -81,6 +81,26 @@ def test_the_code_has_the_value_itself(cells):
     assert cells.ok(f"%%isolated --secret LOGIN=$DB_LOGIN\n{code}").text.split()[1] == "1"
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("-e URL={'pg://u:'+my_api_key+'@h'}", "import os\nprint(os.environ['URL'][7:-2])"),
+        ("-e URL={'pg://u:'+vault.db_password+'@h'}", "import os\nprint(os.environ['URL'][7:-2])"),
+        ("-e URL={f\"pg://u:{vaults['api_key']}@h\"}", "import os\nprint(os.environ['URL'][7:-2])"),
+        ("-d token=$my_api_key", "print(data['token'])"),
+        ("-d token={'Bearer '+my_api_key}", "print(data['token'][7:])"),
+        ("-d {'token': my_api_key}", "print(data['token'])"),
+    ],
+)
+def test_a_credential_within_a_value_is_hidden_by_itself(cells, line, code):
+    cells.ok(
+        f"import types\nvault = types.SimpleNamespace(db_password={FROM_NOTEBOOK!r})\nvaults = {{'api_key': {FROM_NOTEBOOK!r}}}"
+    )
+    shown = cells.ok(f"%%isolated {line}\n{code}\n1")
+    assert shown.stdout == "***\n"
+    assert_hidden(shown)
+
+
 def test_what_does_not_look_like_a_credential_is_shown(cells):
     code = "import os\nprint(os.environ['GREETING'], os.environ['SCORING_MAX_TOKENS'], os.environ['NAME'])\n0.5"
     shown = cells.ok(f"%%isolated -e SCORING_MAX_TOKENS=4096 -e NAME=hello-world\n{code}")

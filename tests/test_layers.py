@@ -21,7 +21,7 @@ LAYERS = [
     ["launch"],
     ["history", "output", "messages", "stacks", "environment", "payload"],
     ["conversion", "results", "redaction"],
-    ["models", "run_request", "needles"],
+    ["models", "run_request", "needles", "finding"],
     ["limits", "frames", "text"],
     ["errors"],
     ["child"],

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LINES_AROUND = 2
-LONGEST_LINE = 200  # characters
+LONGEST_LINE = 200  # characters; of a line that is longer, the owner hides the half of a secret at its end
 TAB_COLUMNS = 4
 ARROW = "---->"
 CELL = "<cell>"  # what a cell's code is called (see magic/magics.py)

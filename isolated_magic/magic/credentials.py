@@ -13,10 +13,10 @@ from IPython.core.error import StdinNotImplementedError
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import tokens
 from isolated_magic.magic.namespace import VARIABLE
-from isolated_magic.redaction import SecretText, is_credential, looks_like_credentials
+from isolated_magic.redaction import Secret, is_credential, looks_like_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from isolated_magic.magic.options import Options
 
@@ -64,48 +64,77 @@ def _ask(name: str) -> str:
     return value
 
 
-def secrets_of(options: Options, patterns: Collection[str], notebook: Mapping[str, object]) -> list[str]:
-    """What the line itself marks as secrets: by --secret, or by where a value comes from.
+def secret_names(options: Options, patterns: Collection[str]) -> list[str]:
+    """The variables that the line itself marks as secrets: by --secret, or by where their value comes from.
 
     Args:
         options: of the line.
         patterns: of names of credentials.
-        notebook: its variables.
-
-    Returns:
-        Names of variables of the run, and values of variables of the notebook that others are made of.
     """
     found = [tokens.plain(word).partition("=")[0] for word in options.secrets]
-    for words in (options.env, options.data):
-        for word in words:
-            name, _, value = word.partition("=")
-            sources = [source for source in _names_in(value) if looks_like_credentials(source, patterns)]
-            if sources and words is options.env:
-                found.append(tokens.plain(name))
-            found += _texts_of(sources, patterns, notebook)
+    for word in options.env:
+        name, _, value = word.partition("=")
+        if any(looks_like_credentials(source, patterns) for source in _names_in(value)):
+            found.append(tokens.plain(name))
     return found
 
 
-def _texts_of(
-    names: Iterable[str], patterns: Collection[str], notebook: Mapping[str, object]
-) -> Iterator[SecretText]:
-    for name in names:
-        value = notebook.get(name)
-        if isinstance(value, str) and is_credential(name, value, patterns):
-            yield SecretText(value)
+def source_values(options: Options, patterns: Collection[str], names: Mapping[str, object]) -> list[Secret]:
+    """The values of the notebook's credentials that --env, --secret and --data are made of.
+
+    Args:
+        options: of the line.
+        patterns: of names of credentials.
+        names: the notebook's variables.
+    """
+    found = []
+    for word in (*options.env, *options.secrets, *options.data):
+        bare = [(word, ast.Name(word))] if word.isidentifier() else []
+        for source, node in (*bare, *_references_in(word), *_references_in(word.partition("=")[2])):
+            text = _text_of(_value_of(node, names)) if looks_like_credentials(source, patterns) else ""
+            if text and is_credential(source, text, patterns):
+                found.append(Secret(text))
+    return found
+
+
+def _text_of(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+
+
+def _value_of(node: ast.expr, names: Mapping[str, object]) -> object:
+    """What a chain of names, attributes and keys leads to, None when it leads nowhere."""
+    try:
+        if isinstance(node, ast.Name):
+            return names.get(node.id)
+        if isinstance(node, ast.Attribute):
+            return getattr(_value_of(node.value, names), node.attr)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            return _value_of(node.value, names)[node.slice.value]  # type: ignore[index]  # else nothing is found
+    except Exception:  # noqa: BLE001 - the user's own objects; evaluating the line says what is wrong
+        return None
+    return None
 
 
 def _names_in(value: str) -> Iterator[str]:
     """The names that a reference to the notebook refers to."""
+    return (name for name, _ in _references_in(value))
+
+
+def _references_in(value: str) -> Iterator[tuple[str, ast.expr]]:
+    """The names, attributes and keys, each with the expression whose value it names."""
     if match := VARIABLE.fullmatch(value):
-        yield match[1]
+        yield match[1], ast.Name(match[1])
     elif value.startswith("{") and value.endswith("}"):
-        tree = _parsed(value[1:-1])
+        tree = _parsed(value[1:-1]) or _parsed(value)
         for node in ast.walk(tree) if tree is not None else ():
             if isinstance(node, ast.Name):
-                yield node.id
+                yield node.id, node
             elif isinstance(node, ast.Attribute):
-                yield node.attr
+                yield node.attr, node
+            elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+                yield str(node.slice.value), node
 
 
 def _parsed(expression: str) -> ast.expr | None:

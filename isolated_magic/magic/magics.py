@@ -174,7 +174,11 @@ class IsolatedMagics(Magics):
             "source_name": CELL_NAME,
             "fresh": chosen.fresh,
             "limits": replace(self.settings.limits, **limits),
-            "secrets": [*credentials.secrets_of(chosen, names, self._shell.user_ns), *names],
+            "secrets": [
+                *credentials.secret_names(chosen, names),
+                *credentials.source_values(chosen, names, self._shell.user_ns),
+                *names,
+            ],
         }
 
     def _key(self, chosen: Options, cell: str | None) -> CellKey:
