@@ -91,18 +91,18 @@ def help_text() -> str:
 
 
 def long_options() -> list[str]:
-    """The options that are shown, by their long names."""
-    return [action.option_strings[-1] for action in actions()]
+    """The options by their long names."""
+    return [action.option_strings[-1] for action in _actions()]
 
 
 def switches() -> list[str]:
     """The options that take no value, by their long names."""
-    return [action.option_strings[-1] for action in actions() if action.nargs == 0]
+    return [action.option_strings[-1] for action in _actions() if action.nargs == 0]
 
 
-def actions() -> list[argparse.Action]:
-    """The options that are shown, as argparse has them."""
-    return [action for action in parser()._actions if action.help != argparse.SUPPRESS]
+def _actions() -> list[argparse.Action]:
+    """The options, as argparse has them."""
+    return parser()._actions
 
 
 def _add_inputs(made: argparse.ArgumentParser) -> None:
@@ -149,7 +149,7 @@ def _add_handling(made: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="show each score against that of the run of this cell before, or of a result that was kept with -o",
     )
-    add("--no-compare", dest="compare", action="store_false", default=None, help=argparse.SUPPRESS)
+    add("--no-compare", dest="compare", action="store_false", default=None, help=_opposite_of("--compare"))
     add(
         "--save",
         metavar="PATH",
@@ -160,10 +160,14 @@ def _add_handling(made: argparse.ArgumentParser) -> None:
 
 
 def _add_switch(made: argparse.ArgumentParser, name: str, opposite: str, what: str) -> None:
-    """Two options: one that is shown, and one for when the settings say what it says."""
+    """Two options: the second is for when the settings say what the first says."""
     destination = name.strip("-").replace("-", "_")
     made.add_argument(name, dest=destination, action="store_true", default=None, help=what)
-    made.add_argument(opposite, dest=destination, action="store_false", default=None, help=argparse.SUPPRESS)
+    made.add_argument(opposite, dest=destination, action="store_false", default=None, help=_opposite_of(name))
+
+
+def _opposite_of(option: str) -> str:
+    return f"the opposite of {option}, where a setting says that"
 
 
 def _add_limits(made: argparse.ArgumentParser) -> None:
