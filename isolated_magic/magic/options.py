@@ -11,6 +11,7 @@ from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.limits import size_of
 from isolated_magic.magic import tokens
 from isolated_magic.magic.parser import parser
+from isolated_magic.magic.sizes import too_little_memory
 from isolated_magic.request import checked_timeout
 
 if TYPE_CHECKING:
@@ -149,10 +150,15 @@ def _seconds(option: str, text: str) -> float:
 
 
 def _size(option: str, text: str) -> int | None:
+    if text == NO_LIMIT:
+        return None
     try:
-        return None if text == NO_LIMIT else size_of(text)
-    except ValueError:
+        size = size_of(text)
+    except (ValueError, OverflowError):  # OverflowError: a number of three hundred digits
         raise OptionError(f"{option} {text}: give a size, such as 512M or 2G.") from None
+    if option == "--memory" and (problem := too_little_memory(text, size)):
+        raise OptionError(f"{option} {text}: {problem}")
+    return size
 
 
 def _count(option: str, text: str) -> int | None:
