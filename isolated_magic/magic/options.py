@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.limits import size_of
 from isolated_magic.magic import tokens
-from isolated_magic.magic.parser import parser
+from isolated_magic.magic.mistakes import sentence_about
+from isolated_magic.magic.parser import parser, wrong_line
 from isolated_magic.magic.sizes import too_little_memory
 from isolated_magic.request import checked_timeout
 
@@ -40,6 +41,7 @@ class Options:
         raises: whether a failed run raises; None for what the settings say.
         has_clean_env: whether the run inherits only what an interpreter needs; None likewise.
         is_compared: whether scores are shown against earlier ones; None likewise.
+        asks_to_compare: whether the line itself says so.
         compared_with: the variable of the earlier result; None for that of the run before.
         fresh: whether the run gets a new interpreter, whatever else would do.
         in_background: whether the cell ends at once and the run goes on.
@@ -59,6 +61,7 @@ class Options:
     raises: bool | None
     has_clean_env: bool | None
     is_compared: bool | None
+    asks_to_compare: bool
     compared_with: str | None
     fresh: bool
     in_background: bool
@@ -79,17 +82,21 @@ class Options:
         )
 
 
-def parse(line: str) -> Options:
+def parse(line: str, *, is_cell: bool) -> Options:
     """The options on the line.
 
     Args:
         line: all that follows the magic's name.
+        is_cell: whether it is the line of a cell magic.
 
     Raises:
         OptionError: an unknown, abbreviated or incomplete option, or a value that cannot be, or two options that
             do not go together.
     """
-    given = parser().parse_args(tokens.split(line))
+    words = tokens.split(line)
+    given, unused = parser().parse_known_args(words)
+    if unused:
+        raise wrong_line(sentence_about(words, unused, is_cell=is_cell))
     options = Options(
         env=tuple(given.env),
         secrets=tuple(given.secret),
@@ -104,6 +111,7 @@ def parse(line: str) -> Options:
         raises=None if given.no_raise is None else not given.no_raise,
         has_clean_env=given.clean_env,
         is_compared=None if given.compare is None else bool(given.compare),
+        asks_to_compare=bool(given.compare),
         compared_with=_identifier("--compare", given.compare) if isinstance(given.compare, str) else None,
         fresh=given.fresh,
         in_background=given.bg,
@@ -115,7 +123,9 @@ def parse(line: str) -> Options:
 
 def _check_together(options: Options) -> None:
     if options.save is not None and options.file is not None:
-        raise OptionError("--save writes the cell's body, and --file runs a file instead of it: give one of them.")
+        raise OptionError("--save writes a cell's body to a file, and here a file runs: leave --save out.")
+    if options.save is not None and options.in_background:
+        raise OptionError("--save waits for the run to succeed, which --bg does not: give one of them.")
     if options.is_compared and options.in_background:
         raise OptionError("--compare needs the scores, which --bg does not wait for: give one of them.")
 
