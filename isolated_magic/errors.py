@@ -89,10 +89,14 @@ class RunFailedError(IsolatedError):
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """The kernel was interrupted while a run was going on, or the run was stopped; nothing of it is left."""
+    """The kernel was interrupted while a run was going on, or the run was stopped; nothing of it is left.
 
-    def __init__(self) -> None:
-        super().__init__("The run was stopped, with everything that it had started.")
+    Args:
+        text: what was stopped.
+    """
+
+    def __init__(self, text: str = "The run was stopped, with everything that it had started.") -> None:
+        super().__init__(text)
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]

@@ -26,7 +26,7 @@ class CellKey:
     Args:
         cell_id: that the front end gave the cell, None where it gives none.
         line: a hash of what the magic's line says of the run: it may hold a secret.
-        body: a hash of the code; None for a line magic.
+        body: a hash of the code; None for a file, whose path is the line then.
     """
 
     cell_id: str | None
@@ -55,7 +55,7 @@ class Run:
 
     Args:
         number: from 1.
-        name: what the user calls it: its file, or the variable that keeps its result; empty for neither.
+        name: what the user calls it: its file, or the variable that keeps its result; else how its code begins.
         prompt: that its cell has, such as ``In [7]``.
         key: of its cell.
         scores: without their metadata.
@@ -140,7 +140,9 @@ class History:
             names: of the scores that it has now. Where cells have no ids, one of them tells its run from others.
         """
         for run in reversed(self.runs):
-            is_alike = key.cell_id is not None or any(score.name in names for score in run.scores)
+            is_alike = (
+                key.cell_id is not None or key.body is None or any(score.name in names for score in run.scores)
+            )
             if run.scores and is_alike and key.is_same_cell(run.key):
                 return run.scores
         return ()

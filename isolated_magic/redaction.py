@@ -97,7 +97,8 @@ def _is_pattern(name: str) -> bool:
 class Secret(str):
     """A value to hide, where names of variables are given."""
 
-    __slots__ = ()
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({MASK!r})"
 
 
 class Redactor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,13 +139,22 @@ def _program_in(code: str | os.PathLike[str]) -> tuple[str | None, str | None]:
 
 def _existing_file(path: str) -> str:
     if not _is_file(path):
-        shown = path.replace("\0", "\\0")
-        raise InvalidRequestError(
-            f"file not found: {shown} (looked for from the working directory {_working_directory()})."
-        )
+        raise InvalidRequestError(_why_no_file(path))
     if not os.access(path, os.R_OK):
         raise InvalidRequestError(f"The file {path} cannot be read: no permission.")
     return path
+
+
+def _why_no_file(path: str) -> str:
+    shown = path.replace("\0", "\\0")
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, OSError) and problem.errno == errno.ELOOP:
+            return f"{shown} is a link that leads to itself: give a file of Python code."
+        return f"file not found: {shown} (looked for from the working directory {_working_directory()})."
+    found = "a folder" if stat.S_ISDIR(mode) else "no regular file, but a device or a pipe"
+    return f"{shown} is {found}: give a file of Python code."
 
 
 def _is_file(path: str) -> bool:

@@ -13,6 +13,7 @@ def folder(tmp_path_factory):
     (made / "metrics").mkdir()
     for name in ("metrics/relevance.py", "rows.json", "tenant.env", "other.txt", "two words.py"):
         (made / name).write_text("")
+    (made / "loop").symlink_to("loop")
     return made
 
 
@@ -33,6 +34,11 @@ def words(cells, code):
     ("code", "offered"),
     [
         ("%%isolated --c|\npass", ["--clean-env", "--compare", "--cpu"]),
+        ("%%isolated --no-|\npass", ["--no-clean-env", "--no-compare", "--no-raise"]),
+        ("%%isolated --ra|\npass", ["--raise"]),
+        ("%%isolated -o |\npass", []),
+        ("%isolated forget |", []),
+        ("%isolated run s|", []),
         ("%%isolated -t 5 --time|\npass", ["--timeout"]),
         ("%%isolated --data zebra_r|\npass", ["zebra_result", "zebra_row"]),
         ("%%isolated -d zebra_r|", ["zebra_result", "zebra_row"]),

@@ -153,7 +153,7 @@ class TestAsking:
         [
             ("--secret keys", "--secret keys: its value is dict"),
             ("--secret X=$nowhere", "the notebook has no variable nowhere"),
-            ("--secret", "expected one argument"),
+            ("--secret", "--secret needs a value"),
         ],
     )
     def test_a_wrong_line(self, cells, line, said):

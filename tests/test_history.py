@@ -18,7 +18,7 @@ def score(**values):
     return f"{{'scores': {scores!r}}}"
 
 
-NOTHING_BEFORE = "No earlier run of this cell to compare with."
+NOTHING_BEFORE = "No earlier run to compare with."
 
 
 class TestCompare:
@@ -81,17 +81,27 @@ class TestCompare:
         [
             ("--compare nothing", "there is no such variable"),
             ("--compare number", "it is int"),
+            ("--compare failed", "failed is a failed run and has no scores to compare with."),
             ("--compare 5", "give the name of a variable"),
             ("--compare --bg", "does not wait for"),
         ],
     )
     def test_a_wrong_line(self, cells, line, said):
         cells.ok("number = 5")
+        cells.run("%%isolated -o failed\n1/0")
         assert said in cells.run(f"%%isolated {line}\n1").evalue
+
+    def test_a_file_is_compared_whatever_else_the_line_says(self, cells, tmp_path):
+        cells.ok(f"%cd -q {tmp_path}")
+        (tmp_path / "metric.py").write_text("0.5")
+        assert cells.ok("%isolated run metric.py --compare").text.splitlines()[-1] == NOTHING_BEFORE
+        (tmp_path / "metric.py").write_text("0.6")
+        assert "was 0.5" in cells.ok(f"%isolated run {tmp_path}/metric.py -d n=1 -t 20 --compare").text
+        assert "this cell" not in NOTHING_BEFORE
 
     def test_as_a_setting(self, cells):
         cells.ok("%config IsolatedMagic.compare = True")
-        cells.ok("%%isolated\n0.5")
+        assert NOTHING_BEFORE not in cells.ok("%%isolated\n0.5").text
         assert "was 0.5" in cells.ok("%%isolated\n0.6").text
         assert "was" not in cells.ok("%%isolated --no-compare\n0.7").text
 
@@ -112,8 +122,8 @@ class TestListing:
         lines = [" ".join(line.split()) for line in shown.text.splitlines()]
         assert lines == [
             "run cell result",
-            "1 cell a 0.5, b 2",
-            "2 cell error: ZeroDivisionError: division by zero (line 2)",
+            "1 {'scores': [{'name': 'a', 'va... a 0.5, b 2",
+            "2 1/0 error: ZeroDivisionError: division by zero (line 2)",
             "3 metric.py score 0.25",
             "4 kept no scores",
             "5 run score 0.75",
@@ -128,6 +138,21 @@ class TestListing:
         )
         wide = cells.ok("float(frame.pivot_table(index='run', columns='name', values='value').loc[1, 'a'])")
         assert wide.text == "0.5"
+
+    def test_an_interrupted_run_is_listed(self, cells):
+        request = cells.start("%%isolated\nprint('begun', flush=True)\nimport time; time.sleep(1000)")
+        while cells.client.get_iopub_msg(timeout=30)["msg_type"] != "stream":
+            pass
+        cells.manager.interrupt_kernel()
+        assert cells.collect(request).ename == "RunInterrupted"
+        last = cells.ok("%isolated history").text.splitlines()[-1]
+        assert last.split()[0] == "1"
+        assert last.endswith("error: The run was stopped before it ended.")
+
+    def test_a_long_error_is_shortened(self, cells):
+        cells.run("%%isolated\nraise ValueError('x' * 500)")
+        assert max(map(len, cells.ok("%isolated history").text.splitlines())) < 140
+        assert len(cells.ok("_.to_pandas().error[0]").text) > 400
 
     def test_it_takes_no_words(self, cells):
         assert "takes no words" in cells.run("%isolated history all").evalue

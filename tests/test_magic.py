@@ -1,9 +1,12 @@
 """The magic in a real kernel."""
 
+import ast
 import json
+import os
 
 import pytest
 
+from isolated_magic.magic.mistakes import COMMANDS
 from tests.kernels import kernel
 
 
@@ -141,8 +144,19 @@ class TestErrors:
             ("--tim 3", "unknown option --tim"),
             ("--secrets sk-123", "unknown option --secrets"),
             ("stray", "belongs to no option"),
-            ("-e", "expected one argument"),
-            ("--noraise", "did you mean --no-raise. `"),
+            ("stray", "the word 'stray' belongs to no option"),
+            ("-o a b", "the word 'b' belongs to no option"),
+            ("-e A=1 sk-123", "a word on the line belongs to no option"),
+            ("-e A sk-123", "a word on the line belongs to no option"),
+            ("sk-123 --secret A", "a word on the line belongs to no option"),
+            ("# comment", "a comment cannot stand on the magic's line"),
+            ("history", "write %isolated history, with one %"),
+            ("run f.py", "write %isolated run, with one %"),
+            ("-e", "--env needs a value. `"),
+            ("-t", "--timeout needs a value. `"),
+            ("--noraise", "did you mean --no-raise? `"),
+            ("--memory 500", "did you mean 500M?"),
+            ("--memory 1M", "give at least 16M"),
             ("-e A=pre$tenant", "has to be the whole value"),
             ("-e A={tenant}post", "has to be the whole value"),
             ('-d answer=$tenants["bad"]', "{row['answer']}"),
@@ -173,18 +187,60 @@ class TestErrors:
             ("-d tenants_missing.json", "file not found"),
             ("-d [1,", "no JSON"),
             ("-d n={1,2} -d tenant", "cannot be merged"),
-            ("-d tenant", "data is str"),
+            (
+                "-d tenant",
+                "--data tenant: tenant is str, and data is a dict. Give it a key, such as -d value=$tenant.",
+            ),
+            (
+                "-d rows",
+                "-d rows=$rows; or, for a list that the code takes whole, add --payload-type trace_thread.",
+            ),
+            ("-d {rows}", "-d rows={...}; or"),
+            ("-d frame", "frame is DataFrame, and data is a dict. Give it a key, such as -d rows=$frame;"),
             ("-d rows={tenants}", 'data["rows"]["bad"]: set'),
-            ("--file missing.py", "file not found: missing.py"),
+            ("--file missing.py", "this cell has code of its own"),
         ],
     )
     def test_a_wrong_line_is_one_sentence(self, cells, line, said):
-        cells.ok("tenant = 't1'; tenants = {'bad': {1}}")
+        cells.ok(
+            "import pandas; tenant = 't1'; tenants = {'bad': {1}}; rows = [1]; frame = pandas.DataFrame({'a': [1]})"
+        )
         shown = cells.run(f"%%isolated {line}\n1")
         assert shown.ename == "OptionError"
         assert said in shown.evalue
         assert shown.traceback == f"OptionError: {shown.evalue}"
         assert "sk-123" not in shown.traceback
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("histroy", "did you mean history?"),
+            ("foo", "'foo' is no command; those are run, history"),
+            ("run f.py extra", "the word 'extra' belongs to no option"),
+            ("run f.py -e K=1 sk-123", "a word on the line belongs to no option"),
+            ("run ''", "takes a file first"),
+            ("run {folder}", "is a folder"),
+            ("run {folder}/pipe.py", "no regular file"),
+            ("run {folder}/loop.py", "a link that leads to itself"),
+            ("run /dev/null", "no regular file"),
+            ("run f.py --save z.py", "leave --save out"),
+        ],
+    )
+    def test_a_wrong_line_magic(self, cells, tmp_path, line, said):
+        os.mkfifo(tmp_path / "pipe.py")
+        (tmp_path / "loop.py").symlink_to("loop.py")
+        shown = cells.run(f"%isolated {line.replace('{folder}', str(tmp_path))}")
+        assert shown.ename == "OptionError"
+        assert said in shown.evalue
+        assert "sk-123" not in shown.traceback
+
+    @pytest.mark.parametrize("ask", ["-h", "--help"])
+    def test_help_of_run(self, cells, ask):
+        assert "Examples:" in cells.ok(f"%isolated run {ask}").stdout
+
+    def test_all_commands_are_known(self, cells):
+        names = "['run', *get_ipython().magics_manager.registry['IsolatedMagics']._commands.names]"
+        assert sorted(ast.literal_eval(cells.ok(names).text)) == sorted(COMMANDS)
 
     def test_help(self, cells):
         for ask in ("%isolated --help", "%%isolated --help\n1"):

@@ -63,8 +63,9 @@ def test_the_file_runs_unchanged_everywhere(cells, path):
 
 
 def test_errors_have_the_line_numbers_of_the_cell(cells, path):
-    shown = cells.run("%%isolated --save metrics/relevance.py\nx = 1\n1/0")
-    assert shown.evalue.endswith("(line 3)")
+    code = "x = 1\n1 / (1 - data.get('one', 1))"
+    cells.ok(f"%%isolated -d one=0 --save metrics/relevance.py\n{code}")
+    assert cells.run(f"%%isolated\n{code}").evalue.endswith("(line 3)")
     assert "line 3" in cells.run("%isolated run metrics/relevance.py").evalue
 
 
@@ -90,12 +91,35 @@ def test_what_somebody_else_wrote_stays(cells, path):
     assert path.read_text() == "precious = 1\n"
 
 
-def test_what_somebody_edited_stays(cells, path):
+def test_what_somebody_edited_stays_and_the_run_goes_on(cells, path):
     cells.ok("%%isolated --save metrics/relevance.py\n0.5")
     path.write_text(path.read_text().replace("0.5", "0.6"))
-    shown = cells.run("%%isolated --save metrics/relevance.py\n0.7")
-    assert "was edited" in shown.evalue
+    shown = cells.ok("%%isolated --save metrics/relevance.py\n0.7")
+    assert shown.text.split()[1] == "0.7"
+    assert shown.stdout.startswith("Not written: metrics/relevance.py was edited since the cell wrote it.")
+    assert "delete the file, or give --save another name" in shown.stdout
     assert "0.6" in path.read_text()
+
+
+def test_a_failed_run_writes_nothing(cells, path):
+    assert cells.run("%%isolated --save metrics/relevance.py\n1/0").stdout == "Not written: the run failed.\n"
+    assert not path.parent.exists()
+    cells.ok("%%isolated --save metrics/relevance.py\n0.5")
+    before = path.read_text()
+    shown = cells.run("%%isolated --save metrics/relevance.py\n1/0")
+    assert shown.ename == "RunFailedError"
+    assert shown.stdout == "Not written: the run failed; metrics/relevance.py is as it was.\n"
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(("name", "is_written"), [("latin-1", False), ("no-such", False), ("UTF8", True)])
+def test_a_line_that_names_an_encoding(cells, path, name, is_written):
+    shown = cells.run(f"%%isolated --save metrics/relevance.py\n# -*- coding: {name} -*-\nfloat('é' == '\\xe9')")
+    assert (shown.ename is None) == is_written == path.exists()
+    if is_written:
+        assert cells.ok("%isolated run metrics/relevance.py").text.split()[1] == "1"
+    else:
+        assert "names an encoding" in shown.evalue
 
 
 def test_a_mode_and_a_link_stay(cells, path):
@@ -114,7 +138,8 @@ def test_a_mode_and_a_link_stay(cells, path):
     ("line", "said"),
     [
         ("--save metric", "ends in .py"),
-        ("--save a.py --file b.py", "give one of them"),
+        ("--save a.py --file b.py", "leave --save out"),
+        ("--save a.py --bg", "give one of them"),
         ("--save /dev/null/x.py", "cannot be written: Not a directory"),
         ("--save {name}.py", "{name}"),
     ],
@@ -131,7 +156,7 @@ def test_without_a_cell(cells, path):
     assert "write the code below %%isolated" in cells.run("%isolated --save a.py").evalue
     assert "takes a file first" in cells.run("%isolated run").evalue
     assert "takes a file first" in cells.run("%isolated run --data x").evalue
-    assert "belongs to no option" in cells.run("%%isolated run a.py\n1").evalue
+    assert "%isolated run, with one %" in cells.run("%%isolated run a.py\n1").evalue
 
 
 def test_nothing_else_is_left_in_the_folder(cells, path):

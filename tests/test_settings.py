@@ -98,24 +98,48 @@ class TestConfig:
         shown = fresh.ok("%%isolated\n{'scores': [{'name': f's{n}', 'value': n} for n in range(5)]}")
         assert shown.text.splitlines()[-1] == "... 3 more scores"
 
+    @pytest.mark.parametrize("value", ["'inf'", "'none'", "float('inf')"])
+    def test_no_limit(self, fresh, value):
+        for name, expected in (("timeout_secs", "inf"), ("cpu_secs", "None")):
+            if name == "timeout_secs" or "float" not in value:
+                shown = set_to(fresh, name, value)
+                assert (shown.ename, shown.stderr) == (None, "")
+                assert fresh.ok(f"str({SETTINGS}[{name!r}])").text == repr(expected)
+        for name in ("memory", "processes", "max_output"):
+            set_to(fresh, name, "'none'")
+            assert fresh.ok(f"{SETTINGS}[{name!r}] is None").text == "True"
+        assert fresh.ok("%%isolated\n0.5").text.split()[1] == "0.5"
+
     @pytest.mark.parametrize(
         ("name", "value", "said"),
         [
             ("timeout_secs", "-1", "timeout_secs is -1.0: give a number of seconds greater than zero"),
-            ("timeout_secs", "'soon'", "expected a float, not the str 'soon'"),
+            (
+                "timeout_secs",
+                "'soon'",
+                "timeout_secs is 'soon': give a number of seconds greater than zero, or 'inf'",
+            ),
             ("timeout_secs", "float('nan')", "greater than zero"),
             ("memory", "'lots'", "memory is 'lots': give a size, such as '512M'"),
             ("memory", "-5", "memory_bytes is -5"),
             ("processes", "0", "processes is 0"),
             ("processes", "True", "processes is True"),
-            ("launch", "'warm'", "expected any of ['forked', 'cold'], not the str 'warm'"),
+            ("launch", "'warm'", "launch is 'warm': give 'forked' or 'cold'."),
             ("preload", "['no module']", "names"),
-            ("preload", "5", "expected"),
+            ("preload", "5", "preload is 5: give 'learned', a list"),
+            ("standby", "65", "Give 64 at most."),
+            ("standby", "10**5000", "Give 64 at most."),
+            ("most_scores", "10**30", "give a whole number from 1 to 100,000"),
+            ("memory", "500", "memory is 500: no interpreter starts with so little memory; did you mean 500M?"),
+            ("memory", "'8M'", "give at least 16M."),
+            ("memory", "[]", "memory is []: give a text such as '512M'"),
+            ("cpu_secs", "'long'", "cpu_secs is 'long': give"),
             ("standby", "-1", "standby is -1"),
             ("idle_secs", "0", "idle_secs is 0"),
             ("most_scores", "0", "most_scores"),
-            ("secret_names", "5", "list"),
-            ("compare", "'yes'", "expected a boolean"),
+            ("secret_names", "5", "secret_names is 5: give a list of names"),
+            ("secret_names", "[5]", "give a list of names"),
+            ("compare", "'yes'", "compare is 'yes': give True or False."),
             ("tmeout_secs", "5", "not recognized"),
         ],
     )
@@ -170,9 +194,19 @@ class TestProject:
         cells.ok("%load_ext isolated_magic")
         assert cells.ok("%%isolated\n0.5").text.startswith("score  0.5")
 
-    def test_no_table(self, cells, project):
-        project.write_text("[tool]\nisolated_magic = 5\n")
-        assert "make it a table" in cells.run("%reload_ext isolated_magic").evalue
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            ("[tool]\nisolated_magic = 5\n", "tool.isolated_magic is int: make it a table"),
+            ("tool = 5\n", "tool is int: make it a table"),
+            ("x = " + "[" * 3000, "nested too deeply"),
+        ],
+    )
+    def test_no_table(self, cells, project, content, said):
+        project.write_text(content)
+        shown = cells.run("%reload_ext isolated_magic")
+        assert shown.ename == "SettingError"
+        assert said in shown.evalue
 
 
 class TestProfile:
@@ -202,7 +236,7 @@ class TestProfile:
         with kernel(loads=False) as cells:
             shown = cells.run("%load_ext isolated_magic")
             assert shown.ename == "SettingError"
-            assert "expected a float, not the str 'soon'" in shown.evalue
+            assert "timeout_secs is 'soon': give a number" in shown.evalue
 
 
 def test_each_setting_is_in_the_table_of_the_readme():

@@ -113,3 +113,15 @@ def test_what_is_saved_has_no_colour(open_terminal, folder):
     ]
     assert ours
     assert "\\u001b" not in json.dumps([cell["outputs"] for cell in ours])
+
+
+def test_an_interrupt_while_a_secret_is_asked_for_stands_on_a_line_of_its_own(open_terminal):
+    terminal = open_terminal()
+    terminal.child.sendline("%isolated run metric.py --secret MYSEC")
+    terminal.child.expect("MYSEC: ")
+    terminal.child.sendintr()
+    terminal.child.expect(PROMPT)
+    shown = terminal.child.before.replace("\r\n", "\n").removeprefix("^C")
+    assert shown.startswith("\n")
+    assert "RunInterrupted: Stopped before anything was started." in shown
+    assert "Traceback" not in shown

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isolated_magic.models import ProcessLaunch
 
 DEFAULT_STANDBY = 2
+MOST_STANDBY = 64  # each is a process
 DEFAULT_IDLE_SECS = 600.0
 DEFAULT_WARM_UP_SECS = 60.0
 LONGEST_IDLE_SECS = 1e9  # thirty years
@@ -47,7 +48,7 @@ class IsolatedSubprocessExecutor(Executor):
             Linux every run is a cold one.
         preload: what templates import: ``"learned"`` for what earlier runs of a program with the same imports did
             import; names of modules, for every run; None for nothing.
-        standby: how many forks of a template wait for a run.
+        standby: how many forks of a template wait for a run, 64 at most.
         idle_secs: seconds after which a template ends that nobody uses. The next run starts another one.
         limits: what a run may use unless its call says otherwise.
 
@@ -110,6 +111,10 @@ def check_launch(launch: ProcessLaunch, preload: Preload, standby: int, idle_sec
     is_number = isinstance(standby, int) and not isinstance(standby, bool)
     if not is_number or standby < 0:
         raise InvalidRequestError(f"standby is {standby!r}: give a number of processes, 0 for none.")
+    if standby > MOST_STANDBY:
+        raise InvalidRequestError(
+            f"standby is too large: each is a process that waits. Give {MOST_STANDBY} at most."
+        )
     if not isinstance(idle_secs, (int, float)) or isinstance(idle_secs, bool) or not idle_secs > 0:
         raise InvalidRequestError(f"idle_secs is {idle_secs!r}: give a number of seconds greater than zero.")
     if preload is not None and preload != "learned":

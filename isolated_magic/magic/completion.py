@@ -78,7 +78,7 @@ class Completion:
         before, word = _words(line)
         fragment, words, kind = self._offer(before, word, is_cell=is_cell)
         found = islice((one for one in words if one.startswith(fragment) and one != fragment), MOST_OFFERED)
-        completions = [SimpleCompletion(text=one, type=kind) for one in found]
+        completions = [SimpleCompletion(text=one, type=kind) for one in found] or _NothingElse()
         return {"completions": completions, "matched_fragment": fragment, "suppress": True, "ordered": True}
 
     def _offer(self, before: list[str], word: str, *, is_cell: bool) -> tuple[str, Iterable[str], str]:
@@ -145,6 +145,13 @@ class Completion:
         )
 
 
+class _NothingElse(list[SimpleCompletion]):
+    """No completions, and no others: IPython lets only those suppress others that have a length."""
+
+    def __len__(self) -> int:
+        return 1
+
+
 def _our_line(context: CompletionContext) -> tuple[bool, str | None]:
     """Whether it is a cell magic's, and what stands between the magic's name and the cursor; None elsewhere."""
     lines = context.full_text.split("\n")
@@ -183,7 +190,14 @@ def _files(word: str, endings: tuple[str, ...]) -> Iterator[str]:
         return
     for entry in found:
         path = f"{folder}{slash}{entry.name}"
-        if entry.is_dir() and not entry.name.startswith("."):
+        if not entry.name.startswith(".") and _is_folder(entry):
             yield f"{path}/"
         elif entry.name.endswith(endings):
             yield path if " " not in path else f"'{path}'"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import sys
 import threading
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
@@ -14,16 +13,19 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from isolated_magic import interrupts
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
 from isolated_magic.history import UNNAMED, CellKey, History
-from isolated_magic.magic import credentials, display, options, saving
+from isolated_magic.magic import credentials, display, options
 from isolated_magic.magic.cells import Cells
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
-from isolated_magic.magic.namespace import Namespace, expanded
+from isolated_magic.magic.namespace import Namespace
 from isolated_magic.magic.parser import help_text
+from isolated_magic.magic.programs import code_of, key_of, label_of, name_of, without_run
+from isolated_magic.magic.saving import saving
 from isolated_magic.magic.strategies import Strategies
-from isolated_magic.models import ErrorKind, RunResult
+from isolated_magic.models import ErrorKind, RunError, RunResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any, TypeAlias
 
     from IPython.core.interactiveshell import InteractiveShell
@@ -34,12 +36,13 @@ if TYPE_CHECKING:
     from isolated_magic.limits import Limits
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.settings import IsolatedMagic
-    from isolated_magic.models import RunError, Score
+    from isolated_magic.models import Score
 
     _Inputs: TypeAlias = tuple[str | Path, object, dict[str, EnvValue], float | None, str | None]
 
 CELL_NAME = "<cell>"  # what tracebacks call a cell: the same on every run, unlike the number of its prompt
-_RUN = re.compile(r"\s*run(?:\s+(.*)|)", re.DOTALL)
+INTERRUPTED = "The run was stopped before it ended."
+NOTHING_STARTED = "Stopped before anything was started."
 
 _Value = TypeVar("_Value")
 
@@ -87,11 +90,14 @@ class IsolatedMagics(Magics):
             with interrupts.without_traceback():
                 answer = self._commands.obey(line) if cell is None else None
                 if answer is None:
-                    chosen = options.parse(line if cell is not None else _without_run(line))
+                    is_cell = cell is not None
+                    chosen = options.parse(line if is_cell else without_run(line), is_cell=is_cell)
                     return self._obey(chosen.with_settings(self.settings), cell)
                 if isinstance(answer, History):
                     return answer
                 print(answer)  # noqa: T201 - what the user asked for
+        except RunInterrupted:
+            raise
         except KeyboardInterrupt:
             raise RunInterrupted from None
         return None
@@ -105,21 +111,29 @@ class IsolatedMagics(Magics):
         credentials.warn_of_literals(chosen, self.settings.secret_names)
         inputs = self._inputs(chosen, cell)
         earlier = self._kept_scores(chosen)
-        written = saving.save(chosen, cell)
-        if written is not None:
-            print(written)  # noqa: T201 - likewise
+        to_save = saving(chosen, cell)
         if chosen.in_background:
             return self._kept(chosen, self._start(chosen, cell, inputs))
         result = self._run(chosen, cell, inputs, earlier)
         self._kept(chosen, result)
+        if to_save is not None:
+            print(to_save.after(is_ok=result.ok))  # noqa: T201 - likewise
         if result.error is not None and chosen.raises:
             raise self._exception_for(result, result.error)
         return result
 
     def _inputs(self, chosen: Options, cell: str | None) -> _Inputs:
         names = Namespace(self._shell.user_ns)
-        environment = names.environment(chosen, self._asked.value)
-        return _code(chosen, cell), names.data(chosen), environment, chosen.timeout_secs, chosen.payload_type
+        environment = names.environment(chosen, self._ask)
+        return code_of(chosen, cell), names.data(chosen), environment, chosen.timeout_secs, chosen.payload_type
+
+    def _ask(self, name: str) -> str:
+        try:
+            return self._asked.value(name)
+        except KeyboardInterrupt:
+            if sys.stdin is not None and sys.stdin.isatty():
+                sys.stderr.write("\n")  # the prompt is a line without an end
+            raise RunInterrupted(NOTHING_STARTED) from None
 
     def _kept_scores(self, chosen: Options) -> tuple[Score, ...] | None:
         """The scores of the result that the line names to compare with, None when it names none."""
@@ -132,6 +146,9 @@ class IsolatedMagics(Magics):
             raise OptionError(
                 f"--compare {name}: {found}: give a result that an earlier cell kept with -o {name}."
             )
+        if not kept.scores:
+            found = "is a failed run and" if kept.error is not None else "is a result that"
+            raise OptionError(f"--compare {name}: {name} {found} has no scores to compare with.")
         return kept.scores
 
     def _kept(self, chosen: Options, value: _Value) -> _Value:
@@ -143,27 +160,32 @@ class IsolatedMagics(Magics):
     def _run(
         self, chosen: Options, cell: str | None, inputs: _Inputs, earlier: tuple[Score, ...] | None
     ) -> RunResult:
-        key = self._key(chosen, cell)
+        key = key_of(chosen, cell, self.cells.current_id)
+        remember = partial(self._remember, name_of(chosen, cell), self.cells.current_prompt, key)
         try:
             executor = self.strategies.executor_for(chosen)
             result = executor.run(*inputs, **self._run_settings(chosen), on_output=display.stream)
+        except KeyboardInterrupt:
+            remember(RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED)))
+            raise
         finally:
             display.flush()
         if chosen.is_compared and result.ok:
             if earlier is None:
                 earlier = self.history.scores_before(key, {score.name for score in result.scores})
-            result = replace(result, compared_with=earlier)
-        self._remember(_label(chosen) or "", self.cells.current_prompt, key, result)
+            # A setting holds for first runs too, which have nothing to be told of.
+            result = replace(result, compared_with=earlier if earlier or chosen.asks_to_compare else None)
+        remember(result)
         return result
 
     def _start(self, chosen: Options, cell: str | None, inputs: _Inputs) -> BackgroundRun:
-        key, prompt = self._key(chosen, cell), self.cells.current_prompt
+        key, prompt = key_of(chosen, cell, self.cells.current_id), self.cells.current_prompt
         try:
             executor = self.strategies.executor_for(chosen)
-            run = executor.start(*inputs, **self._run_settings(chosen), label=_label(chosen) or UNNAMED)
+            run = executor.start(*inputs, **self._run_settings(chosen), label=label_of(chosen) or UNNAMED)
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
-        run.add_done_callback(partial(self._remember, _label(chosen) or "", prompt, key))
+        run.add_done_callback(partial(self._remember, name_of(chosen, cell), prompt, key))
         return run
 
     def _run_settings(self, chosen: Options) -> _Settings:
@@ -181,10 +203,6 @@ class IsolatedMagics(Magics):
             ],
         }
 
-    def _key(self, chosen: Options, cell: str | None) -> CellKey:
-        said = replace(chosen, is_compared=None, compared_with=None, save=None, out=None)
-        return CellKey(self.cells.current_id, hash(said), None if cell is None else hash(cell))
-
     def _remember(self, name: str, prompt: str, key: CellKey, result: RunResult) -> None:
         if result.error is None or result.error.kind is not ErrorKind.INVALID_REQUEST:
             with self._lock:  # a run in the background ends in a thread of its own
@@ -196,33 +214,3 @@ class IsolatedMagics(Magics):
         if error.kind is ErrorKind.INTERRUPTED:  # from another thread: the cell ends as with the stop button
             return RunInterrupted()
         return RunFailedError(result, *self.display.error_texts(result))
-
-
-def _without_run(line: str) -> str:
-    """``run PATH ...`` as the option that it stands for."""
-    match = _RUN.fullmatch(line)
-    if match is None:
-        return line
-    if not (match[1] or "").strip() or match[1].startswith("-"):
-        raise OptionError(
-            "%isolated run takes a file first, such as %isolated run metrics/relevance.py --data row."
-        )
-    return f"--file {match[1]}"
-
-
-def _label(chosen: Options) -> str | None:
-    """What the user calls the run, None when the line does not say."""
-    return chosen.out or (Path(chosen.file).name if chosen.file else None)
-
-
-def _code(chosen: Options, cell: str | None) -> str | Path:
-    if chosen.file is not None:
-        return expanded(chosen.file)
-    if cell is None:
-        raise OptionError(
-            "There is nothing to run: write the code below %%isolated, or name a file with --file PATH. "
-            "`%isolated --help` shows the options."
-        )
-    # The magic's own line counts as line 1, so that the line numbers of errors match the cell. And text of
-    # more than one line is never taken for a path.
-    return f"\n{cell}"

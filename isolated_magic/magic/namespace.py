@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import tokens
-from isolated_magic.payload import as_record
+from isolated_magic.payload import TRACE_THREAD, as_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,6 +83,7 @@ class Namespace:
         if not parts:
             return {}
         if len(parts) == 1:
+            _check_alone(*parts[0], payload_type=options.payload_type)
             return parts[0][1]
         merged: dict[object, object] = {}
         for word, part in parts:
@@ -182,6 +183,25 @@ class Namespace:
         own = (known for known in self._names if not known.startswith("_"))
         near = difflib.get_close_matches(name, [*own, *more], n=3)
         return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
+    """A value that is all of the data has to stand for a dict, or for a list where the payload type says so."""
+    record = None if value is None else as_record(value)
+    if record is None or isinstance(record, dict):
+        return
+    is_list = isinstance(record, (list, tuple)) and not isinstance(value, str)
+    if is_list and payload_type == TRACE_THREAD:
+        return
+    name = tokens.plain(word).removeprefix("$")
+    has_name = name.isidentifier()
+    key = "rows" if is_list else "value"
+    told = f"--data {name}: {name}" if has_name else "--data: what it leads to"
+    listed = f"; or, for a list that the code takes whole, add --payload-type {TRACE_THREAD}" if is_list else ""
+    raise OptionError(
+        f"{told} is {type(value).__name__}, and data is a dict. Give it a key, such as "
+        f"-d {key}={f'${name}' if has_name else '{...}'}{listed}."
+    )
 
 
 def _is_expression(text: str) -> bool:

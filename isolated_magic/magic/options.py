@@ -11,7 +11,9 @@ from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.executors.choice import HOMES
 from isolated_magic.limits import size_of
 from isolated_magic.magic import tokens
-from isolated_magic.magic.parser import parser
+from isolated_magic.magic.mistakes import sentence_about
+from isolated_magic.magic.parser import parser, wrong_line
+from isolated_magic.magic.sizes import too_little_memory
 from isolated_magic.request import checked_timeout
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Options:
         raises: whether a failed run raises; None for what the settings say.
         has_clean_env: whether the run inherits only what an interpreter needs; None likewise.
         is_compared: whether scores are shown against earlier ones; None likewise.
+        asks_to_compare: whether the line itself says so.
         compared_with: the variable of the earlier result; None for that of the run before.
         executor: the name of the strategy; None for what the settings say.
         image: of the containers; None likewise.
@@ -63,6 +66,7 @@ class Options:
     raises: bool | None
     has_clean_env: bool | None
     is_compared: bool | None
+    asks_to_compare: bool
     compared_with: str | None
     executor: ExecutorName | None
     image: str | None
@@ -87,17 +91,21 @@ class Options:
         )
 
 
-def parse(line: str) -> Options:
+def parse(line: str, *, is_cell: bool) -> Options:
     """The options on the line.
 
     Args:
         line: all that follows the magic's name.
+        is_cell: whether it is the line of a cell magic.
 
     Raises:
         OptionError: an unknown, abbreviated or incomplete option, or a value that cannot be, or two options that
             do not go together.
     """
-    given = parser().parse_args(tokens.split(line))
+    words = tokens.split(line)
+    given, unused = parser().parse_known_args(words)
+    if unused:
+        raise wrong_line(sentence_about(words, unused, is_cell=is_cell))
     options = Options(
         env=tuple(given.env),
         secrets=tuple(given.secret),
@@ -112,6 +120,7 @@ def parse(line: str) -> Options:
         raises=None if given.no_raise is None else not given.no_raise,
         has_clean_env=given.clean_env,
         is_compared=None if given.compare is None else bool(given.compare),
+        asks_to_compare=bool(given.compare),
         compared_with=_identifier("--compare", given.compare) if isinstance(given.compare, str) else None,
         executor=None if given.executor is None else _executor(given.executor),
         image=_plain(given.image),
@@ -126,7 +135,9 @@ def parse(line: str) -> Options:
 
 def _check_together(options: Options) -> None:
     if options.save is not None and options.file is not None:
-        raise OptionError("--save writes the cell's body, and --file runs a file instead of it: give one of them.")
+        raise OptionError("--save writes a cell's body to a file, and here a file runs: leave --save out.")
+    if options.save is not None and options.in_background:
+        raise OptionError("--save waits for the run to succeed, which --bg does not: give one of them.")
     if options.is_compared and options.in_background:
         raise OptionError("--compare needs the scores, which --bg does not wait for: give one of them.")
 
@@ -168,10 +179,15 @@ def _seconds(option: str, text: str) -> float:
 
 
 def _size(option: str, text: str) -> int | None:
+    if text == NO_LIMIT:
+        return None
     try:
-        return None if text == NO_LIMIT else size_of(text)
-    except ValueError:
+        size = size_of(text)
+    except (ValueError, OverflowError):  # OverflowError: a number of three hundred digits
         raise OptionError(f"{option} {text}: give a size, such as 512M or 2G.") from None
+    if option == "--memory" and (problem := too_little_memory(text, size)):
+        raise OptionError(f"{option} {text}: {problem}")
+    return size
 
 
 def _count(option: str, text: str) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from functools import cache, partial
 from typing import NoReturn
 
@@ -49,23 +48,25 @@ A value in single quotes is taken as it stands: -e 'GREETING=pa$$word {x}'.
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{self._without_values(message)}. `%isolated --help` shows the options.")
+        raise wrong_line(_without_values(message))
 
-    def _without_values(self, message: str) -> str:
-        """A message of argparse's without the words that it repeats: one may be a part of a value."""
-        unused = message.removeprefix("unrecognized arguments: ")
-        if unused != message:
-            option = next((word.partition("=")[0] for word in unused.split() if word.startswith("-")), None)
-            if option is not None:
-                name = tokens.plain(option)
-                near = difflib.get_close_matches(name, long_options(), n=1, cutoff=0.7)
-                return f"unknown option {name}" + (f"; did you mean {near[0]}" if near else "")
-            return (
-                "the line holds a word that belongs to no option: a value with spaces needs quotes, "
-                "and there are no spaces around = or commas between values"
-            )
-        before, ignored, _ = message.partition(": ignored explicit argument")
-        return f"{before} takes no value" if ignored else tokens.plain(message)
+
+def wrong_line(told: str) -> OptionError:
+    """The error for a line that cannot be parsed.
+
+    Args:
+        told: what is wrong, as a sentence.
+    """
+    return OptionError(f"{told} `%isolated --help` shows the options.")
+
+
+def _without_values(message: str) -> str:
+    """What a message of argparse's says, without the words that it repeats: one may be a part of a value."""
+    about, _, problem = message.partition(": ")
+    option = about.removeprefix("argument ").rpartition("/")[2]
+    if problem.startswith("ignored explicit argument"):
+        return f"{option} takes no value."
+    return f"{option} needs a value." if problem.startswith("expected") else f"{tokens.plain(message)}."
 
 
 @cache
@@ -91,18 +92,18 @@ def help_text() -> str:
 
 
 def long_options() -> list[str]:
-    """The options that are shown, by their long names."""
-    return [action.option_strings[-1] for action in actions()]
+    """The options by their long names."""
+    return [action.option_strings[-1] for action in _actions()]
 
 
 def switches() -> list[str]:
     """The options that take no value, by their long names."""
-    return [action.option_strings[-1] for action in actions() if action.nargs == 0]
+    return [action.option_strings[-1] for action in _actions() if action.nargs == 0]
 
 
-def actions() -> list[argparse.Action]:
-    """The options that are shown, as argparse has them."""
-    return [action for action in parser()._actions if action.help != argparse.SUPPRESS]
+def _actions() -> list[argparse.Action]:
+    """The options, as argparse has them."""
+    return parser()._actions
 
 
 def _add_inputs(made: argparse.ArgumentParser) -> None:
@@ -156,7 +157,7 @@ def _add_handling(made: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="show each score against that of the run of this cell before, or of a result that was kept with -o",
     )
-    add("--no-compare", dest="compare", action="store_false", default=None, help=argparse.SUPPRESS)
+    add("--no-compare", dest="compare", action="store_false", default=None, help=_opposite_of("--compare"))
     add(
         "--save",
         metavar="PATH",
@@ -167,10 +168,14 @@ def _add_handling(made: argparse.ArgumentParser) -> None:
 
 
 def _add_switch(made: argparse.ArgumentParser, name: str, opposite: str, what: str) -> None:
-    """Two options: one that is shown, and one for when the settings say what it says."""
+    """Two options: the second is for when the settings say what the first says."""
     destination = name.strip("-").replace("-", "_")
     made.add_argument(name, dest=destination, action="store_true", default=None, help=what)
-    made.add_argument(opposite, dest=destination, action="store_false", default=None, help=argparse.SUPPRESS)
+    made.add_argument(opposite, dest=destination, action="store_false", default=None, help=_opposite_of(name))
+
+
+def _opposite_of(option: str) -> str:
+    return f"the opposite of {option}, where a setting says that"
 
 
 def _add_limits(made: argparse.ArgumentParser) -> None:

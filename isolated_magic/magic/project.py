@@ -27,7 +27,12 @@ def project_table() -> tuple[Path | None, dict[str, object]]:
             continue
         except (OSError, ValueError) as problem:  # ValueError: no TOML, or not UTF-8
             raise SettingError(f"{file} cannot be read: {problem}.") from None
-        table = content.get("tool", {}).get("isolated_magic")
+        except RecursionError:
+            raise SettingError(f"{file} cannot be read: it is nested too deeply.") from None
+        tools = content.get("tool", {})
+        if not isinstance(tools, dict):
+            raise SettingError(f"{file}: tool is {type(tools).__name__}: make it a table.")
+        table = tools.get("isolated_magic")
         if isinstance(table, dict):
             return file, table
         if table is not None:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import weakref
 from typing import TYPE_CHECKING, cast
 
-from traitlets import Bool, Enum, Float, Int, List, TraitError, TraitType, Unicode, Union, validate
+from traitlets import Enum, List, TraitError, TraitType, Unicode, validate
 from traitlets.config import Configurable
 
 from isolated_magic.errors import InvalidRequestError, SettingError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
 from isolated_magic.executors.choice import HOMES
-from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, check_launch
+from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, MOST_STANDBY, check_launch
 from isolated_magic.limits import Limits, size_of
 from isolated_magic.magic.project import project_table
+from isolated_magic.magic.sizes import too_little_memory
+from isolated_magic.magic.traits import Choice, Names, Preloads, Seconds, Size, Switch, Text, Whole, as_shown
 from isolated_magic.redaction import CREDENTIAL_NAMES
 from isolated_magic.render.view import MOST_ROWS
 from isolated_magic.request import checked_timeout
@@ -35,7 +38,12 @@ if TYPE_CHECKING:
 
     _Proposal: TypeAlias = Any  # traitlets' own, which it types no closer
 
+MOST_SCORES = 100_000
 SIZE = "a text such as '512M', or a number of bytes"
+SECONDS = "a number of seconds greater than zero, or 'inf' for no limit"
+COUNT = "a whole number greater than zero, or 'none' for no limit"
+SWITCH = "True or False"
+SCORES = f"a whole number from 1 to {MOST_SCORES:,}"
 OF_LAUNCH = ("launch", "preload", "standby", "idle_secs")
 OF_LIMITS = {
     "memory": "memory_bytes",
@@ -50,52 +58,102 @@ OF_LIMITS = {
 class IsolatedMagic(Configurable):
     """The settings of %%isolated; options on the magic's line go over them."""
 
-    timeout_secs = Float(DEFAULT_TIMEOUT_SECS, help="Seconds that a run may take; inf for no limit.")
-    memory = Union(
-        [Int(), Unicode()], default_value=None, allow_none=True, help=f"Memory that a run may have: {SIZE}."
+    timeout_secs = Seconds(
+        DEFAULT_TIMEOUT_SECS,
+        no_limit=math.inf,
+        wants=SECONDS,
+        help="Seconds that a run may take; 'inf' for no limit.",
     )
-    cpu_secs = Float(None, allow_none=True, help="Seconds of processor time that a run may have.")
-    processes = Int(None, allow_none=True, help="Processes that a run may have at once, threads included.")
-    open_files = Int(None, allow_none=True, help="Files that a run may have open at once.")
-    file_size = Union(
-        [Int(), Unicode()],
-        default_value=None,
+    memory = Size(wants=SIZE, help=f"Memory that a run may have: {SIZE}.")
+    cpu_secs = Seconds(
+        None,
         allow_none=True,
-        help=f"How large a file that a run writes may be: {SIZE}.",
+        no_limit=None,
+        wants=SECONDS,
+        help="Seconds of processor time that a run may have.",
     )
-    max_output = Union(
-        [Int(), Unicode()], default_value="32M", allow_none=True, help=f"How much a run may print: {SIZE}."
+    processes = Whole(
+        None,
+        allow_none=True,
+        no_limit=None,
+        wants=COUNT,
+        help="Processes that a run may have at once, threads included.",
     )
-    clean_env = Bool(False, help="Whether a run inherits only what an interpreter needs.")
-    raise_errors = Bool(True, help="Whether a failed run raises, so that Run All stops there.")
-    compare = Bool(False, help="Whether scores are shown against those of the cell's run before.")
-    most_scores = Int(MOST_ROWS, min=1, help="Scores beyond this many are folded.")
-    run_metadata = Bool(True, help="Whether pid and timings are saved with the output, as its metadata.")
-    secret_names = List(Unicode(), list(CREDENTIAL_NAMES), help="Names of variables to hide, as shell patterns.")
-    executor = Enum(tuple(HOMES), "isolated", help="What runs code: isolated, process or docker.")
-    workers = Int(None, min=1, allow_none=True, help="Workers of the process executor; None: one a processor.")
-    image = Unicode(None, allow_none=True, help="Image of the docker executor's containers; None for its default.")
-    launch = Enum(("forked", "cold"), "forked", help="How runs start: forked, or cold in a new interpreter.")
-    preload = Union(
+    open_files = Whole(
+        None, allow_none=True, no_limit=None, wants=COUNT, help="Files that a run may have open at once."
+    )
+    file_size = Size(wants=SIZE, help=f"How large a file that a run writes may be: {SIZE}.")
+    max_output = Size("32M", wants=SIZE, help=f"How much a run may print: {SIZE}.")
+    clean_env = Switch(False, wants=SWITCH, help="Whether a run inherits only what an interpreter needs.")
+    raise_errors = Switch(True, wants=SWITCH, help="Whether a failed run raises, so that Run All stops there.")
+    compare = Switch(False, wants=SWITCH, help="Whether scores are shown against those of the cell's run before.")
+    most_scores = Whole(MOST_ROWS, wants=SCORES, help="Scores beyond this many are folded.")
+    run_metadata = Switch(
+        True, wants=SWITCH, help="Whether pid and timings are saved with the output, as its metadata."
+    )
+    secret_names = Names(
+        Unicode(),
+        list(CREDENTIAL_NAMES),
+        wants="a list of names of variables, such as ['API_KEY', '*_TOKEN']",
+        help="Names of variables to hide, as shell patterns.",
+    )
+    executor = Choice(
+        tuple(HOMES),
+        "isolated",
+        wants="'isolated', 'process' or 'docker'",
+        help="What runs code: isolated, process or docker.",
+    )
+    workers = Whole(
+        None,
+        allow_none=True,
+        min=1,
+        wants="a number of processes greater than zero, or None for one a processor",
+        help="Workers of the process executor; None for one a processor.",
+    )
+    image = Text(
+        None,
+        allow_none=True,
+        wants="the name of an image, or None for the default",
+        help="Image of the docker executor's containers; None for its default.",
+    )
+    launch = Choice(
+        ("forked", "cold"),
+        "forked",
+        wants="'forked' or 'cold'",
+        help="How runs start: forked, or cold in a new interpreter.",
+    )
+    preload = Preloads(
         [Enum(("learned",)), List(Unicode())],
         default_value="learned",
         allow_none=True,
+        wants="'learned', a list of module names such as ['numpy'], or None",
         help="What is imported ahead of runs: 'learned', a list of modules, or None.",
     )
-    standby = Int(DEFAULT_STANDBY, help="Forks of each template that wait for a run.")
-    idle_secs = Float(DEFAULT_IDLE_SECS, help="Seconds after which an unused template ends.")
+    standby = Whole(
+        DEFAULT_STANDBY,
+        wants=f"a number of processes, 0 for none, at most {MOST_STANDBY}",
+        help=f"Forks of each template that wait for a run; at most {MOST_STANDBY}.",
+    )
+    idle_secs = Seconds(
+        DEFAULT_IDLE_SECS,
+        no_limit=math.inf,
+        wants=SECONDS,
+        help="Seconds after which an unused template ends.",
+    )
 
     for _trait in list(locals().values()):
         if isinstance(_trait, TraitType):
             _trait.tag(config=True)
     del _trait
 
-    @validate("timeout_secs", *OF_LIMITS, *OF_LAUNCH)
+    @validate("timeout_secs", "most_scores", *OF_LIMITS, *OF_LAUNCH)
     def _checked(self, proposal: _Proposal) -> object:
         name, value = proposal["trait"].name, proposal["value"]
         try:
             if name == "timeout_secs":
                 checked_timeout(value)
+            elif name == "most_scores":
+                _check_scores(value)
             elif name in OF_LAUNCH:
                 check_launch(**cast("LaunchSettings", {**self.launch_settings, name: value}))
             else:
@@ -168,9 +226,15 @@ def _limits(given: Mapping[str, object]) -> Limits:
 
 
 def _in_bytes(name: str, value: object) -> object:
-    if not isinstance(value, str):
-        return value
     try:
-        return size_of(value)
-    except ValueError:
-        raise InvalidRequestError(f"{name} is {value!r}: give a size, such as '512M' or '2G'.") from None
+        size = size_of(value) if isinstance(value, str) else value
+    except (ValueError, OverflowError):  # OverflowError: a number of three hundred digits
+        raise InvalidRequestError(f"{name} is {as_shown(value)}: give a size, such as '512M' or '2G'.") from None
+    if name == "memory" and isinstance(size, int) and (problem := too_little_memory(str(value), size)):
+        raise InvalidRequestError(f"memory is {value!r}: {problem}")
+    return size
+
+
+def _check_scores(most: int) -> None:
+    if not 1 <= most <= MOST_SCORES:
+        raise InvalidRequestError(f"most_scores is {as_shown(most)}: give {SCORES}.")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 HEADERS = ("run", "cell", "result")
 MOST_RUNS = 50
 MOST_SCORES = 6  # of one run
+LONGEST_ERROR = 80  # characters; to_pandas() has all of it
 NOTHING = "No cell has been run yet."
 
 
@@ -39,7 +40,8 @@ def _row(run: Run) -> tuple[Cell, ...]:
 
 def _result_text(run: Run) -> str:
     if run.error:
-        return f"error: {one_line(run.error)}"
+        error = one_line(run.error)
+        return f"error: {error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 3] + '...'}"
     told = [f"{one_line(score.name)} {value_text(score)}" for score in run.scores[:MOST_SCORES]]
     if len(run.scores) > MOST_SCORES:
         told.append(f"... {len(run.scores) - MOST_SCORES} more")

@@ -31,7 +31,7 @@ MOST_ROWS = 20  # seen without a click
 MOST_FOLDED = 1000  # and after it
 GONE = "-"
 WHOLE_ERROR, WHOLE_STACK = "Traceback", "Where the code was"
-NOTHING_BEFORE = "No earlier run of this cell to compare with."
+NOTHING_BEFORE = "No earlier run to compare with."
 
 
 def view_of(result: RunResult, most_rows: int = MOST_ROWS) -> View:
