@@ -12,7 +12,7 @@ from isolated_magic.errors import NoSuchScoreError
 from isolated_magic.frames import frame_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import pandas
 
@@ -125,7 +125,7 @@ class Score:
             reason=_text_or_none(reason),
             category_name=_text_or_none(category),
             metadata=item.get("metadata"),
-            scoring_failed=bool(item.get("scoring_failed")),
+            scoring_failed=item.get("scoring_failed") is True,
         )
 
     def __repr__(self) -> str:
@@ -230,6 +230,14 @@ class RunResult:
         names = ", ".join(repr(score.name) for score in self.scores[:MOST_IN_REPR]) or "none at all"
         raise NoSuchScoreError(f"There is no score {name!r} among those of the run: {names}.")
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a score of that name."""
+        return any(score.name == name for score in self.scores)
+
+    def __iter__(self) -> Iterator[Score]:
+        """The scores, in their order."""
+        return iter(self.scores)
+
     def to_dict(self) -> JsonObject:
         """The result as ``execute()`` returns it: the JSON object, or ``{"code": ..., "error": ...}``."""
         if self.error is not None:
@@ -254,13 +262,22 @@ def _short(value: JsonValue) -> str:
     return reprlib.repr(value)
 
 
-def _comparable(value: JsonValue) -> object:
-    """The value with something that equals itself in place of NaN."""
-    if isinstance(value, dict):
-        return {key: _comparable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_comparable(item) for item in value]
-    return math.nan if isinstance(value, float) and math.isnan(value) else value  # one object equals itself
+def _comparable(value: JsonValue) -> list[object]:
+    """What tells the value from others, however deep it is, with something that equals itself in place of NaN."""
+    told: list[object] = []
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            keys = sorted(item)
+            told.append(("object", keys))
+            waiting += [item[key] for key in keys]
+        elif isinstance(item, list):
+            told.append(("list", len(item)))
+            waiting += item
+        else:
+            told.append(math.nan if isinstance(item, float) and math.isnan(item) else item)  # one object
+    return told
 
 
 def scores_of(payload: JsonObject) -> tuple[Score, ...]:

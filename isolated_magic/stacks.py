@@ -23,7 +23,9 @@ MOST_FRAMES = 30  # of one stack that an error shows
 _THREAD = re.compile(r"^(?:Current thread|Thread|Stack).*\(most recent call first\):$", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
-_LAST_FRAME = re.compile(rb'^  File ".*start\.py", line \d+ in <module>\n\Z', re.MULTILINE)
+# Of a stack of more than a hundred calls it writes the innermost ones alone.
+_LAST_FRAME = re.compile(rb'^(?:  File ".*start\.py", line \d+ in <module>|  \.\.\.)\n\Z', re.MULTILINE)
+_LEFT_OUT = re.compile(r"^  \.\.\.$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,10 @@ def place_in(written: bytes | bytearray, request: RunRequest) -> Place:
 
 def _main_stack(text: str, own_folder: str) -> list[Frame]:
     """The calls of the main thread, the most recent one last, without ours."""
-    stacks = [_frames(part) for part in _THREAD.split(text)]
-    mains = [frames for frames in stacks if any(frame.file.startswith(own_folder) for frame in frames)]
+    stacks = [(_frames(part), _LEFT_OUT.search(part) is not None) for part in _THREAD.split(text)]
+    mains = [
+        frames for frames, is_cut in stacks if is_cut or any(frame.file.startswith(own_folder) for frame in frames)
+    ]
     frames = mains[-1] if mains else []
     return [frame for frame in reversed(frames) if not frame.file.startswith(own_folder)]
 

@@ -359,3 +359,31 @@ class TestNoResult:
             "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
             "or a BaseMetric subclass defined in the code.",
         ]
+
+
+@pytest.mark.parametrize("depth", [50, 150, 900])
+def test_a_timeout_in_deep_calls_shows_where_the_code_was(executor, depth):
+    code = f"import time\ndef f(n):\n    if n == 0:\n        time.sleep(1000)\n    f(n - 1)\nf({depth})"
+    error = executor.run(code, timeout_secs=1).error
+    assert "time.sleep(1000)" in error.excerpt
+    assert "time.sleep(1000)" in error.stack
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("raise SyntaxError('odd', ('<string>', 'abc', 1, 'x'))", "odd"),
+        ("raise SyntaxError('odd', ('<string>', 1, 'z', 'x'))", "odd"),
+        ("raise SyntaxError('odd', ('<string>', 1, 10**20, 'x', 1, -3))", "odd"),
+        ("raise ImportError('odd', name=5)", "ImportError: odd"),
+        (
+            "class Odd(Exception):\n    @property\n    def __cause__(self): raise KeyError\nraise Odd('odd')",
+            "Odd: odd",
+        ),
+    ],
+)
+def test_an_exception_with_odd_details_still_says_what_it_says(executor, code, text):
+    error = executor.run(code).error
+    assert error.code == 400
+    assert text in error.text
+    assert text in error.summary

@@ -432,3 +432,42 @@ class TestLoading:
         assert shown.ename == "UnsupportedPlatformError"
         assert said in shown.evalue
         cells.ok("%load_ext isolated_magic")
+
+
+class TestStrategies:
+    def test_a_worker_that_is_used_again(self, cells):
+        first = cells.ok("%%isolated --executor process -o first\nimport os\nos.getpid()")
+        cells.ok("%%isolated --executor process -o second\nimport os\nos.getpid()")
+        cells.ok("assert {first.launch, second.launch} == {'reused'}")
+        assert first is not None
+        cells.ok("%isolated teardown")
+
+    def test_what_it_refuses(self, cells):
+        answer = cells.run("%%isolated --executor process -e A=1\n1")
+        assert "OptionError" in str(answer)
+        assert "its workers do many runs" in str(answer)
+
+    @pytest.mark.parametrize(
+        ("line", "text"),
+        [
+            ("--executor thread", "give isolated, process or docker"),
+            ("--allow-net", "--allow-net is for containers"),
+            ("--image python:3.12 --executor process", "--image is for containers"),
+        ],
+    )
+    def test_what_does_not_go_together(self, cells, line, text):
+        assert text in str(cells.run(f"%%isolated {line}\n1"))
+
+    def test_no_daemon(self, cells, monkeypatch):
+        cells.ok("import os\nos.environ['DOCKER_HOST'] = 'unix:///nowhere/docker.sock'")
+        answer = str(cells.run("%%isolated --executor docker\n1"))
+        assert "/nowhere/docker.sock" in answer
+        assert "Traceback" not in answer
+        cells.ok("del os.environ['DOCKER_HOST']")
+
+    def test_the_setting(self, cells):
+        cells.ok("%config IsolatedMagic.executor = 'process'")
+        cells.ok("%%isolated -o third\n1")
+        cells.ok("assert third.launch == 'reused'")
+        cells.ok("%config IsolatedMagic.executor = 'isolated'")
+        cells.ok("%isolated teardown")

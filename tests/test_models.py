@@ -1,6 +1,7 @@
 """What a result is to the code of a user, and to a test."""
 
 import dataclasses
+import json
 import math
 import subprocess
 import sys
@@ -117,3 +118,22 @@ class TestRepr:
             repr(Score("a", 1, reason="r", scoring_failed=True))
             == "Score('a', 1, reason='r', scoring_failed=True)"
         )
+
+
+def test_a_result_is_a_collection_of_its_scores():
+    result = RunResult(payload={}, scores=(Score("a", 1), Score("b", 2)))
+    assert "a" in result
+    assert "c" not in result
+    assert [score.name for score in result] == ["a", "b"]
+    assert RunResult(payload={})  # one without scores is not false
+
+
+def test_equality_of_results_of_great_depth():
+    payload = json.loads('{"a":' + "[" * 900 + "NaN" + "]" * 900 + "}")
+    assert RunResult(payload=payload) == RunResult(payload=payload)
+    assert RunResult(payload=payload) != RunResult(payload={"a": []})
+
+
+@pytest.mark.parametrize("said", ["false", 0, None, 1, "true"])
+def test_scoring_failed_is_said_by_true_alone(said):
+    assert not Score.from_json({"name": "a", "value": 1, "scoring_failed": said}).scoring_failed

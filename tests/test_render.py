@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from isolated_magic.magic.display import bundle
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score, scores_of
+from isolated_magic.render.blocks import Line
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
@@ -274,3 +276,17 @@ def test_what_is_nested_too_deeply_is_left_out():
         "a  1  " + "█" * 10,
         "(nested too deeply to be shown)",
     ]
+
+
+@pytest.mark.parametrize("text", ["# head", "- item", "+ item", "1. item", "12) item", "---", "===", "> quote"])
+def test_a_line_begins_no_block_of_markdown(text):
+    shown = to_markdown((Line(f"before\n{text}"),))
+    assert f"\n{text}" not in shown
+
+
+def test_a_large_result_is_cut_where_it_is_shown():
+    result = RunResult(payload={"text": "x" * 2_000_000})
+    formats, metadata = bundle(result)
+    assert all(len(text) < 30_000 for text in formats.values())
+    assert "more characters of it are in result.payload" in formats["text/plain"]
+    assert len(str(metadata)) < 1000

@@ -59,6 +59,8 @@ class Owner:
         self.descriptor = self.stream.fileno()
         self._pid = _pid()
         self.has_given_up = False
+        self.holds_outcome = False  # until the next message, or the end: the owner wakes up once for both
+        self._held = b""
 
     def receive(self) -> bytes | bytearray:
         """The next frame."""
@@ -73,9 +75,14 @@ class Owner:
         Raises:
             ValueError: it holds something that JSON, or this interpreter's limits, cannot.
         """
-        body = encode(message).encode()
+        framed = self._held + wire.frame(encode(message).encode())
+        self._held = b""
         try:
-            wire.write_frame(self.stream, body)
+            if self.holds_outcome and "outcome" in message:
+                os.fstat(self.descriptor)
+                self._held = framed
+            else:
+                wire.write_all(self.stream, framed)
         except (OSError, ValueError):  # ValueError: it closed the stream itself
             return False
         return True
@@ -83,6 +90,7 @@ class Owner:
     def give_up(self) -> None:
         """Say that nothing will be said: the code took apart what :meth:`send` is made of."""
         self.has_given_up = True
+        self._held = b""
         try:
             if self._pid == _pid():
                 _write(self.descriptor, LAST_WORDS)
@@ -97,8 +105,10 @@ class Owner:
     def close(self) -> None:
         """Hang up."""
         try:
+            if self._held and self.is_mine:
+                wire.write_all(self.stream, self._held)
             self.stream.close()
-        except (OSError, AttributeError):  # the code closed the descriptor, or took the stream away
+        except (OSError, ValueError, AttributeError):  # the code closed the descriptor, or took the stream away
             return
 
     def prints_the_result(self) -> bool:

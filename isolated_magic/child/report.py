@@ -24,9 +24,11 @@ def describe(problem: BaseException, source: str | None, filename: str) -> dict[
     try:
         _strip(problem)
         return _described(problem, source, filename)
-    except Exception:  # noqa: BLE001 - a chain too long, or an exception that cannot be printed: its name will do
+    except Exception:  # noqa: BLE001 - a chain too long, or an exception that cannot be printed: a line will do
+        said = text_of(problem)
         name = type(problem).__name__
-        return {"text": name, "summary": name, "excerpt": "", "hint": ""}
+        line = shortened(f"{name}: {said}" if said else name, SENT * LONGEST_LINE)
+        return {"text": line, "summary": line, "excerpt": "", "hint": ""}
 
 
 def _described(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
@@ -45,13 +47,19 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
     last = traceback.format_exception_only(problem)[-1 if isinstance(problem, SyntaxError) else 0]
     first_line = shortened(last.strip().split("\n", 1)[0], SENT * LONGEST_LINE)
     lines = linecache.getlines(filename)
-    place = excerpt.place_of(problem, filename, lines)
-    return {
-        "text": shortened(text, SENT * LONGEST_TEXT),
-        "summary": f"{first_line} (line {place.line})" if place else first_line,
-        "excerpt": excerpt.around(lines, place, filename) if place else "",
-        "hint": hints.about(problem),
-    }
+    described = {"text": shortened(text, SENT * LONGEST_TEXT), "summary": first_line, "excerpt": "", "hint": ""}
+    try:
+        place = excerpt.place_of(problem, filename, lines)
+        if place:
+            described["excerpt"] = excerpt.around(lines, place, filename)
+            described["summary"] = f"{first_line} (line {place.line})"
+    except Exception:  # noqa: BLE001, S110 - a SyntaxError holds whatever the code put there
+        pass
+    try:
+        described["hint"] = hints.about(problem)
+    except Exception:  # noqa: BLE001, S110 - likewise an ImportError
+        pass
+    return described
 
 
 def _lines(source: str) -> list[str]:

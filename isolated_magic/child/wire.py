@@ -51,7 +51,20 @@ def write_frame(stream: FileIO, body: bytes) -> None:
     Raises:
         OSError: the other end was closed.
     """
-    rest = memoryview(frame(body))
+    write_all(stream, frame(body))
+
+
+def write_all(stream: FileIO, framed: bytes) -> None:
+    """Send frames, whole.
+
+    Args:
+        stream: as for :func:`write_frame`.
+        framed: one or more.
+
+    Raises:
+        OSError: the other end was closed.
+    """
+    rest = memoryview(framed)
     while rest:
         rest = rest[stream.write(rest) :]
 

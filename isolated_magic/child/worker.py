@@ -51,13 +51,13 @@ def serve(owner: Owner, before: Collection[str]) -> int:
         The exit status of the process.
     """
     baseline = Baseline()
-    status = 0
+    owner.holds_outcome = True
+    status, used_before = 0, _cpu_secs()
     while True:
         try:
             message = owner.receive()
         except (EOFError, OSError):  # nobody needs it any more
             return status
-        used_before = _cpu_secs()
         status = copy_context().run(run.do, owner, message, before)
         if len(sys.modules) != len(before):
             before = frozenset(sys.modules)
@@ -65,7 +65,9 @@ def serve(owner: Owner, before: Collection[str]) -> int:
             owner.close()
             return status
         streams.flush()
-        owner.send({"idle": {"status": status, "cpu_secs": max(0.0, _cpu_secs() - used_before)}})
+        used = _cpu_secs()
+        owner.send({"idle": {"status": status, "cpu_secs": max(0.0, used - used_before)}})
+        used_before = used
 
 
 def _goes_on(request: dict[str, object], owner: Owner, baseline: Baseline) -> bool:

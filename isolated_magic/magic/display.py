@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
+LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
 
 class Display:
@@ -116,7 +118,12 @@ def bundle(shown: Shown, most_scores: int = MOST_ROWS, *, has_run_metadata: bool
     metadata: dict[str, object] = {RUN_METADATA_KEY: _run_metadata(shown)} if has_run_metadata else {}
     # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
     with suppress(RecursionError):
-        metadata[METADATA_KEY] = printable_json(shown.to_dict())
+        payload = printable_json(shown.to_dict())
+        size = len(json.dumps(payload))
+        if size <= LARGEST_METADATA:
+            metadata[METADATA_KEY] = payload
+        else:
+            metadata[METADATA_KEY] = {"left_out": f"{size:,} characters of JSON: result.to_dict() has them"}
     return formats, metadata
 
 

@@ -15,6 +15,10 @@ _SPECIAL = re.compile(r"[\\`*_\[\]|~]")
 # A backslash before these does not stop every reader: HTML in GitHub's tables, formulas in GitHub and JupyterLab.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
 _ENTITY = re.compile("[&<>$]")
+# What begins a heading, a list or a rule at the start of a line.
+_BLOCK = re.compile(
+    r"^(\s*)(#{1,6}(?=\s|$)|[-+](?=\s|$)|-(?=--)|=(?==*\s*$)|\d{1,9}(?=[.)](?:\s|$)))", re.MULTILINE
+)
 _BACKTICKS = re.compile("`+")
 
 
@@ -30,7 +34,7 @@ def to_markdown(view: View) -> str:
 
 def _block(block: Block) -> str:
     if isinstance(block, Line):
-        text = _escaped(block.text).replace("\n", "  \n")
+        text = _BLOCK.sub(_escaped_beginning, _escaped(block.text)).replace("\n", "  \n")
         return f"**{text}**" if block.role is Role.HEADLINE and "\n" not in text else text
     if isinstance(block, Code):
         return _fenced(block.text)
@@ -40,6 +44,11 @@ def _block(block: Block) -> str:
         title = _escaped(block.title)
         return f"<details>\n<summary>{title}</summary>\n\n{_block(block.inside)}\n\n</details>"
     return _table(block)
+
+
+def _escaped_beginning(match: re.Match[str]) -> str:
+    mark = match[2]
+    return f"{match[1]}{mark}\\" if mark.isdigit() else f"{match[1]}\\{mark}"
 
 
 def _table(table: Table) -> str:

@@ -21,7 +21,7 @@ from isolated_magic.render.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from isolated_magic.models import JsonObject, RunError, RunResult, Score
     from isolated_magic.render.blocks import Block, View
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEADERS = ("score", "value", "change", "bar", "reason")
 MOST_ROWS = 20  # seen without a click
 MOST_FOLDED = 1000  # and after it
+LONGEST_JSON = 10_000  # characters
 GONE = "-"
 WHOLE_ERROR, WHOLE_STACK = "Traceback", "Where the code was"
 NOTHING_BEFORE = "No earlier run to compare with."
@@ -47,10 +48,17 @@ def view_of(result: RunResult, most_rows: int = MOST_ROWS) -> View:
     blocks: list[Block] = [*_score_blocks(result, most_rows)]
     rest: JsonObject = {key: value for key, value in payload.items() if key != "scores" or not result.scores}
     if rest or not result.scores:
-        blocks.append(Code(as_json(rest)))
+        blocks += _json_blocks(as_json(rest))
     if result.compared_with == ():
         blocks.append(Line(NOTHING_BEFORE, Role.NOTE))
     return tuple(blocks)
+
+
+def _json_blocks(text: str) -> Iterator[Block]:
+    yield Code(text[:LONGEST_JSON])
+    if len(text) > LONGEST_JSON:
+        more = len(text) - LONGEST_JSON
+        yield Line(f"{more:,} more characters of it are in result.payload.", Role.NOTE)
 
 
 def _error_blocks(error: RunError) -> View:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from isolated_magic.launch.containers.settings import ContainerSettings
     from isolated_magic.limits import Limits
     from isolated_magic.run_request import RunRequest
+
+
+START_TIMEOUT_SECS = 30.0  # to wait for a container
 
 
 class ContainerLauncher(Launcher):
@@ -54,7 +58,7 @@ class ContainerLauncher(Launcher):
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never queues
         """Start a child for this request; see :class:`Launcher`."""
         pool = self._pool_for(request)
-        container = pool.take(request.timeout_secs)
+        container = pool.take(max(request.timeout_secs, START_TIMEOUT_SECS))
         try:
             environment = _environment(request, container.environment)
             cold = request.fresh or not _suits(request, container, environment)
@@ -65,6 +69,7 @@ class ContainerLauncher(Launcher):
             start_thread(partial(pool.discard, container), "isolated_magic container")
             raise
         bridge.child.launch = "cold" if cold else "forked"
+        bridge.child.handed_over_at = time.monotonic()  # to wait for one is not the run's time
         if not pool.has_waiting:  # else when the run is over: making one takes the processor
             pool.refill()
         return bridge.child, messages

@@ -75,7 +75,7 @@ class Pool:
     def _why_none(self, timeout_secs: float) -> str:
         if self._is_closed:
             return "The run was given up: its executor was torn down."
-        return f"No container was ready within the {timeout_secs:g} seconds that the run may take."
+        return f"No container was ready within the {timeout_secs:g} seconds that a run waits for one."
 
     def _next(self) -> Container | None:
         while self._waiting:
