@@ -35,6 +35,7 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
     with stdlib.Imports():  # only an error has to pay for these
         import linecache  # noqa: PLC0415
         import traceback  # noqa: PLC0415
+        from contextlib import suppress  # noqa: PLC0415
 
         from . import excerpt, hints  # noqa: PLC0415
 
@@ -48,17 +49,13 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
     first_line = shortened(last.strip().split("\n", 1)[0], SENT * LONGEST_LINE)
     lines = linecache.getlines(filename)
     described = {"text": shortened(text, SENT * LONGEST_TEXT), "summary": first_line, "excerpt": "", "hint": ""}
-    try:
+    with suppress(Exception):  # a SyntaxError holds whatever the code put there
         place = excerpt.place_of(problem, filename, lines)
         if place:
             described["excerpt"] = excerpt.around(lines, place, filename)
             described["summary"] = f"{first_line} (line {place.line})"
-    except Exception:  # noqa: BLE001, S110 - a SyntaxError holds whatever the code put there
-        pass
-    try:
+    with suppress(Exception):  # likewise an ImportError
         described["hint"] = hints.about(problem)
-    except Exception:  # noqa: BLE001, S110 - likewise an ImportError
-        pass
     return described
 
 
