@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pool_worker
 from workloads import DATA, QUIET, Workload, check
 
-from isolated_magic import IsolatedSubprocessExecutor
+from isolated_magic import IsolatedSubprocessExecutor, ProcessExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,11 +26,12 @@ THREADS = 4
 WARM_UP_SECS = 120.0
 TRUE = "/bin/true" if Path("/bin/true").exists() else "/usr/bin/true"
 
-FORKED, COLD, PLAIN, POOL, FLOOR = "forked", "cold", "plain", "pool", "true"
+FORKED, COLD, WORKERS, PLAIN, POOL, FLOOR = "forked", "cold", "workers", "plain", "pool", "true"
 
 LABELS = {
     FORKED: "`IsolatedSubprocessExecutor`, forked",
     COLD: '`IsolatedSubprocessExecutor`, `launch="cold"`',
+    WORKERS: "`ProcessExecutor`: workers used again, with output, limits of time and state of each run's own",
     PLAIN: 'plain recipe: `Popen([sys.executable, "-c", ...])`, JSON over its pipes',
     POOL: "`ProcessPoolExecutor`: workers used again, all runs share environment and modules",
     FLOOR: "spawning `true`: the floor",
@@ -59,10 +60,16 @@ def all_of(workload: Workload) -> Iterator[dict[str, Candidate]]:
     Args:
         workload: what they run.
     """
-    with forked_executor(workload) as executor, cold_executor() as cold, pool(workload) as workers:
+    with (
+        forked_executor(workload) as executor,
+        cold_executor() as cold,
+        worker_executor(workload) as own_workers,
+        pool(workload) as workers,
+    ):
         made = (
             Candidate(FORKED, lambda: run_ours(executor, workload, "forked")),
             Candidate(COLD, lambda: run_ours(cold, workload, "cold"), workload.slow),
+            Candidate(WORKERS, lambda: check(own_workers.run(workload.cell, DATA).to_dict())),
             Candidate(PLAIN, lambda: _run_plain(workload), workload.slow),
             Candidate(POOL, lambda: check(workers.submit(pool_worker.run, workload.script, DATA).result())),
             Candidate(FLOOR, lambda: subprocess.run([TRUE], check=True)),
@@ -85,6 +92,20 @@ def forked_executor(workload: Workload, data: dict[str, object] = DATA) -> Itera
         run_ours(executor, workload, None, data)
         if not executor.warm_up(WARM_UP_SECS):
             raise RuntimeError(f"No template was ready within {WARM_UP_SECS:g} seconds.")
+        yield executor
+
+
+@contextmanager
+def worker_executor(workload: Workload, workers: int = THREADS) -> Iterator[ProcessExecutor]:
+    """Workers of ours that have all run the workload. They have the environment of this process.
+
+    Args:
+        workload: what they will run.
+        workers: how many.
+    """
+    with ProcessExecutor(60, workers=workers, max_runs=None) as executor, ThreadPoolExecutor(workers) as threads:
+        rest = f"import time\ntime.sleep(0.5)\n{workload.cell}"
+        list(threads.map(lambda _: check(executor.run(rest, DATA).to_dict()), range(workers)))
         yield executor
 
 

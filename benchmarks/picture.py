@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 NAMES = {
     candidates.FORKED: "isolated_magic,\nforked",
     candidates.COLD: "isolated_magic,\ncold",
+    candidates.WORKERS: "isolated_magic,\nworkers",
     candidates.PLAIN: "plain recipe:\nnew interpreter",
     candidates.POOL: "process pool:\nshared environment",
     candidates.FLOOR: 'spawning "true":\nthe floor',
 }
 OURS, SECOND, OTHERS, INK = "#1668c7", "#7fb2ea", "#a3a8ad", "#24292f"
-COLORS = {candidates.FORKED: OURS, candidates.COLD: SECOND}
+COLORS = {candidates.FORKED: OURS, candidates.COLD: SECOND, candidates.WORKERS: SECOND}
 LINES, SMALLEST_MS, LARGEST_MS = "#d8dee4", 0.1, 20_000.0
 
 
