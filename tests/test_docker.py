@@ -423,7 +423,7 @@ class TestFaults:
             listener.bind(str(tmp_path / "mute.sock"))
             listener.listen()
             with DockerExecutor(base_url=f"unix://{tmp_path}/mute.sock", timeout_secs=1) as executor:
-                assert "within the 1 seconds" in self.error(executor)
+                assert "within the 10 seconds" in self.error(executor)
                 listener.close()
 
     def test_no_permission(self, daemon):
@@ -464,7 +464,7 @@ class TestFaults:
         [
             ("#!/bin/sh\necho it is broken >&2; exit 3", "ended before it was ready: it is broken"),
             ("#!/bin/sh\nexec yes", "ended before it was ready"),
-            ("#!/bin/sh\nexec sleep 1000", "No container was ready within the 3 seconds"),
+            ("#!/bin/sh\nexec sleep 1000", "No container was ready within the 10 seconds"),
         ],
         ids=["ends", "floods", "hangs"],
     )

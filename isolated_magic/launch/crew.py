@@ -48,7 +48,7 @@ class Surroundings:
     credentials: tuple[object, ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class Worker:
     """One worker, busy or idle.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from isolated_magic.run_request import RunRequest
 
 
-START_TIMEOUT_SECS = 30.0  # to wait for a container
+START_TIMEOUT_SECS = 10.0  # to wait for a container
 
 
 class ContainerLauncher(Launcher):
