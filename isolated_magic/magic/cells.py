@@ -61,7 +61,10 @@ class Cells:
 
     def _after(self, _result: ExecutionResult) -> None:
         self._current.id = None
-        interrupts.retract()
+        # A kernel puts its own handler in place when the request is over (ipykernel/kernelbase.py,
+        # post_handler_hook). Until then IPython is at work, and would show the cell if it were interrupted there.
+        if not hasattr(self._shell, "kernel"):
+            interrupts.retract()
 
 
 def without_body(lines: list[str]) -> list[str]:
