@@ -68,7 +68,7 @@ class Recommendation:
 def recommend(
     *, trusted: bool = True, own_environment: bool = True, clean_state: bool = True, many_runs: bool = False
 ) -> Recommendation:
-    """Which strategy suits runs such as these. The questions are asked in this order; the first "no" decides.
+    """Which strategy suits runs such as these. The questions are asked in this order until one decides.
 
     Args:
         trusted: whether you would run the code in a shell of your own: it can read your files, use your network.
