@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
+    from isolated_magic.messages import Idle
     from isolated_magic.output import OnOutput
     from isolated_magic.redaction import Redactor
     from isolated_magic.results import Printed
@@ -141,12 +142,12 @@ class Supervisor:
         )
 
     def _is_over(self) -> bool:
-        return self._handle.is_over or self._given_up or self._is_idle
+        return self._handle.is_over or self._given_up or self._idle is not None
 
     @property
-    def _is_idle(self) -> bool:
-        """Whether the run is over and its process goes on."""
-        return self._child.is_worker and self._messages.idle is not None
+    def _idle(self) -> Idle | None:
+        """How the run ended, where its process goes on."""
+        return self._messages.idle if self._child.is_worker else None
 
     def _step(self) -> None:
         left = self._deadline - time.monotonic()
@@ -253,8 +254,8 @@ class Supervisor:
 
     def _ending(self) -> Ending:
         printed = self._stdout.line.result()
-        outcome, idle = self._messages.outcome, self._messages.idle
-        exit_status = idle.status if self._is_idle and idle is not None else self._handle.exit_status
+        outcome, idle = self._messages.outcome, self._idle
+        exit_status = idle.status if idle is not None else self._handle.exit_status
         if exit_status != 0 or (outcome is not None and outcome.error is not None):
             printed = None  # the run failed
         if printed is None or printed.value is None:  # the line is ordinary output
@@ -266,7 +267,7 @@ class Supervisor:
         return Ending(
             pid=self._handle.pid,
             exit_status=exit_status,
-            cpu_secs=idle.cpu_secs if self._is_idle and idle is not None else self._handle.cpu_secs,
+            cpu_secs=idle.cpu_secs if idle is not None else self._handle.cpu_secs,
             timed_out=timed_out,
             killed=self._handle.killed and not timed_out,
             interrupted=self._handle.interrupted,
@@ -276,7 +277,7 @@ class Supervisor:
             stdout="".join(self._stdout.text),
             stderr="".join(self._stderr.text),
             created_at=self._child.handed_over_at or self._handle.created_at,
-            can_go_on=self._is_idle and not self._stack_asked and self._messages.broken is None,
+            can_go_on=idle is not None and not self._stack_asked and self._messages.broken is None,
             memory_exceeded=self._handle.memory_exceeded,
             lost=self._handle.lost,
         )

@@ -231,20 +231,3 @@ def _lines(path: str) -> list[str]:
             return file.readlines()
     except OSError:
         return []
-
-
-def fingerprint(paths: Iterable[str]) -> dict[str, list[int] | None]:
-    """What tells whether files are still the same: time of the last change and size, None when missing.
-
-    Args:
-        paths: of files, and of folders.
-    """
-    return {path: _state_of(path) for path in paths}
-
-
-def _state_of(path: str) -> list[int] | None:
-    try:
-        state = os.stat(path)  # noqa: PTH116 - as in process_tree
-    except (OSError, ValueError):
-        return None
-    return [state.st_mtime_ns, state.st_size]

@@ -47,14 +47,14 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
     Returns:
         The exit status of the process.
     """
-    status = do(owner, owner.receive(), before, own_pages)
+    status = do(owner, loads(owner.receive()), before, own_pages)
     owner.close()
     return status
 
 
 def do(
     owner: Owner,
-    message: bytes | bytearray,
+    request: dict[str, Any],
     before: Collection[str],
     own_pages: Callable[[], list[int]] | None = None,
 ) -> int:
@@ -62,7 +62,7 @@ def do(
 
     Args:
         owner: who asks.
-        message: the request.
+        request: what to run.
         before: as for :func:`perform`.
         own_pages: likewise.
 
@@ -70,7 +70,6 @@ def do(
         The exit status that the process would have.
     """
     stack.tell_on_signal(owner.descriptor)
-    request = loads(message)
     payload = owner.receive()
     try:
         streams.connect(payload)

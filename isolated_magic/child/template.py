@@ -34,6 +34,7 @@ from . import (
     wire,
     worker,
 )
+from .fingerprint import fingerprint
 from .keeper import Keeper, become_subreaper
 from .owner import Owner
 from .wakeup import watch
@@ -111,7 +112,7 @@ def prepare(
     Returns:
         What forks go back to; None when a module was refused.
     """
-    folders = preload.fingerprint([sys.executable, *libraries.site_folders()])
+    folders = fingerprint([sys.executable, *libraries.site_folders()])
     program.new_main()
     own_folder = None if sys.flags.safe_path else sys.path.pop(0)
     try:
@@ -149,7 +150,7 @@ def _report(observed: Observed, folders: dict[str, Any]) -> dict[str, Any]:
         "exempt": sorted(observed.exempt),
         "folder": observed.folder,
         "missing": sorted(observed.missing),
-        "files": preload.fingerprint(observed.files),
+        "files": fingerprint(observed.files),
         "packages": folders,
         "modules": [name for name in sys.modules if not name.startswith(str(__package__))],
         "places": libraries.places(),

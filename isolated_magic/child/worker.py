@@ -55,13 +55,13 @@ def serve(owner: Owner, before: Collection[str]) -> int:
     status, used_before = 0, _cpu_secs()
     while True:
         try:
-            message = owner.receive()
+            request = loads(owner.receive())
         except (EOFError, OSError):  # nobody needs it any more
             return status
-        status = copy_context().run(run.do, owner, message, before)
+        status = copy_context().run(run.do, owner, request, before)
         if len(sys.modules) != len(before):
             before = frozenset(sys.modules)
-        if not _goes_on(loads(message), owner, baseline):
+        if not _goes_on(request, owner, baseline):
             owner.close()
             return status
         streams.flush()

@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from isolated_magic.run_request import RunRequest
 
 DEFAULT_TIMEOUT_SECS = 30.0
+DEFAULT_WARM_UP_SECS = 60.0
 
 
-class Options(TypedDict, total=False):
-    """What a call may say by name only, see :meth:`Executor.run`."""
-
+class _Options(TypedDict, total=False):
     inherit_env: bool
     source_name: str
     fresh: bool
@@ -181,6 +180,22 @@ class Executor(Lifetime):
         live, called_at = LiveRun(label or source_name), time.monotonic()
         return BackgroundRun(live, partial(self._perform, build(), live=live, called_at=called_at))
 
+    def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
+        """Wait until what makes runs fast is ready: for the environment of now, and for what earlier runs taught.
+
+        Forks of a template, workers that have imported what runs import, or containers that wait.
+
+        Args:
+            timeout_secs: seconds to wait at most.
+
+        Returns:
+            Whether it is. True at once where every run is a cold one.
+        """
+        return self._launcher.warm_up(self._any_request(), timeout_secs)
+
+    def _any_request(self) -> RunRequest:
+        return build_request("", None, None, self.timeout_secs, None, limits=self.limits)
+
     async def aexecute(
         self,
         code: str | os.PathLike[str],
@@ -222,12 +237,25 @@ class Executor(Lifetime):
         payload_type: str | None,
         *,
         limits: Limits | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[_Options],
     ) -> Callable[[], RunRequest]:
         """What makes the request of these arguments, later, where its errors can be a result."""
         timeout = self.timeout_secs if timeout_secs is None else timeout_secs
         limits = self.limits if limits is None else limits
-        return partial(build_request, code, data, env_vars, timeout, payload_type, limits=limits, **options)
+        build = partial(build_request, code, data, env_vars, timeout, payload_type, limits=limits, **options)
+        return partial(self._built, build, env_vars or {})
+
+    def _built(self, build: Callable[..., RunRequest], env_vars: Mapping[str, EnvValue]) -> RunRequest:  # noqa: ARG002 - of strategies that treat them in a way of their own
+        """The request, as this strategy takes it.
+
+        Args:
+            build: makes it of the arguments of the call; what it is called with by name goes over these.
+            env_vars: of the call.
+
+        Raises:
+            InvalidRequestError: it cannot be run as given.
+        """
+        return build()
 
     def _run(self, build: Callable[[], RunRequest], on_output: OnOutput | None, live: LiveRun) -> RunResult:
         """Build the request and run it."""

@@ -7,23 +7,21 @@ import os
 import tokenize
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 from isolated_magic.child.packets import FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
-from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, DEFAULT_WARM_UP_SECS
+from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, shape_for
 from isolated_magic.limits import MIB, NO_LIMITS
-from isolated_magic.request import build_request
 from isolated_magic.run_request import Elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from isolated_magic.environment import EnvValue
-    from isolated_magic.executors.base import Options
     from isolated_magic.limits import Limits
     from isolated_magic.run_request import RunRequest
 
@@ -113,36 +111,9 @@ class DockerExecutor(Executor):
         )
         super().__init__(ContainerLauncher(self.settings, limits), "docker", timeout_secs, limits)
 
-    def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
-        """Wait until as many containers wait as are to.
-
-        Args:
-            timeout_secs: seconds to wait at most.
-
-        Returns:
-            Whether they do.
-        """
-        request = build_request("", None, None, self.timeout_secs, None, limits=self.limits)
-        return self._launcher.warm_up(request, timeout_secs)
-
-    def _builder(
-        self,
-        code: str | os.PathLike[str],
-        data: object,
-        env_vars: Mapping[str, EnvValue] | None,
-        timeout_secs: float | None,
-        payload_type: str | None,
-        *,
-        limits: Limits | None = None,
-        **options: Unpack[Options],
-    ) -> Callable[[], RunRequest]:
-        """What makes the request; see :class:`Executor`."""
-        options["inherit_env"] = False
-        build = super()._builder(code, data, env_vars, timeout_secs, payload_type, limits=limits, **options)
-        return lambda: self._sent_away(build(), env_vars or {})
-
-    def _sent_away(self, request: RunRequest, env_vars: Mapping[str, EnvValue]) -> RunRequest:
-        """The request as it goes into a container: nothing of this machine is in it."""
+    def _built(self, build: Callable[..., RunRequest], env_vars: Mapping[str, EnvValue]) -> RunRequest:
+        """The request as it goes into a container: nothing of this machine is in it; see :class:`Executor`."""
+        request = build(inherit_env=False)
         given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
         without = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
         shape = shape_for(self.settings, request.limits)

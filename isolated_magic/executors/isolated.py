@@ -9,10 +9,9 @@ from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.launch.cold import ColdLauncher
 from isolated_magic.launch.forked import CAN_FORK, ForkedLauncher
 from isolated_magic.limits import NO_LIMITS
-from isolated_magic.request import build_request
 
 if TYPE_CHECKING:
-    from isolated_magic.launch.base import Launcher
+    from isolated_magic.launch.base import ProcessLauncher
     from isolated_magic.launch.forked import Preload
     from isolated_magic.limits import Limits
     from isolated_magic.models import ProcessLaunch
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 DEFAULT_STANDBY = 2
 MOST_STANDBY = 64  # each is a process
 DEFAULT_IDLE_SECS = 600.0
-DEFAULT_WARM_UP_SECS = 60.0
 LONGEST_IDLE_SECS = 1e9  # thirty years
 
 
@@ -81,18 +79,6 @@ class IsolatedSubprocessExecutor(Executor):
         """
         self._launcher = process_launcher(**settings)  # the one before ends with the last run that has it
 
-    def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
-        """Wait until forks are ready: for the environment of now, and for what earlier runs taught.
-
-        Args:
-            timeout_secs: seconds to wait at most.
-
-        Returns:
-            Whether they are. True at once where every run is a cold one.
-        """
-        request = build_request("", None, None, self.timeout_secs, None)
-        return self._launcher.warm_up(request, timeout_secs)
-
 
 def check_launch(launch: ProcessLaunch, preload: Preload, standby: int, idle_secs: float) -> None:
     """Check what says how runs start.
@@ -126,7 +112,7 @@ def process_launcher(
     preload: Preload = "learned",
     standby: int = DEFAULT_STANDBY,
     idle_secs: float = DEFAULT_IDLE_SECS,
-) -> Launcher:
+) -> ProcessLauncher:
     """What starts processes in this way.
 
     Args:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
-from isolated_magic.executors.isolated import DEFAULT_WARM_UP_SECS, process_launcher
+from isolated_magic.executors.isolated import process_launcher
 from isolated_magic.launch.pool import PoolLauncher
 from isolated_magic.limits import NO_LIMITS
-from isolated_magic.request import build_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from isolated_magic.environment import EnvValue
-    from isolated_magic.executors.base import Options
     from isolated_magic.launch.forked import Preload
     from isolated_magic.limits import Limits
     from isolated_magic.run_request import RunRequest
@@ -70,50 +68,22 @@ class ProcessExecutor(Executor):
         preload: Preload = "learned",
         limits: Limits = NO_LIMITS,
     ) -> None:
-        count = _processors() if workers is None else _checked("workers", workers)
+        self.workers = _processors() if workers is None else _checked("workers", workers)
         if max_runs is not None:
             _checked("max_runs", max_runs)
         if max_memory_bytes is not None:
             _checked("max_memory_bytes", max_memory_bytes)
-        self.workers = count
         processes = process_launcher(preload=preload)
-        self._pool = PoolLauncher(processes, count, max_runs, max_memory_bytes)
-        super().__init__(self._pool, "process", timeout_secs, limits)
+        pool = PoolLauncher(processes, self.workers, max_runs, max_memory_bytes)
+        super().__init__(pool, "process", timeout_secs, limits)
         with suppress(InvalidRequestError):  # no working directory: each run will say so
-            self._pool.fill(self._any_request())
+            pool.fill(self._any_request())
 
-    def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
-        """Wait until new workers start with what earlier runs taught.
-
-        Args:
-            timeout_secs: seconds to wait at most.
-
-        Returns:
-            Whether they do.
-        """
-        return self._pool.warm_up(self._any_request(), timeout_secs)
-
-    def _any_request(self) -> RunRequest:
-        return build_request("", None, None, self.timeout_secs, None, limits=self.limits)
-
-    def _builder(
-        self,
-        code: str | os.PathLike[str],
-        data: object,
-        env_vars: Mapping[str, EnvValue] | None,
-        timeout_secs: float | None,
-        payload_type: str | None,
-        *,
-        limits: Limits | None = None,
-        **options: Unpack[Options],
-    ) -> Callable[[], RunRequest]:
+    def _built(self, build: Callable[..., RunRequest], env_vars: Mapping[str, EnvValue]) -> RunRequest:
+        """The request; see :class:`Executor`."""
         if env_vars:
-            return _refuse_variables
-        return super()._builder(code, data, env_vars, timeout_secs, payload_type, limits=limits, **options)
-
-
-def _refuse_variables() -> RunRequest:
-    raise InvalidRequestError(REFUSES_VARIABLES)
+            raise InvalidRequestError(REFUSES_VARIABLES)
+        return build()
 
 
 def _processors() -> int:

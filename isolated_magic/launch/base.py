@@ -31,7 +31,8 @@ class Child:
         distrust: what to do when it was not heard of in time, None when there is nothing to do.
         give_back: for a worker, takes it back when a run is over, with what that said, or None when it cannot be
             used again.
-        handed_over_at: when a worker was there for this run, by time.monotonic(); None for all others.
+        handed_over_at: when a worker or a container was there for this run, by time.monotonic(); None where nobody
+            waits for one.
     """
 
     channel: socket.socket
@@ -116,28 +117,6 @@ class Launcher(ABC):
             OSError: likewise, in its own words.
         """
 
-    def start_worker(self, request: RunRequest) -> Started:
-        """Start a child for many runs such as this one.
-
-        Args:
-            request: a run.
-
-        Raises:
-            LaunchError: the system refuses; the message says what.
-            OSError: likewise, in its own words.
-            NotImplementedError: this way of launching has none.
-        """
-        raise NotImplementedError
-
-    def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:  # noqa: ARG002 - likewise
-        """Whether a worker started now would have imported what such runs import and these modules lack.
-
-        Args:
-            request: a run.
-            modules: names of those that another worker has.
-        """
-        return False
-
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:  # noqa: B027 - most need not
         """Take in what a run imported.
 
@@ -162,3 +141,28 @@ class Launcher(ABC):
     @abstractmethod
     def release(self) -> Callable[[], None]:
         """Start afresh from now on, and return what ends whatever the launches before kept, runs included."""
+
+
+class ProcessLauncher(Launcher):
+    """One that starts processes of this machine, which can be workers too."""
+
+    @abstractmethod
+    def start_worker(self, request: RunRequest) -> Started:
+        """Start a child for many runs such as this one.
+
+        Args:
+            request: a run.
+
+        Raises:
+            LaunchError: the system refuses; the message says what.
+            OSError: likewise, in its own words.
+        """
+
+    def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:  # noqa: ARG002 - of those who import ahead
+        """Whether a worker started now would have imported what such runs import and these modules lack.
+
+        Args:
+            request: a run.
+            modules: names of those that another worker has.
+        """
+        return False

@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from isolated_magic.launch.attributes import current_attributes
-from isolated_magic.launch.base import Attach, Child, Launcher, Started, to_nobody
+from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, to_nobody
 from isolated_magic.launch.connection import connected, role_messages, run_messages, send_at_once
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.platform import require_processes
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from isolated_magic.run_request import RunRequest
 
 
-class ColdLauncher(Launcher):
+class ColdLauncher(ProcessLauncher):
     """Starts ``sys.executable`` anew for each run, under a guardian that is shared by all of them.
 
     Raises:
@@ -36,7 +36,7 @@ class ColdLauncher(Launcher):
         return connected(self._guardian.start_run), messages
 
     def start_worker(self, request: RunRequest) -> Started:
-        """Start a child for many runs such as this one; see :class:`Launcher`."""
+        """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
         messages = role_messages("worker", request, current_attributes())
         child = connected(self._guardian.start_run)
         return Started(child, send_at_once(child, messages), frozenset())

@@ -13,14 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.fingerprint import fingerprint
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.attributes import Attributes, credentials, current_attributes
-from isolated_magic.launch.folders import is_unchanged, package_folders, states_of
+from isolated_magic.launch.folders import is_unchanged, package_folders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from isolated_magic.launch.base import Attach, Child, Launcher
+    from isolated_magic.launch.base import Attach, Child, ProcessLauncher
     from isolated_magic.messages import Messages
     from isolated_magic.run_request import RunRequest
 
@@ -103,7 +104,7 @@ class Crew:
         most: how many there may be.
     """
 
-    def __init__(self, processes: Launcher, most: int) -> None:
+    def __init__(self, processes: ProcessLauncher, most: int) -> None:
         self._processes = processes
         self._most = most
         self._idle: list[Worker] = []  # the one that has worked last stands last
@@ -128,10 +129,12 @@ class Crew:
             attach(turn)
             self._wait_for(turn)
         try:
-            return self._found(request) or self._started(request), turn is not None
+            surroundings = surroundings_of(request)
+            worker = self._found(request, surroundings) or self._started(request, surroundings)
         except BaseException:
             self._hand_on()
             raise
+        return worker, turn is not None
 
     def _wait_for(self, turn: _Turn) -> None:
         try:
@@ -175,9 +178,8 @@ class Crew:
             turn.came.release()
             return True
 
-    def _found(self, request: RunRequest) -> Worker | None:
+    def _found(self, request: RunRequest, surroundings: Surroundings) -> Worker | None:
         """The best of the idle workers, None when a new one is better."""
-        surroundings = surroundings_of(request)
         while (worker := self._pop(request)) is not None:
             if worker.suits(surroundings) and not self._lacks_imports(worker, request):
                 return worker
@@ -198,10 +200,9 @@ class Crew:
             request, worker.modules
         )
 
-    def _started(self, request: RunRequest) -> Worker:
-        surroundings = surroundings_of(request)
+    def _started(self, request: RunRequest, surroundings: Surroundings) -> Worker:
         started = self._processes.start_worker(request)
-        packages = states_of(package_folders())
+        packages = fingerprint(package_folders())
         return Worker(started.child, surroundings, started.unsent, set(started.modules), packages)
 
     def take_back(self, worker: Worker, request: RunRequest, said: Messages | None) -> None:
@@ -231,7 +232,7 @@ class Crew:
         with suppress(OSError, LaunchError):  # the next run will say what the system is short of
             while self._reserve():
                 try:
-                    worker = self._started(request)
+                    worker = self._started(request, surroundings_of(request))
                     with self._lock:
                         self._idle.insert(0, worker)
                 finally:
@@ -285,7 +286,7 @@ def _note(worker: Worker, request: RunRequest, said: Messages) -> None:
         worker.sources.add(_program_of(request))
     if said.imported is not None:
         worker.modules.update(said.imported.installed)
-        worker.files.update(states_of(said.imported.files))
+        worker.files.update(fingerprint(said.imported.files))
 
 
 def surroundings_of(request: RunRequest) -> Surroundings:

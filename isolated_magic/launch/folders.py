@@ -10,10 +10,11 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.fingerprint import state_of
 from isolated_magic.launch.shortage import is_shortage
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Mapping
 
     from isolated_magic.run_request import RunRequest
 
@@ -79,37 +80,10 @@ def package_folders() -> list[str]:
     return [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
 
 
-def states_of(paths: Iterable[str]) -> dict[str, list[int] | None]:
-    """What :func:`is_unchanged` compares with later.
-
-    Args:
-        paths: of files and folders.
-    """
-    states: dict[str, list[int] | None] = {}
-    for path in paths:
-        try:
-            found = os.stat(path)  # noqa: PTH116 - as below
-        except (OSError, ValueError):
-            states[path] = None
-        else:
-            states[path] = [found.st_mtime_ns, found.st_size]
-    return states
-
-
 def is_unchanged(states: Mapping[str, list[int] | None]) -> bool:
     """Whether files and folders are as they were.
 
     Args:
-        states: nanoseconds of the last change and size by path, None for what was missing
-            (see ``child/preload.py``).
+        states: by path, as ``child/fingerprint.py`` has them.
     """
-    for path, before in states.items():
-        try:
-            state = os.stat(path)  # noqa: PTH116 - of every run
-        except (OSError, ValueError):
-            if before is not None:
-                return False
-        else:
-            if before != [state.st_mtime_ns, state.st_size]:
-                return False
-    return True
+    return all(state_of(path) == before for path, before in states.items())

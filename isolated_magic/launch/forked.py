@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.launch.attributes import credentials, current_attributes
-from isolated_magic.launch.base import Attach, Child, Launcher, Started, to_nobody
+from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, to_nobody
 from isolated_magic.launch.connection import connected, role_messages, run_messages, send_at_once
 from isolated_magic.launch.folders import home_of
 from isolated_magic.launch.guardian import Guardian
@@ -39,7 +39,7 @@ LARGEST_ENVIRONMENT_BYTES = 1 << 20  # execve(2) takes a quarter of the stack li
 CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its frameworks is not safe
 
 
-class ForkedLauncher(Launcher):
+class ForkedLauncher(ProcessLauncher):
     """Forks children from templates.
 
     Args:
@@ -85,7 +85,7 @@ class ForkedLauncher(Launcher):
         return child, rest
 
     def start_worker(self, request: RunRequest) -> Started:
-        """Start a child for many runs such as this one; see :class:`Launcher`."""
+        """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
         attributes = current_attributes()
         program, lesson = self._known_of(request)
         template = self._templates.best_for(request, program, attributes)
@@ -103,7 +103,7 @@ class ForkedLauncher(Launcher):
         return Started(child, unsent, template.modules if template is not None else frozenset())
 
     def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:
-        """Whether a template has what such runs import and these do not; see :class:`Launcher`."""
+        """Whether a template has what such runs import and these do not; see :class:`ProcessLauncher`."""
         program, lesson = self._known_of(request)
         lacking = [name for name in lesson.modules if name not in modules]
         if not lacking:

@@ -15,6 +15,7 @@ from isolated_magic.launch.crew import Crew
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from isolated_magic.launch.base import ProcessLauncher
     from isolated_magic.launch.crew import Worker
     from isolated_magic.run_request import RunRequest
 
@@ -29,7 +30,9 @@ class PoolLauncher(Launcher):
         largest_bytes: of memory with which one goes on, None for any size.
     """
 
-    def __init__(self, processes: Launcher, workers: int, max_runs: int | None, largest_bytes: int | None) -> None:
+    def __init__(
+        self, processes: ProcessLauncher, workers: int, max_runs: int | None, largest_bytes: int | None
+    ) -> None:
         self._processes = processes
         self._workers = workers
         self._max_runs = max_runs
