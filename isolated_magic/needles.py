@@ -106,10 +106,8 @@ def _quoted(value: str) -> Iterator[str]:
 
 def _encodings(value: str) -> Iterator[str]:
     raw = value.encode("utf-8", "surrogateescape")
-    quoted = {
-        *_quoted(value),
-        repr('"' + value)[2:-1],
-    }  # a string with both kinds of quote escapes the single ones
+    # A string with both kinds of quote escapes the single ones.
+    quoted = {*_quoted(value), repr('"' + value)[2:-1]}
     yield from quoted
     for once in quoted:
         yield json.dumps(once)[1:-1]

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from isolated_magic import create_executor
 from tests import daemon as daemons
+from tests.processes import wait_until
 
 STRATEGIES = ["isolated", "cold", "process", "docker"]
 
@@ -150,7 +150,7 @@ def test_time_is_up_and_where_the_code_was(executor):
 
 def test_a_run_that_is_killed(executor):
     run = executor.start("print('on', flush=True)\nimport time\ntime.sleep(1000)")
-    wait_for(lambda: "on" in run.stdout)
+    wait_until(lambda: "on" in run.stdout)
     assert run.pid in executor.active_pids
     assert executor.kill_process(run.pid, timeout=30)
     assert run.result(30).to_dict() == {"code": 500, "error": "The run was killed before it ended."}
@@ -161,7 +161,7 @@ def test_a_run_that_is_killed(executor):
 def test_a_run_that_is_interrupted_ends_its_own_way(executor):
     code = "import time\ntry:\n    print('on', flush=True)\n    time.sleep(1000)\nfinally:\n    print('tidy')"
     run = executor.start(code)
-    wait_for(lambda: "on" in run.stdout)
+    wait_until(lambda: "on" in run.stdout)
     run.interrupt()
     result = run.result(30)
     assert "stopped before it ended" in result.error.text
@@ -238,10 +238,3 @@ def test_no_thread_is_left_by_a_run(executor):
     for _ in range(3):
         executor.run("1")
     assert threading.active_count() <= before + 2  # of a container that is just being removed
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -17,6 +16,7 @@ from isolated_magic import (
     create_executor,
     recommend,
 )
+from tests.processes import wait_until
 
 
 @pytest.fixture
@@ -44,10 +44,7 @@ class TestReuse:
 
     def test_workers_are_there_before_the_first_run(self):
         with ProcessExecutor(workers=2):
-            deadline = time.monotonic() + 30
-            while len(workers := workers_of(os.getpid())) < 2 and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert len(workers) == 2
+            wait_until(lambda: len(workers_of(os.getpid())) == 2)
 
     def test_as_many_as_processors(self):
         with ProcessExecutor() as executor:
@@ -228,8 +225,7 @@ class TestReplacement:
 
     def test_one_that_was_interrupted(self, one):
         run = one.start("print('on', flush=True)\nimport time\ntime.sleep(1000)")
-        while "on" not in run.stdout:
-            time.sleep(0.01)
+        wait_until(lambda: "on" in run.stdout)
         run.interrupt()
         assert str(run.result(30).error.kind) == "interrupted"
         assert pid_of_next(one) != run.pid
@@ -284,10 +280,7 @@ class TestLifetime:
         executor = ProcessExecutor(workers=2)
         pids = {executor.run("1").pid for _ in range(3)}
         executor.teardown()
-        deadline = time.monotonic() + 30
-        while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not any(psutil.pid_exists(pid) for pid in pids)
+        wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
     def test_workers_end_with_their_owner(self):
         code = "from isolated_magic import ProcessExecutor\nimport time\ne = ProcessExecutor(workers=1)\nprint(e.run('1').pid, flush=True)\ntime.sleep(1000)"
@@ -345,7 +338,7 @@ class TestSettings:
     def test_by_name(self):
         with create_executor("process", workers=1) as executor:
             assert isinstance(executor, ProcessExecutor)
-        with pytest.raises(InvalidRequestError, match="'isolated', 'process' or 'docker'"):
+        with pytest.raises(InvalidRequestError, match="'isolated', 'process', 'docker'"):
             create_executor("thread")
         with pytest.raises(InvalidRequestError, match="did you mean workers"):
             create_executor("process", worker=1)

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 
 from . import stack, wakeup, wire
 from .ladder import Ladders
-from .packets import CHANNEL, DEADLINE, NEWS, ORDER, PIECE_BYTES, STACK, Packets, packet
+from .packets import CHANNEL, DEADLINE, ENOUGH_BYTES, NEWS, ORDER, PIECE_BYTES, STACK, Packets, packet
 
 if TYPE_CHECKING:
     import socket
 
-ENOUGH_BYTES = 4 * PIECE_BYTES  # waiting to go on: then the source has to wait
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
 # Of the container's own control group: version 2, version 1.

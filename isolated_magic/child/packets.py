@@ -19,6 +19,7 @@ NO_ATTRIBUTES: dict[str, object] = {"umask": None, "nice": 0, "affinity": None, 
 
 HEADER_BYTES = 5
 PIECE_BYTES = 1 << 16  # of a stream
+ENOUGH_BYTES = 4 * PIECE_BYTES  # waiting to go on: then the source has to wait
 LARGEST_READY_BYTES = 4 << 20  # what the imports looked at is in it
 _LARGEST = dict.fromkeys((CHANNEL, STDOUT, STDERR, NEWS, ORDER, DEADLINE), PIECE_BYTES) | {
     READY: LARGEST_READY_BYTES

@@ -23,6 +23,9 @@ HOMES: dict[ExecutorName, tuple[str, str]] = {
 }
 
 
+NAMES = ", ".join(map(repr, HOMES))
+
+
 def create_executor(name: ExecutorName, **settings: object) -> Executor:
     """An executor of the strategy of that name.
 
@@ -36,7 +39,7 @@ def create_executor(name: ExecutorName, **settings: object) -> Executor:
         UnsupportedPlatformError: there are no processes here.
     """
     if name not in HOMES:
-        raise InvalidRequestError(f"There is no executor {name!r}: give 'isolated', 'process' or 'docker'.")
+        raise InvalidRequestError(f"There is no executor {name!r}: give one of {NAMES}.")
     module, class_name = HOMES[name]
     kind = getattr(importlib.import_module(module), class_name)
     known = list(inspect.signature(kind).parameters)

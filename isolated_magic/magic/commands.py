@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from isolated_magic.magic.credentials import Asked
     from isolated_magic.magic.strategies import Strategies
 
+COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
+FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
+
 STOP_TIMEOUT_SECS = 5.0
 LAUNCH_TIMEOUT_SECS = 1.0  # a run that has no process yet is about to have one
 
@@ -38,19 +41,11 @@ class Commands:
         self._variables = names
         self._get_history = history
         self._asked = asked
-        self._commands: dict[str, Callable[[list[str]], str | History]] = {
-            "status": self._status,
-            "stop": self._stop,
-            "history": self._history,
-            "forget": self._forget,
-            "teardown": self._teardown,
-            "on-teardown": self._on_teardown,
-        }
-
-    @property
-    def names(self) -> list[str]:
-        """What the commands are called."""
-        return list(self._commands)
+        ways: tuple[Callable[[list[str]], str | History], ...] = (
+            *(self._history, self._status, self._stop),
+            *(self._forget, self._teardown, self._on_teardown),
+        )
+        self._commands = dict(zip(COMMANDS, ways, strict=True))
 
     def obey(self, line: str) -> str | History | None:
         """Do what the line asks for.

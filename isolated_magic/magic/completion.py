@@ -13,6 +13,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from isolated_magic.executors import registry
 from isolated_magic.magic import parser
+from isolated_magic.magic.commands import FIRST_WORDS
 from isolated_magic.models import RunResult
 
 if TYPE_CHECKING:
@@ -50,12 +51,10 @@ class Completion:
 
     Args:
         shell: an IPython shell.
-        commands: names of the commands of ``%isolated``.
     """
 
-    def __init__(self, shell: InteractiveShell, commands: Iterable[str]) -> None:
+    def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._commands = ["run", *commands]
 
         @context_matcher(identifier="isolated_magic")  # type: ignore[untyped-decorator]  # IPython has no types here
         def matcher(context: CompletionContext) -> SimpleMatcherResult:
@@ -123,7 +122,7 @@ class Completion:
 
     def _command(self, last: str, word: str) -> Offer:
         if not last:
-            return [*self._commands, *([] if word else parser.long_options())], "command"
+            return [*FIRST_WORDS, *([] if word else parser.long_options())], "command"
         if last == "run":
             return _files(word, _ENDINGS["run"]), "file"
         if last == "stop":

@@ -75,7 +75,7 @@ class IsolatedMagics(Magics):
         self._asked = credentials.Asked()
         self._lock = threading.Lock()
         self._commands = Commands(self.strategies, shell.user_ns, lambda: self.history, self._asked)
-        self.completion = Completion(shell, self._commands.names)
+        self.completion = Completion(shell)
         settings.observe(self._configure, list(settings.launch_settings))
 
     def _configure(self, _change: Bunch) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 
 from isolated_magic.magic import tokens
+from isolated_magic.magic.commands import FIRST_WORDS
 from isolated_magic.magic.parser import long_options
 
-COMMANDS = ("run", "history", "status", "stop", "forget", "teardown", "on-teardown")
 LONGEST_QUOTED = 40  # characters
 _MAY_HOLD_SECRETS = ("-e", "--env", "--secret")
 
@@ -42,12 +42,13 @@ def sentence_about(words: list[str], unused: list[str], *, is_cell: bool) -> str
 
 
 def _about_command(word: str, *, is_cell: bool) -> str | None:
-    near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(word, FIRST_WORDS, n=1, cutoff=0.7)
     if is_cell:
         return f"write %isolated {near[0]}, with one % and in a cell without code of its own." if near else None
     if near:
         return f"{word!r} is no command; did you mean {near[0]}?"
-    return f"{word[:LONGEST_QUOTED]!r} is no command; those are {', '.join(COMMANDS[:-1])} and {COMMANDS[-1]}."
+    *most, last = FIRST_WORDS
+    return f"{word[:LONGEST_QUOTED]!r} is no command; those are {', '.join(most)} and {last}."
 
 
 def _can_be_quoted(words: list[str], word: str) -> bool:

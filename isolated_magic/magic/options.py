@@ -146,7 +146,7 @@ def _executor(text: str) -> ExecutorName:
     for name in HOMES:
         if name == text:
             return name
-    raise OptionError(f"--executor {text}: give isolated, process or docker.")
+    raise OptionError(f"--executor {text}: give one of {', '.join(HOMES)}.")
 
 
 def _plain(text: str | None) -> str | None:

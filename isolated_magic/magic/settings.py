@@ -17,7 +17,7 @@ from traitlets.config import Configurable
 
 from isolated_magic.errors import InvalidRequestError, SettingError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
-from isolated_magic.executors.choice import HOMES
+from isolated_magic.executors.choice import HOMES, NAMES
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, MOST_STANDBY, check_launch
 from isolated_magic.limits import Limits, size_of
 from isolated_magic.magic.project import project_table
@@ -100,8 +100,8 @@ class IsolatedMagic(Configurable):
     executor = Choice(
         tuple(HOMES),
         "isolated",
-        wants="'isolated', 'process' or 'docker'",
-        help="What runs code: isolated, process or docker.",
+        wants=f"one of {NAMES}",
+        help=f"What runs code: one of {NAMES}.",
     )
     workers = Whole(
         None,

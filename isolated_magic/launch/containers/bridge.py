@@ -14,6 +14,7 @@ from isolated_magic.child import wire
 from isolated_magic.child.packets import (
     CHANNEL,
     DEADLINE,
+    ENOUGH_BYTES,
     NEWS,
     ORDER,
     PIECE_BYTES,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.containers.container import Container
 
-ENOUGH_BYTES = 4 * PIECE_BYTES  # waiting to go on: then the source has to wait
 KILL_TIMEOUT_SECS = 2.0  # after this long a container that does not obey is cut off
 GRACE_SECS = 10.0
 MARGIN_BYTES = 1 << 20

@@ -92,7 +92,7 @@ class Client:
         settings = wanted.settings
         limits = [self._docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in wanted.ulimits.items()]
         with self._explained(settings.image):
-            host = self._api.create_host_config(ulimits=limits, **self._known(wanted.host))
+            host = self._api.create_host_config(ulimits=limits, **wanted.host)
             made = self._api.create_container(
                 settings.image,
                 entrypoint=list(command),
@@ -109,11 +109,6 @@ class Client:
                 runtime=settings.runtime,
             )
         return made["Id"]
-
-    def _known(self, host: object) -> dict[str, object]:
-        settings: dict[str, object] = dict(host)  # type: ignore[call-overload]  # a mapping
-        settings["log_config"] = self._docker.types.LogConfig(type="none")
-        return settings
 
     def attach(self, container: str, image: str) -> socket.socket:
         """A socket to the stdin, stdout and stderr of a container that was not started yet.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isolated_magic.child.packets import FOLDER
@@ -31,24 +31,24 @@ class ContainerSettings:
         InvalidRequestError: one of them cannot be; the message says which and what to give.
     """
 
-    image: str = DEFAULT_IMAGE
-    standby: int = 2
-    idle_secs: float = 600.0
-    memory_bytes: int = 512 * MIB
-    cpus: float = 1.0
-    pids: int = 64
-    nofile: int = 1024
-    network: bool | str = False
-    user: str = "65534:65534"
-    read_only: bool = True
-    new_privileges: bool = False
-    capabilities: tuple[str, ...] = ()
-    tmpfs_bytes: int = 64 * MIB
-    volumes: Mapping[str, str] = field(default_factory=dict)
-    cwd: str = "/tmp"  # noqa: S108 - of the container, which nobody else has
-    preload: tuple[str, ...] = ()
-    runtime: str | None = None
-    base_url: str | None = None
+    image: str
+    standby: int
+    idle_secs: float
+    memory_bytes: int
+    cpus: float
+    pids: int
+    nofile: int
+    network: bool | str
+    user: str
+    read_only: bool
+    new_privileges: bool
+    capabilities: tuple[str, ...]
+    tmpfs_bytes: int
+    volumes: Mapping[str, str]
+    cwd: str
+    preload: tuple[str, ...]
+    runtime: str | None
+    base_url: str | None
 
     def __post_init__(self) -> None:
         for name in _WHOLE:
