@@ -202,3 +202,15 @@ def test_runs_without_scores_have_a_row_too():
 )
 def test_which_cells_are_the_same(one, other, same):
     assert one.is_same_cell(other) == same
+
+
+@pytest.mark.parametrize("mode", ["", "--bg"])
+def test_the_name_of_a_run_holds_no_secret(cells, mode):
+    cells.ok("key = 'xyzzy-4711-plugh'")
+    cells.ok(f"%%isolated --secret KEY=$key {mode}\nk = 'xyzzy-4711-plugh' + '{'x' * 40}'\n1")
+    if mode:
+        cells.ok("_.result(60)")
+    shown = cells.ok("%isolated history")
+    assert "k = '***" in shown.text
+    assert "xyzzy" not in str(shown.data)
+    assert "xyzzy" not in cells.ok("_.to_pandas().to_string()").text

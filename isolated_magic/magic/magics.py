@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from isolated_magic import interrupts
+from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
 from isolated_magic.history import UNNAMED, CellKey, History
 from isolated_magic.magic import credentials, display, options
@@ -23,8 +24,10 @@ from isolated_magic.magic.programs import code_of, key_of, label_of, name_of, wi
 from isolated_magic.magic.saving import saving
 from isolated_magic.magic.strategies import Strategies
 from isolated_magic.models import ErrorKind, RunError, RunResult
+from isolated_magic.redaction import redactor_for, secret_values
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Any, TypeAlias
 
@@ -160,11 +163,12 @@ class IsolatedMagics(Magics):
     def _run(
         self, chosen: Options, cell: str | None, inputs: _Inputs, earlier: tuple[Score, ...] | None
     ) -> RunResult:
-        key = key_of(chosen, cell, self.cells.current_id)
-        remember = partial(self._remember, name_of(chosen, cell), self.cells.current_prompt, key)
+        key, settings = key_of(chosen, cell, self.cells.current_id), self._run_settings(chosen)
+        name = name_of(chosen, cell, _hiding(inputs, settings))
+        remember = partial(self._remember, name, self.cells.current_prompt, key)
         try:
             executor = self.strategies.executor_for(chosen)
-            result = executor.run(*inputs, **self._run_settings(chosen), on_output=display.stream)
+            result = executor.run(*inputs, **settings, on_output=display.stream)
         except KeyboardInterrupt:
             remember(RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED)))
             raise
@@ -180,12 +184,14 @@ class IsolatedMagics(Magics):
 
     def _start(self, chosen: Options, cell: str | None, inputs: _Inputs) -> BackgroundRun:
         key, prompt = key_of(chosen, cell, self.cells.current_id), self.cells.current_prompt
+        settings = self._run_settings(chosen)
+        name = name_of(chosen, cell, _hiding(inputs, settings))
         try:
             executor = self.strategies.executor_for(chosen)
-            run = executor.start(*inputs, **self._run_settings(chosen), label=label_of(chosen) or UNNAMED)
+            run = executor.start(*inputs, **settings, label=label_of(chosen) or UNNAMED)
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
-        run.add_done_callback(partial(self._remember, name_of(chosen, cell), prompt, key))
+        run.add_done_callback(partial(self._remember, name, prompt, key))
         return run
 
     def _run_settings(self, chosen: Options) -> _Settings:
@@ -214,3 +220,13 @@ class IsolatedMagics(Magics):
         if error.kind is ErrorKind.INTERRUPTED:  # from another thread: the cell ends as with the stop button
             return RunInterrupted()
         return RunFailedError(result, *self.display.error_texts(result))
+
+
+def _hiding(inputs: _Inputs, settings: _Settings) -> Callable[[str], str]:
+    """What hides the secrets of a run: its code may begin with one of them."""
+    try:
+        environment = environment_for_run(inputs[2], inherit=settings["inherit_env"])
+    except InvalidRequestError:  # as the run will say
+        return str
+    redactor = redactor_for(secret_values(environment, settings["secrets"]))
+    return redactor.text if redactor is not None else str

@@ -12,6 +12,8 @@ from isolated_magic.history import CellKey
 from isolated_magic.magic.namespace import expanded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from isolated_magic.magic.options import Options
 
 LONGEST_LABEL = 32  # characters
@@ -78,15 +80,16 @@ def label_of(options: Options) -> str | None:
     return options.out or (Path(options.file).name if options.file else None)
 
 
-def name_of(options: Options, body: str | None) -> str:
+def name_of(options: Options, body: str | None, hide: Callable[[str], str]) -> str:
     """What tells the run from others in a list of them; empty when nothing does.
 
     Args:
         options: of the line.
         body: of the cell, None for a line magic.
+        hide: hides the secrets of the run in a text.
     """
     lines = (line.strip() for line in (body or "").splitlines())
-    first = next((line for line in lines if line), "")
+    first = hide(next((line for line in lines if line), ""))  # before it is cut: half a secret is none
     shortened = first if len(first) <= LONGEST_LABEL else f"{first[: LONGEST_LABEL - 3]}..."
     return label_of(options) or shortened
 
