@@ -54,6 +54,8 @@ def words(cells, code):
         ("%%isolated --secret ZEBRA_A|\npass", ["ZEBRA_API_KEY"]),
         ("%%isolated --compare zebra|\npass", ["zebra_result"]),
         ("%%isolated --payload-type |\npass", ["trace_thread"]),
+        ("%%isolated --executor |\npass", ["isolated", "process", "docker"]),
+        ("%%isolated --executor d|\npass", ["docker"]),
         ("%%isolated --memory 5|\npass", ["512M"]),
         ("%%isolated --env-file ten|\npass", ["tenant.env"]),
         ("%%isolated --env-file met|\npass", ["metrics/"]),

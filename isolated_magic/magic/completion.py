@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from isolated_magic.executors import registry
+from isolated_magic.executors.choice import HOMES
 from isolated_magic.magic import parser
 from isolated_magic.magic.commands import FIRST_WORDS
 from isolated_magic.models import RunResult
@@ -34,6 +35,7 @@ _LAST_NAME = re.compile(r"(?<![\w.])[^\W\d]\w*$|$")
 _SIZES = ("256M", "512M", "1G", "2G", "4G", "none")
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "--payload-type": ("trace_thread",),
+    "--executor": tuple(HOMES),
     "--timeout": ("5", "10", "30", "60", "300", "inf"),
     "--memory": _SIZES,
     "--file-size": _SIZES,
