@@ -94,7 +94,9 @@ def fill(folder, files):
 def left_in(folder, program):
     known = {*program.files, program.file}
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_text() for name, path in files.items() if name not in known and path.suffix != ".pyc"}
+    return {
+        name: path.read_text() for name, path in files.items() if name not in known and ".pyc" not in path.name
+    }
 
 
 def without_addresses(text):

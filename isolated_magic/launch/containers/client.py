@@ -15,6 +15,7 @@ from isolated_magic.launch.containers.faults import (
     CALL_TIMEOUT_SECS,
     BusyError,
     GoneError,
+    close_left_open,
     one_line,
     refused,
     unreachable,
@@ -224,11 +225,11 @@ class Client:
     def _explained(self, image: str = "") -> Iterator[None]:
         """What the SDK raises inside this block comes out as a LaunchError."""
         try:
-            _knock(self.url)
             yield
         except self._docker.errors.APIError as problem:
             raise refused(problem, image) from None
         except (OSError, self._docker.errors.DockerException) as problem:
+            close_left_open(problem)
             raise unreachable(problem, self.url) from None
 
 
@@ -252,12 +253,3 @@ def _sdk():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the SDK has no typ
     except ImportError:
         raise MissingLibraryError(NO_SDK) from None
     return docker
-
-
-def _knock(url: str) -> None:
-    """Connect to the daemon's socket, where that is a file: the SDK leaves one open that it cannot connect."""
-    scheme, _, path = url.partition("://")
-    if scheme == "unix" and hasattr(socket, "AF_UNIX"):
-        with socket.socket(socket.AF_UNIX) as end:
-            end.settimeout(CALL_TIMEOUT_SECS)
-            end.connect(f"/{path.lstrip('/')}")

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CONTAINERFILE = Path(__file__).with_name("Containerfile")
 CALL_TIMEOUT_SECS = 30.0
@@ -73,8 +79,27 @@ def unreachable(problem: BaseException, url: str) -> LaunchError:
     return LaunchError(f"The container daemon at {url} cannot be reached: {why}.")
 
 
+def close_left_open(problem: BaseException) -> None:
+    """Close the sockets that the SDK could not connect: it leaves them to the garbage collector.
+
+    Args:
+        problem: what came of it. The sockets are in the frames where it began (docker/transport/unixconn.py).
+    """
+    for cause in _causes_of(problem):
+        for frame, _ in traceback.walk_tb(cause.__traceback__):
+            left = frame.f_locals.get("sock")
+            if isinstance(left, socket.socket):
+                left.close()
+
+
 def _errno_in(problem: BaseException) -> int | None:
     """The number of the system's error that this one was made of."""
+    numbers = (getattr(cause, "errno", None) for cause in _causes_of(problem))
+    return next((number for number in numbers if isinstance(number, int)), None)
+
+
+def _causes_of(problem: BaseException) -> Iterator[BaseException]:
+    """The error, and all that it was made of."""
     waiting: list[object] = [problem]
     seen: set[int] = set()
     while waiting:
@@ -82,11 +107,8 @@ def _errno_in(problem: BaseException) -> int | None:
         if not isinstance(current, BaseException) or id(current) in seen:
             continue
         seen.add(id(current))
-        number = getattr(current, "errno", None)
-        if isinstance(number, int):
-            return number
+        yield current
         waiting += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
-    return None
 
 
 def one_line(text: str) -> str:
