@@ -6,7 +6,7 @@ lose what it printed meanwhile.
 
 from __future__ import annotations
 
-import signal
+import _signal  # type: ignore[import-not-found]  # signal makes an enum of each handler, twice for each run
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -40,15 +40,15 @@ _cell = _Cell()
 
 def announce() -> None:
     """A cell that is all ours begins."""
-    if _handler() is signal.default_int_handler:
+    if _handler() is _signal.default_int_handler:
         _cell.came = False
-        signal.signal(signal.SIGINT, _cell)
+        _signal.signal(_signal.SIGINT, _cell)
 
 
 def retract() -> None:
     """The cell is over."""
     if _handler() in {_cell, _raise_run_interrupted}:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
 
 
 @contextmanager
@@ -59,16 +59,16 @@ def without_traceback() -> Iterator[None]:
         RunInterrupted: there was a SIGINT, in this block or in the cell before it.
     """
     handler = _handler()
-    if handler is not _cell and handler is not signal.default_int_handler:
+    if handler is not _cell and handler is not _signal.default_int_handler:
         yield
         return
-    signal.signal(signal.SIGINT, _raise_run_interrupted)
+    _signal.signal(_signal.SIGINT, _raise_run_interrupted)
     try:
         if handler is _cell and _cell.came:
             raise RunInterrupted
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        _signal.signal(_signal.SIGINT, handler)
 
 
 def _raise_run_interrupted(_number: int, _frame: FrameType | None) -> None:
@@ -107,22 +107,22 @@ def held_back(interrupt: Callable[[], object]) -> Iterator[None]:
     """
     handler = _handler()
     # Any other handler may mean something else by the signal, and gets it at once.
-    if handler is not signal.default_int_handler and handler is not _raise_run_interrupted:
+    if handler is not _signal.default_int_handler and handler is not _raise_run_interrupted:
         yield
         return
     waiting = _Waiting(interrupt, handler)
-    signal.signal(signal.SIGINT, waiting)
+    _signal.signal(_signal.SIGINT, waiting)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        _signal.signal(_signal.SIGINT, handler)
     if waiting.came:
-        handler(signal.SIGINT, None)
+        handler(_signal.SIGINT, None)
 
 
 def _handler() -> Handler | None:
     """The handler of SIGINT, where it is ours to replace: only the main thread may, and only it is interrupted."""
     if threading.current_thread() is not threading.main_thread():
         return None
-    handler = signal.getsignal(signal.SIGINT)
+    handler = _signal.getsignal(_signal.SIGINT)
     return handler if callable(handler) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 from isolated_magic.errors import InvalidRequestError
 
@@ -57,8 +58,9 @@ class Limits:
         values = [(field.name, getattr(self, field.name)) for field in fields(self)]
         return [(name, value) for name, value in values if value is not None]
 
+    @cached_property
     def of_resources(self) -> dict[str, int]:
-        """Those that the system holds (see ``child/limits.py``), as whole numbers."""
+        """Those that the system holds (see ``child/limits.py``), as whole numbers. Not to be changed."""
         held = _WORDS.keys()
         return {name: math.ceil(value) for name, value in self._given() if name in held}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError
+from isolated_magic.launch.calls import working_directory
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.payload import encode_payload
 from isolated_magic.redaction import secret_values
@@ -166,7 +167,7 @@ def _is_file(path: str) -> bool:
 
 def _working_directory() -> str:
     try:
-        return str(Path.cwd())
+        return working_directory()
     except OSError:
         raise InvalidRequestError(
             "The current working directory no longer exists: change to one that does (os.chdir)."

@@ -67,7 +67,7 @@ def decode(text: str | bytes) -> JsonValue:
         RefusedError: it is, and cannot be a result.
     """
     try:
-        value: JsonValue = _decoder.decode(text if isinstance(text, str) else text.decode())
+        value = _decoded(text if isinstance(text, str) else text.decode())
     except (json.JSONDecodeError, RefusedError, UnicodeDecodeError):
         raise
     except ValueError:
@@ -75,6 +75,17 @@ def decode(text: str | bytes) -> JsonValue:
         raise RefusedError(f"holds an integer of more than {most:,} digits") from None
     except RecursionError:
         raise RefusedError("is nested too deeply") from None
+    return value
+
+
+def _decoded(text: str) -> JsonValue:
+    value: JsonValue
+    try:
+        value, end = _decoder.raw_decode(text)
+    except json.JSONDecodeError:
+        end = -1
+    if end != len(text):  # white space around it, or an error
+        value = _decoder.decode(text)
     return value
 
 

@@ -20,7 +20,7 @@ from isolated_magic.text import printable
 
 if TYPE_CHECKING:
     from isolated_magic.messages import NotStarted
-    from isolated_magic.models import JsonObject
+    from isolated_magic.models import JsonObject, Launch
     from isolated_magic.redaction import Redactor
     from isolated_magic.run_request import RunRequest
     from isolated_magic.supervise import Ending
@@ -39,13 +39,14 @@ _LEFT_OUT = re.compile(rf"( \.\.\. \[[\d,]+ {LEFT_OUT}\] \.\.\. )")
 _PLACE = re.compile(r" \(line \d+\)\Z")
 
 
-def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
+def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch | None = None) -> RunResult:
     """The result of a run.
 
     Args:
         ending: how its child ended.
         request: what was asked for.
         timings: how long it took.
+        launch: how its child came to life.
     """
     redactor = redactor_for(request.secrets)
     error = _breached_limit(ending, request) or _error_of(ending, request)
@@ -65,6 +66,7 @@ def judge(ending: Ending, request: RunRequest, timings: Timings) -> RunResult:
         error=error,
         exit_status=ending.exit_status,
         pid=ending.pid,
+        launch=launch,
         timings=timings,
     )
 
@@ -156,7 +158,7 @@ def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
     if outcome is not None and outcome.error is not None:
         raised = outcome.error
         name = "memory_bytes" if ending.memory_exceeded else raised.limit
-        if name not in limits.of_resources():
+        if name not in limits.of_resources:
             return None
         summary = f"{breach_text(limits, name)} ({raised.summary})"
         return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.text}", summary, raised.excerpt, raised.hint)

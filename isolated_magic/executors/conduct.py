@@ -60,7 +60,8 @@ def _conduct(
         if child.launch in {"forked", "reused"} and _came_to_nothing(ending):
             again = replace(confined_request, fresh=True)
             child, ending = _attempt(launcher, again, on_output, live, called_at)
-        ending = replace(ending, memory_exceeded=ending.memory_exceeded or group.ran_out_of_memory())
+        if group.ran_out_of_memory():
+            ending = replace(ending, memory_exceeded=True)
     if child.report_pages is not None:
         child.report_pages(ending.said.pages)
     if child.distrust is not None and ending.timed_out and not ending.said.started:
@@ -72,7 +73,7 @@ def _conduct(
         ending = replace(ending, out_of_memory=_out_of_memory_kills.came())
     creation_ms = max(0.0, (ending.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
-    return replace(judge(ending, request, timings), launch=child.launch)
+    return judge(ending, request, timings, child.launch)
 
 
 def _attempt(

@@ -31,13 +31,13 @@ class LiveRun:
         self.label = label.strip("<>")
         self.pid: int | None = None
         self.begun_at = time.monotonic()
-        self._has_pid = threading.Event()
-        self._gone = threading.Event()
+        self._is_gone = False
         self._thread = 0
         self._orders: Orders | None = None
         self._interrupted = False
         self._stopped = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+        self._changed = threading.Condition(self._lock)
 
     def attach(self, orders: Orders) -> None:
         """There is somebody now for orders, to whom goes at once what was asked of the run before.
@@ -63,8 +63,9 @@ class LiveRun:
         Args:
             pid: of the process.
         """
-        self.pid = pid
-        self._has_pid.set()
+        with self._lock:
+            self.pid = pid
+            self._changed.notify_all()
 
     def wait_for_pid(self, timeout: float | None = None) -> int | None:
         """The pid of its process as soon as there is one, None when it ended without.
@@ -72,8 +73,9 @@ class LiveRun:
         Args:
             timeout: seconds to wait, None for as long as it takes.
         """
-        self._has_pid.wait(timeout)
-        return self.pid
+        with self._lock:
+            self._changed.wait_for(lambda: self.pid is not None or self._is_gone, timeout)
+            return self.pid
 
     def begin(self) -> None:
         """This thread supervises the run from now on."""
@@ -81,8 +83,9 @@ class LiveRun:
 
     def end(self) -> None:
         """Nothing of the run is left."""
-        self._has_pid.set()
-        self._gone.set()
+        with self._lock:
+            self._is_gone = True
+            self._changed.notify_all()
 
     def wait_until_gone(self, timeout: float) -> bool:
         """Whether nothing of the run is left, now or within the timeout.
@@ -91,7 +94,10 @@ class LiveRun:
             timeout: seconds to wait. The thread that supervises the run does not: it is in the middle of that,
                 and asks from a signal handler or from a callback for output.
         """
-        return self._gone.wait(0 if self._thread == threading.get_ident() else timeout)
+        if self._thread == threading.get_ident():
+            return self._is_gone
+        with self._lock:
+            return self._changed.wait_for(lambda: self._is_gone, timeout)
 
     def stop(self) -> None:
         """Kill the run now, or as soon as there is something to kill. Does not wait."""

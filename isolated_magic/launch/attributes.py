@@ -11,10 +11,10 @@ import resource
 import sys
 from typing import TypedDict
 
+from isolated_magic.launch import calls
 from isolated_magic.launch.shortage import is_shortage
 
 _LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
-_STATUS = "/proc/thread-self/status"
 
 
 class Attributes(TypedDict):
@@ -39,12 +39,43 @@ def current_attributes() -> Attributes:
     Raises:
         OSError: the system is short of what it takes to look.
     """
-    return Attributes(
-        umask=_umask(),
-        nice=os.getpriority(os.PRIO_PROCESS, 0),
-        affinity=sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
-        limits=[(number, *resource.getrlimit(number)) for number in _LIMITS],
-    )
+    umask, nice = _umask(), os.getpriority(os.PRIO_PROCESS, 0)
+    affinity = os.sched_getaffinity(0) if sys.platform == "linux" else None
+    return _last.with_these(umask, nice, affinity, list(map(resource.getrlimit, _LIMITS)))
+
+
+class _Last:
+    """The attributes that were found last: nearly always they are those that are found now."""
+
+    def __init__(self) -> None:
+        self._known: tuple[tuple[object, ...], Attributes] | None = None
+
+    def with_these(
+        self, umask: int | None, nice: int, affinity: set[int] | None, limits: list[tuple[int, int]]
+    ) -> Attributes:
+        """Attributes as messages have them.
+
+        Args:
+            umask: as :class:`Attributes` has it.
+            nice: likewise.
+            affinity: the processors.
+            limits: soft and hard limit, in the order of their numbers.
+        """
+        found, known = (umask, nice, affinity, limits), self._known
+        if known is not None and known[0] == found:
+            return known[1]
+        numbered = [(number, *limit) for number, limit in zip(_LIMITS, limits, strict=True)]
+        made = Attributes(
+            umask=umask,
+            nice=nice,
+            affinity=None if affinity is None else sorted(affinity),
+            limits=numbered,
+        )
+        self._known = found, made
+        return made
+
+
+_last = _Last()
 
 
 def fixed(attributes: Attributes) -> tuple[object, ...]:
@@ -67,14 +98,42 @@ def credentials() -> tuple[object, ...]:
 def _umask() -> int | None:
     # os.umask() tells it only by changing it, for all threads.
     try:
-        descriptor = os.open(_STATUS, os.O_RDONLY | os.O_CLOEXEC)
+        found = _status.read()
     except OSError as problem:
         if is_shortage(problem):  # to run with another one than the caller's would be wrong
             raise
         return None
-    try:
-        found = os.read(descriptor, 4096)
-    finally:
-        os.close(descriptor)
     _, _, rest = found.partition(b"\nUmask:")
     return int(rest[:8].split()[0], 8) if rest else None
+
+
+class _Status:
+    """What the system says of this process (proc(5)). Kept open: to open it takes longer than to read it."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+
+    def read(self) -> bytes:
+        """All of it, as of now.
+
+        Raises:
+            OSError: there is none, or the system is short of descriptors.
+        """
+        found = self._read_again()
+        if found is None:
+            self._descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+            found = calls.beginning_of(self._descriptor)
+        return found
+
+    def _read_again(self) -> bytes | None:
+        """None where the descriptor is of a process that we are a fork of, or was closed behind our back."""
+        if self._descriptor is None:
+            return None
+        try:
+            found = calls.beginning_of(self._descriptor)
+        except OSError:
+            return None
+        return found if f"\nPid:\t{os.getpid()}\n".encode() in found else None
+
+
+_status = _Status()

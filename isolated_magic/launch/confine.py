@@ -30,7 +30,7 @@ def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
     Raises:
         LaunchError: nothing here could hold them.
     """
-    limits = request.limits.of_resources()
+    limits = dict(request.limits.of_resources)
     if not limits:
         yield request, NO_GROUP
         return

@@ -10,7 +10,7 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.fingerprint import state_of
+from isolated_magic.launch.calls import state_of
 from isolated_magic.launch.shortage import is_shortage
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import process_tree, stack, wire
+from isolated_magic.launch import calls
 from isolated_magic.launch.shortage import in_words
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 # A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
 # such flag; Python itself ignores the signal unless the program says otherwise.
-NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+NO_SIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
+DO_NOT_WAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 CHUNK_BYTES = 4096
 DEATH_TIMEOUT_SECS = 2.0  # a process in uninterruptible sleep takes longer
 
@@ -94,7 +96,7 @@ class Handle:
     def lives(self) -> bool:
         """Whether the process lives, as far as its keeper has said and nobody has taken in."""
         try:
-            said = self.socket.recv(256, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            said = calls.peek(self.socket)
         except BlockingIOError:
             return True
         except OSError:

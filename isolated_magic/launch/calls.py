@@ -1,0 +1,98 @@
+"""System calls of every run that take a microsecond, made without letting go of the interpreter's lock.
+
+``os`` and ``socket`` let go of it for each call. Among several threads at work another one takes it then, and the
+caller sleeps until that one waits for something: half of the runs that four threads get from workers are lost so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import sys
+
+from isolated_magic.child import fingerprint
+
+if sys.platform == "linux":
+    _libc = ctypes.PyDLL(None, use_errno=True)  # unlike CDLL, it keeps the lock
+    _getcwd, _pread, _recv = _libc.getcwd, _libc.pread, _libc.recv
+    _getcwd.argtypes, _getcwd.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_void_p
+    _pread.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long)
+    _recv.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+    _pread.restype = _recv.restype = ctypes.c_ssize_t
+    _statx = getattr(_libc, "statx", None)  # glibc 2.28, musl 1.2.5
+
+_PAGE_BYTES = 4096  # no path is longer
+_Page = ctypes.c_char * _PAGE_BYTES
+
+# statx(2), linux/stat.h: what is asked for, and where it stands in the answer.
+_AT_FDCWD, _STATX_MTIME, _STATX_SIZE = -100, 0x40, 0x200
+_SIZE, _MTIME, _Statx = struct.Struct("=Q"), struct.Struct("=qI"), ctypes.c_char * 256
+_SIZE_AT, _MTIME_AT = 40, 112
+_PEEK = int(getattr(socket, "MSG_PEEK", 0) | getattr(socket, "MSG_DONTWAIT", 0))
+
+
+def working_directory() -> str:
+    """As ``os.getcwd()`` has it.
+
+    Raises:
+        OSError: it is gone.
+    """
+    if sys.platform == "linux":
+        path = _Page()
+        if _getcwd(path, _PAGE_BYTES) and path.value.startswith(b"/"):
+            return os.fsdecode(path.value)
+    return os.getcwd()  # noqa: PTH109 - as above
+
+
+def beginning_of(descriptor: int) -> bytes:
+    """The first page of a file that is read without waiting for anything, as ``os.pread()`` has it.
+
+    Args:
+        descriptor: of the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if sys.platform != "linux":
+        return os.pread(descriptor, _PAGE_BYTES, 0)
+    found = _Page()
+    return ctypes.string_at(found, _counted(_pread(descriptor, found, _PAGE_BYTES, 0)))
+
+
+def peek(connection: socket.socket) -> bytes:
+    """What has come, a page of it at most, and stays there.
+
+    Args:
+        connection: a socket.
+
+    Raises:
+        BlockingIOError: nothing has come.
+        OSError: the connection is broken.
+    """
+    if sys.platform != "linux":
+        return connection.recv(_PAGE_BYTES, _PEEK)
+    found = _Page()
+    return ctypes.string_at(found, _counted(_recv(connection.fileno(), found, _PAGE_BYTES, _PEEK)))
+
+
+def _counted(count: int) -> int:
+    if count < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return count
+
+
+def state_of(path: str) -> list[int] | None:
+    """As ``child/fingerprint.py`` has it.
+
+    Args:
+        path: of a file, or of a folder.
+    """
+    if sys.platform == "linux" and _statx is not None and "\0" not in path:
+        found = _Statx()
+        if _statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_MTIME | _STATX_SIZE, found) == 0:
+            secs, nanosecs = _MTIME.unpack_from(found, _MTIME_AT)
+            return [secs * 1_000_000_000 + nanosecs, *_SIZE.unpack_from(found, _SIZE_AT)]
+    return fingerprint.state_of(path)
