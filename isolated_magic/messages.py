@@ -148,6 +148,14 @@ class Messages:
                 )
         return asked
 
+    def presume_started(self) -> None:
+        """The code is taken to run: a worker does not say so before it says more."""
+        self.started = True
+
+    def not_read(self) -> None:
+        """The process ended before it had read the request; the code does not run, unless it was said to."""
+        self.started = self._last not in {"", "not_started"}
+
     def expect_stack(self) -> None:
         """From now on text that is no frame is what the interpreter tells of its stacks."""
         self._expects_stack = True
@@ -185,6 +193,9 @@ class Messages:
         return body
 
     def _take(self, body: bytes) -> bool:
+        if body == wire.STARTED and self._last == "":  # as of every run
+            self.started, self._last = True, "started"
+            return False
         ((kind, value),) = _object(results.decode(body)).items()
         if kind not in _FOLLOWERS[self._last]:
             raise ValueError(kind)

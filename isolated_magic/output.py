@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20  # at least what a pipe holds: 64 KiB unless somebody enlarged it (pipe(7))
 
+_IncrementalDecoder = codecs.getincrementaldecoder("utf-8")
+
 
 class Decoder:
     """UTF-8 from chunks that may end in the middle of a character; bad bytes are replaced."""
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = _IncrementalDecoder("replace")
 
     def feed(self, chunk: bytes, *, final: bool = False) -> str:
         """The text that is complete now.
@@ -245,10 +247,12 @@ class OutputStream:
 
     def drain(self) -> None:
         """Take what is there now, and no more than a pipe can hold: somebody may still be writing."""
-        taken = 0
-        while taken <= CHUNK_BYTES and (chunk := self.read()):
-            self.take(chunk)
-            taken += len(chunk)
+        for _ in range(2):
+            chunk = self.read()
+            if chunk:
+                self.take(chunk)
+            if not chunk or len(chunk) < CHUNK_BYTES:  # the pipe was empty
+                return
 
     def _sift(self, text: str) -> str:
         return text
@@ -273,6 +277,12 @@ class Stdout(OutputStream):
     ) -> None:
         super().__init__("stdout", file, on_output, limit, redactor)
         self.line = ResultLine(redactor=redactor)
+
+    def has_result(self) -> bool:
+        """Whether what was printed until now is the result already."""
+        self.drain()
+        printed = self.line.result()
+        return printed is not None and printed.counts
 
     def _sift(self, text: str) -> str:
         return self.line.feed(text)

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import math
 import selectors
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isolated_magic import stacks
-from isolated_magic.child import stack, wire
-from isolated_magic.launch.handle import NO_SIGNAL
-from isolated_magic.messages import Messages
-from isolated_magic.output import CHUNK_BYTES, OutputStream, Stdout
+from isolated_magic.child import stack
+from isolated_magic.launch.conversation import BRIEF_SECS, Conversation
+from isolated_magic.output import OutputStream, Stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.messages import Idle
+    from isolated_magic.messages import Idle, Messages
     from isolated_magic.output import OnOutput
     from isolated_magic.redaction import Redactor
     from isolated_magic.results import Printed
@@ -105,24 +103,26 @@ class Supervisor:
     ) -> None:
         self._child = child
         self._handle = child.handle
-        self._unsent = memoryview(request)
         self._deadline = deadline
         self._on_created = on_created
         self._stdout = Stdout(child.stdout, on_output, output_bytes, redactor)
         self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes, redactor)
-        self._messages = Messages()
+        self._talk = Conversation(child.channel, request, self._stdout.has_result)
         self._stack_asked = False
         self._timed_out = False
         self._given_up = False
-        self._selector = _Selector()
+        self._is_watched = on_output is not None
 
     def run(self) -> Ending:
         """Work until nothing of the run is left. Whatever is raised in between kills it first."""
         try:
-            with self._selector:
-                self._register()
-                while not self._is_over():
-                    self._step()
+            if self._handle.pid is not None:  # a worker that has done runs before
+                self._on_created(self._handle.pid)
+                self._talk.messages.presume_started()
+                if self._may_be_over_soon():
+                    self._talk.wait_briefly()
+            if not self._is_over():
+                self._watch()
             self._finish()
             return self._ending()
         except BaseException:
@@ -130,16 +130,22 @@ class Supervisor:
             self._wait_until_gone()
             raise
 
+    def _may_be_over_soon(self) -> bool:
+        """Whether nobody waits for what is printed meanwhile, nor for the deadline."""
+        return not self._is_watched and self._talk.has_all and self._deadline - time.monotonic() > BRIEF_SECS
+
+    def _watch(self) -> None:
+        with _Selector() as self._selector:
+            self._register()
+            while not self._is_over():
+                self._step()
+
     def _register(self) -> None:
-        if self._handle.pid is not None:  # a worker that has done runs before
-            self._on_created(self._handle.pid)
         # First, so that whoever is told of output can know the pid.
         self._selector.register(self._handle.socket, selectors.EVENT_READ, self._on_handle)
         for stream in (self._stdout, self._stderr):
             self._selector.register(stream.file, selectors.EVENT_READ, stream)
-        self._selector.register(
-            self._child.channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel
-        )
+        self._selector.register(self._talk.channel, self._talk.events, self._on_channel)
 
     def _is_over(self) -> bool:
         return self._handle.is_over or self._given_up or self._idle is not None
@@ -147,7 +153,7 @@ class Supervisor:
     @property
     def _idle(self) -> Idle | None:
         """How the run ended, where its process goes on."""
-        return self._messages.idle if self._child.is_worker else None
+        return self._talk.messages.idle if self._child.is_worker else None
 
     def _step(self) -> None:
         left = self._deadline - time.monotonic()
@@ -171,10 +177,10 @@ class Supervisor:
 
     def _ask_for_stack(self) -> bool:
         """Have the code say where it is, and give it a moment; whether it could be asked."""
-        if not self._messages.started or not self._handle.ask_for_stack():
+        if not self._talk.messages.started or not self._handle.ask_for_stack():
             return False
         self._stack_asked = True
-        self._messages.expect_stack()
+        self._talk.messages.expect_stack()
         self._deadline = time.monotonic() + STACK_TIMEOUT_SECS
         return True
 
@@ -186,48 +192,16 @@ class Supervisor:
             self._selector.unregister(stream.file)
 
     def _on_channel(self, mask: int) -> None:
-        channel = self._child.channel
+        talk, events = self._talk, self._talk.events
         try:
-            if mask & selectors.EVENT_WRITE:
-                self._send(channel)
-            if mask & selectors.EVENT_READ:
-                self._receive(channel)
-        except BlockingIOError:
-            pass
-        except (ConnectionError, BrokenPipeError):
-            self._selector.unregister(channel)
-
-    def _send(self, channel: socket.socket) -> None:
-        self._unsent = self._unsent[channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL) :]
-        if not self._unsent:
-            self._selector.modify(channel, selectors.EVENT_READ, self._on_channel)
-            self._hang_up_when_broken(channel)
-
-    def _receive(self, channel: socket.socket) -> None:
-        chunk = channel.recv(CHUNK_BYTES)
-        if not chunk:
-            raise ConnectionResetError
-        if self._messages.feed(chunk):
-            self._answer(channel)
-        if self._stack_asked and not self._timed_out and stacks.is_complete(self._messages.stack):
-            self._on_deadline()
-        self._hang_up_when_broken(channel)
-
-    def _answer(self, channel: socket.socket) -> None:
-        """The child asks whether what was printed so far is the result already."""
-        if self._is_over():
+            talk.go_on(mask)
+        except ConnectionError:
+            self._selector.unregister(talk.channel)
             return
-        self._stdout.drain()
-        printed = self._stdout.line.result()
-        answer = b"printed" if printed is not None and printed.counts else b"nothing"
-        self._unsent = memoryview(bytes(self._unsent) + wire.frame(answer))
-        self._selector.modify(channel, selectors.EVENT_READ | selectors.EVENT_WRITE, self._on_channel)
-
-    def _hang_up_when_broken(self, channel: socket.socket) -> None:
-        """Whoever waits for an answer is not to wait for ever; what comes is still read, and thrown away."""
-        if self._messages.broken and not self._unsent:
-            with suppress(OSError):
-                channel.shutdown(socket.SHUT_WR)
+        if talk.events != events:
+            self._selector.modify(talk.channel, talk.events, self._on_channel)
+        if self._stack_asked and not self._timed_out and stacks.is_complete(talk.messages.stack):
+            self._on_deadline()
 
     def _on_handle(self, _mask: int) -> None:
         with suppress(BlockingIOError):
@@ -247,14 +221,15 @@ class Supervisor:
         for stream in (self._stdout, self._stderr):
             stream.drain()
             stream.take(b"", final=True)
-        with suppress(OSError):
-            for _ in range(LAST_CHUNKS):
-                self._receive(self._child.channel)
-        self._messages.end()
+        if self._idle is None:
+            with suppress(OSError):
+                for _ in range(LAST_CHUNKS):
+                    self._talk.receive()
+        self._talk.messages.end()
 
     def _ending(self) -> Ending:
         printed = self._stdout.line.result()
-        outcome, idle = self._messages.outcome, self._idle
+        outcome, idle = self._talk.messages.outcome, self._idle
         exit_status = idle.status if idle is not None else self._handle.exit_status
         if exit_status != 0 or (outcome is not None and outcome.error is not None):
             printed = None  # the run failed
@@ -272,12 +247,12 @@ class Supervisor:
             killed=self._handle.killed and not timed_out,
             interrupted=self._handle.interrupted,
             failure=self._handle.failure,
-            said=self._messages,
+            said=self._talk.messages,
             printed=printed,
             stdout="".join(self._stdout.text),
             stderr="".join(self._stderr.text),
             created_at=self._child.handed_over_at or self._handle.created_at,
-            can_go_on=idle is not None and not self._stack_asked and self._messages.broken is None,
+            can_go_on=idle is not None and not self._stack_asked and self._talk.messages.broken is None,
             memory_exceeded=self._handle.memory_exceeded,
             lost=self._handle.lost,
         )

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -185,6 +187,91 @@ def test_a_module_of_the_users_that_was_edited_is_imported_anew(one, tmp_path, m
     assert one.run("import edited\nedited.value")["score"].value == 1
     (tmp_path / "edited.py").write_text("value = 22\n")
     assert one.run("import edited\nedited.value")["score"].value == 22
+
+
+@pytest.mark.parametrize("value", ["1", None])
+def test_streams_are_buffered_as_the_interpreter_has_them(one, value, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1") if value else monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    code = "import sys\n{'scores': [], 'told': [[s.write_through, s.line_buffering] for s in (sys.stdout, sys.stderr)]}"
+    told = [one.run(code).payload["told"] for _ in range(3)]
+    assert told[0] == told[1] == told[2]
+    assert told[0][0] == [bool(value), True]
+
+
+class TestShortRuns:
+    """What is done to make them fast is not to be seen."""
+
+    def test_what_the_compiler_warns_of_is_printed_by_each_run(self, one):
+        results = [one.run("if 1 is 1:\n    score = 1\nscore") for _ in range(5)]
+        assert len({result.pid for result in results}) == 1
+        assert all(result.stderr.count("SyntaxWarning") == 1 for result in results)
+
+    def test_code_is_known_by_its_text_and_its_name(self, one):
+        for number in [*range(100), *range(100)]:
+            assert one.run(f"{number}")["score"].value == number
+        for name in ["<first>", "<second>"] * 2:
+            assert name in one.run("1/0", source_name=name).error.text
+
+    def test_code_that_cannot_be_compiled_fails_each_time(self, one):
+        assert {one.run("1 +").error.summary for _ in range(4)} == {one.run("1 +").error.summary}
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            "os.kill(os.getpid(), 9)",
+            "os._exit(0)",
+            "os._exit(3)",
+            "import ctypes\nctypes.string_at(0)",
+            "os.fork() or time.sleep(1000)\nos.kill(os.getpid(), 9)",
+            "os.close(500)\nos.kill(os.getpid(), 9)",
+        ],
+    )
+    def test_what_ends_its_worker_has_run_once(self, one, end, tmp_path):
+        pid_of_next(one)
+        code = f"import os, time\nwith open({str(tmp_path / 'runs')!r}, 'a') as file:\n    file.write('x')\n{end}"
+        assert one.run(code, timeout_secs=20).error is not None
+        assert (tmp_path / "runs").read_text() == "x"
+
+    @pytest.mark.parametrize("size", [0, 10_000_000], ids=["small", "large"])
+    def test_what_ends_before_it_runs_is_run_by_another(self, one, size, tmp_path):
+        before = psutil.Process(pid_of_next(one))
+        before.suspend()
+        run = one.start(
+            f"with open({str(tmp_path / 'runs')!r}, 'a') as file:\n    file.write('x')\n2", {"d": "." * size}
+        )
+        wait_until(lambda: run.pid == before.pid)
+        before.kill()
+        assert run.result(30)["score"].value == 2
+        assert (tmp_path / "runs").read_text() == "x"
+
+    def test_much_is_printed_in_a_moment(self, one):
+        for _ in range(3):
+            result = one.run("print('x' * 1_000_000)\nimport sys\nsys.stderr.write('y' * 300_000)\n1")
+            assert (len(result.stdout), len(result.stderr)) == (1_000_001, 300_000)
+
+    def test_output_comes_while_the_code_runs(self, one):
+        came = []
+        for _ in range(2):
+            code = (
+                "import time\nprint('on')\nwhile not __import__('os').path.exists(data['go']): time.sleep(0.01)\n1"
+            )
+            go = Path(tempfile.mkdtemp()) / "go"
+            result = one.run(code, {"go": str(go)}, on_output=lambda *said, go=go: came.append(said) or go.touch())
+            assert result.ok
+        assert "".join(text for _, text in came) == "on\n" * 2
+
+    def test_a_metric_is_scored_each_time(self, one):
+        code = "class BaseMetric: pass\nclass M(BaseMetric):\n    def score(self, answer): return len(answer)"
+        for length in range(4):
+            assert one.run(code, {"answer": "x" * length})["score"].value == length
+        printed = one.run(f"{code}\nprint('{{\"scores\": []}}')", {"answer": ""})
+        assert printed.payload == {"scores": []}
+
+    def test_a_timeout_shorter_than_a_moment(self, one):
+        pid_of_next(one)
+        result = one.run("while True: pass", timeout_secs=0.002)
+        assert str(result.error.kind) == "timeout"
+        assert one.run("2")["score"].value == 2
 
 
 class TestReplacement:

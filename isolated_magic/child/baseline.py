@@ -124,6 +124,7 @@ class _Output:
         self._copy = descriptors.moved(os.dup(number), descriptors.PLUMBING)
         self._stream: TextIO | None = getattr(sys, name)
         self._errors = getattr(self._stream, "errors", None)
+        self._write_through = getattr(self._stream, "write_through", False)  # PYTHONUNBUFFERED
 
     def restore(self) -> bool:
         """Have both again; False when the object can no longer be used."""
@@ -133,7 +134,7 @@ class _Output:
         setattr(sys, f"__{self._name}__", stream)
         if stream is None:
             return True
-        stream.reconfigure(errors=self._errors, newline="\n", write_through=False)  # type: ignore[attr-defined]
+        stream.reconfigure(errors=self._errors, newline="\n", write_through=self._write_through)  # type: ignore[attr-defined]
         stream.flush()
         return stream.fileno() == self._number
 

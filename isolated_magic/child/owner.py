@@ -3,7 +3,7 @@
 The channel is a private descriptor, so nothing that the code prints can be taken for the outcome. The owner sends
 the program as JSON and then the payload; this end sends, in this order, or the owner believes none of it,
 
-- ``{"started": {}}`` once, before the code runs;
+- ``{"started": {}}`` once, before the code runs; from the second run of a worker on, with what comes next;
 - ``{"ask": "metric"}`` when the code defines a metric class and nothing else came of it: only the owner sees
   all that was printed, through whatever way to descriptor 1, and answers whether that is the result already;
 - ``{"imported": {...}}`` at most once: the modules that the code imported, and the files among them that are not
@@ -18,7 +18,7 @@ When the owner sends the signal of ``stack.py``, text comes between two of these
 from __future__ import annotations
 
 import os
-from io import FileIO
+from io import BufferedReader, FileIO
 
 from . import descriptors, stdlib, streams, wire
 
@@ -44,6 +44,7 @@ encode = _make_encoder()
 LAST_WORDS = wire.frame(
     encode({"outcome": {"exit_message": "the code took apart what Python needs to tell its result"}}).encode()
 )
+_HELD = {"imported", "outcome"}
 _write, _pid = os.write, os.getpid
 
 
@@ -57,14 +58,23 @@ class Owner:
     def __init__(self, descriptor: int) -> None:
         self.stream = FileIO(descriptors.moved(descriptor, descriptors.CHANNEL), "r+")
         self.descriptor = self.stream.fileno()
+        self._frames = BufferedReader(self.stream)
         self._pid = _pid()
         self.has_given_up = False
-        self.holds_outcome = False  # until the next message, or the end: the owner wakes up once for both
+        self.holds_outcome = False  # until the last message, or the end: the owner wakes up once for all
+        self.holds_start = False  # likewise
+        self._start = b""
         self._held = b""
 
     def receive(self) -> bytes | bytearray:
         """The next frame."""
-        return wire.read_frame(self.stream)
+        return wire.read_frame(self._frames)
+
+    def start(self) -> None:
+        """Say that the code is about to run."""
+        self._start = wire.frame(wire.STARTED)
+        if not self.holds_start:
+            self._write_out(b"")
 
     def send(self, message: dict[str, object]) -> bool:
         """Send a message; False when the code closed the channel.
@@ -77,13 +87,20 @@ class Owner:
         """
         framed = self._held + wire.frame(encode(message).encode())
         self._held = b""
+        if not self.holds_outcome or _HELD.isdisjoint(message):
+            return self._write_out(framed)
         try:
-            if self.holds_outcome and "outcome" in message:
-                os.fstat(self.descriptor)
-                self._held = framed
-            else:
-                wire.write_all(self.stream, framed)
-        except (OSError, ValueError):  # ValueError: it closed the stream itself
+            os.fstat(self.descriptor)
+        except OSError:
+            return False
+        self._held = framed
+        return True
+
+    def _write_out(self, framed: bytes) -> bool:
+        start, self._start = self._start, b""
+        try:
+            wire.write_all(self.stream, start + framed)
+        except (OSError, ValueError):  # ValueError: the code closed the stream itself
             return False
         return True
 
@@ -93,7 +110,7 @@ class Owner:
         self._held = b""
         try:
             if self._pid == _pid():
-                _write(self.descriptor, LAST_WORDS)
+                _write(self.descriptor, self._start + LAST_WORDS)
         except OSError:  # it closed the channel, too
             return
 
@@ -106,7 +123,7 @@ class Owner:
         """Hang up."""
         try:
             if self._held and self.is_mine:
-                wire.write_all(self.stream, self._held)
+                self._write_out(self._held)
             self.stream.close()
         except (OSError, ValueError, AttributeError):  # the code closed the descriptor, or took the stream away
             return

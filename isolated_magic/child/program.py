@@ -13,6 +13,8 @@ from . import stdlib
 with stdlib.Imports():
     import __future__
 
+MOST_PROGRAMS = 64
+LONGEST_SOURCE = 1 << 18  # characters of what is kept
 AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h): importing ast for it costs 5 ms
 
 
@@ -45,6 +47,54 @@ class Program:
         """
         exec(self.body, names)  # noqa: S102 - running the user's code is what we are for
         return eval(self.last, names) if self.last is not None else None  # noqa: S307 - likewise
+
+
+class Programs:
+    """What this process has compiled. A worker may run the same again and again: half of a short run is this."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str | bytes, str], Program | None] = {}
+
+    def of(self, source: str | bytes, filename: str) -> Program:
+        """The program of this source, made when it is run for the first time and for the second.
+
+        Args:
+            source: text, or the bytes of a file.
+            filename: what tracebacks call it.
+
+        Raises:
+            Exception: as for :class:`Program`.
+        """
+        key = source, filename
+        if key not in self._known:
+            self._note(key, None)
+            return Program(source, filename)
+        program = self._known[key]
+        if program is None:
+            program = Program(source, filename)
+            if not _warns(source, filename):
+                self._note(key, program)
+        return program
+
+    def _note(self, key: tuple[str | bytes, str], program: Program | None) -> None:
+        if len(self._known) >= MOST_PROGRAMS:
+            self._known.clear()
+        if len(key[0]) <= LONGEST_SOURCE:
+            self._known[key] = program
+
+
+programs = Programs()
+
+
+def _warns(source: str | bytes, filename: str) -> bool:
+    """Whether the compiler has warnings for it, which every run of it is to print."""
+    with stdlib.Imports():
+        import warnings  # noqa: PLC0415 - of workers
+
+    with warnings.catch_warnings(record=True) as came:
+        warnings.simplefilter("always")
+        compile(source, filename, "exec", dont_inherit=True)
+    return bool(came)
 
 
 def _future_flags() -> int:

@@ -76,7 +76,7 @@ def do(
     except OSError as problem:
         owner.send({"not_started": {"errno": problem.errno}})
         return 1
-    owner.send({"started": {}})
+    owner.start()
     names = program.become_main(request)
     stdlib.give_way()
     try:
@@ -110,7 +110,8 @@ def _tell(
 
 def _tell_imports(before: Collection[str], owner: Owner) -> None:
     try:
-        installed, files = libraries.split(_new_modules(before))
+        new = _new_modules(before)
+        installed, files = libraries.split(new) if new else ([], [])
     except Exception:  # noqa: BLE001 - the code put something odd there: nothing is to be learned from this run
         return
     if installed or files:
@@ -196,7 +197,7 @@ def _run(
     try:
         with users_code:
             source = request["source"] if path is None else program.read(path)
-            value = program.Program(source, filename).execute(names)
+            value = program.programs.of(source, filename).execute(names)
             return _outcome_of(value, names, message, owner), 0
     except SystemExit as leaving:
         return _exit_outcome(leaving)

@@ -6,7 +6,7 @@ import os
 import sys
 from io import FileIO
 
-from . import stdlib
+from . import stdlib, wire
 
 PIPE_BYTES = 4096  # any pipe holds so much: pipe(7)
 
@@ -23,10 +23,10 @@ def connect(payload: bytes | bytearray) -> None:
     stdin = _descriptor_to_read(payload)
     os.dup2(stdin, 0)
     os.close(stdin)
-    for stream, settings in ((sys.stdin, {}), (sys.stdout, {"line_buffering": True}), (sys.stderr, {})):
-        if stream is not None:
+    for stream, by_line in ((sys.stdin, False), (sys.stdout, True), (sys.stderr, True)):
+        if stream is not None and (stream.encoding != "utf-8" or stream.line_buffering != by_line):
             # errors: as the interpreter chose them; a new encoding alone would make them strict
-            stream.reconfigure(encoding="utf-8", errors=stream.errors, **settings)  # type: ignore[union-attr]  # a file
+            stream.reconfigure(encoding="utf-8", errors=stream.errors, line_buffering=by_line)  # type: ignore[union-attr]  # likewise
 
 
 def flush() -> None:
@@ -42,7 +42,6 @@ def _descriptor_to_read(payload: bytes | bytearray) -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
         if _fill(descriptor, payload):
-            os.lseek(descriptor, 0, os.SEEK_SET)
             return descriptor
         os.close(descriptor)
     readable, writable = os.pipe()
@@ -55,19 +54,14 @@ def _descriptor_to_read(payload: bytes | bytearray) -> int:
 
 
 def _fill(descriptor: int, payload: bytes | bytearray) -> bool:
-    """Write all of it, unless the limit of the size of files (RLIMIT_FSIZE) forbids that."""
-    with FileIO(descriptor, "r+", closefd=False) as file:
-        try:
-            _write_all(file, payload)
-        except OSError:
-            return False
+    """Write all of it, to be read from the start, unless the limit of the size of files forbids that."""
+    rest, at = memoryview(payload), 0
+    try:
+        while at < len(payload):
+            at += os.pwrite(descriptor, rest[at:], at)
+    except OSError:  # RLIMIT_FSIZE
+        return False
     return True
-
-
-def _write_all(file: FileIO, payload: bytes | bytearray) -> None:
-    rest = memoryview(payload)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def _feed_in_background(writable: int, payload: bytes) -> None:
@@ -78,7 +72,7 @@ def _feed_in_background(writable: int, payload: bytes) -> None:
     def feed() -> None:
         with FileIO(writable, "w") as file:
             try:
-                _write_all(file, payload)
+                wire.write_all(file, payload)
             except OSError:  # nobody reads it any more
                 return
 

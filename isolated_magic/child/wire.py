@@ -8,13 +8,15 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from io import FileIO
+    from io import BufferedReader, FileIO
 
 # What the owner asks of a keeper; the first two go with descriptors, which a stream never joins with what follows.
 RUN, SPARE, RETIRE, PAGES = b"r", b"s", b"q", b"p"
 READY = b"!"  # what a guardian says first
 # What the owner asks on the handle of a run.
 INTERRUPT, KILL = b"i", b"k"
+
+STARTED = b'{"started": {}}'  # what a run says first
 
 LENGTH_BYTES = 8
 
@@ -28,11 +30,11 @@ def frame(body: bytes) -> bytes:
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
-def read_frame(stream: FileIO) -> bytes | bytearray:
+def read_frame(stream: FileIO | BufferedReader[FileIO]) -> bytes | bytearray:
     """The body of the next frame.
 
     Args:
-        stream: an unbuffered binary stream in blocking mode.
+        stream: a binary stream in blocking mode; an unbuffered one where somebody else reads on.
 
     Raises:
         EOFError: the other end was closed before the frame was complete.
@@ -69,7 +71,7 @@ def write_all(stream: FileIO, framed: bytes) -> None:
         rest = rest[stream.write(rest) :]
 
 
-def _read_exactly(stream: FileIO, count: int) -> bytearray:
+def _read_exactly(stream: FileIO | BufferedReader[FileIO], count: int) -> bytearray:
     body = bytearray(count)
     rest = memoryview(body)
     while rest:

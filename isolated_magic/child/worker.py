@@ -67,6 +67,7 @@ def serve(owner: Owner, before: Collection[str]) -> int:
         streams.flush()
         used = _cpu_secs()
         owner.send({"idle": {"status": status, "cpu_secs": max(0.0, used - used_before)}})
+        owner.holds_start = True
         used_before = used
 
 

@@ -7,13 +7,14 @@ import json
 import os
 import socket
 import sys
+from functools import lru_cache
 from io import FileIO
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
-from isolated_magic.launch.handle import NO_SIGNAL, Handle
+from isolated_magic.launch.handle import DO_NOT_WAIT, NO_SIGNAL, Handle
 from isolated_magic.launch.shortage import refused
 
 if TYPE_CHECKING:
@@ -150,18 +151,34 @@ def program_messages(
         is_last: whether the process is to end after it.
         largest_bytes: of memory with which it may go on, None for any size.
     """
-    path = None if request.path is None else os.fsencode(request.path).decode("latin-1")
+    limits, groups = tuple(request.confinement.limits.items()), tuple(request.confinement.groups)
+    names = request.source, request.path, request.source_name
+    return _program_frame(names, limits, groups, reports_pages, is_last, largest_bytes) + wire.frame(
+        request.payload
+    )
+
+
+@lru_cache(maxsize=16)  # the same code runs with one set of data after the other
+def _program_frame(
+    names: tuple[str | None, str | None, str],
+    limits: tuple[tuple[str, int], ...],
+    groups: tuple[str, ...],
+    reports_pages: bool,
+    is_last: bool,
+    largest_bytes: int | None,
+) -> bytes:
+    source, path, filename = names
     program = {
-        "source": request.source,
-        "path": path,
-        "filename": request.source_name,
+        "source": source,
+        "path": None if path is None else os.fsencode(path).decode("latin-1"),
+        "filename": filename,
         "reports_pages": reports_pages,
         "is_last": is_last,
         "largest_bytes": largest_bytes,
-        "limits": dict(request.confinement.limits),
-        "groups": list(request.confinement.groups),
+        "limits": dict(limits),
+        "groups": groups,
     }
-    return wire.frame(json.dumps(program).encode()) + wire.frame(request.payload)
+    return wire.frame(json.dumps(program).encode())
 
 
 def send_at_once(child: Child, messages: bytes) -> bytes:
@@ -172,6 +189,6 @@ def send_at_once(child: Child, messages: bytes) -> bytes:
         messages: for its channel.
     """
     try:
-        return messages[child.channel.send(messages, NO_SIGNAL) :]
+        return messages[child.channel.send(messages, NO_SIGNAL | DO_NOT_WAIT) :]
     except OSError:  # it would block, or the child has ended: the supervisor will see
         return messages

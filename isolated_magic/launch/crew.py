@@ -10,74 +10,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.fingerprint import fingerprint
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.attributes import Attributes, credentials, current_attributes
-from isolated_magic.launch.folders import is_unchanged, package_folders
+from isolated_magic.launch.worker import started, surroundings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from isolated_magic.launch.base import Attach, Child, ProcessLauncher
+    from isolated_magic.launch.base import Attach, ProcessLauncher
+    from isolated_magic.launch.worker import Surroundings, Worker
     from isolated_magic.messages import Messages
     from isolated_magic.run_request import RunRequest
 
-MOST_SOURCES = 256  # that a worker is known to have run
-
 STOPPED = "The run was stopped while it waited for a worker."
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a worker has from its start, and keeps.
-
-    Args:
-        environment: of the runs that it does.
-        cwd: that they start in.
-        stack_bytes: of the main thread.
-        attributes: what it has inherited.
-        credentials: whom it acts for.
-    """
-
-    environment: Mapping[bytes, bytes] = field(repr=False)
-    cwd: str
-    stack_bytes: int
-    attributes: Attributes
-    credentials: tuple[object, ...]
-
-
-@dataclass(eq=False)
-class Worker:
-    """One worker, busy or idle.
-
-    Args:
-        child: its process.
-        surroundings: what it was started with.
-        unsent: what is to be sent to it before its next request.
-        modules: names of installed modules that it has imported.
-        files: states of the user's files that it has imported, and of the folders of packages.
-        sources: of runs that it has done: whatever they import is there.
-        runs: how many it was given.
-    """
-
-    child: Child
-    surroundings: Surroundings
-    unsent: bytes
-    modules: set[str]
-    files: dict[str, list[int] | None]
-    sources: set[str | None] = field(default_factory=set, repr=False)
-    runs: int = 0
-
-    def suits(self, surroundings: Surroundings) -> bool:
-        """Whether a new one for such a run would be no other.
-
-        Args:
-            surroundings: of the run.
-        """
-        return self.surroundings == surroundings and self.child.handle.lives() and is_unchanged(self.files)
 
 
 class _Turn:
@@ -130,7 +74,7 @@ class Crew:
             self._wait_for(turn)
         try:
             surroundings = surroundings_of(request)
-            worker = self._found(request, surroundings) or self._started(request, surroundings)
+            worker = self._found(request, surroundings) or started(self._processes, request, surroundings)
         except BaseException:
             self._hand_on()
             raise
@@ -183,12 +127,12 @@ class Crew:
         while (worker := self._pop(request)) is not None:
             if worker.suits(surroundings) and not self._lacks_imports(worker, request):
                 return worker
-            _let_go(worker)
+            worker.let_go()
         return None
 
     def _pop(self, request: RunRequest) -> Worker | None:
         with self._lock:
-            known = [worker for worker in self._idle if _program_of(request) in worker.sources]
+            known = [worker for worker in self._idle if worker.has_done(request)]
             if not self._idle:
                 return None
             worker = known[-1] if known else self._idle[-1]
@@ -196,14 +140,7 @@ class Crew:
             return worker
 
     def _lacks_imports(self, worker: Worker, request: RunRequest) -> bool:
-        return _program_of(request) not in worker.sources and self._processes.would_spare_imports(
-            request, worker.modules
-        )
-
-    def _started(self, request: RunRequest, surroundings: Surroundings) -> Worker:
-        started = self._processes.start_worker(request)
-        packages = fingerprint(package_folders())
-        return Worker(started.child, surroundings, started.unsent, set(started.modules), packages)
+        return not worker.has_done(request) and self._processes.would_spare_imports(request, worker.modules)
 
     def take_back(self, worker: Worker, request: RunRequest, said: Messages | None) -> None:
         """A run is over. Its worker waits for the next one, or another does in its place.
@@ -215,9 +152,9 @@ class Crew:
         """
         handle = worker.child.handle
         if said is None or handle.killed or handle.interrupted or self._is_closed:
-            _let_go(worker)
+            worker.let_go()
         else:
-            _note(worker, request, said)
+            worker.note(request, said)
             with self._lock:
                 self._idle.append(worker)
         self._hand_on()
@@ -232,7 +169,7 @@ class Crew:
         with suppress(OSError, LaunchError):  # the next run will say what the system is short of
             while self._reserve():
                 try:
-                    worker = self._started(request, surroundings_of(request))
+                    worker = started(self._processes, request, surroundings_of(request))
                     with self._lock:
                         self._idle.insert(0, worker)
                 finally:
@@ -253,7 +190,7 @@ class Crew:
             unused = [worker for worker in self._idle if not worker.runs]
             self._idle = [worker for worker in self._idle if worker.runs]
         for worker in unused:
-            _let_go(worker)
+            worker.let_go()
 
     def close(self) -> None:
         """Let all idle workers go, and the busy ones when they come back; nobody waits any longer."""
@@ -263,38 +200,9 @@ class Crew:
             for turn in list(self._turns):
                 self.give_up(turn)
         for worker in idle:
-            _let_go(worker)
+            worker.let_go()
 
     def forget(self) -> None:
         """In a fork of the owner: close our copies."""
         for worker in self._idle:
             worker.child.close()
-
-
-def _let_go(worker: Worker) -> None:
-    worker.child.handle.kill()  # a fork of this process may have its streams open, too
-    worker.child.close()
-
-
-def _program_of(request: RunRequest) -> str | None:
-    return request.source if request.path is None else request.path
-
-
-def _note(worker: Worker, request: RunRequest, said: Messages) -> None:
-    """What the worker has imported and run by now."""
-    if len(worker.sources) < MOST_SOURCES:
-        worker.sources.add(_program_of(request))
-    if said.imported is not None:
-        worker.modules.update(said.imported.installed)
-        worker.files.update(fingerprint(said.imported.files))
-
-
-def surroundings_of(request: RunRequest) -> Surroundings:
-    """What a worker for such a run has.
-
-    Args:
-        request: the run.
-    """
-    return Surroundings(
-        request.environment, request.cwd, request.limits.stack_bytes, current_attributes(), credentials()
-    )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from isolated_magic.launch.base import ProcessLauncher
-    from isolated_magic.launch.crew import Worker
+    from isolated_magic.launch.worker import Worker
     from isolated_magic.run_request import RunRequest
 
 
@@ -47,7 +47,7 @@ class PoolLauncher(Launcher):
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Find a worker for this request; see :class:`Launcher`."""
-        if request.fresh or request.limits.of_resources():
+        if request.fresh or request.limits.of_resources:
             return self._processes.launch(request)
         crew = self._crew
         worker, has_waited = crew.take(request, attach)

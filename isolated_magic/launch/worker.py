@@ -1,0 +1,129 @@
+"""One worker, as its owner knows it (see ``child/worker.py`` for the process)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from isolated_magic.child.fingerprint import fingerprint
+from isolated_magic.launch.attributes import Attributes, credentials, current_attributes
+from isolated_magic.launch.conversation import let_wait
+from isolated_magic.launch.folders import is_unchanged, package_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isolated_magic.launch.base import Child, ProcessLauncher
+    from isolated_magic.messages import Messages
+    from isolated_magic.run_request import RunRequest
+
+MOST_SOURCES = 256  # that a worker is known to have run
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker has from its start, and keeps.
+
+    Args:
+        environment: of the runs that it does.
+        cwd: that they start in.
+        stack_bytes: of the main thread.
+        attributes: what it has inherited.
+        credentials: whom it acts for.
+    """
+
+    environment: Mapping[bytes, bytes] = field(repr=False)
+    cwd: str
+    stack_bytes: int
+    attributes: Attributes
+    credentials: tuple[object, ...]
+
+
+def surroundings_of(request: RunRequest) -> Surroundings:
+    """What a worker for such a run has.
+
+    Args:
+        request: the run.
+    """
+    return Surroundings(
+        request.environment, request.cwd, request.limits.stack_bytes, current_attributes(), credentials()
+    )
+
+
+@dataclass(eq=False)
+class Worker:
+    """One worker, busy or idle.
+
+    Args:
+        child: its process.
+        surroundings: what it was started with.
+        unsent: what is to be sent to it before its next request.
+        modules: names of installed modules that it has imported.
+        files: states of the user's files that it has imported, and of the folders of packages.
+        sources: of runs that it has done: whatever they import is there.
+        runs: how many it was given.
+    """
+
+    child: Child
+    surroundings: Surroundings
+    unsent: bytes
+    modules: set[str]
+    files: dict[str, list[int] | None]
+    sources: set[str | None] = field(default_factory=set, repr=False)
+    runs: int = 0
+
+    def suits(self, surroundings: Surroundings) -> bool:
+        """Whether a new one for such a run would be no other.
+
+        Args:
+            surroundings: of the run.
+        """
+        return self.surroundings == surroundings and self.child.handle.lives() and is_unchanged(self.files)
+
+    def has_done(self, request: RunRequest) -> bool:
+        """Whether it has run this program before.
+
+        Args:
+            request: the run.
+        """
+        return _program_of(request) in self.sources
+
+    def note(self, request: RunRequest, said: Messages) -> None:
+        """A run is over.
+
+        Args:
+            request: what it was.
+            said: what it said.
+        """
+        if len(self.sources) < MOST_SOURCES:
+            self.sources.add(_program_of(request))
+        if said.imported is not None:
+            self.modules.update(said.imported.installed)
+            self.files.update(fingerprint(said.imported.files))
+
+    def let_go(self) -> None:
+        """It is of no use any more."""
+        self.child.handle.kill()  # a fork of this process may have its streams open, too
+        self.child.close()
+
+
+def started(processes: ProcessLauncher, request: RunRequest, surroundings: Surroundings) -> Worker:
+    """A worker that starts.
+
+    Args:
+        processes: starts it.
+        request: a run such as it is for.
+        surroundings: of that run.
+
+    Raises:
+        LaunchError: the system refuses one.
+        OSError: likewise.
+    """
+    start = processes.start_worker(request)
+    let_wait(start.child.channel)
+    packages = fingerprint(package_folders())
+    return Worker(start.child, surroundings, start.unsent, set(start.modules), packages)
+
+
+def _program_of(request: RunRequest) -> str | None:
+    return request.source if request.path is None else request.path
