@@ -26,14 +26,16 @@ THREADS = 4
 WARM_UP_SECS = 120.0
 TRUE = "/bin/true" if Path("/bin/true").exists() else "/usr/bin/true"
 
-FORKED, COLD, WORKERS, PLAIN, POOL, FLOOR = "forked", "cold", "workers", "plain", "pool", "true"
+FORKED, COLD, WORKERS, PLAIN = "forked", "cold", "workers", "plain"
+POOL, POOL_APART, FLOOR = "pool", "pool, runs apart", "true"
 
 LABELS = {
     FORKED: "`IsolatedSubprocessExecutor`, forked",
     COLD: '`IsolatedSubprocessExecutor`, `launch="cold"`',
-    WORKERS: "`ProcessExecutor`: workers used again, with output, limits of time and state of each run's own",
+    WORKERS: "`ProcessExecutor`: workers used again, streams, time limit and state of each run's own",
     PLAIN: 'plain recipe: `Popen([sys.executable, "-c", ...])`, JSON over its pipes',
-    POOL: "`ProcessPoolExecutor`: workers used again, all runs share environment and modules",
+    POOL_APART: "`ProcessPoolExecutor` doing the same, but for the time limit",
+    POOL: "`ProcessPoolExecutor`: `exec()` and `redirect_stdout()`, nothing put back",
     FLOOR: "spawning `true`: the floor",
 }
 
@@ -71,6 +73,7 @@ def all_of(workload: Workload) -> Iterator[dict[str, Candidate]]:
             Candidate(COLD, lambda: run_ours(cold, workload, "cold"), workload.slow),
             Candidate(WORKERS, lambda: check(own_workers.run(workload.cell, DATA).to_dict())),
             Candidate(PLAIN, lambda: _run_plain(workload), workload.slow),
+            Candidate(POOL_APART, lambda: check(_apart(workers, workload))),
             Candidate(POOL, lambda: check(workers.submit(pool_worker.run, workload.script, DATA).result())),
             Candidate(FLOOR, lambda: subprocess.run([TRUE], check=True)),
         )
@@ -139,6 +142,11 @@ def run_ours(
     if launch is not None and result.launch != launch:
         raise RuntimeError(f"A run that was to be {launch} was {result.launch}.")
     return result.launch
+
+
+def _apart(workers: ProcessPoolExecutor, workload: Workload) -> object:
+    result, _, _ = workers.submit(pool_worker.run_apart, workload.script, DATA).result()
+    return result
 
 
 def plain_process(workload: Workload) -> subprocess.Popen[str]:

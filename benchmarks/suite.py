@@ -50,6 +50,7 @@ class Suite:
         print(report.machine())
         bare_threads = self._times(BARE, self.rounds, self.paced[0])
         self.targets += targets.bare(self.alone[BARE.name], bare_threads)
+        self.targets += targets.workers(self.alone[BARE.name], bare_threads)
         self._first_runs(OPIK)
         self._times(OPIK, max(2, self.rounds // 2), self.paced[1])
         self.targets += targets.opik(self.alone[OPIK.name])

@@ -1,11 +1,11 @@
-"""What a forked run has to reach."""
+"""What runs have to reach."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import cells
-from candidates import FLOOR, FORKED, PLAIN
+from candidates import FLOOR, FORKED, PLAIN, POOL, POOL_APART, WORKERS
 from report import Target
 
 if TYPE_CHECKING:
@@ -27,6 +27,25 @@ def bare(alone: Mapping[str, Series], threads: Mapping[str, Series]) -> Iterator
     yield Target("bare code: at least 10 times as fast as the plain recipe", f"{times:.2f} times", times >= 10)
     yield Target("bare code: no more than 3 times spawning `true`", f"{floors:.2f} times", floors <= 3)
     yield Target("bare code: at least 400 runs a second from 4 threads", f"{rate:.0f}", rate >= 400)
+
+
+def workers(alone: Mapping[str, Series], threads: Mapping[str, Series]) -> Iterator[Target]:
+    """The targets for workers.
+
+    Args:
+        alone: the times of runs one at a time.
+        threads: the times of runs from several threads.
+    """
+    rate = threads[WORKERS].rate
+    yield Target("workers: at least 1,500 runs a second from 4 threads", f"{rate:.0f}", rate >= 1500)
+    for pool, what in ((POOL_APART, "doing the same"), (POOL, "doing less")):
+        latency = alone[pool].median / alone[WORKERS].median
+        throughput = rate / threads[pool].rate
+        yield Target(
+            f"workers: no slower than `ProcessPoolExecutor` {what}, one at a time and from 4 threads",
+            f"{latency:.2f} and {throughput:.2f} times as fast",
+            latency >= 1 and throughput >= 1,
+        )
 
 
 def opik(alone: Mapping[str, Series]) -> Iterator[Target]:
