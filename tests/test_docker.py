@@ -291,6 +291,20 @@ class TestEnds:
         assert executor.kill_process(run.pid, HANG_GUARD_SECS)
         assert run.result(HANG_GUARD_SECS).error.text == "The run was killed before it ended."
 
+    @pytest.mark.parametrize("order", ["kill", "interrupt", "teardown"])
+    def test_while_it_waits_for_a_container(self, tmp_path, order):
+        with socket.socket(socket.AF_UNIX) as mute:  # never answers
+            mute.bind(str(tmp_path / "mute.sock"))
+            mute.listen()
+            with DockerExecutor(base_url=f"unix://{tmp_path}/mute.sock", timeout_secs=1000) as executor:
+                run = executor.start("1")
+                wait_until(lambda: executor.live_runs)
+                executor.teardown(0.1) if order == "teardown" else getattr(run, order)()
+                error = run.result(HANG_GUARD_SECS).error
+                mute.close()
+        assert (error.code, error.kind) == (500, "launch")
+        assert "stopped while it waited" in error.text or "torn down" in error.text
+
     def test_its_container_is_killed_from_outside(self, daemon, executor):
         run = executor.start("print('on', flush=True)\nimport time; time.sleep(1000)")
         wait_until(lambda: "on" in run.stdout)

@@ -55,10 +55,10 @@ class ContainerLauncher(Launcher):
     def _new_pool(self) -> Pool:
         return Pool(self._settings, self._shape, self._settings.standby)
 
-    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never queues
+    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for this request; see :class:`Launcher`."""
         pool = self._pool_for(request)
-        container = pool.take(max(request.timeout_secs, START_TIMEOUT_SECS))
+        container = pool.take(max(request.timeout_secs, START_TIMEOUT_SECS), attach)
         try:
             environment = _environment(request, container.environment)
             cold = request.fresh or not _suits(request, container, environment)

@@ -8,16 +8,40 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import IsolatedError, LaunchError
+from isolated_magic.launch.base import to_nobody
 from isolated_magic.launch.containers.client import Client
 from isolated_magic.launch.containers.container import Container
 from isolated_magic.launch.containers.owner import this_process
 from isolated_magic.launch.shortage import start_thread
 
 if TYPE_CHECKING:
+    from isolated_magic.launch.base import Attach
     from isolated_magic.launch.containers.settings import ContainerSettings, Shape
 
 MOST_MAKERS = 4  # at once: the daemon takes no more of them faster
 CLOSE_TIMEOUT_SECS = 10.0
+
+STOPPED = "The run was stopped while it waited for a container."
+
+
+class _Taker:
+    """A run that waits for a container. Orders to the run end the waiting.
+
+    Args:
+        changed: notified of them.
+    """
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self.is_stopped = False
+        self._changed = changed
+
+    def kill(self) -> None:
+        """Wait no longer."""
+        with self._changed:
+            self.is_stopped = True
+            self._changed.notify_all()
+
+    interrupt = kill
 
 
 class Pool:
@@ -44,21 +68,26 @@ class Pool:
         self._problem: IsolatedError | None = None
         self._is_closed = False
 
-    def take(self, timeout_secs: float) -> Container:
+    def take(self, timeout_secs: float, attach: Attach = to_nobody) -> Container:
         """A container for one run: one that waits, or a new one. Give it to :meth:`discard` in the end.
 
         Args:
             timeout_secs: seconds to wait at most.
+            attach: called with whom orders to the run go to meanwhile.
 
         Raises:
             LaunchError: there is none; the message says why.
         """
+        taker = _Taker(self._changed)
+        attach(taker)
         deadline = time.monotonic() + min(timeout_secs, threading.TIMEOUT_MAX / 2)
         with self._changed:
             failures = self._failures
             self._takers += 1
             try:
-                while (container := self._next()) is None:
+                while taker.is_stopped or (container := self._next()) is None:
+                    if taker.is_stopped:
+                        raise LaunchError(STOPPED)
                     if self._failures == failures or self._problem is None:
                         self._see_to_makers()
                     elif not self._makers:  # else one of the others may have more luck
