@@ -21,6 +21,13 @@ from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 MB = 1 << 20
 
 
+OLD_PYTHON = """#!/bin/sh
+exec /usr/bin/python3.11 -I -S -c 'import sys
+sys.version_info, sys.version = (3, 9, 2), "3.9.2 (default)"
+exec(sys.argv[1])' "$4"
+"""
+
+
 @contextmanager
 def executor_of(daemon, **settings):
     settings = {"image": daemons.IMAGE, "base_url": daemon.url, "timeout_secs": 60, "standby": 1} | settings
@@ -479,8 +486,9 @@ class TestFaults:
             ("#!/bin/sh\necho it is broken >&2; exit 3", "ended before it was ready: it is broken"),
             ("#!/bin/sh\nexec yes", "ended before it was ready"),
             ("#!/bin/sh\nexec sleep 1000", "No container was ready within the 10 seconds"),
+            (OLD_PYTHON, "has Python 3.9.2: give one with Python 3.11 or later"),
         ],
-        ids=["ends", "floods", "hangs"],
+        ids=["ends", "floods", "hangs", "is old"],
     )
     def test_an_image_whose_python_is_none(self, daemon, script, words):
         image = daemon.derive(daemons.BROKEN_IMAGE, script)
