@@ -225,9 +225,12 @@ class Container:
             while True:
                 attached.receive()
         lines = [line.strip() for line in attached.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        for line in lines:  # Podman adds a line of its own
+            if line.startswith(("Python 3.", "Python 2.")):
+                return LaunchError(
+                    f"The image {self.settings.image} has {line[:30]}: give one with Python 3.11 or later."
+                )
         said = lines[-1][:300] if lines else "it said nothing"
-        if said.startswith(("Python 3.", "Python 2.")):
-            return LaunchError(f"The image {self.settings.image} has {said}: give one with Python 3.11 or later.")
         return LaunchError(f"The container of image {self.settings.image} ended before it was ready: {said}.")
 
     def is_waiting(self) -> bool:
