@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 # What the container is told to run, as anybody can see who may inspect it. It reads the program from stdin, writes
 # it down, and becomes it.
 BOOTSTRAP = f"""\
-import json, os, sys, time
+import os, sys, time
 if sys.version_info < (3, 11):
     os.write(2, b"Python " + sys.version.split()[0].encode())
     time.sleep(0.5)  # Podman does not hand on the last words of what ends before it is attached
     os._exit(1)
+import json
 def take(count):
     got = b""
     while len(got) < count:
