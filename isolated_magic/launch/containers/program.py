@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BOOTSTRAP = f"""\
 import os, sys, time
 if sys.version_info < (3, 11):
-    os.write(2, b"Python " + sys.version.split()[0].encode())
+    os.write(2, b"Python " + sys.version.split()[0].encode() + b"\\n")
     time.sleep(0.5)  # Podman does not hand on the last words of what ends before it is attached
     os._exit(1)
 import json
