@@ -16,7 +16,7 @@ import pytest
 
 from tests.processes import is_alive, wait_until
 
-PROGRAMS = ("dockerd", "mmdebstrap", "unshare", "nsenter")
+PROGRAMS = ("dockerd", "mmdebstrap", "unshare", "nsenter", "openssl")
 IMAGE, SHELL_IMAGE, EMPTY_IMAGE, BROKEN_IMAGE = (
     f"isolated-test-{name}" for name in ("python", "shell", "no", "bad")
 )
@@ -24,6 +24,22 @@ PACKAGES = "python3,coreutils,dash,base-files,base-passwd,libc-bin"
 DISK_BYTES = 600 << 20
 START_SECS = 60.0
 SWITCHES = "--iptables=false --ip6tables=false --ip-forward=false --bridge=none --storage-driver overlay2"
+
+
+# Of the server, of the client, and of a client that the server does not know.
+CERTIFICATES = """
+new="openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+$new -x509 -days 2 -subj /CN=ca -keyout ca.key -out ca.pem
+for name in server client; do
+    $new -subj /CN=$name -keyout $name.key -out $name.csr
+    printf 'subjectAltName=IP:127.0.0.1\\nextendedKeyUsage=serverAuth,clientAuth\\n' > extensions
+    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out $name.pem
+done
+mkdir known unknown
+cp ca.pem known/ca.pem; cp client.pem known/cert.pem; cp client.key known/key.pem
+$new -x509 -days 2 -subj /CN=unknown -keyout unknown/key.pem -out unknown/cert.pem
+cp unknown/cert.pem unknown/ca.pem
+"""
 
 
 class Daemon:
@@ -37,6 +53,12 @@ class Daemon:
         self.folder = folder
         self.socket = folder / "docker.sock"
         self.url = f"unix://{self.socket}"
+        self.certificates = folder / "certificates"
+        self.certificates.mkdir()
+        subprocess.run(["sh", "-ec", CERTIFICATES], cwd=self.certificates, check=True, capture_output=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.tls_url = f"tcp://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         (folder / "data").mkdir()
         mount = f"mount -t tmpfs -o size={DISK_BYTES} none {folder}/data && echo mounted && exec sleep infinity"
@@ -61,9 +83,13 @@ class Daemon:
             f"--exec-root={self.folder}/run",
             f"--pidfile={self.folder}/pid",
         ]
+        tls = ["-H", self.tls_url, "--tlsverify"] + [
+            f"--{option}={self.certificates / name}"
+            for option, name in (("tlscacert", "ca.pem"), ("tlscert", "server.pem"), ("tlskey", "server.key"))
+        ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*inside, *places, "-H", self.url, *SWITCHES.split()],
+                [*inside, *places, "-H", self.url, *tls, *SWITCHES.split()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -418,6 +418,42 @@ class TestOwners:
                 api.remove_container(one, force=True)
 
 
+class TestOverTls:
+    @pytest.fixture(autouse=True)
+    def usual_environment(self, monkeypatch):
+        for name in ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_it_is_as_over_the_socket(self, daemon, monkeypatch):
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(daemon.certificates / "known"))
+        monkeypatch.setenv("DOCKER_HOST", daemon.tls_url)
+        with executor_of(daemon, base_url=None) as executor:
+            assert executor.run("len(data['text'])", {"text": "x" * 10 * MB})["score"].value == 10 * MB
+            result = executor.run(
+                "import sys\nprint('y' * 5_000_000, file=sys.stderr)\n{'scores': [], 'z': 'z' * 5_000_000}"
+            )
+            assert (len(result.stderr), len(result.payload["z"])) == (5_000_001, 5_000_000)
+            assert executor.run("import time\ntime.sleep(1000)", timeout_secs=1).error.kind == "timeout"
+            run = executor.start("print('on', flush=True)\nimport time; time.sleep(1000)")
+            wait_until(lambda: "on" in run.stdout)
+            run.interrupt()
+            assert run.result(HANG_GUARD_SECS).error.kind == "interrupted"
+            executor.warm_up(HANG_GUARD_SECS)
+            used = {run.pid, result.pid}
+        wait_until(lambda: not any(map(is_alive, used)))
+
+    def test_without_certificates(self, daemon):
+        with executor_of(daemon, base_url=daemon.tls_url) as executor:
+            assert "it wants TLS: set DOCKER_TLS_VERIFY=1" in executor.run("1").error.text
+
+    def test_with_certificates_of_somebody_else(self, daemon, monkeypatch):
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(daemon.certificates / "unknown"))
+        with executor_of(daemon, base_url=daemon.tls_url) as executor:
+            assert "TLS failed, " in executor.run("1").error.text
+
+
 class TestFaults:
     """Each is a typed 500 with one sentence, and none hangs."""
 

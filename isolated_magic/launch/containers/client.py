@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from isolated_magic.errors import LaunchError, MissingLibraryError
@@ -24,7 +25,7 @@ from isolated_magic.launch.containers.owner import LABEL, is_gone
 from isolated_magic.launch.containers.settings import RESERVED_PROCESSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from isolated_magic.launch.containers.settings import Creation
 
@@ -111,8 +112,8 @@ class Client:
             )
         return made["Id"]
 
-    def attach(self, container: str, image: str) -> socket.socket:
-        """A socket to the stdin, stdout and stderr of a container that was not started yet.
+    def attach(self, container: str, image: str) -> tuple[socket.socket, Callable[[], None]]:
+        """A socket to the stdin, stdout and stderr of a container that was not started yet, and what closes it.
 
         Args:
             container: its id.
@@ -124,17 +125,15 @@ class Client:
         with self._explained(image):  # Podman prepares it for a start already here
             attached = self._api.attach_socket(container, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
         found = getattr(attached, "_sock", attached)
-        if isinstance(found, ssl.SSLSocket):
-            return found
+        if isinstance(found, ssl.SSLSocket):  # it cannot be copied, and stays open for as long as the SDK's answer
+            return found, partial(_close_both, found, attached)
         if not isinstance(found, socket.socket):
             raise LaunchError(
                 f"Containers cannot be reached over {self.url}: give base_url a unix or tcp address."
             )
-        own = found.dup()  # the SDK's goes with the SDK's answer
-        with suppress(OSError, AttributeError):
-            attached._response.close()  # type: ignore[attr-defined]
-        found.close()
-        return own
+        own = found.dup()
+        _close_both(found, attached)
+        return own, own.close
 
     def start(self, container: str, image: str) -> None:
         """Start it.
@@ -253,3 +252,9 @@ def _sdk():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the SDK has no typ
     except ImportError:
         raise MissingLibraryError(NO_SDK) from None
     return docker
+
+
+def _close_both(found: socket.socket, attached: object) -> None:
+    found.close()
+    with suppress(OSError, AttributeError):
+        attached._response.close()  # type: ignore[attr-defined]

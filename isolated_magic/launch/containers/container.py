@@ -24,6 +24,8 @@ from isolated_magic.launch.recipe import Inputs
 from isolated_magic.limits import STACK_LIMIT_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from isolated_magic.launch.containers.client import Client
     from isolated_magic.launch.containers.settings import ContainerSettings, Shape
     from isolated_magic.launch.recipe import Report
@@ -42,10 +44,12 @@ class Attached:
 
     Args:
         end: the daemon's socket.
+        close: closes it.
     """
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, close: Callable[[], None]) -> None:
         self.socket = end
+        self.close = close
         end.setblocking(False)
         self.stderr = b""
         self._received = bytearray()
@@ -160,7 +164,7 @@ class Container:
         """
         wanted = creation(self.settings, self.shape, self._labels, STACK_LIMIT_BYTES)
         self.id = self.client.create(wanted, COMMAND)
-        self.attached = Attached(self.client.attach(self.id, self.settings.image))
+        self.attached = Attached(*self.client.attach(self.id, self.settings.image))
         if self._is_unwanted:
             raise LaunchError("The container was given up before it was ready.")
         self.client.start(self.id, self.settings.image)
@@ -257,7 +261,7 @@ class Container:
         """Hang up for good: nobody else uses it any more."""
         if self.attached is not None:
             self.attached.hang_up()
-            self.attached.socket.close()
+            self.attached.close()
 
     def remove(self) -> bool:
         """Take it away; whether it is gone."""
@@ -266,4 +270,4 @@ class Container:
     def forget(self) -> None:
         """In a fork of the owner: close our copies; the container belongs to the original."""
         if self.attached is not None:
-            self.attached.socket.close()
+            self.attached.close()

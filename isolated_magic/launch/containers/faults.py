@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,13 @@ def unreachable(problem: BaseException, url: str) -> LaunchError:
         url: of the daemon.
     """
     number = _errno_in(problem)
-    if number == errno.ENOENT:
+    refused_by_tls = next((cause for cause in _causes_of(problem) if isinstance(cause, ssl.SSLError)), None)
+    if refused_by_tls is not None:
+        said = getattr(refused_by_tls, "verify_message", "") or refused_by_tls.reason or str(refused_by_tls)
+        why = f"TLS failed, {one_line(said)}: see to DOCKER_CERT_PATH, and that REQUESTS_CA_BUNDLE is not set"
+    elif "to an HTTPS server" in str(problem):
+        why = "it wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of your certificates"
+    elif number == errno.ENOENT:
         why = "nothing is there: start the daemon, or give base_url or DOCKER_HOST the address where it listens"
     elif number in {errno.EACCES, errno.EPERM}:
         why = "no permission: have your user added to the group that owns it (mostly docker), and log in anew"
