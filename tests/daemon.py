@@ -210,7 +210,7 @@ def _mirror() -> str:
 def daemon(folder: Path) -> Iterator[Daemon]:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
-        pytest.skip(f"a Docker daemon needs {', '.join(missing)}: apt-get install docker.io mmdebstrap")
+        pytest.skip(f"a Docker daemon needs {', '.join(missing)}: apt-get install docker.io mmdebstrap openssl")
     if os.geteuid() != 0:
         pytest.skip("a Docker daemon has to be started by root")
     started = Daemon(folder)
