@@ -133,6 +133,33 @@ class TestErrors:
         cells.run("%%isolated -o failed\nprint('so far')\n1/0")
         assert cells.ok("failed.stdout, failed.error.kind.value").text == "('so far\\n', 'user_code')"
 
+    @pytest.mark.parametrize(
+        ("code", "hint"),
+        [
+            ("mine['a']", "mine is a dict of the notebook: hand it over with --data mine"),
+            ("x = 1\nthreshold", "threshold is a variable of the notebook: hand it over in a dict with --data"),
+            (
+                "def f():\n    return math.pi\nf()",
+                "math is a module that the notebook imported: import it in this cell",
+            ),
+            ("helper()", "helper is of the notebook: define it in this cell"),
+            ("await something", "await outside a function is IPython's"),
+            ("x = 1\n!ls", "Lines that begin with ! or % are IPython's"),
+            ("%time 1", "Lines that begin with ! or % are IPython's"),
+            ("nowhere", None),
+            ("del mine", "mine is a dict of the notebook"),
+            ("raise NameError('mine')", None),
+            ("x = (", None),
+            ("if True:\n  x = 5 %\n  2", None),
+        ],
+    )
+    def test_what_works_in_other_cells_has_a_hint(self, cells, code, hint):
+        cells.ok("import math\nmine, threshold = {'a': 'not to be shown'}, 'not to be shown'\ndef helper(): pass")
+        cells.run(f"%%isolated -o failed\n{code}")
+        shown = cells.ok("print(failed.error.hint)").stdout
+        assert shown.strip() == "" if hint is None else hint in shown
+        assert "not to be shown" not in shown
+
     def test_a_timeout(self, cells):
         shown = cells.run("%%isolated -t 0.5\nimport time\ntime.sleep(1000)")
         assert shown.evalue == "Execution timed out after 0.5 seconds"

@@ -18,6 +18,7 @@ from isolated_magic.magic import credentials, display, options
 from isolated_magic.magic.cells import Cells
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
+from isolated_magic.magic.hints import with_hint
 from isolated_magic.magic.namespace import Namespace
 from isolated_magic.magic.parser import help_text
 from isolated_magic.magic.programs import code_of, key_of, label_of, name_of, without_run
@@ -169,6 +170,7 @@ class IsolatedMagics(Magics):
         try:
             executor = self.strategies.executor_for(chosen)
             result = executor.run(*inputs, **settings, on_output=display.stream)
+            result = with_hint(result, cell, self._shell.user_ns)
         except KeyboardInterrupt:
             remember(RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED)))
             raise
