@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
 MB = 1 << 20
 
+
+THREADS = "import threading, time\nfor _ in range(300): threading.Thread(target=time.sleep, args=(3,), daemon=True).start()"
 
 OLD_PYTHON = """#!/bin/sh
 exec /usr/bin/python3.11 -I -S -c 'import sys
@@ -418,6 +421,76 @@ class TestOwners:
                 api.remove_container(one, force=True)
 
 
+class TestWhatTheDaemonIsTold:
+    def test_a_runtime_that_is_not_there_is_not_passed_over(self, daemon):
+        with executor_of(daemon, runtime="runsc") as executor:
+            error = executor.run("1").error
+            assert (error.kind, "runsc" in error.text) == ("launch", True)
+        with executor_of(daemon, runtime="runc") as executor:
+            assert executor.run("1").ok
+
+    def test_a_volume_that_is_not_there_is_not_made(self, daemon, tmp_path):
+        with executor_of(daemon, volumes={tmp_path / "none": Path("/there")}) as executor:
+            assert f"{tmp_path}/none" in executor.run("1").error.text
+        assert not (tmp_path / "none").exists()
+
+    def test_a_network_that_is_not_there(self, daemon):
+        with executor_of(daemon, network="nowhere") as executor:
+            text = executor.run("1").error.text
+        assert "No container could be started" in text
+        assert "nowhere not found" in text
+
+    def test_the_context_of_the_docker_command(self, daemon, tmp_path, monkeypatch):
+        for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / ".docker"))
+        (tmp_path / ".docker").mkdir()
+        (tmp_path / ".docker" / "config.json").write_text("{}")  # the SDK finds no context without it
+        subprocess.run(["docker", "context", "create", "mine", "--docker", f"host={daemon.url}"], check=True)
+        for choose in ("variable", "file"):
+            if choose == "variable":
+                monkeypatch.setenv("DOCKER_CONTEXT", "mine")
+            else:
+                monkeypatch.delenv("DOCKER_CONTEXT")
+                subprocess.run(["docker", "context", "use", "mine"], check=True)
+            with executor_of(daemon, base_url=None) as executor:
+                assert executor.run("1").ok
+
+    @pytest.mark.parametrize(
+        ("limits", "code", "said"),
+        [
+            (Limits(processes=500), THREADS, "process limit 20 exceeded"),
+            (Limits(memory_bytes=900 * MB), "bytearray(800 << 20)", "memory limit 128 MB exceeded"),
+            (
+                Limits(open_files=900),
+                "files = [open('/dev/null') for _ in range(500)]",
+                "limit of open files 200 exceeded",
+            ),
+        ],
+        ids=["processes", "memory", "files"],
+    )
+    def test_a_limit_is_named_as_it_is_held(self, daemon, limits, code, said):
+        with executor_of(daemon, pids=20, memory_bytes=128 * MB, nofile=200, standby=0) as executor:
+            assert executor.run(code, limits=limits).error.summary.startswith(said)
+
+    @pytest.mark.parametrize(
+        ("code", "setting"),
+        [
+            (THREADS, "pids"),
+            ("files = [open('/dev/null') for _ in range(5000)]", "nofile"),
+            ("open('/tmp/large', 'wb').write(bytes(100 << 20))", "tmpfs_bytes"),
+            ("open('/usr/new', 'w')", "read_only, volumes"),
+            ("import urllib.request\nurllib.request.urlopen('http://192.0.2.1')", "--allow-net"),
+            ("import socket\nsocket.getaddrinfo('example.org', 80)", "--allow-net"),
+            ("1/0", None),
+        ],
+    )
+    def test_errors_name_the_setting_that_they_come_from(self, executor, code, setting):
+        hint = executor.run(code).error.hint
+        assert (setting in hint) if setting else hint == ""
+
+
 class TestOverTls:
     @pytest.fixture(autouse=True)
     def usual_environment(self, monkeypatch):
@@ -505,11 +578,15 @@ class TestFaults:
     def test_the_image_is_missing(self, daemon):
         with executor_of(daemon, image="isolated-magic") as executor:
             text = self.error(executor)
-            assert text.startswith(
-                "There is no image isolated-magic here, and none is pulled unasked. Build it: docker build -t isolated-magic - < "
-            )
-            assert Path(text.rpartition("< ")[2]).is_file()
-        with executor_of(daemon, image="registry.example/other:1") as executor:
+        said, _, command = text.rpartition(": ")
+        assert said == "There is no image isolated-magic here, and none is pulled unasked. Build it"
+        words = shlex.split(command)
+        assert words[:-1] == ["docker", "-H", daemon.url, "build", "-t", "isolated-magic", "-", "<"]
+        assert Path(words[-1]).is_file()
+
+    def test_an_image_of_a_registry_is_missing(self, daemon, monkeypatch):
+        monkeypatch.setenv("DOCKER_HOST", daemon.url)
+        with executor_of(daemon, image="registry.example/other:1", base_url=None) as executor:
             assert self.error(executor).endswith("Get it: docker pull registry.example/other:1")
 
     def test_an_image_without_python(self, daemon):
@@ -573,6 +650,8 @@ class TestSettings:
             {"user": 0},
             {"read_only": 1},
             {"volumes": {"data": "/data"}},
+            {"volumes": {"/data": "/data:rwx"}},
+            {"volumes": ["/data:/data"]},
             {"preload": "json"},
             {"capabilities": [1]},
             {"base_url": 1},

@@ -14,12 +14,13 @@ from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
-from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, shape_for
+from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
 from isolated_magic.limits import MIB, NO_LIMITS
 from isolated_magic.run_request import Elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from os import PathLike
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.limits import Limits
@@ -82,7 +83,7 @@ class DockerExecutor(Executor):
         new_privileges: bool = False,
         capabilities: Sequence[str] = (),
         tmpfs_bytes: int = 64 * MIB,
-        volumes: Mapping[str, str] | None = None,
+        volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None = None,
         cwd: str = "/tmp",  # noqa: S108 - of the container, which nobody else has
         preload: Sequence[str] = (),
         runtime: str | None = None,
@@ -103,7 +104,7 @@ class DockerExecutor(Executor):
             new_privileges=new_privileges,
             capabilities=_names("capabilities", capabilities),
             tmpfs_bytes=tmpfs_bytes,
-            volumes=dict(volumes or {}),
+            volumes=_paths(volumes),
             cwd=cwd,
             preload=_names("preload", preload),
             runtime=runtime,
@@ -116,9 +117,11 @@ class DockerExecutor(Executor):
         request = build(inherit_env=False)
         given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
         without = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
-        shape = shape_for(self.settings, request.limits)
+        limits = held_by(self.settings, request.limits)
+        shape = shape_for(self.settings, limits)
         request = replace(
             request,
+            limits=limits,
             environment={name: value for name, value in request.environment.items() if name in given},
             cwd=self.settings.cwd,
             elsewhere=Elsewhere(without, FOLDER, shape.memory_bytes),
@@ -126,6 +129,15 @@ class DockerExecutor(Executor):
         if request.path is None:
             return request
         return replace(request, source=_source_of(request.path), source_name=request.path, path=None)
+
+
+def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) -> dict[str, str]:
+    try:
+        return {os.fspath(here): os.fspath(there) for here, there in (volumes or {}).items()}
+    except (AttributeError, TypeError):
+        raise InvalidRequestError(
+            f"volumes is {volumes!r}: give paths here and there, such as {{'/data': '/data'}}."
+        ) from None
 
 
 def _names(what: str, names: Collection[str]) -> tuple[str, ...]:

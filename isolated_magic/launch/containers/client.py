@@ -7,13 +7,15 @@ import os
 import socket
 import ssl
 import time
+import uuid
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from isolated_magic.errors import LaunchError, MissingLibraryError
 from isolated_magic.launch.containers.faults import (
     CALL_TIMEOUT_SECS,
+    DEFAULT_URL,
     BusyError,
     GoneError,
     close_left_open,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 REMOVAL_TIMEOUT_SECS = 15.0
 RETRY_SECS = 0.05
 NO_SDK = "Runs in containers need the docker SDK, which is not installed: pip install 'isolated-magic[docker]'"
-DEFAULT_URL = "unix:///var/run/docker.sock"
 
 
 class Api(Protocol):
@@ -72,11 +73,21 @@ class Client:
     def __init__(self, base_url: str | None) -> None:
         self._docker = _sdk()  # type: ignore[no-untyped-call]
         self.url = base_url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
-        settings = self._docker.utils.kwargs_from_env()
+        with self._explained():
+            settings = self._address(base_url)
+            self.url = settings.get("base_url", self.url)
+            self._api: Api = self._docker.APIClient(version="auto", timeout=CALL_TIMEOUT_SECS, **settings)
+
+    def _address(self, base_url: str | None) -> dict[str, Any]:
+        """Where the daemon listens, as ``docker`` itself finds it: DOCKER_HOST, else the context in use."""
+        settings: dict[str, Any] = self._docker.utils.kwargs_from_env()
         if base_url is not None:
             settings["base_url"] = base_url
-        with self._explained():
-            self._api: Api = self._docker.APIClient(version="auto", timeout=CALL_TIMEOUT_SECS, **settings)
+        if "base_url" not in settings:
+            context = self._docker.context.ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT"))
+            if context is not None and context.Host:
+                settings |= {"base_url": context.Host, "tls": context.TLSConfig or settings.get("tls")}
+        return settings
 
     def create(self, wanted: Creation, command: tuple[str, ...]) -> str:
         """Create a container.
@@ -92,11 +103,14 @@ class Client:
             LaunchError: the daemon refuses.
         """
         settings = wanted.settings
-        limits = [self._docker.types.Ulimit(name=n, soft=v, hard=v) for n, v in wanted.ulimits.items()]
+        types = self._docker.types
+        limits = [types.Ulimit(name=n, soft=v, hard=v) for n, v in wanted.ulimits.items()]
+        mounts = [types.Mount(m.target, m.source, type="bind", read_only=m.read_only) for m in wanted.mounts]
         with self._explained(settings.image):
-            host = self._api.create_host_config(ulimits=limits, **wanted.host)
+            host = self._api.create_host_config(ulimits=limits, mounts=mounts, **wanted.host)
             made = self._api.create_container(
                 settings.image,
+                name=f"isolated-magic-{uuid.uuid4().hex[:12]}",
                 entrypoint=list(command),
                 command=[],
                 stdin_open=True,
@@ -108,7 +122,6 @@ class Client:
                 stop_signal="SIGKILL",  # its first process heeds no other
                 healthcheck={"test": ["NONE"]},
                 use_config_proxy=False,  # it would put the caller's proxy, with its password, into the environment
-                runtime=settings.runtime,
             )
         return made["Id"]
 
@@ -226,7 +239,7 @@ class Client:
         try:
             yield
         except self._docker.errors.APIError as problem:
-            raise refused(problem, image) from None
+            raise refused(problem, image, self.url) from None
         except (OSError, self._docker.errors.DockerException) as problem:
             close_left_open(problem)
             raise unreachable(problem, self.url) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import ssl
 import traceback
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CONTAINERFILE = Path(__file__).with_name("Containerfile")
 CALL_TIMEOUT_SECS = 30.0
+DEFAULT_URL = "unix:///var/run/docker.sock"
 
 
 class GoneError(LaunchError):
@@ -28,35 +30,39 @@ class BusyError(LaunchError):
     """Something else is being done to it."""
 
 
-def refused(problem: object, image: str) -> LaunchError:
+def refused(problem: object, image: str, url: str) -> LaunchError:
     """The error for what the daemon said.
 
     Args:
         problem: the SDK's APIError.
         image: that it may be about, empty for none.
+        url: of the daemon.
     """
     status = getattr(getattr(problem, "response", None), "status_code", 0)
     said = one_line(str(getattr(problem, "explanation", None) or problem))
     lower = said.lower()
     if status == 404 and image and ("no such image" in lower or "image not known" in lower or "image" in lower):
-        return LaunchError(f"There is no image {image} here, and none is pulled unasked. {_how_to_get(image)}")
+        return LaunchError(
+            f"There is no image {image} here, and none is pulled unasked. {_how_to_get(image, url)}"
+        )
     if "no space left" in lower:
         return LaunchError(f"No container could be started: the daemon's disk is full ({said}). Free some room.")
     if image and ("executable file not found" in lower or "no such file or directory" in lower):
         return LaunchError(
             f"The image {image} has no python3 on its PATH: give one with Python 3.11 or later ({said})."
         )
-    if status == 404:
+    if status == 404 and not image:
         return GoneError(f"The container is gone: {said}.")
     if status in {409, 500}:
         return BusyError(f"No container could be started: the daemon says {said}.")
     return LaunchError(f"No container could be started: the daemon says {said}.")
 
 
-def _how_to_get(image: str) -> str:
+def _how_to_get(image: str, url: str) -> str:
+    docker = "docker" if url in {DEFAULT_URL, os.environ.get("DOCKER_HOST")} else f"docker -H {shlex.quote(url)}"
     if image in {DEFAULT_IMAGE, f"{DEFAULT_IMAGE}:latest"}:
-        return f"Build it: docker build -t {DEFAULT_IMAGE} - < {CONTAINERFILE}"
-    return f"Get it: docker pull {image}"
+        return f"Build it: {docker} build -t {DEFAULT_IMAGE} - < {shlex.quote(str(CONTAINERFILE))}"
+    return f"Get it: {docker} pull {image}"
 
 
 def unreachable(problem: BaseException, url: str) -> LaunchError:

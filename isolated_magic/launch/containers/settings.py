@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.child.packets import FOLDER
@@ -11,7 +11,7 @@ from isolated_magic.errors import InvalidRequestError
 from isolated_magic.limits import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from isolated_magic.limits import Limits
 
@@ -80,10 +80,20 @@ class ContainerSettings:
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 raise _refused(name, value, "names")
-        if not isinstance(self.volumes, dict) or not all(
-            isinstance(text, str) and text.startswith("/") for pair in self.volumes.items() for text in pair
-        ):
-            raise _refused("volumes", self.volumes, "paths here and paths there, such as {'/data': '/data'}")
+        if not isinstance(self.volumes, dict) or not all(map(_is_volume, self.volumes.items())):
+            raise _refused(
+                "volumes",
+                self.volumes,
+                "paths here and there, such as {'/data': '/data'} or {'/data': '/data:rw'}",
+            )
+
+
+def _is_volume(pair: tuple[object, object]) -> bool:
+    here, there = pair
+    if not isinstance(here, str) or not isinstance(there, str):
+        return False
+    target, _, mode = there.partition(":")
+    return here.startswith("/") and target.startswith("/") and mode in {"", "ro", "rw"}
 
 
 def _refused(name: str, value: object, wanted: str) -> InvalidRequestError:
@@ -114,6 +124,18 @@ def shape_for(settings: ContainerSettings, limits: Limits) -> Shape:
     if limits.memory_bytes is not None:
         memory = min(memory, limits.memory_bytes + RESERVED_BYTES)
     return Shape(memory, limits.processes)
+
+
+def held_by(settings: ContainerSettings, limits: Limits) -> Limits:
+    """The limits that a run has there: none is more than its container has.
+
+    Args:
+        settings: of the executor.
+        limits: that were asked for.
+    """
+    most = {"memory_bytes": settings.memory_bytes, "processes": settings.pids, "open_files": settings.nofile}
+    asked = {name: getattr(limits, name) for name in most}
+    return replace(limits, **{name: most[name] for name, value in asked.items() if value and value > most[name]})
 
 
 def processes_of(settings: ContainerSettings, shape: Shape) -> int:
@@ -152,7 +174,7 @@ def creation(settings: ContainerSettings, shape: Shape, labels: Mapping[str, str
             FOLDER: f"rw,nosuid,nodev,size={FOLDER_BYTES},mode=1777",
         },
         "shm_size": settings.tmpfs_bytes,
-        "binds": [f"{path}:{_with_mode(target)}" for path, target in settings.volumes.items()],
+        "runtime": settings.runtime,
         "ipc_mode": "private",
         "auto_remove": True,
         "init": False,
@@ -164,15 +186,32 @@ def creation(settings: ContainerSettings, shape: Shape, labels: Mapping[str, str
         "stack": stack_bytes,
         "core": 0,
     }
-    return Creation(settings, host, limits, {**labels})
+    mounts = tuple(Mount(here, *_target_of(there)) for here, there in settings.volumes.items())
+    return Creation(settings, host, limits, mounts, {**labels})
 
 
 def _network(is_open: bool) -> str:
     return "default" if is_open else "none"
 
 
-def _with_mode(target: str) -> str:
-    return target if target.endswith((":rw", ":ro")) else f"{target}:ro"
+def _target_of(there: str) -> tuple[str, bool]:
+    target, _, mode = there.partition(":")
+    return target, mode != "rw"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder or file of the daemon's machine, in a container.
+
+    Args:
+        source: its path there; the daemon refuses one that is not there.
+        target: its path in the container.
+        read_only: whether it cannot be written to.
+    """
+
+    source: str
+    target: str
+    read_only: bool
 
 
 @dataclass(frozen=True)
@@ -183,10 +222,12 @@ class Creation:
         settings: of the executor.
         host: arguments of ``create_host_config``.
         ulimits: soft and hard, by name.
+        mounts: what it has of the daemon's machine.
         labels: of the container.
     """
 
     settings: ContainerSettings
     host: Mapping[str, object]
     ulimits: Mapping[str, int]
+    mounts: Sequence[Mount]
     labels: Mapping[str, str]
