@@ -139,6 +139,7 @@ class Messages:
                 self._take_stack()
                 while (body := self._next_body()) is not None:
                     asked |= self._take(body)
+                    self._take_stack()
             except results.RefusedError as problem:
                 self._break(f"the result {problem}")
             except (ValueError, LookupError):
@@ -206,6 +207,7 @@ class Messages:
         if kind == "started":
             self.started = True
         elif kind == "not_started":
+            self.started = False
             self.not_started = NotStarted(_number(said["errno"]), _text_or_none(said.get("path")))
         elif kind == "imported":
             self.imported = Imported(_names(said["installed"]), _names(said["files"]))

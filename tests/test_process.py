@@ -1,6 +1,7 @@
 """Workers that do one run after the other: what a run finds as new, what it may find, and when a worker goes."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -139,6 +140,74 @@ LEAVES = {
         "import sys\nsys.getrecursionlimit() == 123",
         "False",
     ),
+    "a limit": (
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (50, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))",
+        "import resource\nresource.getrlimit(resource.RLIMIT_NOFILE)[0] > 50",
+        "True",
+    ),
+    "its priority": ("import os\nos.nice(3)", "import os\nos.nice(0)", "0"),
+    "its processors": (
+        "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
+        "import os\nlen(os.sched_getaffinity(0)) == len(os.sched_getaffinity(os.getppid()))",
+        "True",
+    ),
+    "the locale": (
+        "import locale\nlocale.setlocale(locale.LC_ALL, 'C')",
+        "import locale\nlocale.setlocale(locale.LC_CTYPE) != 'C'",
+        "True",
+    ),
+    "digits of integers": (
+        "import sys\nsys.set_int_max_str_digits(700)",
+        "import sys\nsys.get_int_max_str_digits()",
+        "4300",
+    ),
+    "the size of stacks": (
+        "import threading\nthreading.stack_size(1 << 20)",
+        "import threading\nthreading.stack_size()",
+        "0",
+    ),
+    "hooks of threads": (
+        "import threading\nthreading.excepthook = print\nthreading.settrace(print)",
+        "import threading\nthreading.excepthook is threading.__excepthook__ and threading.gettrace() is None",
+        "True",
+    ),
+    "a timeout of sockets": (
+        "import socket\nsocket.setdefaulttimeout(1)",
+        "import socket\nsocket.getdefaulttimeout()",
+        "None",
+    ),
+    "tracing of memory": (
+        "import tracemalloc\ntracemalloc.start()",
+        "import tracemalloc\ntracemalloc.is_tracing()",
+        "False",
+    ),
+    "short tracebacks": (
+        "import sys\nsys.tracebacklimit = 0",
+        "import sys\nhasattr(sys, 'tracebacklimit')",
+        "False",
+    ),
+    "chatter of the collector": ("import gc\ngc.set_debug(gc.DEBUG_STATS)", "import gc\ngc.get_debug()", "0"),
+    "finders": ("import sys\nsys.meta_path.clear()\nsys.path_hooks.clear()", "import chunk, colorsys\n1", "1"),
+    "a stdout that does not wait": (
+        "import os\nos.set_blocking(1, False)\nos.set_blocking(2, False)",
+        "import os\nos.get_blocking(1) and os.get_blocking(2)",
+        "True",
+    ),
+    "no stdin": (
+        "import sys\nsys.stdin = sys.__stdin__ = None",
+        "import sys\nrepr(sys.stdin)[:47] + sys.stdin.mode",
+        "<_io.TextIOWrapper name='<stdin>' mode='r' enco",
+    ),
+    "a signal that waits": (
+        "import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\nos.kill(os.getpid(), signal.SIGUSR1)",
+        "1",
+        "1",
+    ),
+    "a dump of faults": (
+        "import faulthandler\nfaulthandler.enable()",
+        "import faulthandler\nfaulthandler.is_enabled()",
+        "False",
+    ),
     "garbage collection": ("import gc\ngc.disable()", "import gc\ngc.isenabled()", "True"),
     "a context variable": (
         "import decimal\ndecimal.getcontext().prec = 3",
@@ -198,6 +267,36 @@ def test_streams_are_buffered_as_the_interpreter_has_them(one, value, monkeypatc
     assert told[0][0] == [bool(value), True]
 
 
+LAST_WORDS = "class A:\n    def __del__(self): print('last words')\na = A()\ndef f(): pass\n1"
+
+
+class TestTheEndOfARun:
+    """What the code made ends with its own run, not in the middle of another one."""
+
+    def test_finalizers_print_where_they_belong(self, one):
+        assert one.run(LAST_WORDS).stdout == "last words\n"
+        assert one.run("x = [[] for _ in range(10_000)]\n2").stdout == ""
+
+    def test_a_stream_over_ours_is_closed_with_its_run(self, one):
+        for made in (
+            "io.TextIOWrapper(sys.stdout.buffer, 'utf-8')",
+            "os.fdopen(1, 'w')",
+            "os.fdopen(1, 'w', closefd=False)",
+        ):
+            code = f"import io, os, sys\nout = {made}\ndef say(text): out.write(text)\nsay('hi')\n1"
+            assert one.run(code).stdout == "hi"
+            for _ in range(3):
+                assert one.run("x = [[] for _ in range(10_000)]\nprint('on')\n2").stdout == "on\n"
+
+    def test_files_are_written(self, one, tmp_path):
+        assert one.run(f"f = open({str(tmp_path / 'file')!r}, 'w')\nf.write('abc')\ndef g(): pass\n1").ok
+        assert (tmp_path / "file").read_text() == "abc"
+
+    def test_what_modules_hold_still_works(self, one):
+        one.run("import json\nnumber = 5\ndef left(): return number\njson.left = left\n1")
+        assert one.run("import json\njson.left()")["score"].value == 5
+
+
 class TestShortRuns:
     """What is done to make them fast is not to be seen."""
 
@@ -231,6 +330,32 @@ class TestShortRuns:
         code = f"import os, time\nwith open({str(tmp_path / 'runs')!r}, 'a') as file:\n    file.write('x')\n{end}"
         assert one.run(code, timeout_secs=20).error is not None
         assert (tmp_path / "runs").read_text() == "x"
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "import os, sys\nsys.kept = []\ntry:\n    while True: sys.kept.append(os.open('/dev/null', 0))\nexcept OSError: pass",
+            "import json\njson._default_decoder = None",
+            "import os\ndef fail(*a): raise RuntimeError\nos.pwrite = fail",
+            "import sys\nsys.modules['warnings'] = None",
+            "import os, socket, sys\nsys.kept = socket.socketpair()\nos.dup2(sys.kept[0].fileno(), 500)",
+        ],
+        ids=["descriptors", "json", "os", "warnings", "the channel"],
+    )
+    def test_a_worker_that_was_taken_apart_costs_no_run(self, one, code):
+        for _ in range(3):
+            one.run(f"{code}\n1", timeout_secs=20)
+            result = one.run("2")
+            assert result.error is None, result.error.text
+            assert result.stderr == ""
+
+    def test_a_path_that_cannot_be_encoded(self, one):
+        odd = "importlib.machinery.ModuleSpec('odd', None, origin='/tmp/\\ud800.py')"
+        one.run("1")
+        one.run(
+            f"import sys, types, importlib.machinery\nm = types.ModuleType('odd')\nm.__spec__ = {odd}\nsys.modules['odd'] = m\n1"
+        )
+        assert one.run("2").ok
 
     @pytest.mark.parametrize("size", [0, 10_000_000], ids=["small", "large"])
     def test_what_ends_before_it_runs_is_run_by_another(self, one, size, tmp_path):
@@ -360,6 +485,23 @@ class TestTurns:
             )
         assert [result.stdout for result in results] == [f"{n}\n" for n in range(200)]
         assert [result.stderr for result in results] == [f"{n}\n" for n in range(200)]
+
+
+class TestSignalsOfTheOwner:
+    @pytest.mark.parametrize("millisecs", [1, 2, 4, 6])
+    def test_a_fast_timer_holds_nothing_up(self, one, millisecs):
+        for _ in range(2):
+            one.run("1")
+        before = signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, millisecs / 1000, millisecs / 1000)
+        try:
+            assert str(one.run("while True: pass", timeout_secs=0.5).error.kind) == "timeout"
+            assert len(one.run("print('x' * 200_000)\n1").stdout) == 200_001
+            one.run("1")
+            assert len(one.run("print('x' * 200_000)\n1").stdout) == 200_001
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 class TestLifetime:

@@ -14,8 +14,9 @@ import os
 import sys
 from io import BufferedReader, FileIO, TextIOWrapper
 
-from . import descriptors, program
+from . import descriptors
 from .interrupts import users_code
+from .standing import Standing
 from .variables import Variables
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
@@ -38,6 +39,8 @@ class Baseline:
         self._umask = os.umask(0)
         os.umask(self._umask)
         self._variables = Variables()
+        self._standing = Standing()
+        self._has_stdin = sys.stdin is not None
         self._handlers = {number: _signal.getsignal(number) for number in _SIGNALS}
         self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         self._path = list(sys.path)
@@ -64,12 +67,15 @@ class Baseline:
         """
         if _has_children() or _has_threads_to_wait_for():
             return False
+        if not self._standing.restore():
+            return False
         self._restore_interpreter()
         self._restore_signals()
         os.chdir(self._folder)
         os.umask(self._umask)
         self._variables.restore()
-        _new_stdin()
+        if self._has_stdin:
+            _new_stdin()
         restored = [output.restore() for output in self._outputs]
         return all(restored)
 
@@ -88,7 +94,6 @@ class Baseline:
         linecache: Any = sys.modules.get("linecache")
         if linecache is not None:  # the source of this run is not that of the next
             linecache.clearcache()
-        program.new_main()
 
     def _restore_builtins(self) -> None:
         names = vars(builtins)
@@ -100,9 +105,14 @@ class Baseline:
     def _restore_signals(self) -> None:
         users_code.forget()
         faulthandler.cancel_dump_traceback_later()
+        faulthandler.disable()
+        for number in (_signal.SIGUSR1, _signal.SIGUSR2):
+            faulthandler.unregister(number)
         for timer in _TIMERS:
             _signal.setitimer(timer, 0)
         _signal.set_wakeup_fd(-1)
+        for number in _signal.sigpending():  # of that run: it is over
+            _signal.signal(number, _signal.SIG_IGN)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
         for number, handler in self._handlers.items():
             # What is None was not set by Python, and Python could not set it again.
@@ -129,6 +139,7 @@ class _Output:
     def restore(self) -> bool:
         """Have both again; False when the object can no longer be used."""
         os.dup2(self._copy, self._number)
+        os.set_blocking(self._number, True)
         stream = self._stream
         setattr(sys, self._name, stream)
         setattr(sys, f"__{self._name}__", stream)
@@ -141,9 +152,11 @@ class _Output:
 
 def _new_stdin() -> None:
     """What a run did not read of its input is not for the next one."""
-    if sys.__stdin__ is not None or sys.stdin is not None:
-        raw: Any = BufferedReader(FileIO(0, closefd=False))
-        sys.stdin = sys.__stdin__ = TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape")  # type: ignore[misc]
+    raw: Any = FileIO(0, closefd=False)
+    raw.name = "<stdin>"  # as create_stdio() in Python/pylifecycle.c has it
+    text: Any = TextIOWrapper(BufferedReader(raw), encoding="utf-8", errors="surrogateescape")
+    text.mode = "r"
+    sys.stdin = sys.__stdin__ = text  # type: ignore[misc]
 
 
 def _has_children() -> bool:

@@ -17,6 +17,7 @@ When the owner sends the signal of ``stack.py``, text comes between two of these
 
 from __future__ import annotations
 
+import errno
 import os
 from io import BufferedReader, FileIO
 
@@ -48,6 +49,11 @@ _HELD = {"imported", "outcome"}
 _write, _pid = os.write, os.getpid
 
 
+def _identity_of(descriptor: int) -> tuple[int, int]:
+    state = os.fstat(descriptor)
+    return state.st_dev, state.st_ino
+
+
 class Owner:
     """The other end of the channel.
 
@@ -60,6 +66,7 @@ class Owner:
         self.descriptor = self.stream.fileno()
         self._frames = BufferedReader(self.stream)
         self._pid = _pid()
+        self._identity = _identity_of(self.descriptor)
         self.has_given_up = False
         self.holds_outcome = False  # until the last message, or the end: the owner wakes up once for all
         self.holds_start = False  # likewise
@@ -89,12 +96,30 @@ class Owner:
         self._held = b""
         if not self.holds_outcome or _HELD.isdisjoint(message):
             return self._write_out(framed)
-        try:
-            os.fstat(self.descriptor)
-        except OSError:
+        if not self.is_connected:
             return False
         self._held = framed
         return True
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the code has left the channel where it is."""
+        try:
+            return _identity_of(self.descriptor) == self._identity
+        except OSError:
+            return False
+
+    def refuse(self, number: int = errno.ENOTRECOVERABLE) -> None:
+        """Say that the request cannot be run.
+
+        Args:
+            number: of the system's error that it comes from. The usual one: an earlier run took us apart.
+        """
+        self.has_given_up = True
+        try:
+            _write(self.descriptor, wire.frame(encode({"not_started": {"errno": number}}).encode()))
+        except OSError:
+            return
 
     def _write_out(self, framed: bytes) -> bool:
         start, self._start = self._start, b""

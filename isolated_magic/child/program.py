@@ -88,12 +88,15 @@ programs = Programs()
 
 def _warns(source: str | bytes, filename: str) -> bool:
     """Whether the compiler has warnings for it, which every run of it is to print."""
-    with stdlib.Imports():
-        import warnings  # noqa: PLC0415 - of workers
+    try:
+        with stdlib.Imports():
+            import warnings  # noqa: PLC0415 - of workers
 
-    with warnings.catch_warnings(record=True) as came:
-        warnings.simplefilter("always")
-        compile(source, filename, "exec", dont_inherit=True)
+        with warnings.catch_warnings(record=True) as came:
+            warnings.simplefilter("always")
+            compile(source, filename, "exec", dont_inherit=True)
+    except Exception:  # noqa: BLE001 - the code took the module apart
+        return True
     return bool(came)
 
 
@@ -101,12 +104,17 @@ def _future_flags() -> int:
     return sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
-def new_main() -> None:
-    """Put an empty ``__main__`` in place of our own: a module that imports it has to find the user's."""
+def new_main() -> dict[str, object]:
+    """Put an empty ``__main__`` in place of our own: a module that imports it has to find the user's.
+
+    Returns:
+        Its names.
+    """
     module = type(sys)("__main__")
     vars(module).update(__builtins__=builtins, __annotations__={})
     sys.modules["__main__"] = module
     sys.argv = ["-c"]
+    return vars(module)
 
 
 def become_main(request: dict[str, str]) -> dict[str, object]:

@@ -73,18 +73,21 @@ def do(
     payload = owner.receive()
     try:
         streams.connect(payload)
-    except OSError as problem:
-        owner.send({"not_started": {"errno": problem.errno}})
-        return 1
-    owner.start()
-    names = program.become_main(request)
-    stdlib.give_way()
-    try:
+        names = program.become_main(request)
+        stdlib.give_way()
         names_of_data = _decoded(payload)
     except RecursionError:
+        owner.start()
         result, status = _refused("data is nested too deeply for the interpreter of the run."), 1
         _tell(result, owner, before, None)
+    except OSError as problem:
+        owner.refuse(problem.errno or 0)
+        return 1
+    except Exception:  # noqa: BLE001 - an earlier run of a worker took apart what we are made of
+        owner.refuse()
+        return 1
     else:
+        owner.start()
         names.update(names_of_data)
         del payload
         pages = own_pages if request["reports_pages"] else None

@@ -19,7 +19,10 @@ TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+ONLY_OURS = 2  # the name, and the argument of sys.getrefcount()
+
 with stdlib.Imports():
+    import gc
     import resource
     from _contextvars import copy_context  # without what surrounds it
     from json import loads
@@ -34,7 +37,6 @@ def main(args: list[str]) -> int:
     before = frozenset(sys.modules)
     owner = Owner(int(args[0]))
     interrupts.hold()
-    program.new_main()
     status = serve(owner, before)
     users_code.resume()
     return status
@@ -52,16 +54,30 @@ def serve(owner: Owner, before: Collection[str]) -> int:
     """
     baseline = Baseline()
     owner.holds_outcome = True
+    gc.freeze()
+    names = program.new_main()
     status, used_before = 0, _cpu_secs()
     while True:
         try:
             request = loads(owner.receive())
         except (EOFError, OSError):  # nobody needs it any more
             return status
+        except Exception:  # noqa: BLE001 - the code took apart what we are made of
+            owner.refuse()
+            return 1
         status = copy_context().run(run.do, owner, request, before)
+        finished, names = names, program.new_main()
+        is_held = sys.getrefcount(finished) > ONLY_OURS  # functions and their globals keep one another alive
+        if is_held:
+            streams.flush_all(finished.values())  # the collector closes a file before what writes to it
+        del finished
+        if is_held:
+            gc.collect()  # what the code made ends, and says its last words, in its own run
         if len(sys.modules) != len(before):
             before = frozenset(sys.modules)
-        if not _goes_on(request, owner, baseline):
+            gc.freeze()  # modules stay: there is nothing of theirs to look for after each run
+            names = program.new_main()  # which is not to be among them
+        if not owner.is_connected or not _goes_on(request, owner, baseline):
             owner.close()
             return status
         streams.flush()

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import LaunchError
+from isolated_magic.errors import LaunchError, StoppedError
 from isolated_magic.launch.confine import confined
 from isolated_magic.launch.out_of_memory import OutOfMemoryKills
 from isolated_magic.launch.shortage import NO_MEMORY, refused
@@ -46,6 +46,9 @@ def conduct(
     _out_of_memory_kills.note()
     try:
         return _conduct(launcher, request, on_output, live, called_at)
+    except StoppedError as problem:
+        kind = ErrorKind.INTERRUPTED if live.is_interrupted else ErrorKind.KILLED
+        return RunResult(error=RunError.of(kind, str(problem)))
     except LaunchError as problem:
         return RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem)))
     except MemoryError:

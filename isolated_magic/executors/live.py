@@ -39,6 +39,11 @@ class LiveRun:
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._changed = threading.Condition(self._lock)
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it was asked to end as Ctrl-C does."""
+        return self._interrupted
+
     def attach(self, orders: Orders) -> None:
         """There is somebody now for orders, to whom goes at once what was asked of the run before.
 

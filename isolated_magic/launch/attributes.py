@@ -112,6 +112,8 @@ class _Status:
 
     def __init__(self) -> None:
         self._descriptor: int | None = None
+        self._opened_by = 0
+        self._pid_line = b""  # of another number where /proc is of another namespace
 
     def read(self) -> bytes:
         """All of it, as of now.
@@ -123,17 +125,22 @@ class _Status:
         if found is None:
             self._descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
             found = calls.beginning_of(self._descriptor)
+            self._opened_by, self._pid_line = os.getpid(), _pid_line_in(found)
         return found
 
     def _read_again(self) -> bytes | None:
         """None where the descriptor is of a process that we are a fork of, or was closed behind our back."""
-        if self._descriptor is None:
+        if self._descriptor is None or self._opened_by != os.getpid():
             return None
         try:
             found = calls.beginning_of(self._descriptor)
         except OSError:
             return None
-        return found if f"\nPid:\t{os.getpid()}\n".encode() in found else None
+        return found if _pid_line_in(found) == self._pid_line else None
+
+
+def _pid_line_in(status: bytes) -> bytes:
+    return status.partition(b"\nPid:")[2].partition(b"\n")[0]
 
 
 _status = _Status()

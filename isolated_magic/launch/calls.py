@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+from contextlib import suppress
 
 from isolated_magic.child import fingerprint
 
@@ -19,8 +20,9 @@ if sys.platform == "linux":
     _getcwd, _pread, _recv = _libc.getcwd, _libc.pread, _libc.recv
     _getcwd.argtypes, _getcwd.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_void_p
     _pread.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long)
-    _recv.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
-    _pread.restype = _recv.restype = ctypes.c_ssize_t
+    _waiting_recv = ctypes.CDLL(None, use_errno=True).recv
+    _recv.argtypes = _waiting_recv.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+    _pread.restype = _recv.restype = _waiting_recv.restype = ctypes.c_ssize_t
     _statx = getattr(_libc, "statx", None)  # glibc 2.28, musl 1.2.5
 
 _PAGE_BYTES = 4096  # no path is longer
@@ -30,7 +32,8 @@ _Page = ctypes.c_char * _PAGE_BYTES
 _AT_FDCWD, _STATX_MTIME, _STATX_SIZE = -100, 0x40, 0x200
 _SIZE, _MTIME, _Statx = struct.Struct("=Q"), struct.Struct("=qI"), ctypes.c_char * 256
 _SIZE_AT, _MTIME_AT = 40, 112
-_PEEK = int(getattr(socket, "MSG_PEEK", 0) | getattr(socket, "MSG_DONTWAIT", 0))
+_DO_NOT_WAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
+_PEEK = int(getattr(socket, "MSG_PEEK", 0)) | _DO_NOT_WAIT
 
 
 def working_directory() -> str:
@@ -77,6 +80,26 @@ def peek(connection: socket.socket) -> bytes:
     return ctypes.string_at(found, _counted(_recv(connection.fileno(), found, _PAGE_BYTES, _PEEK)))
 
 
+def receive_briefly(connection: socket.socket) -> bytes:
+    """A page of what comes to a socket, waiting for it as long as the socket says (SO_RCVTIMEO).
+
+    Unlike ``recv()`` of Python's it does not begin anew after a signal: with a timer that is fast enough, that
+    would go on for ever.
+
+    Args:
+        connection: a blocking socket.
+
+    Raises:
+        BlockingIOError: nothing has come.
+        InterruptedError: there was a signal.
+        OSError: the connection is broken.
+    """
+    if sys.platform != "linux":
+        return connection.recv(_PAGE_BYTES, _DO_NOT_WAIT)
+    found = _Page()
+    return ctypes.string_at(found, _counted(_waiting_recv(connection.fileno(), found, _PAGE_BYTES, 0)))
+
+
 def _counted(count: int) -> int:
     if count < 0:
         number = ctypes.get_errno()
@@ -92,7 +115,8 @@ def state_of(path: str) -> list[int] | None:
     """
     if sys.platform == "linux" and _statx is not None and "\0" not in path:
         found = _Statx()
-        if _statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_MTIME | _STATX_SIZE, found) == 0:
-            secs, nanosecs = _MTIME.unpack_from(found, _MTIME_AT)
-            return [secs * 1_000_000_000 + nanosecs, *_SIZE.unpack_from(found, _SIZE_AT)]
+        with suppress(ValueError):  # it cannot be encoded, so it is not there
+            if _statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_MTIME | _STATX_SIZE, found) == 0:
+                secs, nanosecs = _MTIME.unpack_from(found, _MTIME_AT)
+                return [secs * 1_000_000_000 + nanosecs, *_SIZE.unpack_from(found, _SIZE_AT)]
     return fingerprint.state_of(path)

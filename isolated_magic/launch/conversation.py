@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
+from isolated_magic.launch import calls
 from isolated_magic.launch.handle import DO_NOT_WAIT, NO_SIGNAL
 from isolated_magic.messages import Messages
 from isolated_magic.output import CHUNK_BYTES
@@ -28,6 +29,10 @@ def let_wait(channel: socket.socket) -> None:
     # socket(7): unlike settimeout(), it takes no second system call.
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(BRIEF_SECS * 1e6)))
     channel.setblocking(True)
+
+
+def _received(channel: socket.socket) -> bytes:
+    return channel.recv(CHUNK_BYTES, DO_NOT_WAIT)
 
 
 class Conversation:
@@ -75,29 +80,31 @@ class Conversation:
 
         Most runs of a worker are over by then, and to be woken for each thing that they do takes longer.
         """
-        with suppress(BlockingIOError, ConnectionError):
-            self.receive(0)
+        with suppress(BlockingIOError, InterruptedError, ConnectionError):
+            self._receive(calls.receive_briefly)
             if self._unsent:  # an answer
                 self._send()
-                self.receive(0)
+                self._receive(calls.receive_briefly)
+            if self.messages.idle is None:  # that was not all
+                self.receive()
 
     def _send(self) -> None:
         sent = self.channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL | DO_NOT_WAIT)
         self._unsent = self._unsent[sent:]
         self._hang_up_when_broken()
 
-    def receive(self, flags: int = DO_NOT_WAIT) -> None:
+    def receive(self) -> None:
         """Take in what has come.
-
-        Args:
-            flags: of recv(2).
 
         Raises:
             BlockingIOError: nothing has.
             ConnectionError: nothing will.
         """
+        self._receive(_received)
+
+    def _receive(self, receive: Callable[[socket.socket], bytes]) -> None:
         try:
-            chunk = self.channel.recv(CHUNK_BYTES, flags)
+            chunk = receive(self.channel)
         except ConnectionResetError:  # unix_release_sock() in net/unix/af_unix.c: there was more for it to read
             self.messages.not_read()
             raise

@@ -8,11 +8,12 @@ at work, it waits for its turn.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from isolated_magic.errors import LaunchError
+from isolated_magic.errors import LaunchError, StoppedError
 from isolated_magic.launch.worker import started, surroundings_of
 
 if TYPE_CHECKING:
@@ -21,17 +22,55 @@ if TYPE_CHECKING:
     from isolated_magic.messages import Messages
     from isolated_magic.run_request import RunRequest
 
+LONGEST_WAIT_SECS = 1.0  # should whoever is to wake the next run be interrupted just then
 STOPPED = "The run was stopped while it waited for a worker."
+
+
+class Place:
+    """The right of a run to a worker. It ends with :meth:`give_back`, and when nobody has it any more.
+
+    An exception out of a signal handler may come between any two steps of whoever has it: what counts is one step.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    def give_back(self) -> None:
+        """The run has no worker any more."""
+        self.is_over = True
+
+
+class Taken(NamedTuple):
+    """What a run has got.
+
+    Args:
+        worker: for it alone.
+        has_waited: whether it had to wait.
+        place: to keep for as long as it has the worker.
+    """
+
+    worker: Worker
+    has_waited: bool
+    place: Place
 
 
 class _Turn:
     """A run that waits for a worker. Orders to the run end the waiting."""
 
     def __init__(self, crew: Crew) -> None:
-        self.came = threading.Lock()
-        self.came.acquire()
         self.is_stopped = False
         self._crew = crew
+        self._came = threading.Lock()  # unlike an Event, a signal handler can release it at any moment
+        self._came.acquire()
+
+    def wait(self) -> None:
+        """Wait until it may be its turn."""
+        self._came.acquire(timeout=LONGEST_WAIT_SECS)
+
+    def wake(self) -> None:
+        """It may be."""
+        with suppress(RuntimeError):  # it was woken already
+            self._came.release()
 
     def kill(self) -> None:
         """Wait no longer."""
@@ -52,14 +91,14 @@ class Crew:
         self._processes = processes
         self._most = most
         self._idle: list[Worker] = []  # the one that has worked last stands last
-        self._busy = 0
+        self._places: list[weakref.ref[Place]] = []
         self._reserved = 0
         self._turns: deque[_Turn] = deque()
         self._is_closed = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
 
-    def take(self, request: RunRequest, attach: Attach) -> tuple[Worker, bool]:
-        """A worker for this run, and whether the run had to wait for it.
+    def take(self, request: RunRequest, attach: Attach) -> Taken:
+        """A worker for this run.
 
         Args:
             request: the run.
@@ -68,45 +107,64 @@ class Crew:
         Raises:
             LaunchError: the system refuses one, or the run was stopped.
         """
-        turn = self._turn()
-        if turn is not None:
+        turn = _Turn(self)
+        place = self._place_for(turn)
+        has_waited = place is None
+        if place is None:
             attach(turn)
-            self._wait_for(turn)
+            place = self._wait_for(turn)
         try:
             surroundings = surroundings_of(request)
             worker = self._found(request, surroundings) or started(self._processes, request, surroundings)
         except BaseException:
-            self._hand_on()
+            self._give_back(place)
             raise
-        return worker, turn is not None
+        return Taken(worker, has_waited, place)
 
-    def _wait_for(self, turn: _Turn) -> None:
-        try:
-            turn.came.acquire()
-        except BaseException:
-            if not self.give_up(turn):
-                self._hand_on()
-            raise
-        if turn.is_stopped:
-            raise LaunchError(STOPPED)
-
-    def _turn(self) -> _Turn | None:
-        """A place in the queue, None when it is this run's turn at once."""
+    def _place_for(self, turn: _Turn) -> Place | None:
+        """A place when it is this run's turn, else it stands in the queue."""
         with self._lock:
-            if self._busy < self._most:
-                self._busy += 1
-                return None
-            turn = _Turn(self)
-            self._turns.append(turn)
-            return turn
+            is_first = not self._turns or self._turns[0] is turn
+            if is_first and self._busy < self._most:
+                place = Place()
+                self._places.append(weakref.ref(place))
+                if self._turns:
+                    self._turns.popleft()
+                return place
+            if turn not in self._turns and not turn.is_stopped:
+                self._turns.append(turn)
+            return None
 
-    def _hand_on(self) -> None:
-        """A run has no worker any more: the next one may have one."""
+    @property
+    def _busy(self) -> int:
+        """How many runs have a place."""
+        places = [(ref, ref()) for ref in self._places]
+        self._places = [ref for ref, place in places if place is not None and not place.is_over]
+        return len(self._places)
+
+    def _wait_for(self, turn: _Turn) -> Place:
+        try:
+            return self._claimed(turn)
+        except BaseException:
+            self.give_up(turn)
+            raise
+
+    def _claimed(self, turn: _Turn) -> Place:
+        while (place := self._place_for(turn)) is None:
+            if turn.is_stopped:
+                raise StoppedError(STOPPED)
+            turn.wait()
+        self._wake_next()
+        return place
+
+    def _wake_next(self) -> None:
         with self._lock:
             if self._turns:
-                self._turns.popleft().came.release()
-            else:
-                self._busy -= 1
+                self._turns[0].wake()
+
+    def _give_back(self, place: Place) -> None:
+        place.give_back()
+        self._wake_next()
 
     def give_up(self, turn: _Turn) -> bool:
         """A run that waits is to wait no longer. Whether it did wait.
@@ -115,11 +173,12 @@ class Crew:
             turn: its place in the queue.
         """
         with self._lock:
+            turn.is_stopped = True
+            turn.wake()
             if turn not in self._turns:
                 return False
             self._turns.remove(turn)
-            turn.is_stopped = True
-            turn.came.release()
+            self._wake_next()
             return True
 
     def _found(self, request: RunRequest, surroundings: Surroundings) -> Worker | None:
@@ -142,22 +201,24 @@ class Crew:
     def _lacks_imports(self, worker: Worker, request: RunRequest) -> bool:
         return not worker.has_done(request) and self._processes.would_spare_imports(request, worker.modules)
 
-    def take_back(self, worker: Worker, request: RunRequest, said: Messages | None) -> None:
+    def take_back(self, taken: Taken, request: RunRequest, said: Messages | None) -> None:
         """A run is over. Its worker waits for the next one, or another does in its place.
 
         Args:
-            worker: that did it.
+            taken: what it had.
             request: what it was.
             said: what it said, None when the worker is of no use any more.
         """
-        handle = worker.child.handle
-        if said is None or handle.killed or handle.interrupted or self._is_closed:
-            worker.let_go()
-        else:
-            worker.note(request, said)
-            with self._lock:
-                self._idle.append(worker)
-        self._hand_on()
+        worker, handle = taken.worker, taken.worker.child.handle
+        try:
+            if said is None or handle.killed or handle.interrupted or self._is_closed:
+                worker.let_go()
+            else:
+                worker.note(request, said)
+                with self._lock:
+                    self._idle.append(worker)
+        finally:
+            self._give_back(taken.place)
         self.fill(request)
 
     def fill(self, request: RunRequest) -> None:

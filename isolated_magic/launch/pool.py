@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from isolated_magic.launch.base import ProcessLauncher
+    from isolated_magic.launch.crew import Taken
     from isolated_magic.launch.worker import Worker
+    from isolated_magic.messages import Messages
     from isolated_magic.run_request import RunRequest
 
 
@@ -50,11 +52,8 @@ class PoolLauncher(Launcher):
         if request.fresh or request.limits.of_resources:
             return self._processes.launch(request)
         crew = self._crew
-        worker, has_waited = crew.take(request, attach)
-        child = worker.child
-        child.launch = "reused"
-        child.handed_over_at = time.monotonic() if has_waited or worker.runs else None
-        child.give_back = partial(crew.take_back, worker, request)
+        taken = crew.take(request, attach)
+        worker, child = taken.worker, _lent(taken, partial(crew.take_back, taken, request))
         worker.runs += 1
         messages, worker.unsent = worker.unsent + self._program(request, worker), b""
         return child, send_at_once(child, messages)
@@ -98,6 +97,14 @@ class PoolLauncher(Launcher):
         self._end.detach()
         self._crew.forget()
         self._crew = self._new_crew()
+
+
+def _lent(taken: Taken, give_back: Callable[[Messages | None], None]) -> Child:
+    """The worker's process, as this run has it. Nothing else refers to it: it goes when it is lost."""
+    worker, child = taken.worker, taken.worker.child
+    handed_over_at = time.monotonic() if taken.has_waited or worker.runs else None
+    streams = child.channel, child.stdout, child.stderr, child.handle
+    return Child(*streams, launch="reused", give_back=give_back, handed_over_at=handed_over_at)
 
 
 _instances: weakref.WeakSet[PoolLauncher] = weakref.WeakSet()

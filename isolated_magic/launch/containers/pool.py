@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import IsolatedError, LaunchError
+from isolated_magic.errors import IsolatedError, LaunchError, StoppedError
 from isolated_magic.launch.base import to_nobody
 from isolated_magic.launch.containers.client import Client
 from isolated_magic.launch.containers.container import Container
@@ -87,7 +87,7 @@ class Pool:
             try:
                 while taker.is_stopped or (container := self._next()) is None:
                     if taker.is_stopped:
-                        raise LaunchError(STOPPED)
+                        raise StoppedError(STOPPED)
                     if self._failures == failures or self._problem is None:
                         self._see_to_makers()
                     elif not self._makers:  # else one of the others may have more luck

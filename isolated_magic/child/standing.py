@@ -1,0 +1,98 @@
+"""What the system grants a worker, and what Python has set for the whole process, put back after each run."""
+
+from __future__ import annotations
+
+import _locale
+import _thread
+import gc
+import os
+import sys
+
+from . import stdlib
+
+TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+with stdlib.Imports():
+    import resource
+
+_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+class Standing:
+    """That of this process now."""
+
+    def __init__(self) -> None:
+        self._limits = _limits()
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+        self._processors = os.sched_getaffinity(0) if _HAS_AFFINITY else None
+        self._ids = _ids()
+        self._locale = _locale.setlocale(_locale.LC_ALL)
+        self._stack_bytes = _thread.stack_size()
+        self._digits = sys.get_int_max_str_digits()
+        self._collections = gc.get_debug()
+        self._finders: list[tuple[list[Any], list[object]]] = [
+            (found, list(found)) for found in (sys.meta_path, sys.path_hooks)
+        ]
+
+    def restore(self) -> bool:
+        """Have it again. False when the system does not allow that.
+
+        Raises:
+            OSError: likewise.
+            ValueError: likewise.
+        """
+        if _ids() != self._ids:
+            return False
+        if (limits := _limits()) != self._limits:
+            for number, before, now in zip(_LIMITS, self._limits, limits, strict=True):
+                if now != before:
+                    resource.setrlimit(number, before)
+        if os.getpriority(os.PRIO_PROCESS, 0) != self._nice:
+            os.setpriority(os.PRIO_PROCESS, 0, self._nice)
+        if self._processors is not None and os.sched_getaffinity(0) != self._processors:
+            os.sched_setaffinity(0, self._processors)
+        self._restore_pythons()
+        return True
+
+    def _restore_pythons(self) -> None:
+        if _locale.setlocale(_locale.LC_ALL) != self._locale:
+            _locale.setlocale(_locale.LC_ALL, self._locale)
+        if _thread.stack_size() != self._stack_bytes:
+            _thread.stack_size(self._stack_bytes)
+        if sys.get_int_max_str_digits() != self._digits:
+            sys.set_int_max_str_digits(self._digits)
+        gc.set_debug(self._collections)
+        vars(sys).pop("tracebacklimit", None)
+        sys.set_asyncgen_hooks(None, None)
+        sys.set_coroutine_origin_tracking_depth(0)
+        for found, before in self._finders:  # what modules have added, they need for as long as they are there
+            found[:0] = [finder for finder in before if finder not in found]
+        _restore_modules()
+
+
+def _restore_modules() -> None:
+    """Settings of modules that are loaded, if they are."""
+    threading: Any = sys.modules.get("threading")
+    if threading is not None:
+        threading.excepthook = threading.__excepthook__
+        threading.settrace(None)
+        threading.setprofile(None)
+    socket: Any = sys.modules.get("_socket")
+    if socket is not None:
+        socket.setdefaulttimeout(None)
+    tracemalloc: Any = sys.modules.get("_tracemalloc")
+    if tracemalloc is not None and tracemalloc.is_tracing():
+        tracemalloc.stop()
+
+
+def _limits() -> list[tuple[int, int]]:
+    return list(map(resource.getrlimit, _LIMITS))
+
+
+def _ids() -> tuple[object, ...]:
+    if sys.platform == "darwin":
+        return os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()
+    return os.getresuid(), os.getresgid(), os.getgroups()
