@@ -579,3 +579,5 @@ def test_which_to_choose():
     assert recommend(own_environment=False, clean_state=True).executor == "isolated"
     assert recommend(own_environment=False, clean_state=False, many_runs=True).executor == "process"
     assert str(recommend(own_environment=False, clean_state=False)).startswith("isolated: ")
+    with pytest.raises(InvalidRequestError, match="trusted is 'no': answer True or False"):
+        recommend(trusted="no")

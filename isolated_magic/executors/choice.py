@@ -73,12 +73,29 @@ def recommend(
 ) -> Recommendation:
     """Which strategy suits runs such as these. The questions are asked in this order until one decides.
 
+    What is not answered counts as: code that you trust, variables and a clean state of each run's own, few runs.
+
     Args:
         trusted: whether you would run the code in a shell of your own: it can read your files, use your network.
         own_environment: whether runs need variables of their own, such as the keys of different tenants.
         clean_state: whether a run must not find what an earlier one left in modules: caches, patches, settings.
         many_runs: whether there are thousands of short ones, so that a millisecond each is felt.
+
+    Returns:
+        The name of a strategy, and the reason.
+
+    Raises:
+        InvalidRequestError: an answer is neither True nor False.
     """
+    answers = {
+        "trusted": trusted,
+        "own_environment": own_environment,
+        "clean_state": clean_state,
+        "many_runs": many_runs,
+    }
+    for name, answer in answers.items():
+        if not isinstance(answer, bool):
+            raise InvalidRequestError(f"{name} is {answer!r}: answer True or False.")
     if not trusted:
         return Recommendation(
             "docker",

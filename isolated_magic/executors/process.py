@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 DEFAULT_MAX_RUNS = 1000
 
 REFUSES_VARIABLES = (
-    "env_vars cannot be given to ProcessExecutor: its workers do many runs, and what libraries read from the "
-    "environment of one they keep for the next. Use IsolatedSubprocessExecutor, or pass the values as data."
+    "env_vars (-e, --env-file, --secret) cannot be given to ProcessExecutor: its workers do many runs, and what "
+    "libraries read from the environment of one they keep for the next. Use IsolatedSubprocessExecutor "
+    "(--executor isolated), or pass the values as data."
 )
 
 
@@ -36,12 +37,13 @@ class ProcessExecutor(Executor):
         with ProcessExecutor(workers=2) as executor:
             executor.execute("len(data['answer'])", {"answer": "yes"})
 
-    A run finds a new ``__main__``, and the working directory, environment, standard streams, signal handlers and
-    settings of the interpreter as they were. It may find what earlier runs left in the modules that they imported,
-    their daemon threads and files that they did not close: code that must not have that belongs into an
-    :class:`IsolatedSubprocessExecutor`. A worker whose run timed out, crashed, was killed, or left processes or
-    other threads behind is replaced; so is one whose environment, packages or modules of the user's are out of
-    date. A run with limits has a process of its own.
+    A run finds a new ``__main__``, and the working directory, environment, standard streams, signal handlers
+    and settings of the interpreter and the process as they were; what an earlier run made has ended with it. It
+    may find what earlier runs left in the modules that they imported, their daemon threads and files that
+    others hold: code that must not have that belongs into an :class:`IsolatedSubprocessExecutor`. A worker
+    whose run timed out, crashed, was killed, or left processes or other threads behind is replaced; so is one
+    whose environment, packages or modules of the user's are out of date. A run with limits has a process of its
+    own.
 
     Args:
         timeout_secs: seconds that a run may take from when it has a worker, unless its call says otherwise;
