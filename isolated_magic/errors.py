@@ -41,10 +41,6 @@ class LaunchError(IsolatedError):
     """No process could be started for the run, or the processes that keep it were lost."""
 
 
-class StoppedError(LaunchError):
-    """The run was stopped while it waited for a worker or a container."""
-
-
 class MissingLibraryError(IsolatedError, ImportError):
     """Something that is asked for needs a library that is not installed. The message says how to install it."""
 

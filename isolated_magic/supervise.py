@@ -107,7 +107,7 @@ class Supervisor:
         self._on_created = on_created
         self._stdout = Stdout(child.stdout, on_output, output_bytes, redactor)
         self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes, redactor)
-        self._talk = Conversation(child.channel, request, self._stdout.has_result)
+        self._conversation = Conversation(child.channel, request, self._stdout.has_result)
         self._stack_asked = False
         self._timed_out = False
         self._given_up = False
@@ -118,9 +118,9 @@ class Supervisor:
         try:
             if self._handle.pid is not None:  # a worker that has done runs before
                 self._on_created(self._handle.pid)
-                self._talk.messages.presume_started()
+                self._conversation.messages.presume_started()
                 if self._may_be_over_soon():
-                    self._talk.wait_briefly()
+                    self._conversation.wait_briefly()
             if not self._is_over():
                 self._watch()
             self._finish()
@@ -132,7 +132,9 @@ class Supervisor:
 
     def _may_be_over_soon(self) -> bool:
         """Whether nobody waits for what is printed meanwhile, nor for the deadline."""
-        return not self._is_watched and self._talk.has_all and self._deadline - time.monotonic() > BRIEF_SECS
+        return (
+            not self._is_watched and self._conversation.has_all and self._deadline - time.monotonic() > BRIEF_SECS
+        )
 
     def _watch(self) -> None:
         with _Selector() as self._selector:
@@ -145,7 +147,7 @@ class Supervisor:
         self._selector.register(self._handle.socket, selectors.EVENT_READ, self._on_handle)
         for stream in (self._stdout, self._stderr):
             self._selector.register(stream.file, selectors.EVENT_READ, stream)
-        self._selector.register(self._talk.channel, self._talk.events, self._on_channel)
+        self._selector.register(self._conversation.channel, self._conversation.events, self._on_channel)
 
     def _is_over(self) -> bool:
         return self._handle.is_over or self._given_up or self._idle is not None
@@ -153,7 +155,7 @@ class Supervisor:
     @property
     def _idle(self) -> Idle | None:
         """How the run ended, where its process goes on."""
-        return self._talk.messages.idle if self._child.is_worker else None
+        return self._conversation.messages.idle if self._child.is_worker else None
 
     def _step(self) -> None:
         left = self._deadline - time.monotonic()
@@ -177,10 +179,10 @@ class Supervisor:
 
     def _ask_for_stack(self) -> bool:
         """Have the code say where it is, and give it a moment; whether it could be asked."""
-        if not self._talk.messages.started or not self._handle.ask_for_stack():
+        if not self._conversation.messages.started or not self._handle.ask_for_stack():
             return False
         self._stack_asked = True
-        self._talk.messages.expect_stack()
+        self._conversation.messages.expect_stack()
         self._deadline = time.monotonic() + STACK_TIMEOUT_SECS
         return True
 
@@ -192,15 +194,15 @@ class Supervisor:
             self._selector.unregister(stream.file)
 
     def _on_channel(self, mask: int) -> None:
-        talk, events = self._talk, self._talk.events
+        conversation, events = self._conversation, self._conversation.events
         try:
-            talk.go_on(mask)
+            conversation.go_on(mask)
         except ConnectionError:
-            self._selector.unregister(talk.channel)
+            self._selector.unregister(conversation.channel)
             return
-        if talk.events != events:
-            self._selector.modify(talk.channel, talk.events, self._on_channel)
-        if self._stack_asked and not self._timed_out and stacks.is_complete(talk.messages.stack):
+        if conversation.events != events:
+            self._selector.modify(conversation.channel, conversation.events, self._on_channel)
+        if self._stack_asked and not self._timed_out and stacks.is_complete(conversation.messages.stack):
             self._on_deadline()
 
     def _on_handle(self, _mask: int) -> None:
@@ -224,12 +226,12 @@ class Supervisor:
         if self._idle is None:
             with suppress(OSError):
                 for _ in range(LAST_CHUNKS):
-                    self._talk.receive()
-        self._talk.messages.end()
+                    self._conversation.receive()
+        self._conversation.messages.end()
 
     def _ending(self) -> Ending:
         printed = self._stdout.line.result()
-        outcome, idle = self._talk.messages.outcome, self._idle
+        outcome, idle = self._conversation.messages.outcome, self._idle
         exit_status = idle.status if idle is not None else self._handle.exit_status
         if exit_status != 0 or (outcome is not None and outcome.error is not None):
             printed = None  # the run failed
@@ -247,12 +249,12 @@ class Supervisor:
             killed=self._handle.killed and not timed_out,
             interrupted=self._handle.interrupted,
             failure=self._handle.failure,
-            said=self._talk.messages,
+            said=self._conversation.messages,
             printed=printed,
             stdout="".join(self._stdout.text),
             stderr="".join(self._stderr.text),
             created_at=self._child.handed_over_at or self._handle.created_at,
-            can_go_on=idle is not None and not self._stack_asked and self._talk.messages.broken is None,
+            can_go_on=idle is not None and not self._stack_asked and self._conversation.messages.broken is None,
             memory_exceeded=self._handle.memory_exceeded,
             lost=self._handle.lost,
         )

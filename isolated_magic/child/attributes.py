@@ -1,4 +1,4 @@
-"""Have what a child of the owner's would have inherited from it (see ``launch/attributes.py``)."""
+"""What the system grants a process, and how to have what the owner has (see ``launch/attributes.py``)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from contextlib import suppress
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from typing import Any
+
+
+LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+
+
+def limits() -> list[tuple[int, int]]:
+    """Soft and hard limit of each resource, in the order of :data:`LIMITS`."""
+    return list(map(resource.getrlimit, LIMITS))
+
+
+def credentials() -> tuple[object, ...]:
+    """The users and groups that this process acts for."""
+    if sys.platform == "darwin":
+        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups())
+    return (os.getresuid(), os.getresgid(), os.getgroups())
 
 
 def take_on(attributes: dict[str, Any]) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import _ast  # built in; the ast module around it costs 5 ms
 import builtins
+import gc
 import os
 import sys
 from io import FileIO
 
-from . import stdlib
+from . import stdlib, streams
 
 with stdlib.Imports():
     import __future__
 
+ONLY_OURS = 2  # the name, and the argument of sys.getrefcount()
 MOST_PROGRAMS = 64
 LONGEST_SOURCE = 1 << 18  # characters of what is kept
 AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h): importing ast for it costs 5 ms
@@ -115,6 +117,23 @@ def new_main() -> dict[str, object]:
     sys.modules["__main__"] = module
     sys.argv = ["-c"]
     return vars(module)
+
+
+class Main:
+    """The ``__main__`` of one run after the other."""
+
+    def __init__(self) -> None:
+        self._names = new_main()
+
+    def renew(self) -> None:
+        """Have an empty one. What the code made ends, and says its last words, now that it is still its run."""
+        finished, self._names = self._names, new_main()
+        is_held = sys.getrefcount(finished) > ONLY_OURS  # functions and their globals keep one another alive
+        if is_held:
+            streams.flush_all(finished.values())  # the collector closes a file before what writes to it
+        del finished
+        if is_held:
+            gc.collect()
 
 
 def become_main(request: dict[str, str]) -> dict[str, object]:

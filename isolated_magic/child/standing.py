@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 
-from . import stdlib
+from . import attributes, stdlib
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 with stdlib.Imports():
     import resource
 
-_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 _HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
 
@@ -25,10 +24,10 @@ class Standing:
     """That of this process now."""
 
     def __init__(self) -> None:
-        self._limits = _limits()
+        self._limits = attributes.limits()
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._processors = os.sched_getaffinity(0) if _HAS_AFFINITY else None
-        self._ids = _ids()
+        self._credentials = attributes.credentials()
         self._locale = _locale.setlocale(_locale.LC_ALL)
         self._stack_bytes = _thread.stack_size()
         self._digits = sys.get_int_max_str_digits()
@@ -44,10 +43,10 @@ class Standing:
             OSError: likewise.
             ValueError: likewise.
         """
-        if _ids() != self._ids:
+        if attributes.credentials() != self._credentials:
             return False
-        if (limits := _limits()) != self._limits:
-            for number, before, now in zip(_LIMITS, self._limits, limits, strict=True):
+        if (limits := attributes.limits()) != self._limits:
+            for number, before, now in zip(attributes.LIMITS, self._limits, limits, strict=True):
                 if now != before:
                     resource.setrlimit(number, before)
         if os.getpriority(os.PRIO_PROCESS, 0) != self._nice:
@@ -86,13 +85,3 @@ def _restore_modules() -> None:
     tracemalloc: Any = sys.modules.get("_tracemalloc")
     if tracemalloc is not None and tracemalloc.is_tracing():
         tracemalloc.stop()
-
-
-def _limits() -> list[tuple[int, int]]:
-    return list(map(resource.getrlimit, _LIMITS))
-
-
-def _ids() -> tuple[object, ...]:
-    if sys.platform == "darwin":
-        return os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()
-    return os.getresuid(), os.getresgid(), os.getgroups()

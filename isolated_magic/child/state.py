@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import signal
 import sys
 import time
 from typing import Any
 
-_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+from . import attributes
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
@@ -37,7 +36,7 @@ def of_process() -> dict[str, object]:
             signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         ),
         "the time zone": time.tzname,
-        "a limit": [resource.getrlimit(number) for number in _LIMITS],
+        "a limit": attributes.limits(),
         "its priority": (
             os.getpriority(os.PRIO_PROCESS, 0),
             os.sched_getaffinity(0) if sys.platform == "linux" else 0,

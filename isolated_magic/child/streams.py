@@ -30,7 +30,7 @@ def connect(payload: bytes | bytearray) -> None:
     for stream, by_line in ((sys.stdin, False), (sys.stdout, True), (sys.stderr, True)):
         if stream is not None and (stream.encoding != "utf-8" or stream.line_buffering != by_line):
             # errors: as the interpreter chose them; a new encoding alone would make them strict
-            stream.reconfigure(encoding="utf-8", errors=stream.errors, line_buffering=by_line)  # type: ignore[union-attr]  # likewise
+            stream.reconfigure(encoding="utf-8", errors=stream.errors, line_buffering=by_line)  # type: ignore[union-attr]  # a file
 
 
 def flush() -> None:

@@ -19,8 +19,6 @@ TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-ONLY_OURS = 2  # the name, and the argument of sys.getrefcount()
-
 with stdlib.Imports():
     import gc
     import resource
@@ -55,7 +53,7 @@ def serve(owner: Owner, before: Collection[str]) -> int:
     baseline = Baseline()
     owner.holds_outcome = True
     gc.freeze()
-    names = program.new_main()
+    main = program.Main()
     status, used_before = 0, _cpu_secs()
     while True:
         try:
@@ -66,17 +64,11 @@ def serve(owner: Owner, before: Collection[str]) -> int:
             owner.refuse()
             return 1
         status = copy_context().run(run.do, owner, request, before)
-        finished, names = names, program.new_main()
-        is_held = sys.getrefcount(finished) > ONLY_OURS  # functions and their globals keep one another alive
-        if is_held:
-            streams.flush_all(finished.values())  # the collector closes a file before what writes to it
-        del finished
-        if is_held:
-            gc.collect()  # what the code made ends, and says its last words, in its own run
+        main.renew()
         if len(sys.modules) != len(before):
             before = frozenset(sys.modules)
             gc.freeze()  # modules stay: there is nothing of theirs to look for after each run
-            names = program.new_main()  # which is not to be among them
+            main.renew()  # which is not to be among them
         if not owner.is_connected or not _goes_on(request, owner, baseline):
             owner.close()
             return status

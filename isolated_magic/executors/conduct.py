@@ -7,7 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import LaunchError, StoppedError
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch.base import StoppedError
 from isolated_magic.launch.confine import confined
 from isolated_magic.launch.out_of_memory import OutOfMemoryKills
 from isolated_magic.launch.shortage import NO_MEMORY, refused
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Child, Launcher
     from isolated_magic.messages import Messages
     from isolated_magic.output import OnOutput
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.run_request import Elsewhere, RunRequest
     from isolated_magic.supervise import Ending
 
 
@@ -71,7 +72,7 @@ def _conduct(
         child.distrust()
     _learn(launcher, request, ending)
     if ending.memory_exceeded and request.elsewhere is not None:
-        request = _with_memory_of(request)
+        request = _with_memory_of(request, request.elsewhere)
     if ending.exit_status == -signal.SIGKILL and request.elsewhere is None:
         ending = replace(ending, out_of_memory=_out_of_memory_kills.came())
     creation_ms = max(0.0, (ending.created_at or called_at) - called_at) * 1000
@@ -112,11 +113,10 @@ def _came_to_nothing(ending: Ending) -> bool:
     return not (ending.said.started or ending.killed or ending.interrupted or ending.timed_out)
 
 
-def _with_memory_of(request: RunRequest) -> RunRequest:
-    """The request with the limit that it exceeded, which it may not have set itself."""
-    limits, held = request.limits, request.elsewhere.memory_bytes if request.elsewhere else None
-    sizes = [size for size in (limits.memory_bytes, held) if size is not None]
-    return replace(request, limits=replace(limits, memory_bytes=min(sizes) if sizes else None))
+def _with_memory_of(request: RunRequest, elsewhere: Elsewhere) -> RunRequest:
+    """The request with the limit that it exceeded, when it has not set one itself."""
+    memory_bytes = request.limits.memory_bytes or elsewhere.memory_bytes
+    return replace(request, limits=replace(request.limits, memory_bytes=memory_bytes))
 
 
 def _learn(launcher: Launcher, request: RunRequest, ending: Ending) -> None:

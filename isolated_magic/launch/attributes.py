@@ -7,14 +7,13 @@ the run takes from here, as a child of the caller's would have inherited it.
 from __future__ import annotations
 
 import os
-import resource
 import sys
+from functools import lru_cache
 from typing import TypedDict
 
+from isolated_magic.child.attributes import LIMITS, limits
 from isolated_magic.launch import calls
 from isolated_magic.launch.shortage import is_shortage
-
-_LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 
 
 class Attributes(TypedDict):
@@ -40,42 +39,18 @@ def current_attributes() -> Attributes:
         OSError: the system is short of what it takes to look.
     """
     umask, nice = _umask(), os.getpriority(os.PRIO_PROCESS, 0)
-    affinity = os.sched_getaffinity(0) if sys.platform == "linux" else None
-    return _last.with_these(umask, nice, affinity, list(map(resource.getrlimit, _LIMITS)))
+    affinity = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
+    return _as_messages_have_them(umask, nice, affinity, tuple(limits()))
 
 
-class _Last:
-    """The attributes that were found last: nearly always they are those that are found now."""
-
-    def __init__(self) -> None:
-        self._known: tuple[tuple[object, ...], Attributes] | None = None
-
-    def with_these(
-        self, umask: int | None, nice: int, affinity: set[int] | None, limits: list[tuple[int, int]]
-    ) -> Attributes:
-        """Attributes as messages have them.
-
-        Args:
-            umask: as :class:`Attributes` has it.
-            nice: likewise.
-            affinity: the processors.
-            limits: soft and hard limit, in the order of their numbers.
-        """
-        found, known = (umask, nice, affinity, limits), self._known
-        if known is not None and known[0] == found:
-            return known[1]
-        numbered = [(number, *limit) for number, limit in zip(_LIMITS, limits, strict=True)]
-        made = Attributes(
-            umask=umask,
-            nice=nice,
-            affinity=None if affinity is None else sorted(affinity),
-            limits=numbered,
-        )
-        self._known = found, made
-        return made
-
-
-_last = _Last()
+@lru_cache(maxsize=4)  # nearly always they are those of the run before
+def _as_messages_have_them(
+    umask: int | None, nice: int, affinity: frozenset[int] | None, limits: tuple[tuple[int, int], ...]
+) -> Attributes:
+    numbered = [(number, *limit) for number, limit in zip(LIMITS, limits, strict=True)]
+    return Attributes(
+        umask=umask, nice=nice, affinity=None if affinity is None else sorted(affinity), limits=numbered
+    )
 
 
 def fixed(attributes: Attributes) -> tuple[object, ...]:
@@ -86,13 +61,6 @@ def fixed(attributes: Attributes) -> tuple[object, ...]:
     """
     hard = [(number, limit) for number, _, limit in attributes["limits"]]
     return attributes["nice"], attributes["affinity"], hard
-
-
-def credentials() -> tuple[object, ...]:
-    """The users and groups that this process acts for."""
-    if sys.platform == "darwin":
-        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups())
-    return (os.getresuid(), os.getresgid(), os.getgroups())
 
 
 def _umask() -> int | None:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
+from isolated_magic.errors import LaunchError
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection, Sequence
@@ -65,6 +67,10 @@ class Child:
         """Let go. What still runs is killed by whatever keeps it."""
         for stream in (self.handle, self.channel, self.stdout, self.stderr):
             stream.close()
+
+
+class StoppedError(LaunchError):
+    """The run was stopped while it waited for a worker or a container."""
 
 
 class Orders(Protocol):

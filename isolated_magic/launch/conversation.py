@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
 from isolated_magic.launch import calls
-from isolated_magic.launch.handle import DO_NOT_WAIT, NO_SIGNAL
+from isolated_magic.launch.handle import NO_SIGNAL
 from isolated_magic.messages import Messages
 from isolated_magic.output import CHUNK_BYTES
 
@@ -32,7 +32,7 @@ def let_wait(channel: socket.socket) -> None:
 
 
 def _received(channel: socket.socket) -> bytes:
-    return channel.recv(CHUNK_BYTES, DO_NOT_WAIT)
+    return channel.recv(CHUNK_BYTES, calls.DO_NOT_WAIT)
 
 
 class Conversation:
@@ -89,7 +89,7 @@ class Conversation:
                 self.receive()
 
     def _send(self) -> None:
-        sent = self.channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL | DO_NOT_WAIT)
+        sent = self.channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL | calls.DO_NOT_WAIT)
         self._unsent = self._unsent[sent:]
         self._hang_up_when_broken()
 

@@ -13,7 +13,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from isolated_magic.errors import LaunchError, StoppedError
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch.base import StoppedError
 from isolated_magic.launch.worker import started, surroundings_of
 
 if TYPE_CHECKING:

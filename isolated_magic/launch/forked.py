@@ -14,7 +14,8 @@ from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from isolated_magic.launch.attributes import credentials, current_attributes
+from isolated_magic.child.attributes import credentials
+from isolated_magic.launch.attributes import current_attributes
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, to_nobody
 from isolated_magic.launch.connection import connected, role_messages, run_messages, send_at_once
 from isolated_magic.launch.folders import home_of

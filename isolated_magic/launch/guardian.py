@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import child
 from isolated_magic.child import wire
+from isolated_magic.child.attributes import credentials
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.attributes import credentials
 from isolated_magic.launch.handle import send_descriptors
 from isolated_magic.launch.shortage import limit_of_memory, refused
 

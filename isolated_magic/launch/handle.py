@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
 # such flag; Python itself ignores the signal unless the program says otherwise.
 NO_SIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
-DO_NOT_WAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 CHUNK_BYTES = 4096
 DEATH_TIMEOUT_SECS = 2.0  # a process in uninterruptible sleep takes longer
 

@@ -7,7 +7,9 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
+from isolated_magic.child.attributes import credentials
 from isolated_magic.environment import acts_at_start, is_public
+from isolated_magic.launch.attributes import fixed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +71,14 @@ class Recipe:
     stack_bytes: int
     attributes: Attributes
     credentials: tuple[object, ...]
+
+    def is_for(self, attributes: Attributes) -> bool:
+        """Whether this process, with these attributes, would inherit the same to a child of its own.
+
+        Args:
+            attributes: of the caller.
+        """
+        return self.credentials == credentials() and fixed(self.attributes) == fixed(attributes)
 
 
 def environment_for(environment: Mapping[bytes, bytes], inputs: Inputs | None = None) -> dict[bytes, bytes]:

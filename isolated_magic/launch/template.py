@@ -16,7 +16,6 @@ from isolated_magic.child import wire
 from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch import folders
-from isolated_magic.launch.attributes import credentials, fixed
 from isolated_magic.launch.connection import connected, receive_frame, start_messages
 from isolated_magic.launch.guardian import LOST
 from isolated_magic.launch.handle import NO_SIGNAL, send_descriptors
@@ -158,9 +157,8 @@ class Template:
             and recipe.imports <= program.imports
             and not (recipe.modules and program.redirects)
             and not (recipe.imports and program.looks_around)
-            and recipe.credentials == credentials()
             and recipe.stack_bytes == request.limits.stack_bytes
-            and fixed(recipe.attributes) == fixed(attributes)
+            and recipe.is_for(attributes)
             and (recipe.cwd == request.cwd or not (self._report and self._report["folder"]))
             and self._has_variables_of(request)
             and not self._would_notice(program)

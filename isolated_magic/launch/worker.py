@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.attributes import credentials
 from isolated_magic.child.fingerprint import fingerprint
-from isolated_magic.launch.attributes import Attributes, credentials, current_attributes
+from isolated_magic.launch.attributes import Attributes, current_attributes
 from isolated_magic.launch.conversation import let_wait
 from isolated_magic.launch.folders import is_unchanged, package_folders
 

@@ -9,13 +9,10 @@ import socket
 import ssl
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from isolated_magic.child.hints import causes_of
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CONTAINERFILE = Path(__file__).with_name("Containerfile")
 CALL_TIMEOUT_SECS = 30.0
@@ -73,7 +70,7 @@ def unreachable(problem: BaseException, url: str) -> LaunchError:
         url: of the daemon.
     """
     number = _errno_in(problem)
-    refused_by_tls = next((cause for cause in _causes_of(problem) if isinstance(cause, ssl.SSLError)), None)
+    refused_by_tls = next((cause for cause in causes_of(problem) if isinstance(cause, ssl.SSLError)), None)
     if refused_by_tls is not None:
         said = getattr(refused_by_tls, "verify_message", "") or refused_by_tls.reason or str(refused_by_tls)
         why = f"TLS failed, {one_line(said)}: see to DOCKER_CERT_PATH, and that REQUESTS_CA_BUNDLE is not set"
@@ -98,7 +95,7 @@ def close_left_open(problem: BaseException) -> None:
     Args:
         problem: what came of it. The sockets are in the frames where it began (docker/transport/unixconn.py).
     """
-    for cause in _causes_of(problem):
+    for cause in causes_of(problem):
         for frame, _ in traceback.walk_tb(cause.__traceback__):
             left = frame.f_locals.get("sock")
             if isinstance(left, socket.socket):
@@ -107,21 +104,8 @@ def close_left_open(problem: BaseException) -> None:
 
 def _errno_in(problem: BaseException) -> int | None:
     """The number of the system's error that this one was made of."""
-    numbers = (getattr(cause, "errno", None) for cause in _causes_of(problem))
+    numbers = (getattr(cause, "errno", None) for cause in causes_of(problem))
     return next((number for number in numbers if isinstance(number, int)), None)
-
-
-def _causes_of(problem: BaseException) -> Iterator[BaseException]:
-    """The error, and all that it was made of."""
-    waiting: list[object] = [problem]
-    seen: set[int] = set()
-    while waiting:
-        current = waiting.pop()
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        waiting += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
 
 
 def one_line(text: str) -> str:

@@ -7,8 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import IsolatedError, LaunchError, StoppedError
-from isolated_magic.launch.base import to_nobody
+from isolated_magic.errors import IsolatedError, LaunchError
+from isolated_magic.launch.base import StoppedError, to_nobody
 from isolated_magic.launch.containers.client import Client
 from isolated_magic.launch.containers.container import Container
 from isolated_magic.launch.containers.owner import this_process
@@ -85,7 +85,7 @@ class Pool:
             failures = self._failures
             self._takers += 1
             try:
-                while taker.is_stopped or (container := self._next()) is None:
+                while (container := self._next()) is None:
                     if taker.is_stopped:
                         raise StoppedError(STOPPED)
                     if self._failures == failures or self._problem is None:
