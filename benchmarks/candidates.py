@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 THREADS = 4
 WARM_UP_SECS = 120.0
+RUNS_TO_KNOW = 20  # of each worker, after which all have run the code
 TRUE = "/bin/true" if Path("/bin/true").exists() else "/usr/bin/true"
 
 FORKED, COLD, WORKERS, PLAIN = "forked", "cold", "workers", "plain"
@@ -109,6 +110,11 @@ def worker_executor(workload: Workload, workers: int = THREADS) -> Iterator[Proc
     with ProcessExecutor(60, workers=workers, max_runs=None) as executor, ThreadPoolExecutor(workers) as threads:
         rest = f"import time\ntime.sleep(0.5)\n{workload.cell}"
         list(threads.map(lambda _: check(executor.run(rest, DATA).to_dict()), range(workers)))
+        list(
+            threads.map(
+                lambda _: check(executor.run(workload.cell, DATA).to_dict()), range(RUNS_TO_KNOW * workers)
+            )
+        )
         yield executor
 
 

@@ -20,7 +20,8 @@ NAMES = {
     candidates.COLD: "isolated_magic,\ncold",
     candidates.WORKERS: "isolated_magic,\nworkers",
     candidates.PLAIN: "plain recipe:\nnew interpreter",
-    candidates.POOL: "process pool:\nshared environment",
+    candidates.POOL_APART: "process pool:\nthe same as workers",
+    candidates.POOL: "process pool:\nnothing put back",
     candidates.FLOOR: 'spawning "true":\nthe floor',
 }
 OURS, SECOND, OTHERS, INK = "#1668c7", "#7fb2ea", "#a3a8ad", "#24292f"
@@ -36,7 +37,7 @@ def draw(panels: Mapping[str, Mapping[str, Series]], file: Path) -> None:
         file: the PNG to write.
     """
     with rc_context({"font.size": 10.5, "text.color": INK, "xtick.color": INK, "ytick.color": INK}):
-        figure = Figure(figsize=(9, 4.2), layout="constrained")
+        figure = Figure(figsize=(9, 4.7), layout="constrained")
         all_axes = figure.subplots(1, len(panels), sharey=True)
         for axes, (title, taken) in zip(all_axes, panels.items(), strict=True):
             _panel(axes, title, taken)

@@ -52,6 +52,20 @@ class Imports:
         sys.modules.update(self._hidden)
 
 
+def module(name: str) -> ModuleType:
+    """A module of the standard library; one that is there already is not looked for among all others.
+
+    Args:
+        name: of one that is no part of a package.
+    """
+    found = sys.modules.get(name)
+    if found is None or _is_foreign(name, found):
+        with Imports():
+            found = __import__(name)
+        give_way()
+    return found
+
+
 def give_way() -> None:
     """Take back the modules that were loaded here where a folder of the user's has one of those names.
 

@@ -104,9 +104,12 @@ class ForkedLauncher(ProcessLauncher):
         return Started(child, unsent, template.modules if template is not None else frozenset())
 
     def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:
-        """Whether a template has what such runs import and these do not; see :class:`ProcessLauncher`."""
+        """Whether a template has packages of such runs that these lack; see :class:`ProcessLauncher`."""
         program, lesson = self._known_of(request)
-        lacking = [name for name in lesson.modules if name not in modules]
+        standard = sys.stdlib_module_names  # a new process costs more than most of them
+        lacking = [
+            name for name in lesson.modules if name not in modules and name.partition(".")[0] not in standard
+        ]
         if not lacking:
             return False
         template = self._templates.best_for(request, program, current_attributes())
