@@ -7,6 +7,7 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,15 +81,14 @@ def one_at_a_time(candidates: Mapping[str, Candidate], rounds: int, slow_rounds:
 
 
 def from_threads(
-    candidates: Mapping[str, Candidate], threads: int, runs: int, slow_runs: int, turns: int
+    candidates: Mapping[str, Candidate], threads: int, turn_secs: float, turns: int
 ) -> dict[str, Series]:
-    """Each candidate's times with several runs going on at once, in turns of many runs.
+    """Each candidate's times with several runs going on at once, in turns of some time.
 
     Args:
         candidates: by their keys.
         threads: each makes the next run as soon as its last is done.
-        runs: of each turn.
-        slow_runs: of each turn of a slow one.
+        turn_secs: seconds of each turn, at whose end the runs that go on are waited for.
         turns: of each candidate.
     """
     taken = {key: Series() for key in candidates}
@@ -96,12 +96,18 @@ def from_threads(
         list(pool.map(time.sleep, [0.05] * threads))  # the threads exist from here on
         for _ in range(turns):
             for candidate in _ORDER.sample(list(candidates.values()), len(candidates)):
-                count = slow_runs if candidate.slow else runs
                 begun = time.perf_counter()
-                spent = list(pool.map(_timed, [candidate.call] * count))
+                for spent in pool.map(partial(_loop, candidate.call), [begun + turn_secs] * threads):
+                    taken[candidate.key].milliseconds += spent
                 taken[candidate.key].seconds += time.perf_counter() - begun
-                taken[candidate.key].milliseconds += spent
     return taken
+
+
+def _loop(call: Callable[[], object], until: float) -> list[float]:
+    spent = [_timed(call)]
+    while time.perf_counter() < until:
+        spent.append(_timed(call))
+    return spent
 
 
 def paced_and_loop(call: Callable[[], object], paced: int, loop: int) -> tuple[Series, Series]:

@@ -30,6 +30,7 @@ class Suite:
     Args:
         rounds: turns of a candidate that is fast.
         slow_rounds: turns of one that takes more than a second.
+        turn_secs: seconds of a candidate's turn from several threads.
         samples: processes whose memory is looked at.
         paced: runs at a user's pace, for bare code and for Opik.
         alone: the times of runs one at a time, by workload.
@@ -39,6 +40,7 @@ class Suite:
 
     rounds: int
     slow_rounds: int
+    turn_secs: float
     samples: int
     paced: tuple[int, int]
     alone: dict[str, dict[str, measure.Series]] = field(default_factory=dict)
@@ -71,8 +73,7 @@ class Suite:
             alone = measure.one_at_a_time(ready, rounds, self.slow_rounds)
             report.times(f"{workload.name}, one run at a time", alone, candidates.LABELS, candidates.PLAIN)
             _say(f"{workload.name}, from {candidates.THREADS} threads")
-            each = (candidates.THREADS, rounds, max(candidates.THREADS, self.slow_rounds // TURNS_FROM_THREADS))
-            threads = measure.from_threads(ready, *each, TURNS_FROM_THREADS)
+            threads = measure.from_threads(ready, candidates.THREADS, self.turn_secs, TURNS_FROM_THREADS)
             title = f"{workload.name}, from {candidates.THREADS} threads"
             report.times(title, threads, candidates.LABELS, candidates.PLAIN)
             _say(f"{workload.name}, one run a second")
@@ -115,7 +116,7 @@ def main() -> None:
     chosen = parser.parse_args()
     rounds = max(2, chosen.rounds or (20 if chosen.quick else 200))
     os.environ.update(QUIET)  # the process pool has no other way
-    suite = Suite(rounds, 2, 1, (3, 2)) if chosen.quick else Suite(rounds, 8, 3, (10, 5))
+    suite = Suite(rounds, 2, 0.2, 1, (3, 2)) if chosen.quick else Suite(rounds, 8, 2.0, 3, (10, 5))
     suite.run()
     if chosen.write:
         import picture  # noqa: PLC0415 - matplotlib only where a picture is wanted
