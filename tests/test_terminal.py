@@ -8,9 +8,11 @@ import sys
 import pexpect
 import pytest
 
-from tests.processes import HANG_GUARD_SECS
+from tests.kernels import kernel
+from tests.processes import HANG_GUARD_SECS, wait_until
 
 PROMPT = re.compile(r"In \[\d+\]: ")
+CONTINUED = re.compile(r"   \.\.\.: ")
 ESCAPE = "\x1b["
 SCORES = "{'scores': [{'name': 'a', 'value': 0.5, 'reason': 'half'}, {'name': 'b', 'value': 0, 'scoring_failed': True}]}"
 
@@ -38,6 +40,14 @@ class Terminal:
         self.child.expect(PROMPT)
         _, _, shown = self.child.before.replace("\r\n", "\n").partition("\n")
         return re.sub(r"^Out\[\d+\]: ", "", shown).strip("\n")
+
+    def type(self, *lines):
+        """What a cell of several lines shows that is typed line by line and ended as IPython's own are."""
+        for line in (*lines, ""):
+            self.child.sendline(line)
+            is_run = self.child.expect([CONTINUED, PROMPT])
+            assert not is_run, f"it ran behind {line!r}"
+        return self.run("")
 
 
 @pytest.fixture
@@ -125,3 +135,64 @@ def test_an_interrupt_while_a_secret_is_asked_for_stands_on_a_line_of_its_own(op
     assert shown.startswith("\n")
     assert "RunInterrupted: Stopped before anything was started." in shown
     assert "Traceback" not in shown
+
+
+CELL = (
+    "%%isolated --data row",
+    "import os",
+    "where = os.getpid()",
+    'open("ran", "w").write(str(where))',
+    '{"scores": [{"name": "length", "value": len(data["answer"])}]}',
+)
+CHECK = "open('checked', 'w').write(f\"{'where' in globals()} {open('ran').read() == str(__import__('os').getpid())}\")"
+
+
+def test_a_cell_is_typed_line_by_line_and_all_of_it_runs_elsewhere(open_terminal, folder):
+    terminal = open_terminal(NO_COLOR="1")
+    terminal.run("row = {'answer': 'yes'}")
+    assert terminal.type(*CELL).split() == ["length", "3"]
+    terminal.run(CHECK)
+    assert (folder / "checked").read_text() == "False False"
+    assert terminal.type("%%time", "1").startswith("CPU times")  # as before
+
+
+def test_what_has_no_body_runs(open_terminal):
+    terminal = open_terminal(NO_COLOR="1")
+    assert terminal.run("%isolated status") == "Nothing runs."
+    for shown in (terminal.run("%isolated run metric.py"), terminal.type("%%isolated --file metric.py")):
+        assert [line.rstrip() for line in shown.splitlines() if line.strip()][-2:] == ROWS
+
+
+def test_a_cell_is_typed_in_a_terminal_that_is_edited_in(folder):
+    """With prompt_toolkit, where Enter asks whether the cell is complete; above, IPython reads plain lines."""
+    env = {**os.environ, "IPYTHONDIR": str(folder), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    arguments = ["-m", "IPython", "--no-banner", "--no-confirm-exit", "--ext=isolated_magic"]
+    child = pexpect.spawn(
+        sys.executable, arguments, cwd=folder, env=env, encoding="utf-8", timeout=HANG_GUARD_SECS
+    )
+    try:
+        for lines in (["row = {'answer': 'yes'}"], [*CELL, "", ""], [CHECK]):
+            child.expect(r"In .*\[.*\d+.*\].*: ")
+            for line in lines:
+                child.send(f"{line}\r")
+        wait_until((folder / "checked").exists)
+        wait_until((folder / "checked").read_text)
+    finally:
+        child.close(force=True)
+    assert (folder / "checked").read_text() == "False False"
+
+
+def test_a_kernel_that_is_asked_whether_a_cell_is_complete():
+    """As `jupyter console` does behind each line."""
+    with kernel() as cells:
+
+        def status(code):
+            cells.client.is_complete(code)
+            return cells.client.get_shell_msg(timeout=HANG_GUARD_SECS)["content"]["status"]
+
+        for first in ("%%isolated", "%%isolated --data row", "%%isolated --file metric.py", "%%time"):
+            typed = [first, f"{first}\n", f"{first}\n0.5", f"{first}\n0.5\n", f"{first}\n0.5\n\n"]
+            assert [status(code) for code in typed] == ["incomplete"] * 4 + ["complete"]
+            assert status(f"{first}\n\n") == "complete"
+        for line in ("%isolated status", "%isolated run metric.py", "result = %isolated run metric.py"):
+            assert status(line) == "complete"

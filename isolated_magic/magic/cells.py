@@ -81,6 +81,11 @@ def without_body(lines: list[str]) -> list[str]:
     return lines
 
 
+# IPython leaves such a transform out where it only asks whether a cell is complete. In a terminal, a cell magic is
+# complete when an empty line ends it; a line magic, which this would make of its first line, is so at once.
+without_body.has_side_effects = True  # type: ignore[attr-defined]  # how IPython has it said
+
+
 def _announce(text: str) -> None:
     if _ALL_OURS.match(text):
         interrupts.announce()
