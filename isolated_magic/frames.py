@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
     import pandas
 
+NO_PANDAS = (
+    "to_pandas() needs pandas, which is not installed: pip install 'isolated-magic[notebooks]', "
+    "or pandas by itself: pip install pandas"
+)
+
 
 def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pandas.DataFrame:
     """A data frame.
@@ -25,5 +30,5 @@ def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pa
     try:
         import pandas  # noqa: PLC0415 - half a second, and not installed everywhere
     except ImportError:
-        raise MissingLibraryError("to_pandas() needs pandas, which is not installed: pip install pandas") from None
+        raise MissingLibraryError(NO_PANDAS) from None
     return pandas.DataFrame(list(rows), columns=list(columns))

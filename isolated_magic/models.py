@@ -6,10 +6,11 @@ import math
 import reprlib
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from isolated_magic.errors import NoSuchScoreError
+from isolated_magic.errors import InvalidRequestError, NoSuchScoreError
 from isolated_magic.frames import frame_of
+from isolated_magic.text import without_nan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ JsonObject: TypeAlias = dict[str, JsonValue]
 
 ProcessLaunch: TypeAlias = Literal["forked", "cold"]
 Launch: TypeAlias = ProcessLaunch | Literal["reused"]
+
+NanStyle: TypeAlias = Literal["float", "null"]
 
 MOST_IN_REPR = 10  # scores
 
@@ -238,11 +241,22 @@ class RunResult:
         """The scores, in their order."""
         return iter(self.scores)
 
-    def to_dict(self) -> JsonObject:
-        """The result as ``execute()`` returns it: the JSON object, or ``{"code": ..., "error": ...}``."""
+    def to_dict(self, *, nan: NanStyle = "float") -> JsonObject:
+        """The result as ``execute()`` returns it: the JSON object, or ``{"code": ..., "error": ...}``.
+
+        Args:
+            nan: ``"float"`` leaves NaN and infinities as they are, which strict JSON cannot hold;
+                ``"null"`` puts None in their place, at any depth.
+
+        Raises:
+            InvalidRequestError: ``nan`` is neither.
+        """
+        if nan not in get_args(NanStyle):
+            raise InvalidRequestError(f"nan is {nan!r}: give one of {', '.join(map(repr, get_args(NanStyle)))}.")
         if self.error is not None:
             return {"code": self.error.code, "error": self.error.text_with_hint}
-        return dict(self.payload or {})
+        payload = dict(self.payload or {})
+        return payload if nan == "float" else without_nan(payload)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The scores as a data frame, one row for each, with the fields of Score as columns.

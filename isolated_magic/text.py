@@ -7,7 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from isolated_magic.models import JsonValue
+    from typing import Any
+
+    from isolated_magic.models import JsonObject, JsonValue
 
 LARGEST_INTEGER = (1 << 63) - 1
 
@@ -52,3 +54,23 @@ def printable_json(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [printable_json(item) for item in value]
     return value
+
+
+def without_nan(value: JsonObject) -> JsonObject:
+    """A copy of the object with None in the place of NaN and infinities, however deep they are.
+
+    Args:
+        value: any JSON object.
+    """
+    copy: JsonObject = dict(value)
+    waiting: list[Any] = [copy]  # dicts and lists: each is asked for its own keys or indexes alone
+    while waiting:
+        container = waiting.pop()
+        places = container.items() if isinstance(container, dict) else enumerate(container)
+        for place, item in list(places):
+            if isinstance(item, float) and not math.isfinite(item):
+                container[place] = None
+            elif isinstance(item, (dict, list)):
+                container[place] = item.copy()
+                waiting.append(container[place])
+    return copy

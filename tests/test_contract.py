@@ -105,6 +105,14 @@ def test_arguments_that_cannot_be(executor, arguments, text):
     assert text in answer["error"]
 
 
+def test_data_may_be_left_out(executor):
+    code = "len(data) + 0.5"
+    assert executor.execute(code)["scores"][0]["value"] == 0.5
+    assert executor.run(code)["score"].value == 0.5
+    assert executor.start(code).result(60)["score"].value == 0.5
+    assert asyncio.run(executor.aexecute(code))["scores"][0]["value"] == 0.5
+
+
 def test_data_is_a_name_and_on_stdin(executor):
     code = (
         "import json, sys\nprint(json.dumps({'same': json.load(sys.stdin)['data'] == data, 'type': payload_type}))"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from isolated_magic import NoSuchScoreError
+from isolated_magic import InvalidRequestError, NoSuchScoreError
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score, scores_of
 
 
@@ -50,6 +50,34 @@ def test_to_dict():
     assert RunResult(error=RunError.of(ErrorKind.DIED, "dead")).to_dict() == {"code": 500, "error": "dead"}
 
 
+def test_to_dict_without_what_strict_json_cannot_hold():
+    deep = [math.nan]
+    for _ in range(2000):
+        deep = [deep]
+    result = result_of(
+        {"name": "a", "value": math.nan},
+        {"name": "b", "value": -math.inf, "metadata": {"x": [1.5, math.inf, "NaN", {"y": math.nan}]}},
+        deep=deep,
+    )
+    plain = result.to_dict(nan="null")
+    innermost = plain.pop("deep")
+    for _ in range(2000):
+        (innermost,) = innermost
+    assert innermost == [None]
+    assert json.loads(json.dumps(plain, allow_nan=False)) == {
+        "scores": [
+            {"name": "a", "value": None},
+            {"name": "b", "value": None, "metadata": {"x": [1.5, None, "NaN", {"y": None}]}},
+        ]
+    }
+    assert math.isnan(result.to_dict()["scores"][0]["value"])
+    assert math.isnan(result.payload["scores"][0]["value"])
+    failed = RunResult(error=RunError.of(ErrorKind.DIED, "dead"))
+    assert failed.to_dict(nan="null") == {"code": 500, "error": "dead"}
+    with pytest.raises(InvalidRequestError, match="give one of 'float', 'null'"):
+        result.to_dict(nan="text")
+
+
 def test_to_pandas():
     frame = result_of(A, B, {"name": "c", "value": "high", "scoring_failed": True}).to_pandas()
     assert list(frame.columns) == ["name", "value", "reason", "category_name", "metadata", "scoring_failed"]
@@ -67,7 +95,10 @@ def test_without_pandas_it_says_how_to_get_it():
         "except MissingLibraryError as problem: print(isinstance(problem, ImportError), problem)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "True to_pandas() needs pandas, which is not installed: pip install pandas\n"
+    assert done.stdout == (
+        "True to_pandas() needs pandas, which is not installed: pip install 'isolated-magic[notebooks]', "
+        "or pandas by itself: pip install pandas\n"
+    )
 
 
 class TestEquality:

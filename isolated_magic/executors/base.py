@@ -64,7 +64,7 @@ class Executor(Lifetime):
     def execute(
         self,
         code: str | os.PathLike[str],
-        data: object,
+        data: object = None,
         env_vars: Mapping[str, EnvValue] | None = None,
         timeout_secs: float | None = None,
         payload_type: str | None = None,
@@ -73,8 +73,8 @@ class Executor(Lifetime):
 
         Args:
             code: Python source, or the path of a file.
-            data: a dict, its keys of type str; a list for ``payload_type="trace_thread"``. In the code it is the
-                name ``data``, and ``{"data": ..., "payload_type": ...}`` on stdin.
+            data: a dict, its keys of type str; a list for ``payload_type="trace_thread"``; None for an empty
+                dict. In the code it is the name ``data``, and ``{"data": ..., "payload_type": ...}`` on stdin.
             env_vars: variables over those of this process; None as a value removes one.
             timeout_secs: seconds that the run may take; None for the executor's own.
             payload_type: a name in the code too; ``"trace_thread"`` hands the data to a metric as a whole.
@@ -199,7 +199,7 @@ class Executor(Lifetime):
     async def aexecute(
         self,
         code: str | os.PathLike[str],
-        data: object,
+        data: object = None,
         env_vars: Mapping[str, EnvValue] | None = None,
         timeout_secs: float | None = None,
         payload_type: str | None = None,
