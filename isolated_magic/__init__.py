@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.process import ProcessExecutor
     from isolated_magic.history import History
     from isolated_magic.limits import Limits
-    from isolated_magic.models import RunError, RunResult, Score, Timings
+    from isolated_magic.models import Found, RunError, RunResult, Score, Timings
     from isolated_magic.redaction import Secret
 
 __version__ = "0.1.0"
@@ -53,6 +53,7 @@ _HOMES = {
     "BackgroundRun": "isolated_magic.executors.background",
     "DockerExecutor": "isolated_magic.executors.docker",
     "Executor": "isolated_magic.executors.base",
+    "Found": "isolated_magic.models",
     "History": "isolated_magic.history",
     "InvalidRequestError": "isolated_magic.errors",
     "IsolatedError": "isolated_magic.errors",
@@ -81,6 +82,7 @@ __all__ = [
     "BackgroundRun",
     "DockerExecutor",
     "Executor",
+    "Found",
     "History",
     "InvalidRequestError",
     "IsolatedError",

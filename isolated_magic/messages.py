@@ -7,11 +7,13 @@ their order and of their form. With anything else the conversation is over: what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic import results
 from isolated_magic.child import wire
+from isolated_magic.child.lengths import LONGEST_LINE, SENT, shortened
+from isolated_magic.models import Found
 
 if TYPE_CHECKING:
     from isolated_magic.models import JsonObject, JsonValue
@@ -20,6 +22,7 @@ MOST_NAMES = 20_000  # of modules that one run imported
 LONGEST_NAME = 4096  # characters: no path is longer
 LAST_PAGE = 1 << 52  # of 64 bits of addresses
 LAST_NUMBER = 1 << 16  # of an error of the system's; Linux has some 130
+MOST_NOTES = 50
 LONGEST_STACK = 1 << 20  # bytes; a hundred threads with a hundred calls each have so much
 LONGEST_FRAME = 1 << 40  # bytes that a run could mean to send: the length of a frame begins with three zeros
 
@@ -89,12 +92,16 @@ class Outcome:
         error: what it raised.
         found: what there was instead of a result.
         exit_message: what it left with.
+        found_kind: what kind of thing was found.
+        notes: a sentence each that stands beside the result.
     """
 
     result: JsonObject | None = None
     error: Raised | None = None
     found: str | None = None
     exit_message: str | None = None
+    found_kind: Found | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -221,6 +228,13 @@ class Messages:
 
 
 def _outcome(said: JsonObject) -> Outcome:
+    notes = [shortened(_text(note), SENT * LONGEST_LINE) for note in _list(said.pop("notes", []))[:MOST_NOTES]]
+    found_kind = _text_or_none(said.pop("found_kind", None))
+    outcome = _only_outcome(said)
+    return replace(outcome, notes=tuple(notes), found_kind=None if found_kind is None else Found(found_kind))
+
+
+def _only_outcome(said: JsonObject) -> Outcome:
     ((kind, value),) = said.items()
     if kind == "result":
         return Outcome(result=_result(_object(value)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -13,7 +13,7 @@ from isolated_magic.frames import frame_of
 from isolated_magic.text import without_nan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import pandas
 
@@ -26,6 +26,9 @@ Launch: TypeAlias = ProcessLaunch | Literal["reused"]
 NanStyle: TypeAlias = Literal["float", "null"]
 
 MOST_IN_REPR = 10  # scores
+
+_repr_of_notes = reprlib.Repr()
+_repr_of_notes.maxstring, _repr_of_notes.maxtuple = 200, 3
 
 
 class ErrorKind(StrEnum):
@@ -40,9 +43,21 @@ class ErrorKind(StrEnum):
     KILLED = "killed"
     INTERRUPTED = "interrupted"
     NO_RESULT = "no_result"
+    STRICT = "strict"
 
 
-_CALLER_IS_AT_FAULT = frozenset({ErrorKind.INVALID_REQUEST, ErrorKind.USER_CODE})
+_CALLER_IS_AT_FAULT = frozenset({ErrorKind.INVALID_REQUEST, ErrorKind.USER_CODE, ErrorKind.STRICT})
+
+
+class Found(StrEnum):
+    """What a run that ended normally had instead of a result."""
+
+    NOTHING = "nothing"  # neither output nor a value
+    OUTPUT = "output"  # it printed something, and does not end with a value
+    LINE = "line"  # a printed line that begins like a JSON object and is none, or one that is refused
+    VALUE = "value"  # of the last line
+    METRIC = "metric"  # what its score() returned
+    EXIT = "exit"  # sys.exit() came first
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,9 @@ class RunError:
         excerpt: the lines of the code around the place, the place marked; empty when it is in none of them.
         hint: what to do about it; empty when there is nothing to say.
         stack: where the code was when time ran out, as a traceback has it; empty for any other error.
+        found: what there was instead of a result, such as ``the value of the last line is a str``; empty for any
+            other error.
+        found_kind: what kind of thing that is; None when it is not known.
     """
 
     kind: ErrorKind
@@ -64,11 +82,13 @@ class RunError:
     excerpt: str = ""
     hint: str = ""
     stack: str = ""
+    found: str = ""
+    found_kind: Found | None = None
 
     @classmethod
-    def of(cls, kind: ErrorKind, text: str) -> RunError:
+    def of(cls, kind: ErrorKind, text: str, found: str = "", found_kind: Found | None = None) -> RunError:
         """An error whose first line is its summary."""
-        return cls(kind, text, text.split("\n", 1)[0])
+        return cls(kind, text, text.split("\n", 1)[0], found=found, found_kind=found_kind)
 
     def __str__(self) -> str:
         return self.text
@@ -79,7 +99,15 @@ class RunError:
         Args:
             change: what becomes of a text.
         """
-        return RunError(self.kind, *(change(getattr(self, field.name)) for field in fields(self)[1:]))
+        return replace(
+            self,
+            text=change(self.text),
+            summary=change(self.summary),
+            excerpt=change(self.excerpt),
+            hint=change(self.hint),
+            stack=change(self.stack),
+            found=change(self.found),
+        )
 
     @property
     def text_with_hint(self) -> str:
@@ -176,6 +204,7 @@ class RunResult:
         timings: in milliseconds.
         compared_with: the scores of an earlier run that it is shown against; empty when there was none, None when
             it is not to be compared.
+        notes: sentences that stand beside the scores: the run did not fail, but may not mean what you think.
     """
 
     payload: JsonObject | None = None
@@ -188,6 +217,7 @@ class RunResult:
     launch: Launch | None = None
     timings: Timings = field(default=Timings())
     compared_with: tuple[Score, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
@@ -195,7 +225,7 @@ class RunResult:
         return isinstance(other, RunResult) and self._told() == other._told()
 
     def _told(self) -> tuple[object, ...]:
-        return (_comparable(self.payload), self.stdout, self.stderr, self.error, self.exit_status)
+        return (_comparable(self.payload), self.stdout, self.stderr, self.error, self.exit_status, self.notes)
 
     def __repr__(self) -> str:
         """What a failing test should show; nothing in it differs from run to run."""
@@ -207,12 +237,26 @@ class RunResult:
             told = f"scores={{{', '.join(values)}}}"
         else:
             told = f"payload={_short(self.payload)}"
-        return f"{type(self).__name__}({told}, exit_status={self.exit_status})"
+        notes = f", notes={_repr_of_notes.repr(self.notes)}" if self.notes else ""
+        return f"{type(self).__name__}({told}, exit_status={self.exit_status}{notes})"
 
     @property
     def ok(self) -> bool:
         """True when the run has a result."""
         return self.error is None
+
+    def with_notes(self, notes: Iterable[str], *, strict: bool = False) -> RunResult:
+        """The same result with more notes.
+
+        Args:
+            notes: a sentence each, on one line.
+            strict: True makes a result that then has notes an error, whose text they are.
+        """
+        told = (*self.notes, *notes)
+        if not strict or not told or self.error is not None:
+            return replace(self, notes=told)
+        error = RunError.of(ErrorKind.STRICT, "\n".join(told))
+        return replace(self, payload=None, scores=(), error=error, notes=told)
 
     def __getitem__(self, name: str) -> Score:
         """The score of that name.

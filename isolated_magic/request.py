@@ -37,6 +37,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
     fresh: bool = False,
     limits: Limits = NO_LIMITS,
     secrets: Collection[str] = (),
+    strict: bool = False,
 ) -> RunRequest:
     """Check and freeze one run.
 
@@ -51,6 +52,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         fresh: True for a new interpreter, whatever else would do.
         limits: what the run may use.
         secrets: names of variables whose values are hidden, or patterns of names, or ``Secret``.
+        strict: True makes a result with notes an error.
 
     Raises:
         InvalidRequestError: any of these cannot be run; the message says which and why.
@@ -68,6 +70,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         fresh=fresh,
         limits=checked_limits(limits),
         secrets=secret_values(environment, checked_names(secrets)),
+        strict=bool(strict),
     )
 
 

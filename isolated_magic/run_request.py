@@ -55,6 +55,7 @@ class RunRequest:
         fresh: a new interpreter for this run, whatever else would do.
         secrets: values of its environment that are hidden in all that it prints and comes to.
         confinement: how its limits are held; made when it is launched.
+        strict: a result with notes is an error.
         elsewhere: how it differs from a run of this machine, None when it is one. The environment is then what is
             set over the one that is there.
     """
@@ -69,5 +70,6 @@ class RunRequest:
     limits: Limits = NO_LIMITS
     fresh: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    strict: bool = False
     confinement: Confinement = Confinement()
     elsewhere: Elsewhere | None = None

@@ -13,10 +13,10 @@ from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_CODE_LINE
 from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, shortened
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
-from isolated_magic.models import ErrorKind, RunError, RunResult, Timings, scores_of
+from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, scores_of
 from isolated_magic.redaction import MASK, redactor_for
 from isolated_magic.results import LONGEST_QUOTE, quoted
-from isolated_magic.text import printable
+from isolated_magic.text import printable, without_ansi
 
 if TYPE_CHECKING:
     from isolated_magic.messages import NotStarted
@@ -58,6 +58,7 @@ def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch 
             error, payload = RunError.of(ErrorKind.NO_RESULT, HIDES_TOO_DEEPLY), None
     if error is not None:
         error = _presentable(error, redactor)
+    notes = ending.said.outcome.notes if ending.said.outcome is not None else ()
     return RunResult(
         payload=payload,
         scores=scores_of(payload) if payload else (),
@@ -68,7 +69,13 @@ def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch 
         pid=ending.pid,
         launch=launch,
         timings=timings,
-    )
+    ).with_notes((_note(note, redactor) for note in notes), strict=request.strict)
+
+
+def _note(text: str, redactor: Redactor | None) -> str:
+    """The note on one line, without secrets and without what could be neither shown nor saved."""
+    shown = text if redactor is None else _hidden(text, redactor)
+    return shortened(" ".join(printable(without_ansi(shown)).split()), LONGEST_LINE)
 
 
 def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
@@ -145,7 +152,7 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     if ending.exit_status > 0:
         return RunError.of(ErrorKind.NO_RESULT, _left_with(ending))
     if _payload_of(ending) is None:
-        return RunError.of(ErrorKind.NO_RESULT, _no_result(ending))
+        return _no_result(ending)
     return None
 
 
@@ -227,20 +234,23 @@ def _left_with(ending: Ending) -> str:
     return f"The process ended with exit status {ending.exit_status}{because}"
 
 
-def _no_result(ending: Ending) -> str:
+def _no_result(ending: Ending) -> RunError:
     outcome = ending.said.outcome
-    found = ending.said.broken or "the process ended before its code did"
+    found, kind = ending.said.broken or "the process ended before its code did", None
     if outcome is not None and outcome.found is not None:
-        found = outcome.found
-    if "nothing was printed" in found:
-        found = _printed_instead(ending) or found
+        found, kind = outcome.found, outcome.found_kind
+    if kind is Found.NOTHING:
+        found, kind = _printed_instead(ending) or (found, kind)
     elif ending.printed is not None:
-        found = f"{ending.printed.problem}; {found}"
-    return f"Invalid JSON response from subprocess: {found}.\n{WHAT_WOULD_COUNT}"
+        found, kind = f"{ending.printed.problem}; {found}", Found.LINE
+    text = f"Invalid JSON response from subprocess: {found}.\n{WHAT_WOULD_COUNT}"
+    return RunError.of(ErrorKind.NO_RESULT, text, found, kind)
 
 
-def _printed_instead(ending: Ending) -> str | None:
+def _printed_instead(ending: Ending) -> tuple[str, Found] | None:
     if ending.printed is not None:
-        return ending.printed.problem
+        return ending.printed.problem, Found.LINE
     last_line = next((line.strip() for line in reversed(ending.stdout.split("\n")) if line.strip()), "")
-    return f"the last line printed is {quoted(last_line)}, which is no JSON object" if last_line else None
+    if not last_line:
+        return None
+    return f"the last line printed is {quoted(last_line)}, which is no JSON object", Found.OUTPUT

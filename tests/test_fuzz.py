@@ -197,7 +197,13 @@ outcomes = st.one_of(
     st.fixed_dictionaries({"error": st.fixed_dictionaries({"text": texts, "summary": texts})}),
     texts.map(lambda text: {"found": text}),
     texts.map(lambda text: {"exit_message": text}),
-    st.dictionaries(st.sampled_from(["result", "error", "found", "exit_message"]), json_values, max_size=2),
+    st.lists(texts).map(lambda notes: {"result": {"scores": []}, "notes": notes}),
+    texts.map(lambda text: {"found": text, "found_kind": "value"}),
+    st.dictionaries(
+        st.sampled_from(["result", "error", "found", "found_kind", "exit_message", "notes"]),
+        json_values,
+        max_size=3,
+    ),
 )
 reports = st.one_of(
     st.fixed_dictionaries({"installed": st.lists(texts), "files": st.lists(texts)}),

@@ -131,6 +131,29 @@ class TestLastExpression:
     def test_what_does_not_count_is_named(self, executor, expression, found):
         assert found in refusal(executor, expression)
 
+    @pytest.mark.parametrize(
+        ("code", "kind", "found"),
+        [
+            ("x = 1", "nothing", "nothing was printed and the code does not end with a value"),
+            ("print('hello')", "output", "the last line printed is 'hello', which is no JSON object"),
+            ("print('{\"half\": ')", "line", "begins like a JSON object, but ends in the middle"),
+            ("print('hello')\n'text'", "value", "the value of the last line is a str"),
+            ("import pandas\npandas.DataFrame()", "value", "the value of the last line is a DataFrame"),
+            ("data", "value", "the value of the last line is a dict without the key 'scores'"),
+            (
+                LIGHT + "class M(BaseMetric):\n    def score(self, **rest): pass",
+                "metric",
+                "M.score() returned None",
+            ),
+            ("raise SystemExit", "exit", "the code left with sys.exit()"),
+        ],
+    )
+    def test_what_was_found_is_told_as_a_field_too(self, executor, code, kind, found):
+        error = executor.run(code, {"answer": "a"}).error
+        assert (error.code, str(error.found_kind)) == (500, kind)
+        assert found in error.found
+        assert error.text.startswith(f"Invalid JSON response from subprocess: {error.found}.")
+
     def test_nothing_at_all(self, executor):
         for code in ("", "x = 1", "'''doc'''\nx = 1"):
             assert "nothing was printed" in refusal(executor, code)

@@ -290,3 +290,30 @@ def test_a_large_result_is_cut_where_it_is_shown():
     assert all(len(text) < 30_000 for text in formats.values())
     assert "more characters of it are in result.payload" in formats["text/plain"]
     assert len(str(metadata)) < 1000
+
+
+def noted(*notes, error=None):
+    payload = scored({"name": "a", "value": 1})
+    return RunResult(payload=payload, scores=scores_of(payload), notes=notes, error=error)
+
+
+def test_notes_stand_beneath_the_scores():
+    view = view_of(noted("x is None", "y is | <b>"))
+    assert to_text(view).splitlines()[1:] == ["note: x is None", "note: y is | <b>"]
+    assert "note: y is | &lt;b&gt;" in to_html(view)
+    assert to_markdown(view).splitlines()[-1] == "note: y is \\| &lt;b&gt;"
+    assert bundle(noted("x is None"))[1]["isolated_magic_notes"] == ["x is None"]
+    assert "isolated_magic_notes" not in bundle(noted())[1]
+
+
+def test_notes_stand_beneath_an_error_unless_they_are_its_text():
+    failed = RunError.of(ErrorKind.USER_CODE, "ValueError: bad")
+    assert to_text(view_of(noted("x is None", error=failed))) == "ValueError: bad\nnote: x is None"
+    strict = noted("one", "two").with_notes((), strict=True)
+    assert to_text(view_of(strict)).splitlines() == ["one", "two"]
+
+
+def test_many_notes_are_counted():
+    shown = to_text(view_of(noted(*["n"] * 30))).splitlines()
+    assert len(shown) == 22
+    assert shown[-1] == "10 more notes are in result.notes."

@@ -36,8 +36,9 @@ ENDED = Ending(
 )
 
 
-def judged(**changes):
-    return judge(dataclasses.replace(ENDED, **changes), build_request("1", {}, None, 1, None), Timings())
+def judged(strict=False, env_vars=None, secrets=(), **changes):
+    request = build_request("1", {}, env_vars, 1, None, secrets=secrets, strict=strict)
+    return judge(dataclasses.replace(ENDED, **changes), request, Timings())
 
 
 @pytest.mark.parametrize("asked", ["timed_out", "killed"])
@@ -55,3 +56,52 @@ def test_a_refused_process_is_said():
 def test_an_outcome_that_is_not_ours_is_no_result():
     assert not judged(said=said({"started": {}}, {"outcome": {"result": [1]}})).ok
     assert not judged(said=said({"started": {}})).ok
+
+
+SCORED = {"scores": [{"name": "a", "value": 1}]}
+
+
+def noted(*notes):
+    return said({"started": {}}, {"outcome": {"result": SCORED, "notes": list(notes)}})
+
+
+def test_notes_stand_beside_the_scores_and_are_told_by_repr_and_equality():
+    result = judged(said=noted("x is None"))
+    assert (result.ok, result.payload, result.notes) == (True, SCORED, ("x is None",))
+    assert "notes=('x is None',)" in repr(result)
+    assert result != judged(said=noted())
+    assert result == judged(said=noted("x is None"))
+    assert result.to_dict() == SCORED
+
+
+def test_with_strict_a_note_is_an_error():
+    result = judged(said=noted("one", "two"), strict=True)
+    assert (result.error.kind, result.error.code, result.error.text) == ("strict", 400, "one\ntwo")
+    assert (result.payload, result.scores, result.notes) == (None, (), ("one", "two"))
+    assert judged(said=noted(), strict=True).ok
+
+
+def test_notes_are_bounded_on_one_line_and_without_secrets():
+    many = judged(said=noted(*["n"] * 1000)).notes
+    assert 10 < len(many) < 100
+    (long,) = judged(said=noted("x" * 100_000)).notes
+    assert 500 < len(long) < 3000
+    (shown,) = judged(said=noted("key s3cret-value\nand \x1b[31mred \ud800")).notes
+    assert shown == "key s3cret-value and red \\ud800"
+    hidden = judged(said=noted("key s3cret-value"), env_vars={"A_KEY": "s3cret-value"}, secrets=["*_KEY"])
+    assert hidden.notes == ("key ***",)
+
+
+@pytest.mark.parametrize("notes", [[1], "text", {"a": 1}, [None], None])
+def test_notes_that_are_none_of_ours_end_the_conversation(notes):
+    spoken = said({"started": {}}, {"outcome": {"result": SCORED, "notes": notes}})
+    assert not judged(said=spoken).ok
+
+
+def test_what_was_found_instead_of_a_result_is_a_field_of_the_error():
+    spoken = said(
+        {"started": {}}, {"outcome": {"found": "the value of the last line is a str", "found_kind": "value"}}
+    )
+    error = judged(said=spoken).error
+    assert (error.found, error.found_kind) == ("the value of the last line is a str", "value")
+    assert error.text.startswith("Invalid JSON response from subprocess: the value of the last line is a str.\n")

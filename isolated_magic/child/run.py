@@ -205,7 +205,7 @@ def _run(
     except SystemExit as leaving:
         return _exit_outcome(leaving)
     except outcome.NotAResultError as problem:
-        return {"found": shortened(str(problem), SENT * LONGEST_LINE)}, 0
+        return {"found": shortened(str(problem), SENT * LONGEST_LINE), "found_kind": "metric"}, 0
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
         on_failure(problem)
         described = describe(problem, request["source"], filename)
@@ -216,15 +216,15 @@ def _run(
 def _outcome_of(
     value: object, names: dict[str, object], message: dict[str, object], owner: Owner
 ) -> dict[str, object]:
-    found = "nothing was printed and the code does not end with a value"
+    found, kind = "nothing was printed and the code does not end with a value", "nothing"
     if value is not None:
         try:
             return {"result": outcome.result_of(value)}
         except outcome.NotAResultError as problem:
-            found = shortened(f"the value of the last line is {problem}", SENT * LONGEST_LINE)
+            found, kind = shortened(f"the value of the last line is {problem}", SENT * LONGEST_LINE), "value"
     metric = outcome.find_metric(names)
     if metric is None or owner.prints_the_result():
-        return {"found": found}
+        return {"found": found, "found_kind": kind}
     # From the message: the code may use the names data and payload_type for something of its own.
     return {"result": outcome.score_with(metric, message["data"], message["payload_type"])}
 
@@ -232,10 +232,11 @@ def _outcome_of(
 def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
     """What sys.exit() means (Python/pythonrun.c): a status, or a message for stderr and status 1."""
     if leaving.code is None:
-        return {"found": "the code left with sys.exit() before it printed a result"}, 0
+        return {"found": "the code left with sys.exit() before it printed a result", "found_kind": "exit"}, 0
     if isinstance(leaving.code, int):
         status = leaving.code & 0xFF
-        return {"found": f"the code left with sys.exit({leaving.code}) before it printed a result"}, status
+        found = f"the code left with sys.exit({leaving.code}) before it printed a result"
+        return {"found": found, "found_kind": "exit"}, status
     message = text_of(leaving.code)
     leaves_with: dict[str, object] = {"exit_message": shortened(message, SENT * LONGEST_TEXT)}
     try:

@@ -38,6 +38,7 @@ class _Options(TypedDict, total=False):
     source_name: str
     fresh: bool
     secrets: Collection[str]
+    strict: bool
 
 
 class Executor(Lifetime):
@@ -68,6 +69,8 @@ class Executor(Lifetime):
         env_vars: Mapping[str, EnvValue] | None = None,
         timeout_secs: float | None = None,
         payload_type: str | None = None,
+        *,
+        strict: bool = False,
     ) -> JsonObject:
         """Run the code and return its result as a dict.
 
@@ -78,6 +81,7 @@ class Executor(Lifetime):
             env_vars: variables over those of this process; None as a value removes one.
             timeout_secs: seconds that the run may take; None for the executor's own.
             payload_type: a name in the code too; ``"trace_thread"`` hands the data to a metric as a whole.
+            strict: as for :meth:`run`.
 
         Returns:
             ``{"scores": [...]}`` or whatever JSON object the code printed; for a failed run
@@ -86,7 +90,7 @@ class Executor(Lifetime):
         Raises:
             KeyboardInterrupt: this thread was interrupted; the run is gone by then.
         """
-        return self.run(code, data, env_vars, timeout_secs, payload_type).to_dict()
+        return self.run(code, data, env_vars, timeout_secs, payload_type, strict=strict).to_dict()
 
     def run(  # noqa: PLR0913 - one for each thing that a run depends on, the rare ones by name only
         self,
@@ -101,6 +105,7 @@ class Executor(Lifetime):
         fresh: bool = False,
         limits: Limits | None = None,
         secrets: Collection[str] = (),
+        strict: bool = False,
         on_output: OnOutput | None = None,
     ) -> RunResult:
         """Run the code and return all that there is to know about the run.
@@ -118,6 +123,7 @@ class Executor(Lifetime):
             limits: what the run may use; None for the executor's own.
             secrets: names of variables of the run's environment, or patterns such as ``"*_KEY"``: wherever their
                 values stand in what the run prints or comes to, ``***`` stands instead.
+            strict: True makes a result with notes an error, whose text they are.
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 the line that is the result is not among it.
 
@@ -132,6 +138,7 @@ class Executor(Lifetime):
             fresh=fresh,
             limits=limits,
             secrets=secrets,
+            strict=strict,
         )
         return self._run(build, on_output, LiveRun(source_name))
 
@@ -148,6 +155,7 @@ class Executor(Lifetime):
         fresh: bool = False,
         limits: Limits | None = None,
         secrets: Collection[str] = (),
+        strict: bool = False,
         label: str | None = None,
     ) -> BackgroundRun:
         """Begin a run and return at once. Code, data and environment are those of now.
@@ -163,6 +171,7 @@ class Executor(Lifetime):
             fresh: as for :meth:`run`.
             limits: as for :meth:`run`.
             secrets: as for :meth:`run`.
+            strict: as for :meth:`run`.
             label: what to call the run where runs are listed; None for the source's name.
 
         Raises:
@@ -176,6 +185,7 @@ class Executor(Lifetime):
             fresh=fresh,
             limits=limits,
             secrets=secrets,
+            strict=strict,
         )
         live, called_at = LiveRun(label or source_name), time.monotonic()
         return BackgroundRun(live, partial(self._perform, build(), live=live, called_at=called_at))
@@ -203,6 +213,8 @@ class Executor(Lifetime):
         env_vars: Mapping[str, EnvValue] | None = None,
         timeout_secs: float | None = None,
         payload_type: str | None = None,
+        *,
+        strict: bool = False,
     ) -> JsonObject:
         """:meth:`execute` from asyncio. Cancelling the task kills the run.
 
@@ -212,12 +224,13 @@ class Executor(Lifetime):
             env_vars: as for :meth:`execute`.
             timeout_secs: as for :meth:`execute`.
             payload_type: as for :meth:`execute`.
+            strict: as for :meth:`run`.
 
         Raises:
             asyncio.CancelledError: the task was cancelled; the run is gone by then.
         """
         live = LiveRun(SOURCE_NAME)
-        build = self._builder(code, data, env_vars, timeout_secs, payload_type)
+        build = self._builder(code, data, env_vars, timeout_secs, payload_type, strict=strict)
         future = in_thread(partial(self._run, build, None, live))
         try:
             return (await asyncio.wrap_future(future)).to_dict()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Bundle: TypeAlias = tuple[dict[str, str], dict[str, object]]
 
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
+NOTES_METADATA_KEY = "isolated_magic_notes"  # what stands beside its scores
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
 LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
@@ -116,6 +117,8 @@ def bundle(shown: Shown, most_scores: int = MOST_ROWS, *, has_run_metadata: bool
     if isinstance(shown, History):
         return formats, {}
     metadata: dict[str, object] = {RUN_METADATA_KEY: _run_metadata(shown)} if has_run_metadata else {}
+    if shown.notes:
+        metadata[NOTES_METADATA_KEY] = list(shown.notes)
     # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
     with suppress(RecursionError):
         payload = printable_json(shown.to_dict())

@@ -57,6 +57,7 @@ class _Settings(TypedDict):
     fresh: bool
     limits: Limits
     secrets: list[str]
+    strict: bool
 
 
 @magics_class
@@ -203,6 +204,7 @@ class IsolatedMagics(Magics):
             "inherit_env": not chosen.has_clean_env,
             "source_name": CELL_NAME,
             "fresh": chosen.fresh,
+            "strict": bool(chosen.is_strict),
             "limits": replace(self.settings.limits, **limits),
             "secrets": [
                 *credentials.secret_names(chosen, names),

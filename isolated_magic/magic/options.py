@@ -42,6 +42,7 @@ class Options:
         save: the path to write the body to.
         raises: whether a failed run raises; None for what the settings say.
         has_clean_env: whether the run inherits only what an interpreter needs; None likewise.
+        is_strict: whether notes are an error; None likewise.
         is_compared: whether scores are shown against earlier ones; None likewise.
         asks_to_compare: whether the line itself says so.
         compared_with: the variable of the earlier result; None for that of the run before.
@@ -65,6 +66,7 @@ class Options:
     save: str | None
     raises: bool | None
     has_clean_env: bool | None
+    is_strict: bool | None
     is_compared: bool | None
     asks_to_compare: bool
     compared_with: str | None
@@ -86,6 +88,7 @@ class Options:
             timeout_secs=settings.timeout_secs if self.timeout_secs is None else self.timeout_secs,
             raises=settings.raise_errors if self.raises is None else self.raises,
             has_clean_env=settings.clean_env if self.has_clean_env is None else self.has_clean_env,
+            is_strict=settings.strict if self.is_strict is None else self.is_strict,
             executor=settings.executor if self.executor is None else self.executor,
             is_compared=settings.compare if self.is_compared is None else self.is_compared,
         )
@@ -119,6 +122,7 @@ def parse(line: str, *, is_cell: bool) -> Options:
         save=_plain(given.save),
         raises=None if given.no_raise is None else not given.no_raise,
         has_clean_env=given.clean_env,
+        is_strict=given.strict,
         is_compared=None if given.compare is None else bool(given.compare),
         asks_to_compare=bool(given.compare),
         compared_with=_identifier("--compare", given.compare) if isinstance(given.compare, str) else None,

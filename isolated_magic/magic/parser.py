@@ -164,6 +164,7 @@ def _add_handling(made: argparse.ArgumentParser) -> None:
         help="write the cell's body to this .py file, which runs with --file as it does here",
     )
     _add_switch(made, "--no-raise", "--raise", "show the error of a failed run instead of raising it")
+    _add_switch(made, "--strict", "--no-strict", "take a note beside the scores for an error")
     add("-h", "--help", action="store_true", help="show this and run nothing")
 
 

@@ -86,6 +86,7 @@ class IsolatedMagic(Configurable):
     max_output = Size("32M", wants=SIZE, help=f"How much a run may print: {SIZE}.")
     clean_env = Switch(False, wants=SWITCH, help="Whether a run inherits only what an interpreter needs.")
     raise_errors = Switch(True, wants=SWITCH, help="Whether a failed run raises, so that Run All stops there.")
+    strict = Switch(False, wants=SWITCH, help="Whether a note beside the scores is an error.")
     compare = Switch(False, wants=SWITCH, help="Whether scores are shown against those of the cell's run before.")
     most_scores = Whole(MOST_ROWS, wants=SCORES, help="Scores beyond this many are folded.")
     run_metadata = Switch(

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from isolated_magic.child.excerpt import ARROW
+from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
 from isolated_magic.render.values import (
     FAILED,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 HEADERS = ("score", "value", "change", "bar", "reason")
 MOST_ROWS = 20  # seen without a click
 MOST_FOLDED = 1000  # and after it
+MOST_NOTES = 20
 LONGEST_JSON = 10_000  # characters
 GONE = "-"
 WHOLE_ERROR, WHOLE_STACK = "Traceback", "Where the code was"
@@ -43,15 +45,24 @@ def view_of(result: RunResult, most_rows: int = MOST_ROWS) -> View:
         most_rows: scores beyond this many are folded.
     """
     if result.error is not None:
-        return _error_blocks(result.error)
+        notes = () if result.error.kind is ErrorKind.STRICT else _note_lines(result.notes)  # they are its text
+        return _error_blocks(result.error, notes)
     payload = result.payload or {}
     blocks: list[Block] = [*_score_blocks(result, most_rows)]
     rest: JsonObject = {key: value for key, value in payload.items() if key != "scores" or not result.scores}
     if rest or not result.scores:
         blocks += _json_blocks(as_json(rest))
+    blocks += _note_lines(result.notes)
     if result.compared_with == ():
         blocks.append(Line(NOTHING_BEFORE, Role.NOTE))
     return tuple(blocks)
+
+
+def _note_lines(notes: Sequence[str]) -> View:
+    lines = [Line(f"note: {one_line(note)}", Role.NOTE) for note in notes[:MOST_NOTES]]
+    if len(notes) > MOST_NOTES:
+        lines.append(Line(f"{len(notes) - MOST_NOTES:,} more notes are in result.notes.", Role.NOTE))
+    return tuple(lines)
 
 
 def _json_blocks(text: str) -> Iterator[Block]:
@@ -61,7 +72,7 @@ def _json_blocks(text: str) -> Iterator[Block]:
         yield Line(f"{more:,} more characters of it are in result.payload.", Role.NOTE)
 
 
-def _error_blocks(error: RunError) -> View:
+def _error_blocks(error: RunError, notes: View) -> View:
     rest = shown(error.text.removeprefix(error.summary).strip("\n"))
     blocks: list[Block] = [Line(shown(error.summary), Role.HEADLINE)]
     if rest and "\n" not in rest:
@@ -70,6 +81,7 @@ def _error_blocks(error: RunError) -> View:
         blocks.append(Code(shown(error.excerpt), mark=ARROW))
     if error.hint:
         blocks.append(Line(shown(error.hint)))
+    blocks += notes
     if "\n" in rest:
         blocks.append(Fold(WHOLE_ERROR, Code(rest)))
     if error.stack:
