@@ -10,6 +10,7 @@
     |-- OptionError                             the magic's line is wrong: an option, a variable, a file
     |-- RunFailedError                          raised by the magic for a run that failed; has .result
     |-- SettingError(ValueError)                a setting in a profile or in pyproject.toml cannot be
+    |-- StillRunningError(RuntimeError)         scores of a run in the background that has not ended
     `-- UnsupportedPlatformError(RuntimeError)  no processes here at all
     RunInterrupted(KeyboardInterrupt)           the kernel was interrupted; the run is gone
 
@@ -61,6 +62,10 @@ class OptionError(IsolatedError):
 
 class SettingError(IsolatedError, ValueError):
     """A setting of the extension cannot be. The message says which, where it is set, and why."""
+
+
+class StillRunningError(IsolatedError, RuntimeError):
+    """A run in the background has not ended, and has no scores yet. The message says how to wait for it."""
 
 
 class UnsupportedPlatformError(IsolatedError, RuntimeError):

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from isolated_magic import BackgroundRun, InvalidRequestError
+from isolated_magic import BackgroundRun, InvalidRequestError, NoSuchScoreError, StillRunningError
 from tests.kernels import kernel
 from tests.processes import HANG_GUARD_SECS, HIDING_TREE, is_alive, pids_in, wait_until
 
@@ -84,7 +84,56 @@ class TestHandle:
         assert executor.active_pids == ()
 
     def test_it_has_the_same_text_on_every_run(self, executor):
-        assert repr(executor.start("0.5", label="mine")) == "<BackgroundRun 'mine'>"
+        run = executor.start(STAY, label="mine")
+        assert repr(run) == "<BackgroundRun 'mine' running>"
+        assert run.kill()
+        assert repr(run).startswith("<BackgroundRun 'mine' failed: RunResult(error='The run was killed")
+        run = executor.start("0.5", label="mine")
+        run.result(HANG_GUARD_SECS)
+        assert repr(run) == "<BackgroundRun 'mine' done: RunResult(scores={'score': 0.5}, exit_status=0)>"
+
+    def test_it_has_all_that_a_result_has(self, executor):
+        run = executor.start("print('out')\n{'scores': [{'name': 'a', 'value': 1}, {'name': 'b', 'value': 0.5}]}")
+        result = run.result(HANG_GUARD_SECS)
+        assert run.state == "done"
+        assert (run["b"], "a" in run, "c" in run, list(run)) == (result["b"], True, False, list(result.scores))
+        public = [name for name in dir(result) if not name.startswith("_")]
+        public.remove("with_notes")  # it makes another result
+        for name in public:
+            of_run, of_result = getattr(run, name), getattr(result, name)
+            if callable(of_result):
+                continue
+            assert of_run == of_result, name
+        assert (run.to_dict(), len(run.to_pandas())) == (result.to_dict(), 2)
+        assert bool(run) == bool(result)
+        with pytest.raises(NoSuchScoreError, match="'a', 'b'"):
+            run["c"]
+
+    def test_what_it_has_when_it_failed(self, executor):
+        run = executor.start("1 / 0")
+        run.result(HANG_GUARD_SECS)
+        assert (run.state, run.ok, run.error.code, run.scores) == ("failed", False, 400, ())
+        assert "failed: RunResult(error='ZeroDivisionError" in repr(run)
+
+    def test_while_it_runs_it_says_so_instead(self, executor):
+        run = executor.start(STAY, label="mine")
+        for look in (
+            lambda: run["score"],
+            lambda: "score" in run,
+            lambda: list(run),
+            lambda: bool(run),
+            lambda: run.scores,
+            lambda: run.ok,
+            lambda: run.error,
+            run.to_dict,
+            run.to_pandas,
+        ):
+            with pytest.raises(
+                StillRunningError, match=r"The run mine is still running .* wait for it with \.result\(\)"
+            ):
+                look()
+        assert (run.state, run.done(), run.stdout) == ("running", False, "")
+        assert run.kill()
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +148,53 @@ class TestCells:
         shown = cells.ok(
             f"%%isolated --bg -o run -d gate={gate}\nprint('hello')\n{WAIT_FOR_GATE}print('late')\n0.5"
         )
-        assert (shown.text, shown.stdout) == ("<BackgroundRun 'run'>", "")
+        assert (shown.text, shown.stdout) == ("BackgroundRun run: running", "")
         assert cells.ok("run.pid > 0, run.done()").text == "(True, False)"
         gate.touch()
         shown = cells.ok(f"run.result({HANG_GUARD_SECS})")
         assert shown.text == "score  0.5  █████░░░░░"
         assert shown.stdout == ""
         assert cells.ok("run.done(), run.stdout").text == r"(True, 'hello\nlate\n')"
+
+    def test_when_it_has_ended_showing_it_gives_its_output_and_scores(self, cells):
+        cells.ok("%%isolated --bg -o run\nimport sys\nprint('<b>')\nprint('oops', file=sys.stderr)\n0.5")
+        cells.ok(f"_ = run.result({HANG_GUARD_SECS})")
+        shown = cells.ok("run")
+        assert shown.text.splitlines() == [
+            *("BackgroundRun run: done", "", "<b>", "", "stderr:", "oops"),
+            *("score  0.5  █████░░░░░",),
+        ]
+        assert "<strong>BackgroundRun run: done</strong>" in shown.data["text/html"]
+        assert "&lt;b&gt;" in shown.data["text/html"]
+        assert "| score | 0.5 |" in shown.data["text/markdown"]
+        assert shown.metadata == {"isolated_magic": {"scores": [{"name": "score", "value": 0.5, "reason": None}]}}
+        assert cells.ok("run['score'].value, run.ok, 'score' in run, [s.name for s in run]").text == (
+            "(0.5, True, True, ['score'])"
+        )
+
+    def test_a_failed_one_shows_its_error(self, cells):
+        cells.ok("%%isolated --bg -o run\nprint('before')\n1/0")
+        assert cells.ok(f"run.result({HANG_GUARD_SECS}).ok").text == "False"
+        lines = cells.ok("run").text.splitlines()
+        assert [line for line in lines if line][:3] == [
+            *("BackgroundRun run: failed", "before", "ZeroDivisionError: division by zero (line 3)"),
+        ]
+
+    def test_while_it_runs_its_scores_are_an_error_in_one_line(self, cells):
+        cells.ok(f"%%isolated --bg -o run\n{STAY}")
+        shown = cells.run("run['score']")
+        assert shown.ename == "StillRunningError"
+        assert shown.traceback == f"StillRunningError: {shown.evalue}"
+        cells.ok("run.kill()")
+
+    def test_the_cell_that_starts_it_shows_the_same_however_fast_it_is(self, cells, tmp_path):
+        (tmp_path / "metric.py").write_text("0.5")
+        start = f"run = %isolated run {tmp_path}/metric.py --bg\n"
+        wait = "import time\nwhile run.state == 'running': time.sleep(0.01)\n"
+        assert cells.ok(f"{start}{wait}run").text == "BackgroundRun metric.py: running"
+        assert cells.ok("run").text.startswith("BackgroundRun metric.py: done")
+        for look in ("run.result()", "run.scores", "run.done()"):
+            assert cells.ok(f"{start}{wait}{look}\nrun").text.startswith("BackgroundRun metric.py: done")
 
     def test_nothing_that_it_prints_lands_in_a_later_cell(self, cells):
         cells.ok(
@@ -116,6 +205,7 @@ class TestCells:
         assert cells.ok("run.result().stdout.split()[-1]").text == "'19'"
 
     def test_status_lists_what_runs_and_stop_ends_it(self, cells):
+        cells.ok("%isolated teardown")
         assert cells.ok("%isolated status").stdout == "Nothing runs.\n"
         assert cells.ok("%isolated stop").stdout == "Nothing runs.\n"
         cells.ok(f"%%isolated --bg -o one -e TENANT_ID=tenant-4711\n{STAY}")
@@ -130,6 +220,18 @@ class TestCells:
             cells.ok("one.done(), two.done(), str(one.result().error.kind)").text == "(True, False, 'interrupted')"
         )
         assert cells.ok("%isolated stop").stdout == "1 run stopped.\n"
+        stopped = "has failed, error: The run was stopped before it ended."
+        assert cells.ok("%isolated status").stdout == f"Nothing runs.\none {stopped}\ntwo {stopped}\n"
+
+    def test_status_lists_the_last_ten_that_ended_until_a_teardown(self, cells):
+        for number in range(12):
+            cells.ok(f"%%isolated --bg -o run{number}\n{number}")
+            cells.ok(f"run{number}.result({HANG_GUARD_SECS})")
+        assert cells.ok("%isolated status").stdout.splitlines() == [
+            "Nothing runs.",
+            *[f"run{number} is done: score {number}" for number in range(2, 12)],
+        ]
+        cells.ok("%isolated teardown")
         assert cells.ok("%isolated status").stdout == "Nothing runs.\n"
 
     def test_teardown_calls_what_was_registered_once(self, cells):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from isolated_magic.errors import StillRunningError
 from isolated_magic.executors.live import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
     from typing import Protocol
 
+    import pandas
+
     from isolated_magic.executors.live import LiveRun
-    from isolated_magic.models import RunResult
+    from isolated_magic.models import JsonObject, Launch, NanStyle, RunError, RunResult, Score, Timings
     from isolated_magic.output import OnOutput
 
     class _Work(Protocol):
@@ -23,9 +26,15 @@ if TYPE_CHECKING:
 
 DEFAULT_KILL_TIMEOUT_SECS = 5.0
 
+State: TypeAlias = Literal["running", "done", "failed"]
+
 
 class BackgroundRun:
     """The handle of a run. What the run prints is kept here and shown nowhere.
+
+    When the run has ended, the handle has all that its :class:`RunResult` has: ``run["name"]``, ``run.scores``,
+    ``"name" in run``, ``for score in run``, ``if run`` and so on. Until then, each of these raises
+    StillRunningError, and :meth:`result` waits.
 
     Args:
         live: the run.
@@ -34,6 +43,7 @@ class BackgroundRun:
 
     def __init__(self, live: LiveRun, work: _Work) -> None:
         self.label = live.label
+        self.end_was_seen = False  # by the caller: in a result, in what a result has, or by done()
         self._live = live
         self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._future = in_thread(partial(work, on_output=self._keep))
@@ -57,9 +67,23 @@ class BackgroundRun:
         """What it has written to stderr so far."""
         return "".join(self._parts["stderr"])
 
+    @property
+    def state(self) -> State:
+        """``"running"``, ``"done"`` when the run has ended and has a result, ``"failed"`` when it has none."""
+        if not self._future.done():
+            return "running"
+        result = self.peek()
+        return "done" if result is not None and result.ok else "failed"
+
+    def peek(self) -> RunResult | None:
+        """The result as far as there is one now, without waiting and without :attr:`end_was_seen`."""
+        has_result = self._future.done() and self._future.exception() is None
+        return self._future.result() if has_result else None
+
     def done(self) -> bool:
         """Whether the run is over and nothing of it is left."""
-        return self._future.done()
+        self.end_was_seen = self._future.done()
+        return self.end_was_seen
 
     def result(self, timeout: float | None = None) -> RunResult:
         """Wait for the result of the run, a failed one's too.
@@ -71,9 +95,93 @@ class BackgroundRun:
             TimeoutError: the run is still going on.
         """
         try:
-            return self._future.result(timeout)
+            result = self._future.result(timeout)
         except TimeoutError:
             raise TimeoutError(f"The run {self.label} is still going on after {timeout:g} seconds.") from None
+        self.end_was_seen = True
+        return result
+
+    def _ended(self) -> RunResult:
+        """The result of the run, which is over.
+
+        Raises:
+            StillRunningError: it is not.
+        """
+        if not self._future.done():
+            raise StillRunningError(
+                f"The run {self.label} is still running and has no result yet: wait for it with .result(), "
+                "or ask with .done() whether it is over."
+            )
+        return self.result()
+
+    @property
+    def payload(self) -> JsonObject | None:
+        """As :attr:`RunResult.payload`."""
+        return self._ended().payload
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """As :attr:`RunResult.scores`."""
+        return self._ended().scores
+
+    @property
+    def error(self) -> RunError | None:
+        """As :attr:`RunResult.error`."""
+        return self._ended().error
+
+    @property
+    def exit_status(self) -> int | None:
+        """As :attr:`RunResult.exit_status`."""
+        return self._ended().exit_status
+
+    @property
+    def launch(self) -> Launch | None:
+        """As :attr:`RunResult.launch`."""
+        return self._ended().launch
+
+    @property
+    def timings(self) -> Timings:
+        """As :attr:`RunResult.timings`."""
+        return self._ended().timings
+
+    @property
+    def compared_with(self) -> tuple[Score, ...] | None:
+        """As :attr:`RunResult.compared_with`."""
+        return self._ended().compared_with
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As :attr:`RunResult.notes`."""
+        return self._ended().notes
+
+    @property
+    def ok(self) -> bool:
+        """As :attr:`RunResult.ok`."""
+        return self._ended().ok
+
+    def __bool__(self) -> bool:
+        """As of a result, so that ``if run:`` is never True for what may yet fail."""
+        return bool(self._ended())
+
+    def __getitem__(self, name: str) -> Score:
+        """As :meth:`RunResult.__getitem__`."""
+        return self._ended()[name]
+
+    def __contains__(self, name: object) -> bool:
+        """As :meth:`RunResult.__contains__`."""
+        return name in self._ended()
+
+    def __iter__(self) -> Iterator[Score]:
+        """As :meth:`RunResult.__iter__`."""
+        return iter(self._ended())
+
+    def to_dict(self, *, nan: NanStyle = "float") -> JsonObject:
+        """As :meth:`RunResult.to_dict`."""
+        return self._ended().to_dict(nan=nan)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """As :meth:`RunResult.to_pandas`."""
+        return self._ended().to_pandas()
 
     def add_done_callback(self, callback: Callable[[RunResult], object]) -> None:
         """Have something called with the result when the run is over, in whatever thread that is.
@@ -107,5 +215,6 @@ class BackgroundRun:
         self._live.interrupt()
 
     def __repr__(self) -> str:
-        # Neither pid nor state: in a saved notebook, they would differ on every run.
-        return f"<{type(self).__name__} {self.label!r}>"
+        # No pid: in a saved notebook, it would differ on every run.
+        result = self.peek()
+        return f"<{type(self).__name__} {self.label!r} {self.state}{'' if result is None else f': {result!r}'}>"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
 from isolated_magic.executors import registry
 from isolated_magic.magic import tokens
+from isolated_magic.render.listing import outcome_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,11 +18,13 @@ if TYPE_CHECKING:
     from isolated_magic.history import History
     from isolated_magic.magic.credentials import Asked
     from isolated_magic.magic.strategies import Strategies
+    from isolated_magic.models import RunResult
 
 COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
 FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
 
 STOP_TIMEOUT_SECS = 5.0
+MOST_ENDS = 10  # of runs in the background, listed until a teardown
 LAUNCH_TIMEOUT_SECS = 1.0  # a run that has no process yet is about to have one
 
 
@@ -41,11 +45,22 @@ class Commands:
         self._variables = names
         self._get_history = history
         self._asked = asked
+        self._ends: deque[str] = deque(maxlen=MOST_ENDS)
         ways: tuple[Callable[[list[str]], str | History], ...] = (
             *(self._history, self._status, self._stop),
             *(self._forget, self._teardown, self._on_teardown),
         )
         self._commands = dict(zip(COMMANDS, ways, strict=True))
+
+    def ended(self, label: str, result: RunResult) -> None:
+        """A run in the background is over: its status says so from now on.
+
+        Args:
+            label: what the user calls it.
+            result: of the run.
+        """
+        outcome = outcome_text(result.scores, result.error.summary if result.error else "")
+        self._ends.append(f"{label} {'is done:' if result.ok else 'has failed,'} {outcome}")
 
     def obey(self, line: str) -> str | History | None:
         """Do what the line asks for.
@@ -70,11 +85,10 @@ class Commands:
             (str(live.wait_for_pid(LAUNCH_TIMEOUT_SECS) or "-"), _age(now - live.begun_at), live.label)
             for live in registry.live_runs()
         ]
-        if not rows:
-            return "Nothing runs."
         table = [("pid", "age", "label"), *rows]
         widths = [max(len(row[column]) for row in table) for column in (0, 1)]
-        return "\n".join(f"{pid:>{widths[0]}}  {age:>{widths[1]}}  {label}" for pid, age, label in table)
+        lines = [f"{pid:>{widths[0]}}  {age:>{widths[1]}}  {label}" for pid, age, label in table]
+        return "\n".join([*(lines if rows else ["Nothing runs."]), *self._ends])
 
     def _stop(self, words: list[str]) -> str:
         _require(len(words) <= 1, "stop", "takes one pid, or none to stop all")
@@ -103,6 +117,7 @@ class Commands:
     def _teardown(self, words: list[str]) -> str:
         _require(not words, "teardown", "takes no words")
         self._strategies.teardown()
+        self._ends.clear()
         return "Torn down: nothing runs, and what was registered has been called."
 
     def _on_teardown(self, words: list[str]) -> str:

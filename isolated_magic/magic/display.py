@@ -6,14 +6,15 @@ import json
 import math
 import os
 import sys
-from contextlib import suppress
+import weakref
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.history import History
 from isolated_magic.models import RunResult
 from isolated_magic.render.html import to_html
-from isolated_magic.render.listing import view_of_history
+from isolated_magic.render.listing import view_of_background, view_of_history
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import COLORS, to_text
 from isolated_magic.render.view import MOST_ROWS, view_of
@@ -23,17 +24,19 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from IPython.core.formatters import BaseFormatter
-    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
     from isolated_magic.magic.settings import IsolatedMagic
+    from isolated_magic.models import JsonObject
     from isolated_magic.render.blocks import View
 
-    Shown: TypeAlias = RunResult | History
+    Shown: TypeAlias = RunResult | BackgroundRun | History
     Bundle: TypeAlias = tuple[dict[str, str], dict[str, object]]
 
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
 NOTES_METADATA_KEY = "isolated_magic_notes"  # what stands beside its scores
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
+KINDS = (RunResult, BackgroundRun, History)
 LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
 
@@ -48,16 +51,32 @@ class Display:
     def __init__(self, shell: InteractiveShell, settings: IsolatedMagic) -> None:
         self._shell = shell
         self._settings = settings
+        self._begun: weakref.WeakSet[BackgroundRun] = weakref.WeakSet()  # in the cell that runs
+
+    def begun(self, run: BackgroundRun) -> None:
+        """In this cell, show the run as running until the user has seen its end.
+
+        It may end before it is shown, or after, and what is saved of the cell has to be the same.
+
+        Args:
+            run: has just been started.
+        """
+        self._begun.add(run)
+
+    def _after_cell(self, _result: ExecutionResult) -> None:
+        self._begun.clear()
 
     def register(self) -> None:
         """Have the shell show them so."""
-        for kind in (RunResult, History):
+        self._shell.events.register("post_run_cell", self._after_cell)
+        for kind in KINDS:
             self._rich.for_type(kind, self._bundle)  # type: ignore[no-untyped-call]  # IPython has no types here
             self._direct.for_type(kind, self._show_in_color)  # type: ignore[no-untyped-call]  # likewise
 
     def unregister(self) -> None:
         """Undo :meth:`register`."""
-        for kind in (RunResult, History):
+        self._shell.events.unregister("post_run_cell", self._after_cell)
+        for kind in KINDS:
             self._rich.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
             self._direct.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
 
@@ -82,10 +101,18 @@ class Display:
         return formatter
 
     def _view(self, shown: Shown) -> View:
-        return _view_of(shown, self._settings.most_scores)
+        return _view_of(shown, self._settings.most_scores, is_just_begun=self._is_just_begun(shown))
 
     def _bundle(self, shown: Shown) -> Bundle:
-        return bundle(shown, self._settings.most_scores, has_run_metadata=self._settings.run_metadata)
+        return bundle(
+            shown,
+            self._settings.most_scores,
+            has_run_metadata=self._settings.run_metadata,
+            is_just_begun=self._is_just_begun(shown),
+        )
+
+    def _is_just_begun(self, shown: Shown) -> bool:
+        return isinstance(shown, BackgroundRun) and shown in self._begun and not shown.end_was_seen
 
     def _show_in_color(self, shown: Shown) -> None:
         """Print it in colour, where a terminal shows colour, and leave what IPython keeps of it without."""
@@ -104,33 +131,46 @@ class Display:
         return is_terminal and not wants_none and os.environ.get("TERM") != "dumb"
 
 
-def bundle(shown: Shown, most_scores: int = MOST_ROWS, *, has_run_metadata: bool = True) -> Bundle:
+def bundle(
+    shown: Shown, most_scores: int = MOST_ROWS, *, has_run_metadata: bool = True, is_just_begun: bool = False
+) -> Bundle:
     """What IPython shows, by MIME type, and the metadata beside it.
 
     Args:
-        shown: a result or a history.
+        shown: a result, the handle of a run, or a history.
         most_scores: those beyond this many are folded.
-        has_run_metadata: whether what differs from run to run is among the metadata.
+        has_run_metadata: whether what differs from run to run is among the metadata of a result.
+        is_just_begun: whether a handle is shown as running, whatever it is.
     """
-    view = _view_of(shown, most_scores)
+    view = _view_of(shown, most_scores, is_just_begun=is_just_begun)
     formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
-    if isinstance(shown, History):
+    if isinstance(shown, History) or is_just_begun:
         return formats, {}
-    metadata: dict[str, object] = {RUN_METADATA_KEY: _run_metadata(shown)} if has_run_metadata else {}
-    if shown.notes:
-        metadata[NOTES_METADATA_KEY] = list(shown.notes)
-    # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
-    with suppress(RecursionError):
-        payload = printable_json(shown.to_dict())
-        size = len(json.dumps(payload))
-        if size <= LARGEST_METADATA:
-            metadata[METADATA_KEY] = payload
-        else:
-            metadata[METADATA_KEY] = {"left_out": f"{size:,} characters of JSON: result.to_dict() has them"}
+    metadata: dict[str, object] = {}
+    if isinstance(shown, RunResult) and has_run_metadata:
+        metadata[RUN_METADATA_KEY] = _run_metadata(shown)
+    result = shown.peek() if isinstance(shown, BackgroundRun) else shown
+    if result is not None:
+        metadata.update(_result_metadata(result))
     return formats, metadata
 
 
-def _view_of(shown: Shown, most_scores: int) -> View:
+def _result_metadata(result: RunResult) -> dict[str, object]:
+    metadata: dict[str, object] = {NOTES_METADATA_KEY: list(result.notes)} if result.notes else {}
+    # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
+    try:
+        payload = printable_json(result.to_dict())
+        size = len(json.dumps(payload))
+    except RecursionError:
+        return metadata
+    left_out: JsonObject = {"left_out": f"{size:,} characters of JSON: result.to_dict() has them"}
+    metadata[METADATA_KEY] = payload if size <= LARGEST_METADATA else left_out
+    return metadata
+
+
+def _view_of(shown: Shown, most_scores: int, *, is_just_begun: bool) -> View:
+    if isinstance(shown, BackgroundRun):
+        return view_of_background(shown, most_scores, is_just_begun=is_just_begun)
     return view_of_history(shown) if isinstance(shown, History) else view_of(shown, most_scores)
 
 

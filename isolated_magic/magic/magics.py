@@ -195,6 +195,8 @@ class IsolatedMagics(Magics):
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
         run.add_done_callback(partial(self._remember, name, prompt, key))
+        run.add_done_callback(partial(self._commands.ended, run.label))
+        self.display.begun(run)
         return run
 
     def _run_settings(self, chosen: Options) -> _Settings:
