@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from isolated_magic.models import JsonObject, JsonValue
 
 MASK = "***"
+SHORTEST_SECRET = 4  # characters: what is shorter stands in other words, too
+TOO_SHORT = (
+    f"its value has fewer than {SHORTEST_SECRET} characters, and hiding it would hide parts of other words."
+)
 
 # Names of variables whose values are secrets, as shell patterns, whatever their case.
 CREDENTIAL_NAMES = (
@@ -32,7 +36,7 @@ CREDENTIAL_NAMES = (
     *("*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*CREDENTIAL*", "*_AUTH"),
 )
 # What a variable of such a name holds without being a secret: TOKENIZERS_PARALLELISM=false, MAX_TOKENS=4096.
-_SWITCH = re.compile(r".{0,3}|true|false|none|null|auto|default|enabled?|disabled?", re.IGNORECASE)
+_SWITCH = re.compile(r"true|false|none|null|auto|default|enabled?|disabled?", re.IGNORECASE)
 _COUNT = re.compile(r"\d{1,7}")
 
 MOST_HELD = 8192  # characters at the end of a text that may be the beginning of a secret, with all that colours it
@@ -85,9 +89,18 @@ def secret_values(environment: Mapping[bytes, bytes], names: Collection[str]) ->
     return tuple(sorted(value for value in found if value.strip()))
 
 
+def is_too_short(value: str) -> bool:
+    """Whether a value is a part of so many words that it cannot be hidden. Blank ones are not hidden at all.
+
+    Args:
+        value: of a secret.
+    """
+    return bool(value.strip()) and len(value) < SHORTEST_SECRET
+
+
 def _is_setting(name: str, value: str) -> bool:
     is_count = "TOKEN" in name.upper() and _COUNT.fullmatch(value)
-    return bool(is_count or _SWITCH.fullmatch(value))
+    return bool(is_count or len(value) < SHORTEST_SECRET or _SWITCH.fullmatch(value))
 
 
 def _is_pattern(name: str) -> bool:

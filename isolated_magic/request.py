@@ -14,7 +14,7 @@ from isolated_magic.errors import InvalidRequestError
 from isolated_magic.launch.calls import working_directory
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.payload import encode_payload
-from isolated_magic.redaction import secret_values
+from isolated_magic.redaction import TOO_SHORT, Secret, is_too_short, secret_values
 from isolated_magic.run_request import RunRequest
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         timeout_secs=checked_timeout(timeout_secs),
         fresh=fresh,
         limits=checked_limits(limits),
-        secrets=secret_values(environment, checked_names(secrets)),
+        secrets=_secrets_in(environment, checked_names(secrets)),
         strict=bool(strict),
     )
 
@@ -123,6 +123,16 @@ def checked_names(secrets: Collection[str]) -> tuple[str, ...]:
     raise InvalidRequestError(
         f"secrets is {type(secrets).__name__}: give a list of names of variables, such as ['API_KEY', '*_TOKEN']."
     )
+
+
+def _secrets_in(environment: Mapping[bytes, bytes], names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if isinstance(name, Secret):
+            if is_too_short(name):
+                raise InvalidRequestError(f"secrets: of a Secret among them, {TOO_SHORT} Leave it out.")
+        elif is_too_short(os.fsdecode(environment.get(os.fsencode(name), b""))):
+            raise InvalidRequestError(f"secrets: {name}: {TOO_SHORT} Leave it out, if it is no secret.")
+    return secret_values(environment, names)
 
 
 def _program_in(code: str | os.PathLike[str]) -> tuple[str | None, str | None]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from isolated_magic import create_executor
+from isolated_magic import Secret, create_executor
 from tests import daemon as daemons
 from tests.processes import wait_until
 
@@ -205,6 +205,18 @@ def test_secrets_are_hidden(executor, strategy, monkeypatch):
         code = "import os\nprint(os.environ['CONTRACT_KEY'])\n1"
         result = executor.run(code, None, {"CONTRACT_KEY": "s3cret-value"}, secrets=["*_KEY"])
     assert result.stdout == "***\n"
+
+
+def test_a_secret_that_stands_in_other_words_is_refused(executor, strategy, monkeypatch):
+    monkeypatch.setenv("CONTRACT_DIGIT", "7")
+    if strategy[0] == "docker":
+        return  # it has nothing of our environment
+    for secrets in (["CONTRACT_DIGIT"], [Secret("7")]):
+        error = executor.run("print('total 77')\n1", secrets=secrets).error
+        assert error.code == 400
+        assert "fewer than 4 characters" in error.text
+        assert "7" not in error.text
+    assert executor.run("print('total 77')\n1", secrets=["CONTRACT_*", "CONTRACT_NONE"]).stdout == "total 77\n"
 
 
 def test_a_file(executor, tmp_path):

@@ -159,8 +159,46 @@ class TestAsking:
     def test_a_wrong_line(self, cells, line, said):
         assert said in cells.run(f"%%isolated {line}\n1").evalue
 
+    def test_one_that_is_too_short_is_asked_for_again(self, cells):
+        cell = "%%isolated --secret TYPED_LOGIN\nimport os\nfloat(len(os.environ['TYPED_LOGIN']))"
+        shown, _ = cells.answer(cell, "abc")
+        assert shown.evalue.startswith("--secret TYPED_LOGIN: its value has fewer than 4 characters")
+        assert "abc" not in told(shown)
+        shown, asked = cells.answer(cell, TYPED)
+        assert (len(asked), shown.text.split()[1]) == (1, str(len(TYPED)))
+        cells.ok("%isolated forget TYPED_LOGIN")
+
     def test_nothing_to_forget(self, cells):
         assert "was not asked for" in cells.run("%isolated forget NEVER_ASKED").evalue
+
+
+@pytest.mark.parametrize(
+    "line", ["--secret DIGIT", "--secret X=$DIGIT", "--secret X={'7'}", "--secret {{'X': '7'}}"]
+)
+def test_a_secret_of_one_character_is_refused(cells, line):
+    cells.ok("DIGIT = '7'")
+    shown = cells.run(f"%%isolated {line}\nprint('total 77')\n1")
+    assert shown.ename == "OptionError"
+    assert "its value has fewer than 4 characters, and hiding it would hide parts of other words." in shown.evalue
+    assert "7" not in shown.evalue
+
+
+def test_what_a_setting_of_a_few_characters_is_handed_to_is_shown(cells):
+    cells.ok("max_tokens = 10; api_key = 'no'")
+    shown = cells.ok(
+        "%%isolated -e N=$max_tokens -e K=$api_key\nimport os\nprint('total 110 no', os.environ['N'])\n1"
+    )
+    assert shown.stdout == "total 110 no 10\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["-e api_keys", "-e $api_keys", "-e {api_keys}", "-e {dict(api_keys)}", "--secret $regions"]
+)
+def test_the_items_of_a_dict_of_credentials_are_hidden(cells, line):
+    cells.ok(f"api_keys = {{'EU': {FROM_NOTEBOOK!r}, 'N': 3}}; regions = {{'EU': {FROM_NOTEBOOK!r}}}")
+    shown = cells.ok(f"%%isolated {line}\nimport os\nprint(os.environ['EU'])\n1")
+    assert shown.stdout == "***\n"
+    assert_hidden(shown)
 
 
 class TestLiterals:
@@ -171,6 +209,9 @@ class TestLiterals:
             ("--env 'SCORING_TOKEN=sk-literal-1'", "SCORING_TOKEN"),
             ("-e SCORING_TOKEN={'sk-literal-1'}", "SCORING_TOKEN"),
             ("--secret LOGIN=sk-literal-1", "LOGIN"),
+            ("-e {'SCORING_TOKEN':'sk-literal-1'}", "SCORING_TOKEN"),
+            ("""-e '{"SCORING_TOKEN": "sk-literal-1"}'""", "SCORING_TOKEN"),
+            ("--secret {'LOGIN':'sk-literal-1'}", "LOGIN"),
         ],
     )
     def test_a_value_that_is_saved_with_the_notebook_is_warned_of(self, cells, line, name):

@@ -237,6 +237,104 @@ class TestErrors:
         assert shown.traceback == f"OptionError: {shown.evalue}"
         assert "sk-123" not in shown.traceback
 
+    NOTEBOOK = """
+import json
+import pandas as pd, numpy as np
+rows = [{'answer': 'yes', 'tags': {'a': 1}}]; row = rows[0]; frame = pd.DataFrame(rows); extra = {}; answer = 'x'
+def f(*given, **named): return row
+"""
+
+    @pytest.mark.parametrize(
+        ("word", "advice"),
+        [
+            ("rows[0]", "Write --data {rows[0]}."),
+            ("rows[-1]", "Write --data {rows[-1]}."),
+            ("frame.iloc[0]", "Write --data {frame.iloc[0]}."),
+            ('frame[frame.answer=="yes"].iloc[0]', 'Write --data {frame[frame.answer=="yes"].iloc[0]}.'),
+            ("frame[frame.answer != 'a b'].iloc[0]", "Write --data {frame[frame.answer != 'a b'].iloc[0]}."),
+            ("row.answer", 'Write -d answer={row["answer"]}.'),
+            ('row["answer"]', 'Write -d answer={row["answer"]}.'),
+            ("rows[0].answer", 'Write -d answer={rows[0]["answer"]}.'),
+            ("row.tags", 'Write --data {row["tags"]}.'),
+            ("f(row)", "Write --data {f(row)}."),
+            ("f(rows, n=1)", "Write --data {f(rows, n=1)}."),
+            ("dict(row)", "Write --data {dict(row)}."),
+            ("row|extra", "Write --data {row|extra}."),
+        ],
+    )
+    def test_an_expression_without_braces_is_told_how_to_write_it(self, cells, word, advice):
+        cells.ok(self.NOTEBOOK)
+        shown = cells.run(f"%%isolated --data {word}\n1")
+        assert shown.ename == "OptionError"
+        assert shown.evalue.startswith(f"--data {word}: an expression stands in braces")
+        assert shown.evalue.endswith(advice)
+        advised = shown.evalue.split("Write ")[1].removesuffix(".")
+        assert value(cells.run(f"%%isolated {advised}\n{PRINT_DATA}"))
+
+    @pytest.mark.parametrize(
+        ("word", "names"),
+        [
+            ("nope", []),  # neither open() nor np
+            ("npp", []),  # a module is no data
+            ("ff", []),  # nor is a function
+            ("exti", []),
+            ("Outt", []),
+            ("nope[0]", []),
+            ("rwo", ["row"]),
+            ("Rows", ["rows"]),
+            ("fram", ["frame"]),
+            ("fram.iloc[0]", ["frame"]),
+            ("$answr", ["answer"]),
+        ],
+    )
+    def test_only_close_names_of_data_are_suggested(self, cells, word, names):
+        cells.ok(self.NOTEBOOK)
+        said = cells.run(f"%%isolated --data {word}\n1").evalue
+        assert "the notebook has no variable" in said
+        found = said.partition("Did you mean ")[2].partition("?")[0]
+        assert found.split(" or ")[0] == (names[0] if names else "")
+
+    def test_a_text_that_names_a_variable_is_told_of(self, cells):
+        cells.ok(self.NOTEBOOK)
+        line = "-d output=answer -d first=rows[0] -d second=row['answer'] -e ANSWER=answer"
+        shown = cells.ok(f"%%isolated {line} -d file=rows.csv -d f=f -d n=np -d other=text\n{PRINT_DATA}")
+        assert value(shown)["first"] == "rows[0]"
+        assert shown.stderr.splitlines() == [
+            f"isolated_magic: {option} is the text {text!r}. For the value in the notebook write {advice}."
+            for option, text, advice in (
+                ("--env ANSWER", "answer", "--env ANSWER=$answer"),
+                ("--data output", "answer", "--data output=$answer"),
+                ("--data first", "rows[0]", "--data first={rows[0]}"),
+                ("--data second", "row[answer]", "--data second={row[...]}"),
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        ("content", "line", "said"),
+        [
+            ('[{"a": 1}]', "", "the file holds a list, and data is a dict"),
+            ('[{"a": 1}]', "-d k=1", "the file holds a list, and data is a dict"),
+            ('"text"', "", "the file holds a str, and data is a dict"),
+        ],
+    )
+    def test_a_file_that_holds_no_dict(self, cells, tmp_path, content, line, said):
+        file = tmp_path / "rows.json"
+        file.write_text(content)
+        shown = cells.run(f"%%isolated -d {file} {line}\n1")
+        assert shown.evalue.startswith(f"--data {file}: {said}")
+        name = "rows" if content.startswith("[") else "value"
+        cells.ok(f'import json; {name} = json.load(open("{file}"))')
+        assert f'{name} = json.load(open("{file}"))' in shown.evalue
+        assert f"-d {name}=${name}." in shown.evalue
+        assert value(cells.run(f"%%isolated -d {name}=${name}\n{PRINT_DATA}")) == {name: json.loads(content)}
+        if name == "rows":
+            assert "--data {rows[0]}" in shown.evalue
+            assert ("--payload-type trace_thread" in shown.evalue) == (not line)
+
+    def test_a_file_of_another_kind(self, cells, tmp_path):
+        (tmp_path / "rows.csv").write_text("a\n1\n")
+        assert "only .json files are read" in cells.run(f"%%isolated -d {tmp_path}/rows.csv\n1").evalue
+
     @pytest.mark.parametrize(
         ("line", "said"),
         [
@@ -350,6 +448,56 @@ class TestEnv:
         shown = cells.run(f"%%isolated --clean-env -e ISOLATED_TEST_SHELL -e both\n{code}")
         assert value(shown) == ["from the shell", "x", "2"]
         assert value(cells.run(f"%%isolated --clean-env\n{code}")) == [None, None, None]
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("-e $both", ["x", "2"]),
+            ("-e {both}", ["x", "2"]),
+            ("-e {dict(both, A=3)}", ["3", "2"]),
+            ('-e {"A": "1"}', ["1", None]),
+            ("""-e '{"A": "$x"}'""", ["$x", None]),
+            ("-e $both -e A=last", ["last", "2"]),
+            ("-e {'A': None}", [None, None]),
+            ("-e $A", ["one", None]),
+            ("-e {A}", ["one", None]),
+            ("--secret $both", ["***", "***"]),
+            ("--env-file $env_file", ["from file", None]),
+            ("--env-file {str(env_file)}", ["from file", None]),
+        ],
+    )
+    def test_a_reference_without_a_name_sets_all_items_of_a_dict(self, cells, tmp_path, line, expected):
+        (tmp_path / "a.env").write_text("A='from file'")
+        code = "import json, os\nprint(json.dumps({'value': [os.environ.get(n) for n in ('A', 'B')]}))"
+        cells.ok("both = {'A': 'x', 'B': 2}; A = 'one'")
+        cells.ok(f"import pathlib; env_file = pathlib.Path({str(tmp_path / 'a.env')!r})")
+        if "--secret" in line:
+            cells.ok("both = {'A': 'x-is-hidden', 'B': 2222}")
+        assert value(cells.run(f"%%isolated {line}\n{code}")) == expected
+        cells.ok("del A")
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("-e $nowhere", "--env: the notebook has no variable nowhere."),
+            ("-e $bot", "Did you mean both?"),
+            ("-e {1 + 1}", "only a dict sets variables by itself. Give it a name: --env NAME={...}."),
+            (
+                "--secret {['sk-123']}",
+                "only a dict sets variables by itself. Give it a name: --secret NAME={...}.",
+            ),
+            ("-e {nowhere}", "raised NameError"),
+            ("-e $both['A']", "has to be the whole value"),
+            ("-e {{'A': ['sk-123']}}", "A is list"),
+            ("--env-file {5}", "--env-file: what { leads to is int: give a path."),
+        ],
+    )
+    def test_a_reference_that_sets_nothing(self, cells, line, said):
+        cells.ok("both = {'A': 'x', 'B': 2}")
+        shown = cells.run(f"%%isolated {line}\n1")
+        assert shown.ename == "OptionError"
+        assert said in shown.evalue
+        assert "sk-123" not in shown.evalue
 
     def test_an_env_file(self, cells, tmp_path):
         file = tmp_path / "tenant one.env"

@@ -37,7 +37,7 @@ def test_the_file_runs_unchanged_everywhere(cells, path):
     cells.ok("row = {'output': 'ab', 'reference': 'abc'}")
     environment = "-e OPIK_TRACK_DISABLE=true"
     shown = cells.ok(f"%%isolated {environment} --data row --save metrics/relevance.py\n{METRIC}")
-    assert shown.stdout == "Wrote metrics/relevance.py\n"
+    assert shown.stdout == "Wrote metrics/relevance.py, in the new folder metrics\n"
     assert METRIC in path.read_text()
     as_cell = shown.metadata["isolated_magic"]
     for line in ("%isolated --file metrics/relevance.py", "%isolated run metrics/relevance.py"):
@@ -132,6 +132,28 @@ def test_a_mode_and_a_link_stay(cells, path):
     assert path.is_symlink()
     assert "0.6" in target.read_text()
     assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_the_new_folder_is_told_once(cells, path):
+    assert cells.ok("%%isolated --save metrics/relevance.py\n0.5").stdout.endswith(", in the new folder metrics\n")
+    assert cells.ok("%%isolated --save metrics/relevance.py\n0.5").stdout == "Wrote metrics/relevance.py\n"
+    assert cells.ok("%%isolated --save relevance.py\n0.5").stdout == "Wrote relevance.py\n"
+    assert cells.ok("%%isolated --save ../beside/x.py\n0.5").stdout.endswith(", in the new folder ../beside\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["{folder}/new/x.py", "new/newer/x.py", "~/no_such_folder/x.py", "link.py", "dangling/x.py"]
+)
+def test_no_other_folder_is_made(cells, tmp_path, path, name):
+    (tmp_path / "link.py").symlink_to(tmp_path / "away" / "x.py")
+    (tmp_path / "dangling").symlink_to(tmp_path / "away")
+    before = sorted(tmp_path.rglob("*"))
+    shown = cells.run(f"%%isolated --save {name.format(folder=tmp_path)}\nprint('it ran')\n0.5")
+    assert shown.ename == "OptionError"
+    assert "there is no folder" in shown.evalue
+    assert shown.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not (Path.home() / "no_such_folder").exists()
 
 
 @pytest.mark.parametrize(

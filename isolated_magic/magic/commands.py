@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -10,10 +9,13 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import OptionError
 from isolated_magic.executors import registry
 from isolated_magic.magic import tokens
+from isolated_magic.magic.suggestions import did_you_mean, own_variables
 from isolated_magic.render.listing import outcome_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+    from IPython.core.interactiveshell import InteractiveShell
 
     from isolated_magic.history import History
     from isolated_magic.magic.credentials import Asked
@@ -33,16 +35,16 @@ class Commands:
 
     Args:
         strategies: the executors of the shell.
-        names: the notebook's variables.
+        shell: an IPython shell.
         history: tells the runs of the shell.
         asked: the secrets that the user was asked for.
     """
 
     def __init__(
-        self, strategies: Strategies, names: Mapping[str, object], history: Callable[[], History], asked: Asked
+        self, strategies: Strategies, shell: InteractiveShell, history: Callable[[], History], asked: Asked
     ) -> None:
         self._strategies = strategies
-        self._variables = names
+        self._shell = shell
         self._get_history = history
         self._asked = asked
         self._ends: deque[str] = deque(maxlen=MOST_ENDS)
@@ -123,11 +125,12 @@ class Commands:
     def _on_teardown(self, words: list[str]) -> str:
         _require(len(words) == 1, "on-teardown", "takes the name of a function of the notebook")
         name = tokens.plain(words[0])
-        if name not in self._variables:
-            near = difflib.get_close_matches(name, self._variables, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+        variables = self._shell.user_ns
+        if name not in variables:
+            own = own_variables(variables, self._shell.user_ns_hidden)
+            hint = did_you_mean(name, [known for known, value in own.items() if callable(value)])
             raise OptionError(f"%isolated on-teardown {name}: the notebook has no variable of that name.{hint}")
-        function = self._variables[name]
+        function = variables[name]
         if not callable(function):
             kind = type(function).__name__
             raise OptionError(f"%isolated on-teardown {name}: it is {kind}; give a function without arguments.")

@@ -15,6 +15,7 @@ from isolated_magic.executors import registry
 from isolated_magic.executors.choice import HOMES
 from isolated_magic.magic import parser
 from isolated_magic.magic.commands import FIRST_WORDS
+from isolated_magic.magic.suggestions import own_variables
 from isolated_magic.models import RunResult
 
 if TYPE_CHECKING:
@@ -135,15 +136,8 @@ class Completion:
 
     def _variables(self, prefix: str, *kinds: type) -> list[str]:
         """Names of the notebook's own variables."""
-        names = self._shell.user_ns
-        hidden = self._shell.user_ns_hidden
-        return sorted(
-            name
-            for name, value in list(names.items())
-            if name.startswith(prefix or tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-            and (not kinds or isinstance(value, kinds))
-            and not (name in hidden and hidden[name] is value)
-        )
+        own = own_variables(self._shell.user_ns, self._shell.user_ns_hidden, prefix)
+        return sorted(name for name, value in own.items() if not kinds or isinstance(value, kinds))
 
 
 class _NothingElse(list[SimpleCompletion]):

@@ -12,12 +12,13 @@ from IPython.core.error import StdinNotImplementedError
 
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import tokens
-from isolated_magic.magic.namespace import VARIABLE
+from isolated_magic.magic.namespace import VARIABLE, checked_secret
 from isolated_magic.redaction import Secret, is_credential, looks_like_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from isolated_magic.magic.namespace import Assigned
     from isolated_magic.magic.options import Options
 
 
@@ -61,22 +62,33 @@ def _ask(name: str) -> str:
         ) from None
     if not value:
         raise OptionError(f"--secret {name}: nothing was entered.")
-    return value
+    return str(checked_secret(name, value))
 
 
-def secret_names(options: Options, patterns: Collection[str]) -> list[str]:
-    """The variables that the line itself marks as secrets: by --secret, or by where their value comes from.
+def secret_names(assigned: Iterable[Assigned], patterns: Collection[str]) -> list[str]:
+    """The variables that the line itself marks as secrets: by --secret, or by where their values come from.
 
     Args:
-        options: of the line.
+        assigned: what the line sets.
         patterns: of names of credentials.
     """
-    found = [tokens.plain(word).partition("=")[0] for word in options.secrets]
-    for word in options.env:
-        name, _, value = word.partition("=")
-        if any(looks_like_credentials(source, patterns) for source in _names_in(value)):
-            found.append(tokens.plain(name))
+    found: list[str] = []
+    for one in assigned:
+        if one.is_secret:
+            found += one.values
+            continue
+        sources = [name for name in _sources_in(one.word) if looks_like_credentials(name, patterns)]
+        found += [
+            name
+            for name, value in one.values.items()
+            if any(is_credential(source, _text_of(value), patterns) for source in sources)
+        ]
     return found
+
+
+def _sources_in(word: str) -> list[str]:
+    """The names of the notebook that the values of a word come from."""
+    return [word] if word.isidentifier() else [*_names_in(word), *_names_in(word.partition("=")[2])]
 
 
 def source_values(options: Options, patterns: Collection[str], names: Mapping[str, object]) -> list[Secret]:
@@ -153,14 +165,28 @@ def warn_of_literals(options: Options, patterns: Collection[str]) -> None:
     """
     for option, words in (("--env", options.env), ("--secret", options.secrets)):
         for word in words:
-            name, _, value = word.partition("=")
-            name, literal = tokens.plain(name), _literal_in(value)
-            if literal and (option == "--secret" or is_credential(name, literal, patterns)):
+            for name, literal in _literals_in(word):
+                if not literal or not (option == "--secret" or is_credential(name, literal, patterns)):
+                    continue
                 sys.stderr.write(
                     f"isolated_magic: the value of {name} stands on the magic's line and is saved with the "
                     f"notebook. Write --secret {name} instead: it takes the value from a variable of the notebook "
                     "or the kernel, or asks for it.\n"
                 )
+
+
+def _literals_in(word: str) -> list[tuple[str, str]]:
+    """The names and the values that a word writes out, a dict in braces among them."""
+    tree = _parsed(tokens.plain(word)) if tokens.plain(word).startswith("{") else None
+    if isinstance(tree, ast.Dict):
+        pairs = zip(tree.keys, tree.values, strict=True)
+        return [
+            (str(key.value), str(value.value))
+            for key, value in pairs
+            if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
+        ]
+    name, _, value = word.partition("=")
+    return [(tokens.plain(name), _literal_in(value))]
 
 
 def _literal_in(value: str) -> str:

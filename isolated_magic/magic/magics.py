@@ -79,7 +79,7 @@ class IsolatedMagics(Magics):
         self.display = display.Display(shell, settings)
         self._asked = credentials.Asked()
         self._lock = threading.Lock()
-        self._commands = Commands(self.strategies, shell.user_ns, lambda: self.history, self._asked)
+        self._commands = Commands(self.strategies, shell, lambda: self.history, self._asked)
         self.completion = Completion(shell)
         settings.observe(self._configure, list(settings.launch_settings))
 
@@ -114,12 +114,12 @@ class IsolatedMagics(Magics):
             print(help_text())  # noqa: T201 - what the user asked for
             return None
         credentials.warn_of_literals(chosen, self.settings.secret_names)
-        inputs = self._inputs(chosen, cell)
+        inputs, settings = self._inputs(chosen, cell)
         earlier = self._kept_scores(chosen)
         to_save = saving(chosen, cell)
         if chosen.in_background:
-            return self._kept(chosen, self._start(chosen, cell, inputs))
-        result = self._run(chosen, cell, inputs, earlier)
+            return self._kept(chosen, self._start(chosen, cell, inputs, settings))
+        result = self._run(chosen, cell, inputs, settings, earlier)
         self._kept(chosen, result)
         if to_save is not None:
             print(to_save.after(is_ok=result.ok))  # noqa: T201 - likewise
@@ -127,10 +127,13 @@ class IsolatedMagics(Magics):
             raise self._exception_for(result, result.error)
         return result
 
-    def _inputs(self, chosen: Options, cell: str | None) -> _Inputs:
-        names = Namespace(self._shell.user_ns)
-        environment = names.environment(chosen, self._ask)
-        return code_of(chosen, cell), names.data(chosen), environment, chosen.timeout_secs, chosen.payload_type
+    def _inputs(self, chosen: Options, cell: str | None) -> tuple[_Inputs, _Settings]:
+        names = Namespace(self._shell.user_ns, self._shell.user_ns_hidden)
+        assigned = names.environment(chosen, self._ask)
+        environment = {name: value for one in assigned for name, value in one.values.items()}
+        code, data = code_of(chosen, cell), names.data(chosen)
+        settings = self._run_settings(chosen, credentials.secret_names(assigned, self.settings.secret_names))
+        return (code, data, environment, chosen.timeout_secs, chosen.payload_type), settings
 
     def _ask(self, name: str) -> str:
         try:
@@ -163,9 +166,14 @@ class IsolatedMagics(Magics):
         return value
 
     def _run(
-        self, chosen: Options, cell: str | None, inputs: _Inputs, earlier: tuple[Score, ...] | None
+        self,
+        chosen: Options,
+        cell: str | None,
+        inputs: _Inputs,
+        settings: _Settings,
+        earlier: tuple[Score, ...] | None,
     ) -> RunResult:
-        key, settings = key_of(chosen, cell, self.cells.current_id), self._run_settings(chosen)
+        key = key_of(chosen, cell, self.cells.current_id)
         name = name_of(chosen, cell, _hiding(inputs, settings))
         remember = partial(self._remember, name, self.cells.current_prompt, key)
         try:
@@ -185,9 +193,8 @@ class IsolatedMagics(Magics):
         remember(result)
         return result
 
-    def _start(self, chosen: Options, cell: str | None, inputs: _Inputs) -> BackgroundRun:
+    def _start(self, chosen: Options, cell: str | None, inputs: _Inputs, settings: _Settings) -> BackgroundRun:
         key, prompt = key_of(chosen, cell, self.cells.current_id), self.cells.current_prompt
-        settings = self._run_settings(chosen)
         name = name_of(chosen, cell, _hiding(inputs, settings))
         try:
             executor = self.strategies.executor_for(chosen)
@@ -199,7 +206,7 @@ class IsolatedMagics(Magics):
         self.display.begun(run)
         return run
 
-    def _run_settings(self, chosen: Options) -> _Settings:
+    def _run_settings(self, chosen: Options, secret_names: list[str]) -> _Settings:
         names = self.settings.secret_names
         limits: dict[str, Any] = dict(chosen.limits)
         return {
@@ -209,7 +216,7 @@ class IsolatedMagics(Magics):
             "strict": bool(chosen.is_strict),
             "limits": replace(self.settings.limits, **limits),
             "secrets": [
-                *credentials.secret_names(chosen, names),
+                *secret_names,
                 *credentials.source_values(chosen, names, self._shell.user_ns),
                 *names,
             ],

@@ -6,19 +6,23 @@ spaces, quotes, dollar signs or braces it holds. No message of this module holds
 
 from __future__ import annotations
 
-import difflib
+import builtins
 import io
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
-from isolated_magic.magic import tokens
+from isolated_magic.magic import suggestions, tokens
+from isolated_magic.magic.suggestions import UNKNOWN
 from isolated_magic.payload import TRACE_THREAD, as_record
+from isolated_magic.redaction import TOO_SHORT, is_too_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,6 +34,23 @@ VARIABLE = re.compile(r"\$([^\W\d]\w*)")
 _REFERENCE_INSIDE = re.compile(r"(?<!\0)(\$[^\W\d]|\{.*\})", re.DOTALL)
 _KEY = re.compile(r"([^={\[$\0][^={]*)=")
 _WORDS = {"None": None, "True": True, "False": False}
+_NAME = re.compile(r"([^\W\d]\w*)\Z")
+_NO_RECORDS = (str, int, float, list, tuple, type(None))
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The environment variables that one word of the line sets.
+
+    Args:
+        word: of the line, or the path of a file.
+        values: by name; None removes a variable.
+        is_secret: whether the word follows --secret.
+    """
+
+    word: str = field(repr=False)
+    values: Mapping[str, EnvValue] = field(repr=False)
+    is_secret: bool = False
 
 
 class Namespace:
@@ -37,13 +58,15 @@ class Namespace:
 
     Args:
         names: the notebook's variables.
+        hidden: those among them that IPython put there, with their values.
     """
 
-    def __init__(self, names: dict[str, object]) -> None:
+    def __init__(self, names: dict[str, object], hidden: Mapping[str, object] | None = None) -> None:
         self._names = names
+        self._hidden = hidden or {}
 
-    def environment(self, options: Options, ask: Callable[[str], str]) -> dict[str, EnvValue]:
-        """The variables that the options set; --secret goes over --env, --env over --env-file, later over earlier.
+    def environment(self, options: Options, ask: Callable[[str], str]) -> list[Assigned]:
+        """What the options set; later ones go over earlier ones, --secret over --env, --env over --env-file.
 
         Args:
             options: of the line.
@@ -52,23 +75,11 @@ class Namespace:
         Raises:
             OptionError: a name, an expression or a file that leads nowhere.
         """
-        found: dict[str, EnvValue] = {}
-        for path in options.env_files:
-            found.update(_read_env_file(path))
-        for word in options.env:
-            name, equals, value = word.partition("=")
-            name = tokens.plain(name)
-            if equals:
-                found[name] = self._value(  # type: ignore[assignment]  # checked where the environment is made
-                    value, f"--env {name}", literal=tokens.plain
-                )
-            else:
-                found.update(self._bare_env(name))
-        for word in options.secrets:
-            name, equals, value = word.partition("=")
-            name = tokens.plain(name)
-            found[name] = self._secret(name, value if equals else None, ask)
-        return found
+        return [
+            *(Assigned(word, _read_env_file(self._path(word, "--env-file"))) for word in options.env_files),
+            *(Assigned(word, self._env(word)) for word in options.env),
+            *(Assigned(word, self._secrets(word, ask), is_secret=True) for word in options.secrets),
+        ]
 
     def data(self, options: Options) -> object:
         """The data that the options describe: one value as it is, several ones merged.
@@ -90,6 +101,8 @@ class Namespace:
             record = as_record(part)
             if not isinstance(record, Mapping):
                 shown = tokens.plain(word).partition("=")[0]
+                if word.endswith(".json"):
+                    raise OptionError(suggestions.about_file(shown, part))
                 raise OptionError(
                     f"--data {shown}: {type(part).__name__} cannot be merged with the other --data; "
                     "only dicts can. Give it a key: --data KEY=$variable."
@@ -97,31 +110,63 @@ class Namespace:
             merged.update(record)
         return merged
 
-    def _bare_env(self, name: str) -> Mapping[str, EnvValue]:
+    def _env(self, word: str) -> Mapping[str, EnvValue]:
+        if (values := self._whole(word, "--env")) is not None:
+            return values  # type: ignore[return-value]  # checked where the environment is made
+        name, equals, value = word.partition("=")
+        name = tokens.plain(name)
+        if equals:
+            return {name: self._value(value, f"--env {name}", literal=tokens.plain)}  # type: ignore[dict-item]  # likewise
         if name in self._names:
-            value = self._names[name]
-            if isinstance(value, Mapping):
-                return value
-            return {name: value}  # type: ignore[dict-item]  # checked where the environment is made
+            return _items_or_itself(name, self._names[name])  # type: ignore[return-value]  # likewise
         if name in os.environ:
             return {name: os.environ[name]}
-        near = self._near(name, os.environ)
+        near = self._near(name, _is_env_value, os.environ)
         raise OptionError(f"--env {name}: neither the notebook nor the kernel has a variable of that name.{near}")
 
-    def _secret(self, name: str, value: str | None, ask: Callable[[str], str]) -> EnvValue:
-        option = f"--secret {name}"
-        if value is not None:
-            found = self._value(value, option, literal=tokens.plain)
+    def _secrets(self, word: str, ask: Callable[[str], str]) -> Mapping[str, EnvValue]:
+        if (values := self._whole(word, "--secret")) is not None:
+            return {name: checked_secret(name, value) for name, value in values.items()}
+        name, equals, text = word.partition("=")
+        name = tokens.plain(name)
+        if equals:
+            value = self._value(text, f"--secret {name}", literal=tokens.plain)
         elif name in self._names:
-            found = self._names[name]
+            value = self._names[name]
         else:
-            found = os.environ[name] if name in os.environ else ask(name)
-        if not isinstance(found, (str, int, float)) or isinstance(found, bool):
-            raise OptionError(f"{option}: its value is {type(found).__name__}: give a string.")
-        return found
+            value = os.environ[name] if name in os.environ else ask(name)
+        return {name: checked_secret(name, value)}
+
+    def _whole(self, word: str, option: str) -> Mapping[str, object] | None:
+        """The items of a dict that the word refers to without a name of its own; None for any other word."""
+        text = tokens.plain(word)
+        if not word.startswith(("$", "{", f"{tokens.PROTECTED}{{")):
+            return None
+        if word.startswith(tokens.PROTECTED):
+            value = _json_literal(text, option)
+        else:
+            value = self._value(word, option, literal=tokens.plain)
+        name = text.removeprefix("$") if word.startswith("$") else text[1:-1].strip()
+        if name.isidentifier():
+            return _items_or_itself(name, value)
+        if not isinstance(value, Mapping):
+            raise OptionError(
+                f"{option}: what stands in braces is {type(value).__name__}, and only a dict sets variables by "
+                f"itself. Give it a name: {option} NAME={{...}}."
+            )
+        return value
+
+    def _path(self, word: str, option: str) -> str:
+        """The path that a word is or refers to."""
+        if not word.startswith(("$", "{")):
+            return tokens.plain(word)
+        value = self._value(word, option, literal=tokens.plain)
+        if not isinstance(value, (str, os.PathLike)):
+            raise OptionError(f"{option}: what {word[0]} leads to is {type(value).__name__}: give a path.")
+        return os.fsdecode(value)
 
     def _data_part(self, word: str) -> object:
-        if match := _KEY.match(word):
+        if (match := _KEY.match(word)) and not self._is_cut_expression(match[1]):
             key = tokens.plain(match[1])
             return {key: self._value(word[match.end() :], f"--data {key}", literal=_data_literal)}
         text = tokens.plain(word)
@@ -135,20 +180,50 @@ class Namespace:
             return self._names[text]
         if text.endswith(".json"):
             return _read_json_file(text)
-        near = self._near(text, ())
-        raise OptionError(f"--data {text}: the notebook has no variable of that name.{near}")
+        raise OptionError(self._about_data(text))
+
+    def _is_cut_expression(self, key: str) -> bool:
+        """Whether a key is the beginning of an expression with an equals sign in it, such as ``rows[n==1]``."""
+        root = suggestions.ROOT.match(key)
+        is_open = any(key.count(opening) > key.count(closing) for opening, closing in ("()", "[]"))
+        return root is not None and is_open and self._is_known(root[1])
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._names or hasattr(builtins, name)
+
+    def _about_data(self, text: str) -> str:
+        """What to write in place of a word that is neither a variable nor a .json file."""
+        if expanded(text).is_file():
+            return (
+                f"--data {text}: only .json files are read. Read it in the notebook, and hand over what the run "
+                "needs, such as --data row."
+            )
+        root = suggestions.ROOT.match(text)
+        if not (self._is_known(root[1]) if root else suggestions.is_about(text, self._is_known)):
+            what = f"variable {root[1]}" if root else "variable of that name"
+            near = self._near(root[1] if root else text, suggestions.is_data)
+            return f"--data {text}: the notebook has no {what}.{near}"
+        expression, key, value = suggestions.followed(text, self._names)
+        if not isinstance(value, _NO_RECORDS):
+            return f"--data {text}: an expression stands in braces. Write --data {{{expression}}}."
+        return (
+            f"--data {text}: an expression stands in braces, and what is no dict needs a key. "
+            f"Write -d {key}={{{expression}}}."
+        )
 
     def _braces(self, text: str, option: str) -> object:
         """``{...}``: JSON, or an expression in braces, or the dict display that it looks like."""
         with suppress(ValueError, RecursionError):
             return json.loads(text)
         inner = text[1:-1].strip()
-        return self._evaluate(inner if _is_expression(inner) or not _is_expression(text) else text, option)
+        return self._evaluate(
+            inner if suggestions.is_expression(inner) or not suggestions.is_expression(text) else text, option
+        )
 
     def _value(self, text: str, option: str, *, literal: Callable[[str], object]) -> object:
         if match := VARIABLE.fullmatch(text):
             if match[1] not in self._names:
-                near = self._near(match[1], ())
+                near = self._near(match[1], suggestions.is_data)
                 raise OptionError(
                     f"{option}: the notebook has no variable {match[1]}.{near} "
                     "In single quotes, $ stands for itself."
@@ -162,7 +237,33 @@ class Namespace:
                 "it. Write the whole as an expression, such as {row['answer']} or {'https://' + host}. "
                 "In single quotes, $ and braces stand for themselves."
             )
+        self._warn_of_names(text, option)
         return literal(text)
+
+    def _warn_of_names(self, text: str, option: str) -> None:
+        """Say so where a text that is handed over names a variable of the notebook."""
+        root = suggestions.ROOT.match(text) or _NAME.match(text)
+        value = self._own(root[1]) if root else UNKNOWN
+        if value is UNKNOWN or not suggestions.is_data(value) or not suggestions.is_expression(text):
+            return
+        if not (
+            text.isidentifier()
+            or "[" in text
+            or "(" in text
+            or suggestions.followed(text, self._names)[2] is not UNKNOWN
+        ):
+            return  # rows.csv is a file's name more often than an attribute
+        reference = f"${text}" if text.isidentifier() else f"{{{suggestions.in_short(text)}}}"
+        sys.stderr.write(
+            f"isolated_magic: {option} is the text {text!r}. For the value in the notebook write "
+            f"{option}={reference}.\n"
+        )
+
+    def _own(self, name: str) -> object:
+        """The value of a variable that the notebook itself has set."""
+        if name not in self._names or (name in self._hidden and self._hidden[name] is self._names[name]):
+            return UNKNOWN
+        return self._names[name]
 
     def _evaluate(self, expression: str, option: str) -> object:
         try:
@@ -179,10 +280,35 @@ class Namespace:
                 f"{option}: the expression in braces raised {type(problem).__name__}{told}."
             ) from None
 
-    def _near(self, name: str, more: Iterable[str]) -> str:
-        own = (known for known in self._names if not known.startswith("_"))
-        near = difflib.get_close_matches(name, [*own, *more], n=3)
-        return f" Did you mean {' or '.join(near)}?" if near else ""
+    def _near(self, name: str, fits: Callable[[object], bool], more: Iterable[str] = ()) -> str:
+        own = suggestions.own_variables(self._names, self._hidden)
+        return suggestions.did_you_mean(name, [*(known for known, value in own.items() if fits(value)), *more])
+
+
+def _is_env_value(value: object) -> bool:
+    return issubclass(type(value), (str, int, float, Mapping))
+
+
+def _items_or_itself(name: str, value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {name: value}
+
+
+def checked_secret(name: str, value: object) -> str | int | float:
+    """The value, when it is one that can be hidden.
+
+    Args:
+        name: of the variable.
+        value: of it.
+
+    Raises:
+        OptionError: it is no text or number, or too short.
+    """
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        several = f" (a dict sets all its items with --secret ${name})" if isinstance(value, Mapping) else ""
+        raise OptionError(f"--secret {name}: its value is {type(value).__name__}: give a string{several}.")
+    if is_too_short(str(value)):
+        raise OptionError(f"--secret {name}: {TOO_SHORT} If it is no secret, set it with -e.")
+    return value
 
 
 def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
@@ -196,20 +322,15 @@ def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
     name = tokens.plain(word).removeprefix("$")
     has_name = name.isidentifier()
     key = "rows" if is_list else "value"
+    if word.endswith(".json"):
+        listed = f" For a list that the code takes whole, add --payload-type {TRACE_THREAD}." if is_list else ""
+        raise OptionError(suggestions.about_file(name, value) + listed)
     told = f"--data {name}: {name}" if has_name else "--data: what it leads to"
     listed = f"; or, for a list that the code takes whole, add --payload-type {TRACE_THREAD}" if is_list else ""
     raise OptionError(
         f"{told} is {type(value).__name__}, and data is a dict. Give it a key, such as "
         f"-d {key}={f'${name}' if has_name else '{...}'}{listed}."
     )
-
-
-def _is_expression(text: str) -> bool:
-    try:
-        compile(text, "<magic>", "eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def _data_literal(text: str) -> object:
@@ -223,11 +344,11 @@ def _data_literal(text: str) -> object:
         return text
 
 
-def _json_literal(text: str) -> object:
+def _json_literal(text: str, option: str = "--data") -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as problem:
-        raise OptionError(f"--data: the literal that begins with {text[0]} is no JSON: {problem}.") from None
+        raise OptionError(f"{option}: the literal that begins with {text[0]} is no JSON: {problem}.") from None
 
 
 def _read_json_file(path: str) -> object:

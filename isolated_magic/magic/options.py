@@ -32,7 +32,7 @@ class Options:
     Args:
         env: the words after ``--env``, in order.
         secrets: the words after ``--secret``, in order.
-        env_files: the paths after ``--env-file``.
+        env_files: the words after ``--env-file``.
         data: the words after ``--data``, in order.
         payload_type: of the data.
         timeout_secs: seconds; None for what the settings say.
@@ -112,7 +112,7 @@ def parse(line: str, *, is_cell: bool) -> Options:
     options = Options(
         env=tuple(given.env),
         secrets=tuple(given.secret),
-        env_files=tuple(map(tokens.plain, given.env_file)),
+        env_files=tuple(given.env_file),
         data=tuple(given.data),
         payload_type=_plain(given.payload_type),
         timeout_secs=None if given.timeout is None else _seconds("--timeout", given.timeout),

@@ -114,13 +114,13 @@ def _add_inputs(made: argparse.ArgumentParser) -> None:
         "--env",
         metavar="NAME=VALUE",
         help="set an environment variable: NAME=literal, NAME=$variable, NAME={expression}, or NAME alone for "
-        "the notebook's or the kernel's variable of that name; repeatable",
+        "the notebook's or the kernel's variable of that name, $dict for all its items; repeatable",
     )
     repeatable(
         "--secret",
         metavar="NAME",
         help="set one that is hidden in all output: from the notebook's or the kernel's variable of that name, or "
-        "asked for once; NAME=$variable and NAME={expression} too; repeatable",
+        "asked for once; NAME=$variable, NAME={expression} and $dict too; repeatable",
     )
     repeatable("--env-file", metavar="PATH", help="set what a .env file sets; repeatable")
     repeatable(

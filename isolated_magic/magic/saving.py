@@ -33,11 +33,13 @@ class Saving:
         path: to write to.
         shown: the path as the line has it.
         text: the body.
+        new_folder: that has to be made first; None where it is there.
     """
 
     path: Path
     shown: str
     text: str
+    new_folder: Path | None = None
 
     def after(self, *, is_ok: bool) -> str:
         """Write it, where the run succeeded and nothing that somebody else edited would be lost.
@@ -60,10 +62,12 @@ class Saving:
                     f"Not written: {self.shown} was edited since the cell wrote it. Take the edits into the cell "
                     "and delete the file, or give --save another name."
                 )
+            if self.new_folder is not None:
+                self.new_folder.mkdir(exist_ok=True)
             _write(self.path, HEADER.format(checksum=_checksum(self.text)) + "\n" + self.text)
         except (OSError, ValueError) as problem:
             raise _unwritable(self.shown, problem) from None
-        return f"Wrote {self.shown}"
+        return f"Wrote {self.shown}" + (f", in the new folder {self.new_folder}" if self.new_folder else "")
 
 
 def saving(options: Options, body: str | None) -> Saving | None:
@@ -77,7 +81,8 @@ def saving(options: Options, body: str | None) -> Saving | None:
         None when nothing is to be saved.
 
     Raises:
-        OptionError: the path is no place for it, or what is there is not ours, or the body names another encoding.
+        OptionError: the path is no place for it, or what is there is not ours, or the body names another encoding,
+            or its folder is not there. Of a relative path, the last folder may be missing.
     """
     if options.save is None or body is None:
         return None
@@ -87,9 +92,21 @@ def saving(options: Options, body: str | None) -> Saving | None:
     _check_encoding(text, options.save)
     try:
         _is_edited(path, options.save)
+        return Saving(path, options.save, text, _new_folder(path, options.save))
     except (OSError, ValueError) as problem:
         raise _unwritable(options.save, problem) from None
-    return Saving(path, options.save, text)
+
+
+def _new_folder(path: Path, shown: str) -> Path | None:
+    """The folder that has to be made, one below a folder that is there; None when there is nothing to make."""
+    folder = path.parent
+    if path.is_symlink():
+        folder = path.resolve().parent
+    elif not path.is_absolute() and folder.parent.is_dir() and not os.path.lexists(folder):
+        return folder
+    if not folder.exists():
+        raise OptionError(f"--save {shown}: there is no folder {folder}. Make it first, or give another path.")
+    return None
 
 
 def _unwritable(shown: str, problem: Exception) -> OptionError:
@@ -136,7 +153,6 @@ def _is_edited(path: Path, shown: str) -> bool:
 def _write(path: Path, text: str) -> None:
     """Write it whole or not at all."""
     target = path.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8", newline="\n")

@@ -1,11 +1,14 @@
 """The magic's line, split into words the way a shell would, but with Python expressions left whole.
 
 Single quotes protect what is in them, double quotes only hold it together, and ``{...}`` is one word whatever
-it holds, as far as its braces and Python strings go. A backslash means itself, so that Windows paths and
-regular expressions survive; inside double quotes it protects a double quote and itself.
+it holds, as far as its braces and Python strings go. So are brackets behind a name, as in ``rows[0]["a b"]``:
+the error about them shows what was written. A backslash means itself, so that Windows paths and regular
+expressions survive; inside double quotes it protects a double quote and itself.
 """
 
 from __future__ import annotations
+
+import re
 
 from isolated_magic.errors import OptionError
 
@@ -13,6 +16,7 @@ from isolated_magic.errors import OptionError
 # magic can hold it, and no environment variable could either.
 PROTECTED = "\0"
 _MEANINGFUL = "${"
+_NAME_OR_MORE = re.compile(r"[^\W\d][\w.]*([\[(].*[\])][\w.]*)*", re.DOTALL)
 
 
 def split(line: str) -> list[str]:
@@ -35,7 +39,10 @@ def split(line: str) -> list[str]:
                 word = None
             index += 1
             continue
-        text, index = _part(line, index)
+        if character in "[(" and _NAME_OR_MORE.fullmatch("".join(word or ())):
+            text, index = _brackets(line, index)
+        else:
+            text, index = _part(line, index)
         word = [*(word or []), text]
     if word is not None:
         words.append("".join(word))
@@ -63,9 +70,20 @@ def _part(line: str, start: int) -> tuple[str, int]:
     if character == '"':
         return _double_quoted(line, start)
     if character == "{":
-        end = _end_of_braces(line, start)
-        return line[start:end], end
+        closed = _end_of_brackets(line, start, "{", "}")
+        if closed is None:
+            raise OptionError("A brace ({) on the magic's line is never closed.")
+        return line[start:closed], closed
     return character, start + 1
+
+
+def _brackets(line: str, start: int) -> tuple[str, int]:
+    """All that is in a bracket as it stands; the bracket alone where it is never closed."""
+    try:
+        end = _end_of_brackets(line, start, "[(", "])") or start + 1
+    except OptionError:  # a quote in it is never closed
+        end = start + 1
+    return line[start:end], end
 
 
 def _double_quoted(line: str, start: int) -> tuple[str, int]:
@@ -83,7 +101,8 @@ def _double_quoted(line: str, start: int) -> tuple[str, int]:
     raise OptionError("A double quote (\") on the magic's line is never closed.")
 
 
-def _end_of_braces(line: str, start: int) -> int:
+def _end_of_brackets(line: str, start: int, opening: str, closing: str) -> int | None:
+    """The index after the bracket that closes the one at the start; None when none does."""
     depth = 0
     index = start
     while index < len(line):
@@ -91,11 +110,11 @@ def _end_of_braces(line: str, start: int) -> int:
         if character in "'\"":
             index = _end_of_string(line, index)
             continue
-        depth += {"{": 1, "}": -1}.get(character, 0)
+        depth += (character in opening) - (character in closing)
         index += 1
         if depth == 0:
             return index
-    raise OptionError("A brace ({) on the magic's line is never closed.")
+    return None
 
 
 def _end_of_string(line: str, start: int) -> int:
