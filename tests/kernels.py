@@ -22,6 +22,7 @@ class Shown:
     ename: str | None = None
     evalue: str | None = None
     traceback: str = ""
+    results: list = field(default_factory=list)  # the text of each result in turn
 
     @property
     def text(self) -> str:
@@ -33,6 +34,7 @@ class Shown:
             setattr(self, content["name"], getattr(self, content["name"]) + content["text"])
         elif kind in {"execute_result", "display_data"}:
             self.data, self.metadata = content["data"], content["metadata"]
+            self.results.append(self.text)
         elif kind == "error":
             self.ename, self.evalue = content["ename"], content["evalue"]
             self.traceback = "\n".join(content["traceback"])

@@ -590,6 +590,94 @@ class TestFile:
         assert "--file" in cells.run("%isolated").evalue
 
 
+class TestWhereIPythonShowsNothing:
+    """IPython shows the last expression of a cell alone; a line magic elsewhere shows what it came to itself."""
+
+    LINE = "%isolated run metric.py --data row"
+    CALL = "get_ipython().run_line_magic('isolated', 'run metric.py --data row')"
+
+    @pytest.fixture
+    def rows(self, cells, tmp_path):
+        (tmp_path / "metric.py").write_text("print('scoring', data['n'])\ndata['n'] / 10")
+        cells.ok(f"%cd -q {tmp_path}")
+        cells.ok("rows = [{'n': 1}, {'n': 2}]; row = rows[0]")
+
+    @pytest.mark.parametrize(
+        ("code", "values"),
+        [
+            ("{line}", ["0.1"]),
+            ("for row in rows:\n    {line}", ["0.1", "0.2"]),
+            ("for row in rows:\n    {call}", ["0.1", "0.2"]),
+            ("for row in rows:\n    result = {line}", []),
+            ("for row in rows:\n    result = {line}\nresult", ["0.2"]),
+            ("for row in rows:\n    {line};", []),
+            ("{line};", []),
+            ("{line} ;", []),
+            ("result = {line};\nresult", ["0.1"]),
+            ("{line}\nrow = rows[1]\n{line}", ["0.1", "0.2"]),
+            ("{line};\nrow = rows[1]\n{line}", ["0.2"]),
+            ("if True:\n    {line}", ["0.1"]),
+            ("def f(row):\n    {line}\nf(rows[1])", ["0.2"]),
+            ("def f(row):\n    return {call}\nf(rows[0])", ["0.1"]),
+            ("def f(row):\n    return {call}\nf(rows[0])\nNone", []),
+            ("kept = []\nfor row in rows: kept.append({call})", []),
+            ("with open('x', 'w'):\n    {line} -o result\nresult", ["0.1", "0.1"]),
+            ("for _ in 'ab':\n    get_ipython().run_cell_magic('isolated', '', '0.5')", ["0.5", "0.5"]),
+            ("%time {line}", ["0.1"]),
+            ("await __import__('asyncio').sleep(0)\nfor row in rows:\n    {line}", ["0.1", "0.2"]),
+        ],
+    )
+    def test_each_result_is_shown_once(self, cells, rows, code, values):
+        shown = cells.ok(code.format(line=self.LINE, call=self.CALL))
+        assert [text.split()[1] for text in shown.results] == values
+
+    def test_a_function_hands_over_its_own_variables(self, cells, rows, tmp_path):
+        (tmp_path / "show.py").write_text(
+            "import json, os\nprint(json.dumps([data, os.environ['TENANT'], os.environ['KEY']]))\n1"
+        )
+        cells.ok("tenant = 'notebook'; my_api_key = 'sk-of-the-notebook'")
+        shown = cells.ok(
+            "def f(row, tenant, my_api_key):\n"
+            "    %isolated run show.py --data row -d n={row['n'] + 1} -e TENANT=$tenant -e KEY=$my_api_key\n"
+            "f({'n': 7}, 'of the function', 'sk-of-the-function')"
+        )
+        assert json.loads(shown.stdout) == [{"n": 8}, "of the function", "***"]
+        assert cells.ok("tenant, row['n']").text == "('notebook', 1)"
+
+    def test_output_and_results_take_turns(self, cells, rows):
+        request = cells.start(f"for row in rows:\n    {self.LINE}")
+        seen = []
+        while seen.count("score") < 2:
+            message = cells.client.get_iopub_msg(timeout=30)
+            if message["msg_type"] == "stream":
+                seen += message["content"]["text"].split()
+            elif message["msg_type"] == "display_data":
+                seen.append("score")
+        cells.collect(request)
+        assert seen == ["scoring", "1", "score", "scoring", "2", "score"]
+
+    def test_a_failed_run_ends_the_loop(self, cells, rows):
+        shown = cells.run(f"for row in [rows[0], {{}}, rows[1]]:\n    {self.LINE}")
+        assert (len(shown.results), shown.ename) == (1, "RunFailedError")
+
+    def test_a_history_and_the_handle_of_a_run(self, cells, rows):
+        assert len(cells.ok("for _ in 'ab':\n    %isolated history").results) == 2
+        shown = cells.ok(f"for row in rows:\n    {self.LINE} --bg -o handle\nhandle.result(60)")
+        assert [text.split()[0] for text in shown.results] == ["BackgroundRun", "BackgroundRun", "score"]
+
+    @pytest.mark.parametrize(("setting", "count"), [("all", 2), ("none", 0), ("last_expr", 2)])
+    def test_the_setting_of_ipython(self, cells, rows, setting, count):
+        cells.ok(f"%config InteractiveShell.ast_node_interactivity = {setting!r}")
+        try:
+            assert len(cells.ok(f"{self.LINE}\n{self.LINE}").results) == count
+        finally:
+            cells.ok("%config InteractiveShell.ast_node_interactivity = 'last_expr'")
+
+    def test_a_semicolon_is_no_part_of_a_command(self, cells, rows):
+        assert cells.ok("%isolated teardown;").stdout.startswith("Torn down")
+        assert cells.ok("%isolated history;").results == []
+
+
 class TestLoading:
     def test_load_twice_reload_and_unload(self, cells):
         cells.ok("%load_ext isolated_magic\n%reload_ext isolated_magic")

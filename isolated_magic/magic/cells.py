@@ -1,17 +1,23 @@
-"""Which cell runs, as IPython tells, and what has to happen before it does."""
+"""Which cell runs, as IPython tells, what has to happen before it does, and what it does with a magic's value."""
 
 from __future__ import annotations
 
+import dis
 import re
+import sys
 import threading
+from enum import Enum
 from typing import TYPE_CHECKING
+
+from IPython.core.interactiveshell import InteractiveShell
 
 from isolated_magic import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
-    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
+    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
 _FIRST_LINE = re.compile(r"%%isolated(\s|$)")
 _ALL_OURS = re.compile(r"\s*(%%isolated\b|%isolated\b[^\n]*\s*\Z)")
@@ -91,3 +97,41 @@ def _announce(text: str) -> None:
         interrupts.announce()
     else:
         interrupts.retract()
+
+
+class Fate(Enum):
+    """What the code that called a magic does with its value."""
+
+    DROPPED = "dropped"  # a statement of its own, in a loop or a function or before the last one of a cell
+    SHOWN = "shown"  # the last expression of a cell, which IPython shows
+    KEPT = "kept"  # assigned, returned or handed on
+
+
+_CALLS_OF_MAGICS = {InteractiveShell.run_line_magic.__code__, InteractiveShell.run_cell_magic.__code__}
+_PRINTS = {"PRINT_EXPR", "CALL_INTRINSIC_1"}  # in Python 3.11, and since; the other intrinsics follow no call
+
+
+def fate_of_value() -> Fate:
+    """What becomes of the value of the magic that runs in this thread.
+
+    IPython shows the last expression of a cell alone, and tells no magic whether it is that. The instruction that
+    follows the call does.
+    """
+    frame = sys._getframe(1)
+    while frame.f_code not in _CALLS_OF_MAGICS:
+        if frame.f_back is None:
+            return Fate.KEPT
+        frame = frame.f_back
+    caller = frame.f_back
+    name = "" if caller is None else _instruction_after(caller.f_code, caller.f_lasti)
+    if name in _PRINTS:
+        return Fate.SHOWN
+    return Fate.DROPPED if name == "POP_TOP" else Fate.KEPT
+
+
+def _instruction_after(code: CodeType, offset: int) -> str:
+    instructions = code.co_code
+    offset += 2
+    while offset < len(instructions) and dis.opname[instructions[offset]] == "CACHE":
+        offset += 2
+    return dis.opname[instructions[offset]] if offset < len(instructions) else ""

@@ -8,14 +8,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
+from IPython.display import display as display_now
 
 from isolated_magic import interrupts
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
 from isolated_magic.history import UNNAMED, CellKey, History
 from isolated_magic.magic import credentials, display, options
-from isolated_magic.magic.cells import Cells
+from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.hints import with_hint
@@ -87,34 +88,58 @@ class IsolatedMagics(Magics):
         self.strategies.configure()
 
     @no_var_expand
+    @needs_local_scope
     @line_cell_magic
     def isolated(  # noqa: D102 - set below
-        self, line: str, cell: str | None = None
+        self, line: str, cell: str | None = None, local_ns: dict[str, object] | None = None
     ) -> RunResult | BackgroundRun | History | None:
+        names = self._shell.user_ns
+        if local_ns is not None and local_ns is not names:  # the magic stands in a function
+            names = {**names, **local_ns}
+        words = line.rstrip() if cell is None else line
         try:
             with interrupts.without_traceback():
-                answer = self._commands.obey(line) if cell is None else None
-                if answer is None:
-                    is_cell = cell is not None
-                    chosen = options.parse(line if is_cell else without_run(line), is_cell=is_cell)
-                    return self._obey(chosen.with_settings(self.settings), cell)
-                if isinstance(answer, History):
-                    return answer
-                print(answer)  # noqa: T201 - what the user asked for
+                value = self._value_of(words.removesuffix(";") if cell is None else words, cell, names)
+                return self._shown(value, is_silent=cell is None and words.endswith(";"))
         except RunInterrupted:
             raise
         except KeyboardInterrupt:
             raise RunInterrupted from None
-        return None
 
     isolated.__doc__ = f"{help_text()}"
 
-    def _obey(self, chosen: Options, cell: str | None) -> RunResult | BackgroundRun | None:
+    def _value_of(
+        self, line: str, cell: str | None, names: dict[str, object]
+    ) -> RunResult | BackgroundRun | History | None:
+        answer = self._commands.obey(line) if cell is None else None
+        if answer is None:
+            is_cell = cell is not None
+            chosen = options.parse(line if is_cell else without_run(line), is_cell=is_cell)
+            return self._obey(chosen.with_settings(self.settings), cell, names)
+        if isinstance(answer, History):
+            return answer
+        print(answer)  # noqa: T201 - what the user asked for
+        return None
+
+    def _shown(self, value: _Value, *, is_silent: bool) -> _Value | None:
+        """The value for IPython to show; shown here where IPython would not, as in a loop."""
+        fate = fate_of_value()
+        if value is None or fate is Fate.KEPT:
+            return value
+        if is_silent:  # IPython looks for the semicolon behind the call that it made of the line
+            return None
+        if fate is Fate.DROPPED and self._shell.ast_node_interactivity != "none":
+            display_now(value)  # type: ignore[no-untyped-call]  # IPython has no types here
+        return value
+
+    def _obey(
+        self, chosen: Options, cell: str | None, names: dict[str, object]
+    ) -> RunResult | BackgroundRun | None:
         if chosen.wants_help:
             print(help_text())  # noqa: T201 - what the user asked for
             return None
         credentials.warn_of_literals(chosen, self.settings.secret_names)
-        inputs, settings = self._inputs(chosen, cell)
+        inputs, settings = self._inputs(chosen, cell, names)
         earlier = self._kept_scores(chosen)
         to_save = saving(chosen, cell)
         if chosen.in_background:
@@ -127,12 +152,17 @@ class IsolatedMagics(Magics):
             raise self._exception_for(result, result.error)
         return result
 
-    def _inputs(self, chosen: Options, cell: str | None) -> tuple[_Inputs, _Settings]:
-        names = Namespace(self._shell.user_ns, self._shell.user_ns_hidden)
-        assigned = names.environment(chosen, self._ask)
+    def _inputs(self, chosen: Options, cell: str | None, names: dict[str, object]) -> tuple[_Inputs, _Settings]:
+        namespace, patterns = Namespace(names, self._shell.user_ns_hidden), self.settings.secret_names
+        assigned = namespace.environment(chosen, self._ask)
         environment = {name: value for one in assigned for name, value in one.values.items()}
-        code, data = code_of(chosen, cell), names.data(chosen)
-        settings = self._run_settings(chosen, credentials.secret_names(assigned, self.settings.secret_names))
+        code, data = code_of(chosen, cell), namespace.data(chosen)
+        secrets = [
+            *credentials.secret_names(assigned, patterns),
+            *credentials.source_values(chosen, patterns, names),
+            *patterns,
+        ]
+        settings = self._run_settings(chosen, secrets)
         return (code, data, environment, chosen.timeout_secs, chosen.payload_type), settings
 
     def _ask(self, name: str) -> str:
@@ -206,8 +236,7 @@ class IsolatedMagics(Magics):
         self.display.begun(run)
         return run
 
-    def _run_settings(self, chosen: Options, secret_names: list[str]) -> _Settings:
-        names = self.settings.secret_names
+    def _run_settings(self, chosen: Options, secrets: list[str]) -> _Settings:
         limits: dict[str, Any] = dict(chosen.limits)
         return {
             "inherit_env": not chosen.has_clean_env,
@@ -215,11 +244,7 @@ class IsolatedMagics(Magics):
             "fresh": chosen.fresh,
             "strict": bool(chosen.is_strict),
             "limits": replace(self.settings.limits, **limits),
-            "secrets": [
-                *secret_names,
-                *credentials.source_values(chosen, names, self._shell.user_ns),
-                *names,
-            ],
+            "secrets": secrets,
         }
 
     def _remember(self, name: str, prompt: str, key: CellKey, result: RunResult) -> None:
