@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
 
+from isolated_magic import ProcessExecutor
 from tests.kernels import kernel
 from tests.processes import HANG_GUARD_SECS, HIDING_TREE, TREES, is_alive, pids_in, wait_until
 
@@ -77,6 +79,105 @@ class TestRuns:
         assert executor.run("0.5").ok
 
 
+FORGETTING = """
+import time
+from multiprocessing import shared_memory
+memory = shared_memory.SharedMemory(create=True, size=1 << 20)
+print("/dev/shm/" + memory.name, flush=True)
+"""
+TIDY = (
+    FORGETTING
+    + """
+try:
+    time.sleep(1000)
+finally:
+    memory.close()
+    memory.unlink()
+"""
+)
+# Likewise in a process that the run started, and with a semaphore that has a name.
+BELOW = {
+    "in a process": f"""
+import multiprocessing, time
+def work():
+    exec({FORGETTING!r})
+if __name__ == "__main__":
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+""",
+    "of a process": """
+import multiprocessing, os, time
+lock = multiprocessing.get_context("spawn").Lock()
+print("/dev/shm/sem." + lock._semlock.name.lstrip("/"), flush=True)
+""",
+}
+
+
+class TestWhatProcessesLeaveBehind:
+    """What the system does not take back when a process ends, but a resource tracker does."""
+
+    @pytest.mark.parametrize("code", [FORGETTING, *BELOW.values()], ids=["itself", *BELOW])
+    @pytest.mark.parametrize("end", ["\n0.5", STAY])
+    def test_it_is_gone_when_the_run_is(self, executor, code, end):
+        result = executor.run(code + end, timeout_secs=4 if end == STAY else HANG_GUARD_SECS)
+        path = result.stdout.strip()
+        assert (result.ok, path[:9]) == (end != STAY, "/dev/shm/"), (result.error, result.stderr)
+        assert not Path(path).exists()
+
+    def test_folders_of_joblib_are_gone_when_the_run_is(self, executor):
+        code = (
+            "import os, time, numpy\nfrom joblib import Parallel, delayed\n"
+            "def work(array):\n    print(os.path.dirname(array.filename), flush=True)\n    time.sleep(1000)\n"
+            "Parallel(n_jobs=2, max_nbytes=1)([delayed(work)(numpy.zeros(1000))])"
+        )
+        result = executor.run(code, timeout_secs=8)
+        assert "timed out" in result.error.text
+        path = result.stdout.strip()
+        assert "joblib_memmapping_folder" in path, result.stderr
+        assert not Path(path).exists()
+
+    @pytest.mark.parametrize("how", ["interrupt", "kill_all_processes", "teardown"])
+    def test_it_is_gone_when_the_run_was_made_to_end(self, executor, how):
+        run = executor.start(TIDY)
+        wait_until(lambda: run.stdout)
+        run.interrupt() if how == "interrupt" else getattr(executor, how)()
+        path = run.result(HANG_GUARD_SECS).stdout.strip()
+        assert path.startswith("/dev/shm/psm_")
+        assert not Path(path).exists()
+
+    def test_it_is_gone_when_a_worker_is(self):
+        with ProcessExecutor(workers=1) as executor:
+            result = executor.run(FORGETTING + "0.5")
+            assert result.ok, result.error
+            wait_until(lambda: not Path(result.stdout.strip()).exists())
+            result = executor.run(TIDY, timeout_secs=4)
+            assert "timed out" in result.error.text
+            assert not Path(result.stdout.strip()).exists()
+
+    def test_a_tracker_that_does_not_end_is_killed(self, executor):
+        code = (
+            "import subprocess, sys\nstay = 'import time, signal; signal.signal(15, signal.SIG_IGN); time.sleep(1000)'\n"
+            "for name in ('resource_tracker import main', 'else'):\n"
+            "    print(subprocess.Popen([sys.executable, '-S', '-c', stay, name], start_new_session=True).pid)\n0.5"
+        )
+        result = executor.run(code)
+        assert result.ok, result.error
+        assert not any(is_alive(int(pid)) for pid in result.stdout.split())
+        assert executor.run("1").ok
+
+    def test_runs_beside_it_do_not_wait_for_a_tracker(self, executor):
+        code = (
+            "import subprocess, sys\n"
+            "subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(1000)', 'resource_tracker import main'])\n"
+            "0.5"
+        )
+        first = executor.start(code)
+        others = [executor.run("1") for _ in range(3)]
+        assert all(result.ok for result in others)
+        assert first.result(HANG_GUARD_SECS).ok
+
+
 OWNER = """
 import os, signal, sys, threading
 from isolated_magic import IsolatedSubprocessExecutor
@@ -118,6 +219,18 @@ class TestOwners:
             owner.stdin.flush()
             owner.wait(HANG_GUARD_SECS)
             wait_until(lambda: gone(folder), 2)
+
+    @pytest.mark.parametrize("launch", ["cold", "forked"])
+    def test_no_shared_memory_outlives_the_owner(self, folder, launch):
+        code = TIDY.replace("print(", "open(data['folder'] + '/name', 'w').write(").replace(", flush=True)", ")")
+        ending = "os.kill(os.getpid(), signal.SIGKILL)"
+        command = [sys.executable, "-c", OWNER, code, str(folder), ending, launch]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+            wait_until(lambda: (folder / "name").exists() and (folder / "name").read_text())
+            path = (folder / "name").read_text()
+            assert Path(path).exists()
+            owner.communicate(b"\n", timeout=HANG_GUARD_SECS)
+            wait_until(lambda: not Path(path).exists(), 2)
 
     @pytest.mark.parametrize("launch", ["cold", "forked"])
     @pytest.mark.parametrize("leave", ["sys.exit()", "os._exit(0)", "executor.teardown()"])

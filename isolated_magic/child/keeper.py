@@ -14,7 +14,8 @@ of the stream, which the owner's death brings about as well, means KILL too.
 
 On Linux both the keeper and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to its run
 while that lives, whatever session it made for itself, and to the keeper afterwards. A child of the keeper that is
-no live run is therefore always a leftover of a run that ended.
+no live run is therefore always a leftover of a run that ended. All but those that clean up after others are killed
+at once; these see their pipe closed then, and have a second for what they are there for.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 SWEEP_AGAIN_SECS = 0.2
+CLEANUP_TIMEOUT_SECS = 1.0  # an interpreter that was started just now needs some of it
 END_TIMEOUT_SECS = 30.0  # for processes that multiply faster than they are killed, at first
 DESCRIPTORS_PER_RUN = 4
 HAS_SUBREAPERS = sys.platform == "linux"
@@ -73,6 +75,18 @@ def become_subreaper() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+class Ended(NamedTuple):
+    """Runs that ended, whose owners are told when nothing is left of them.
+
+    Args:
+        runs: the handle of each and what to say on it.
+        cleaners: pids of processes that still clean up after them.
+    """
+
+    runs: list[tuple[socket.socket, str]]
+    cleaners: set[int]
+
+
 class Keeper:
     """The loop and what it knows.
 
@@ -91,6 +105,9 @@ class Keeper:
         self.retired = False
         self.pages: list[int] = []
         self.stubborn: set[int] = set()
+        self.cleaners: dict[int, float] = {}  # by pid, until when
+        self.new_cleaners: set[int] = set()  # of the runs in `ended`
+        self.untold: list[Ended] = []
         self.children = process_tree.OwnChildren()
         self.ladders = Ladders()
         self.spares: deque[list[int]] = deque()
@@ -110,7 +127,7 @@ class Keeper:
         """
         while not self._is_over():
             ready = self.poll.poll(self._timeout_ms())
-            if not ready and not (self.spares or self.runs or self.stubborn):
+            if not ready and not (self.spares or self.runs or self.stubborn or self.cleaners):
                 break
             connection = None
             for descriptor, _ in ready:
@@ -136,7 +153,7 @@ class Keeper:
         waits = [self.ladders.secs_to_next_step()]
         if self.spares:
             waits.append(SPARE_DELAY_SECS)
-        elif self.stubborn:
+        elif self.stubborn or self.cleaners:
             waits.append(SWEEP_AGAIN_SECS)
         elif not self.runs:
             waits.append(self.idle_secs)
@@ -152,7 +169,7 @@ class Keeper:
         self.spares.clear()
 
     def _is_over(self) -> bool:
-        if self.retired and not self.runs:
+        if self.retired and not (self.runs or self.untold):
             return True
         return self.owner is not None and bool(select.select([self.owner], [], [], 0)[0])
 
@@ -231,21 +248,25 @@ class Keeper:
                 return
 
     def _settle(self) -> bool:
-        """Reap what ended, leave nothing of it behind, and only then tell the owner. Whether anything ended."""
+        """Reap what ended, leave nothing of it behind, and only then tell the owner. Whether anybody was told."""
         self._reap()
-        if not self.ended:
+        if not (self.ended or self.untold):
             return False
         if not HAS_SUBREAPERS:  # orphans are not handed to us: of those, what stayed in its group is all we find
             for pid, _, _ in self.ended:
                 process_tree.kill_group(pid)
         self._sweep()
-        for _, handle, end in self.ended:
-            with suppress(KeyError):
-                self.poll.unregister(handle)
-            news.tell(handle, f"exit {end}")
-            handle.close()
-        self.ended.clear()
-        return True
+        if self.ended:
+            self.untold.append(Ended([run[1:] for run in self.ended], self.new_cleaners))
+            self.ended, self.new_cleaners = [], set()
+        there = self.cleaners.keys() - self.stubborn
+        done = [batch for batch in self.untold if there.isdisjoint(batch.cleaners)]
+        for batch in done:
+            self.untold.remove(batch)
+            for handle, end in batch.runs:
+                news.tell(handle, f"exit {end}")
+                handle.close()
+        return bool(done)
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
@@ -254,15 +275,18 @@ class Keeper:
                 if pid == 0:
                     return
                 self.ladders.end(pid)
+                self.cleaners.pop(pid, None)
                 if pid in self.runs:
+                    with suppress(KeyError):
+                        self.poll.unregister(self.runs[pid])
                     end = f"{os.waitstatus_to_exitcode(status)} {used.ru_utime + used.ru_stime:.3f}"
                     self.ended.append((pid, self.runs.pop(pid), end))
 
     def _sweep(self) -> None:
         """Kill every child that is no live run, until there is none. What is left after a while is tried again."""
         deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
-        while orphans := [pid for pid in self.children.pids() if pid not in self.runs]:
-            process_tree.kill(orphans)
+        while orphans := self._orphans():
+            process_tree.kill(orphans, spares=bool(self.ended))
             left = deadline - time.monotonic()
             if left <= 0 or self.stubborn.issuperset(orphans):  # one that cannot be killed holds up one run alone
                 self.stubborn.update(orphans)
@@ -271,6 +295,20 @@ class Keeper:
             wakeup.drain(self.wakeup)
             self._reap()
         self.stubborn.clear()
+
+    def _orphans(self) -> list[int]:
+        """Children that are no live run, but for those that clean up after one and still have time for it."""
+        found = [pid for pid in self.children.pids() if pid not in self.runs]
+        if not found:
+            return found
+        self._reap()  # a run that has ended by now may have left what cleans up; what comes later may not stay
+        there = set(self.children.pids())
+        for pid in there.intersection(found) - self.cleaners.keys() if self.ended else ():
+            if process_tree.cleans_up(pid):
+                self.cleaners[pid] = time.monotonic() + CLEANUP_TIMEOUT_SECS
+                self.new_cleaners.add(pid)
+        now = time.monotonic()
+        return [pid for pid in found if pid in there and self.cleaners.get(pid, 0.0) <= now]
 
     def _end(self) -> None:
         _kill(self.runs)
@@ -281,6 +319,7 @@ class Keeper:
             select.select([self.wakeup], [], [], 0.05)
             wakeup.drain(self.wakeup)
             self._reap()
+        self._settle()
 
 
 def _kill(pids: Iterable[int]) -> None:

@@ -61,13 +61,14 @@ HAS_DESCRIPTORS = hasattr(signal, "pidfd_send_signal")
 children = _children_from_proc if sys.platform == "linux" else _children_from_ps
 
 
-def kill(roots: Iterable[int], descriptor: int | None = None) -> None:
+def kill(roots: Iterable[int], descriptor: int | None = None, *, spares: bool = False) -> None:
     """Kill these processes and everything below them. Does not wait; the parent still has to reap.
 
     Args:
         roots: children of this process, not reaped; or, with a descriptor, one process of anybody's. A process of
             another user (a setuid program) is passed over.
         descriptor: of that one, from pidfd_open(2).
+        spares: leaves alone those below them that clean up after the others.
     """
     parents = dict.fromkeys(roots, 0)  # each process of the trees and its parent, parents first
     own = tuple(parents)
@@ -77,7 +78,8 @@ def kill(roots: Iterable[int], descriptor: int | None = None) -> None:
     while _stop_below(own, parents, descriptor) and time.monotonic() < deadline:
         continue
     for pid in reversed(parents):  # a parent that is stopped keeps the pids of its children from being used again
-        _send(pid, signal.SIGKILL, parents, descriptor)
+        is_spared = spares and parents[pid] and cleans_up(pid)
+        _send(pid, signal.SIGCONT if is_spared else signal.SIGKILL, parents, descriptor)
 
 
 def _stop_below(roots: Iterable[int], parents: dict[int, int], descriptor: int | None) -> bool:
@@ -151,6 +153,25 @@ def _parent(pid: int) -> int:
     with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above
         return int(file.read().rpartition(b")")[2].split()[1])  # the name in parentheses may hold anything
     return 0
+
+
+def cleans_up(pid: int) -> bool:
+    """Whether a process is there to remove what others leave behind, and ends by itself when those are gone.
+
+    A resource tracker (of ``multiprocessing`` or of joblib's loky) unlinks shared memory, semaphores and folders
+    when the last process that holds its pipe has ended; PyTorch's manager does so with its shared memory.
+
+    Args:
+        pid: of a child of this process, not reaped.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - as above
+            words = file.read().split(b"\0")
+    except OSError:
+        return False
+    return words[0].endswith(b"/torch_shm_manager") or any(
+        b"resource_tracker import main" in word for word in words
+    )
 
 
 def kill_group(leader: int) -> None:
