@@ -18,6 +18,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from isolated_magic.frames import Table, column_of, is_row, values_in
+
 _WRITTEN_OUT = (
     pathlib.PurePath,
     uuid.UUID,
@@ -79,10 +81,9 @@ def _from_array(value: object) -> object:
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         if not getattr(value.columns, "is_unique", True):
             raise NotJsonError("repeated columns")
-        return value.to_dict(orient="records")
+        return _rows_of(value)
     if hasattr(value, "to_list") and hasattr(value, "index") and hasattr(value, "to_dict"):
-        is_row = len(value.index) and all(isinstance(label, str) for label in value.index)
-        return by_label(value) if is_row else value.to_list()
+        return by_label(value) if is_row(value) else values_in(value)
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind == "m" and hasattr(value, "astype"):  # seconds, as of every other duration
         return _missing_as_none(value, value.astype("timedelta64[ns]").astype("int64") / 1e9)
@@ -92,6 +93,39 @@ def _from_array(value: object) -> object:
         plain = value.tolist()
         return value if type(plain) is type(value) else plain  # a longdouble stays what it is
     return value
+
+
+def table_of(value: Any, least: int) -> Table | None:  # noqa: ANN401 - likewise
+    """The columns of a pandas frame, None when they are small or cannot stand under keys of JSON.
+
+    Args:
+        value: anything.
+        least: how many values it has to hold.
+    """
+    pandas = sys.modules.get("pandas")
+    if pandas is None or type(value) is not pandas.DataFrame or value.size < least:
+        return None
+    names = _names_of(value)
+    return Table(names, [column_of(value.iloc[:, n]) for n in range(len(names))]) if names else None
+
+
+def _rows_of(frame: Any) -> object:  # noqa: ANN401 - likewise
+    """As ``frame.to_dict(orient="records")`` has it, but for values that are converted already."""
+    pandas = sys.modules.get("pandas")
+    names = _names_of(frame) if pandas is not None and type(frame) is pandas.DataFrame else []
+    if not names:
+        return frame.to_dict(orient="records")
+    columns = [values_in(frame.iloc[:, n]) for n in range(len(names))]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _names_of(frame: Any) -> list[str]:  # noqa: ANN401 - likewise
+    """The labels of the columns as JSON writes keys, none where it cannot."""
+    labels = [plain_key(label) for label in frame.columns]
+    if not all(label is None or isinstance(label, (str, int, float)) for label in labels):
+        return []
+    names = [name for label in labels for name in json.loads(json.dumps({label: 0}))]
+    return names if len(set(names)) == len(names) else []
 
 
 def by_label(series: Any) -> object:  # noqa: ANN401 - pandas is not imported here

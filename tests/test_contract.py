@@ -121,6 +121,47 @@ def test_data_is_a_name_and_on_stdin(executor):
     assert executor.execute(code, data, payload_type="row") == {"same": True, "type": "row"}
 
 
+LARGE = {
+    "numbers": [n / 7 for n in range(2000)],
+    "integers": list(range(-1000, 1000)),
+    "texts": ["é\u2028\U0001f600\ud800", ""] * 1000,
+    "rows": [
+        {"n": n, "answer": "yes", "vector": [0.1, float(n)], "more": {"tags": [None, True]}} for n in range(1000)
+    ],
+    "matrix": [[0.5] * 40] * 40,
+    "mixed": [1, 2.5, None, "x"] * 500,
+    "small": {"deep": [1, [2.5, {"a": None}]]},
+}
+
+
+@pytest.mark.parametrize("read", ["json.load(sys.stdin)", "json.load(sys.stdin.buffer)", "json.load(open(0))"])
+def test_large_data_is_a_name_and_on_stdin(executor, read):
+    code = f"import json, sys\nbefore = repr(data)\ndata['numbers'].clear()\nsame = repr({read}['data']) == before\nprint(json.dumps({{'same': same, 'repr': before}}))"
+    answer = executor.execute(code, LARGE)
+    assert answer["same"] is True
+    assert answer["repr"] == repr(LARGE)
+
+
+def test_the_next_run_reads_its_own_data(executor):
+    code = "import json, sys\nprint(json.dumps({'sum': sum(json.load(sys.stdin)['data']['n'])}))"
+    for numbers in ([1.5] * 2000, [1.5], [2.5] * 3000, [2.5]):
+        assert executor.execute(code, {"n": numbers}) == {"sum": sum(numbers)}
+        assert executor.execute("sum(data['n'])", {"n": numbers})["scores"][0]["value"] == sum(numbers)
+
+
+@pytest.mark.parametrize("megabytes", [5, 50])
+def test_megabytes_pass_in_both_directions(executor, megabytes):
+    rows = 2000 * megabytes
+    data = {
+        "numbers": [n / 7 for n in range(10 * rows)],
+        "rows": [{"id": n, "answer": "é some text of a row " * 5, "score": n / 3} for n in range(rows)],
+        "text": "y" * (100_000 * 2 * megabytes),
+    }
+    answer = executor.execute("import json\nprint(json.dumps({'back': data}))", data)
+    assert answer == {"back": data}
+    assert len(json.dumps(answer)) > megabytes * 900_000
+
+
 def test_every_run_has_a_main_of_its_own(executor):
     executor.execute("left = 1\nimport builtins\nbuiltins.left_too = 1\n1", {})
     code = "import json\nprint(json.dumps({'names': [name for name in ('left', 'left_too') if name in dir() or hasattr(__builtins__, name)], 'main': __name__}))"

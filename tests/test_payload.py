@@ -15,13 +15,18 @@ import numpy as np
 import pandas as pd
 import pydantic
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
 
 from isolated_magic import InvalidRequestError
+from isolated_magic.child.run import _as_json, _decoded
+from isolated_magic.conversion import convert
 from isolated_magic.payload import encode_payload
 
 
 def sent(data, payload_type=None):
-    return json.loads(encode_payload(data, payload_type))["data"]
+    return _decoded(encode_payload(data, payload_type))["data"]
 
 
 @dataclasses.dataclass
@@ -210,3 +215,151 @@ def test_large_values_are_written_in_pieces_to_the_same_effect(small):
 def test_what_is_wrong_in_a_large_value_is_found():
     with pytest.raises(InvalidRequestError, match=r'data\["large"\]\[300000\]: object cannot be sent as JSON'):
         encode_payload({"large": [1] * 300_000 + [object()]})
+
+
+# What is large goes another way than what is small (child/packed.py). Both have to lead to the same.
+TIMES = 400  # rows of ROWS each: enough to be large
+ROWS = 3
+NEAR = st.datetimes(datetime.datetime(1700, 1, 1), datetime.datetime(2200, 1, 1))
+ANY_TIME = NEAR | st.datetimes(datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31))
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+TEXTS = st.text(st.characters(codec=None), max_size=5)
+ZONES = st.sampled_from(["UTC", "Europe/Vienna", "Asia/Kathmandu", "America/St_Johns"])
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
+ODD = st.recursive(
+    PLAIN
+    | st.builds(np.int64, INTEGERS)
+    | st.sampled_from([pd.NA, pd.NaT, np.float32(0.1)])
+    | NEAR.map(pd.Timestamp),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS | INTEGERS, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def column(values, dtype=None, *, missing=True):
+    """Series of such values, some of them missing."""
+    rows = st.lists(values | st.none() if missing else values, min_size=ROWS, max_size=ROWS)
+    return rows.map(lambda found: pd.Series(found, dtype=dtype))
+
+
+def times(values, dtype):
+    """Series of such times or durations, some of them missing."""
+    kind = getattr(np, dtype.partition("[")[0])
+    unit = dtype[:-1].partition("[")[2]
+    rows = st.lists(values | st.just("NaT"), min_size=ROWS, max_size=ROWS)
+    return rows.map(lambda found: pd.Series(np.array([kind(value, unit) for value in found], dtype=dtype)))
+
+
+COLUMNS = st.one_of(
+    *(column(st.floats(width=bits), f"float{bits}") for bits in (16, 32, 64)),
+    *(column(st.integers(-128, 127), f"int{bits}", missing=False) for bits in (8, 16, 32, 64)),
+    *(column(st.integers(0, 255), f"uint{bits}", missing=False) for bits in (8, 16, 32, 64)),
+    column(INTEGERS, "int64", missing=False),
+    column(st.booleans(), "bool", missing=False),
+    column(INTEGERS, "Int64"),
+    column(st.integers(0, 255), "UInt8"),
+    column(st.floats(), "Float64"),
+    column(st.booleans(), "boolean"),
+    *(column(TEXTS, dtype) for dtype in ("string", "str", "category")),
+    *(column(values, "category") for values in (st.integers(0, 3), NEAR)),
+    *(times(NEAR, f"datetime64[{unit}]") for unit in ("s", "ms", "us")),
+    times(ANY_TIME, "datetime64[us]"),
+    times(INTEGERS, "datetime64[ns]"),
+    *(times(st.integers(-(10**12), 10**12), f"timedelta64[{unit}]") for unit in ("s", "ms", "us", "ns")),
+    st.tuples(times(NEAR, "datetime64[us]"), ZONES).map(
+        lambda two: two[0].dt.tz_localize("UTC").dt.tz_convert(two[1])
+    ),
+    column(ODD, "object"),
+)
+LABELS = st.text(max_size=3) | st.integers(0, 5) | st.sampled_from([None, 1.5])
+FRAMES = st.dictionaries(LABELS, COLUMNS, min_size=1, max_size=4).map(pd.DataFrame)
+
+
+@given(FRAMES)
+def test_a_large_frame_is_converted_as_value_by_value(frame):
+    names = list(json.loads(json.dumps(dict.fromkeys(frame, 0))))
+    assume(len(names) == frame.shape[1])
+    records = frame.set_axis(range(frame.shape[1]), axis="columns").to_dict(orient="records")
+    rows = [
+        dict(zip(names, json.loads(json.dumps(list(row.values()), default=convert)), strict=True))
+        for row in records
+    ]
+    large = pd.concat([frame] * TIMES, ignore_index=True)
+    assert repr(sent({"v": frame})["v"]) == repr(rows)
+    assert repr(sent({"v": large})["v"]) == repr(rows * TIMES)
+    for number, label in enumerate(frame):
+        values = [list(row.values())[number] for row in rows]
+        assert repr(sent({"v": large[label]})["v"]) == repr(values * TIMES)
+        assert repr(sent({"v": frame[label]})["v"]) == repr(values)
+
+
+@given(arrays_of.arrays(arrays_of.scalar_dtypes(), arrays_of.array_shapes(max_dims=3, max_side=3)))
+def test_a_large_array_is_converted_as_a_small_one(array):
+    try:
+        small = sent({"v": array})["v"]
+    except InvalidRequestError as problem:
+        small, refused = None, str(problem)
+    large = np.concatenate([array] * 1100)
+    try:
+        assert repr(sent({"v": large})["v"]) == repr(small * 1100)
+    except InvalidRequestError as problem:
+        assert str(problem) == refused  # noqa: PT017 - both are refused, or none is
+
+
+@settings(max_examples=30)
+@given(st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3)))
+def test_large_lists_are_converted_as_small_ones(value):
+    once = json.loads(json.dumps(value))
+    for large, expected in (
+        ([value] * 1100, [once] * 1100),
+        ([[value, 1.5]] * 1100, [[once, 1.5]] * 1100),
+        ([{"a": value, "b": [value]}] * 1100, [{"a": once, "b": [once]}] * 1100),
+        ({"a": {"b": (value,) * 1100}}, {"a": {"b": [once] * 1100}}),
+        ([[[value] * 40] * 40], [[[once] * 40] * 40]),
+    ):
+        payload = encode_payload({"v": large})
+        assert repr(_decoded(payload)["data"]["v"]) == repr(expected)
+        assert _as_json(payload).decode() == json.dumps({"data": {"v": expected}, "payload_type": None})
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (pd.DataFrame({"x": [1.5] * 2000, "y": [*[1] * 1999, {1}]}), 'data["v"][1999]["y"]: set'),
+        (pd.DataFrame({("x", 1): [1.5] * 2000}), 'data["v"][0]: a dict with a key of type tuple'),
+        (pd.DataFrame({"1": [1.5] * 2000, 1: [1.5] * 2000}), 'data["v"][0]: a dict in which two keys'),
+        (pd.DataFrame([[1, 2]] * 2000, columns=["x", "x"]), 'data["v"]: DataFrame with repeated columns'),
+        (pd.Series([{1: 1, "1": 2}] * 2000), 'data["v"][0]: a dict in which two keys'),
+        (np.array([1j] * 2000), 'data["v"][0]: complex'),
+        ([{"x": 1.5, "y": n if n < 1999 else b""} for n in range(2000)], 'data["v"][1999]["y"]: bytes'),
+        ([[1.5] * 2000, [object()]], 'data["v"][1][0]: object'),
+    ],
+)
+def test_what_is_wrong_in_a_large_table_is_found(value, path):
+    with pytest.raises(InvalidRequestError) as caught:
+        encode_payload({"v": value})
+    assert path in str(caught.value)
+
+
+def test_large_circles_are_refused():
+    rows: list[object] = []
+    rows.extend({"a": rows} for _ in range(1100))
+    inner: list[object] = []
+    inner.extend([inner] * 1100)
+    for circle in (rows, inner):
+        with pytest.raises(InvalidRequestError, match="too deeply"):
+            encode_payload({"v": circle})
+
+
+def test_texts_and_integers_that_no_block_can_hold():
+    values = ["a\0b", *["c"] * 1100]
+    assert sent({"v": values, "w": [2**64] * 1100}) == {"v": values, "w": [2**64] * 1100}
+
+
+def test_subclasses_keep_what_they_say_themselves():
+    masked = np.ma.masked_array(np.arange(2000), mask=[True] + [False] * 1999)
+    assert sent({"v": masked})["v"][:3] == [None, 1, 2]
+    assert sent({"v": [np.float64(0.5)] * 2000, "w": [np.bool_(True)] * 2000}) == {
+        "v": [0.5] * 2000,
+        "w": [True] * 2000,
+    }

@@ -17,6 +17,7 @@ with stdlib.Imports():
 ONLY_OURS = 2  # the name, and the argument of sys.getrefcount()
 MOST_PROGRAMS = 64
 LONGEST_SOURCE = 1 << 18  # characters of what is kept
+READS_DESCRIPTOR = ("open(0", "read(0", "readv(0", "dup(0", "dup2(0", "FileIO(0", "mmap(0", "/dev/stdin", "/fd/0")
 AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h): importing ast for it costs 5 ms
 
 
@@ -173,6 +174,21 @@ def path_in(request: dict[str, str]) -> str | None:
     """
     path = request["path"]
     return None if path is None else os.fsdecode(path.encode("latin-1"))
+
+
+def may_read_descriptor(request: dict[str, str]) -> bool:
+    """Whether the code may read descriptor 0 itself, past ``sys.stdin``.
+
+    Args:
+        request: what to run.
+    """
+    path = path_in(request)
+    try:
+        source: str | bytes = request["source"] if path is None else read(path)
+    except OSError:  # which its run will tell
+        return False
+    text = source if isinstance(source, str) else source.decode("latin-1")
+    return any(sign in text for sign in READS_DESCRIPTOR)
 
 
 def read(path: str) -> bytes:

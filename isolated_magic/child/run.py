@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -9,6 +10,7 @@ from . import libraries, outcome, program, stack, stdlib, streams
 from .interrupts import users_code
 from .lengths import LONGEST_LINE, LONGEST_TEXT, SENT, shortened
 from .owner import Owner, encode
+from .packed import is_packed, unpack
 from .report import call_users_excepthook, describe, text_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
@@ -72,7 +74,7 @@ def do(
     stack.tell_on_signal(owner.descriptor)
     payload = owner.receive()
     try:
-        streams.connect(payload)
+        _connect_stdin(payload, request)
         names = program.become_main(request)
         stdlib.give_way()
         names_of_data = _decoded(payload)
@@ -134,14 +136,36 @@ def _new_modules(before: Collection[str]) -> list[str]:
     return [name for name in sys.modules if name not in before and not name.startswith(__package__)]
 
 
+def _connect_stdin(payload: bytes | bytearray, request: dict[str, Any]) -> None:
+    """Put the request on stdin. To write much of it as text takes long, and waits until somebody reads it."""
+    if is_packed(payload) and not program.may_read_descriptor(request):
+        streams.connect(b"", lambda: _as_json(payload))
+    else:
+        streams.connect(_as_json(payload) if is_packed(payload) else payload)
+
+
+def _as_json(payload: bytes | bytearray) -> bytes:
+    message = _decoded(payload)
+    text: str = _unhindered(lambda: encode(message))
+    return text.encode()
+
+
 def _decoded(payload: bytes | bytearray) -> dict[str, object]:
-    limit = sys.get_int_max_str_digits()
-    sys.set_int_max_str_digits(0)  # what the owner could write, this end can read
+    message: dict[str, object] = _unhindered(lambda: unpack(payload) if is_packed(payload) else loads(payload))
+    return message
+
+
+def _unhindered(convert: Callable[[], Any]) -> Any:  # noqa: ANN401 - of whatever type the conversion has
+    """Convert data: what the owner could write, this end can read, and nothing of it is garbage meanwhile."""
+    limit, collects = sys.get_int_max_str_digits(), gc.isenabled()
+    sys.set_int_max_str_digits(0)
+    gc.disable()
     try:
-        message: dict[str, object] = loads(payload)
+        return convert()
     finally:
         sys.set_int_max_str_digits(limit)
-    return message
+        if collects:
+            gc.enable()
 
 
 def _refused(reason: str) -> dict[str, object]:

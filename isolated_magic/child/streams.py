@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from io import FileIO, IOBase
+from io import BufferedReader, FileIO, IOBase, RawIOBase, TextIOWrapper
 
 from . import stdlib, wire
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 PIPE_BYTES = 4096  # any pipe holds so much: pipe(7)
 
 
-def connect(payload: bytes | bytearray) -> None:
+def connect(payload: bytes | bytearray, late: Callable[[], bytes] | None = None) -> None:
     """Put the request on stdin; let stdout go out line by line, all as UTF-8 whatever the locale.
 
     Args:
         payload: the bytes that the code can read from stdin.
+        late: makes them when ``sys.stdin`` is read, in place of the payload.
 
     Raises:
         OSError: there are too few descriptors.
@@ -27,10 +29,50 @@ def connect(payload: bytes | bytearray) -> None:
     stdin = _descriptor_to_read(payload)
     os.dup2(stdin, 0)
     os.close(stdin)
+    if late is not None and sys.stdin is not None:
+        sys.stdin = sys.__stdin__ = _late_stdin(late, sys.stdin.errors)  # type: ignore[misc]  # as a new process has it
     for stream, by_line in ((sys.stdin, False), (sys.stdout, True), (sys.stderr, True)):
         if stream is not None and (stream.encoding != "utf-8" or stream.line_buffering != by_line):
             # errors: as the interpreter chose them; a new encoding alone would make them strict
             stream.reconfigure(encoding="utf-8", errors=stream.errors, line_buffering=by_line)  # type: ignore[union-attr]  # a file
+
+
+class _Late(RawIOBase):
+    """Descriptor 0, to which the text comes when it is asked for.
+
+    Args:
+        make: the text.
+    """
+
+    name = "<stdin>"
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self._make: Callable[[], bytes] | None = make
+        self._identity = os.fstat(0).st_ino
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        self._fill()
+        return 0
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever can be written to
+        self._fill()
+        return os.readv(0, [buffer])
+
+    def _fill(self) -> None:
+        make, self._make = self._make, None
+        if make is not None and os.fstat(0).st_ino == self._identity:  # else the code put something else there
+            stdin = _descriptor_to_read(make())
+            os.dup2(stdin, 0)
+            os.close(stdin)
+
+
+def _late_stdin(make: Callable[[], bytes], errors: str | None) -> TextIOWrapper:
+    stdin: Any = TextIOWrapper(BufferedReader(_Late(make)), encoding="utf-8", errors=errors)
+    stdin.mode = "r"  # as that of the interpreter
+    return stdin  # type: ignore[no-any-return]  # whose mode is none of its attributes to a type checker
 
 
 def flush() -> None:

@@ -1,0 +1,240 @@
+"""Notebook values as JSON, but for long lists and tables: see ``child/packed.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from array import array
+from contextlib import suppress
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from isolated_magic.child import packed
+from isolated_magic.conversion import (
+    NotJsonError,
+    convert,
+    has_repeated_keys,
+    table_of,
+    with_plain_keys,
+)
+from isolated_magic.frames import Block, Table, block_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PACKED_FROM = 1024  # values; below that, JSON is as fast
+PIECE_LENGTH = 1 << 18  # items or characters: some tens of milliseconds
+_CONTAINERS = (dict, list, tuple)
+_UNLIKE_ONE_ANOTHER: tuple[set[type], ...] = (set(), {str}, {int})  # types of keys whose texts differ
+_KEYS_OF_JSON = {str, int, float, bool, type(None)}
+MOST_DIMENSIONS = 8
+
+
+def encode(message: dict[str, object]) -> bytes:
+    """A message as UTF-8 JSON, or packed where it holds many numbers.
+
+    Args:
+        message: of whatever :func:`convert` knows.
+
+    Raises:
+        NotJsonError: two keys of a dict become the same text.
+        Exception: something in it cannot be JSON, or cannot be converted.
+    """
+    packer = _Packer()
+    text = packer.text(message)
+    return packed.pack(packer.parts, text) if packer.parts else text.encode()
+
+
+class _Packer:
+    def __init__(self) -> None:
+        self.parts: list[tuple[str, bytes]] = []
+        self._mark = ""  # made when it is needed; no text of the data begins with it
+        self._open: set[int] = set()  # ids of lists that are being taken in
+        self._json = json.JSONEncoder(default=self._converted).encode
+
+    def text(self, value: object) -> str:
+        """The value as JSON, in which numbers stand for the parts.
+
+        Args:
+            value: anything.
+        """
+        count = len(self.parts)
+        text = self._in_pieces(self._prepared(value), depth=2)
+        return re.sub(rf'"{self._mark}(\d+)"', r"0E\1", text) if len(self.parts) > count else text
+
+    def _in_pieces(self, value: object, depth: int) -> str:
+        """JSON, written in pieces where it is large: between two of them an interrupt is heard."""
+        if isinstance(value, (str, list)) and len(value) > PIECE_LENGTH:
+            starts = range(0, len(value), PIECE_LENGTH)
+            pieces = [self._json(value[i : i + PIECE_LENGTH])[1:-1] for i in starts]
+            return f'"{"".join(pieces)}"' if isinstance(value, str) else f"[{', '.join(pieces)}]"
+        if isinstance(value, dict) and _has_large(value, depth):
+            items = (f"{json.dumps({key: 0})[1:-4]}: {self._in_pieces(value[key], depth - 1)}" for key in value)
+            return f"{{{', '.join(items)}}}"
+        return self._json(value)
+
+    def _converted(self, value: object) -> object:
+        """What takes the value's place in JSON, as ``default`` of :func:`json.dumps` has to say it."""
+        part = block_of(value, PACKED_FROM) or table_of(value, PACKED_FROM)
+        if part is not None:
+            return self._marked(part)
+        converted = convert(value)
+        return self._prepared(converted) if isinstance(converted, _CONTAINERS) else converted
+
+    def _prepared(self, value: object) -> object:
+        """The value with keys that JSON can write, and marks in the places of its parts."""
+        found = _Survey(value)
+        if found.has_odd_keys:
+            value = _rekeyed(value)
+            found = _Survey(value)
+        if not found.parts:
+            return value
+        try:
+            return self._with_marks(value, found.parts)
+        except RecursionError:  # json goes deeper
+            return value
+
+    def _with_marks(self, value: object, parts: dict[int, Block | Table]) -> object:
+        if (part := parts.get(id(value))) is not None:
+            if id(value) in self._open:
+                raise ValueError("it holds itself")
+            self._open.add(id(value))
+            mark = self._marked(part)
+            self._open.remove(id(value))
+            return mark
+        if isinstance(value, dict):
+            return {key: self._with_marks(item, parts) for key, item in value.items()}
+        return [self._with_marks(item, parts) for item in value] if isinstance(value, (list, tuple)) else value
+
+    def _marked(self, part: Block | Table) -> str:
+        """Take in the part, and return the text that stands for it until all are there."""
+        self._mark = self._mark or os.urandom(16).hex()
+        return f"{self._mark}{self._added(part)}"
+
+    def _added(self, part: Block | Table) -> int:
+        if isinstance(part, Block):
+            self.parts.append((json.dumps({"kind": part.kind, "shape": part.shape}), part.content))
+        else:
+            columns = (f"0E{self._added(c)}" if isinstance(c, Block) else self.text(c) for c in part.columns)
+            text = f'{{"names": {json.dumps(part.names)}, "columns": [{", ".join(columns)}]}}'
+            self.parts.append((text, b""))
+        return len(self.parts) - 1
+
+
+class _Survey:
+    """What there is in dicts and lists at any depth, found without a step of Python for each item.
+
+    Args:
+        value: anything.
+
+    Raises:
+        NotJsonError: two keys of a dict become the same text.
+    """
+
+    def __init__(self, value: object) -> None:
+        self.has_odd_keys = False
+        self.parts: dict[int, Block | Table] = {}  # by the id of the list that it is to stand for
+        seen: set[int] = set()
+        level = [value] if isinstance(value, _CONTAINERS) else []
+        while level:
+            seen.update(map(id, level))
+            dicts = [value for value in level if isinstance(value, dict)]
+            lists = [value for value in level if isinstance(value, (list, tuple))]
+            self._look_at_keys(dicts)
+            lists = [value for value in lists if not self._is_part(value)]
+            kinds = set(map(type, _items_in(dicts, lists)))
+            inner = tuple(kind for kind in kinds if issubclass(kind, _CONTAINERS))
+            found = (
+                {id(item): item for item in _items_in(dicts, lists) if isinstance(item, inner)} if inner else {}
+            )
+            level = [item for key, item in found.items() if key not in seen]
+
+    def _is_part(self, value: Sequence[Any]) -> bool:
+        if value and (len(value) >= PACKED_FROM or isinstance(value[0], _CONTAINERS)):
+            part = _block_in(value) or _table_in(value)
+            if part is not None:
+                self.parts[id(value)] = part
+                return True
+        return False
+
+    def _look_at_keys(self, dicts: Iterable[dict[object, object]]) -> None:
+        kinds = set(map(type, chain.from_iterable(dicts)))
+        self.has_odd_keys |= not kinds <= _KEYS_OF_JSON
+        if kinds not in _UNLIKE_ONE_ANOTHER and any(map(has_repeated_keys, dicts)):
+            raise NotJsonError("repeated keys")
+
+
+def _items_in(dicts: Iterable[dict[object, object]], lists: Iterable[Sequence[object]]) -> Iterable[object]:
+    return chain(chain.from_iterable(map(dict.values, dicts)), chain.from_iterable(lists))
+
+
+def _block_in(value: Sequence[Any]) -> Block | None:
+    """The values of a list, or of lists of one length in it, when they are many and all of one type."""
+    shape = [len(value)]
+    numpy = sys.modules.get("numpy")
+    if not isinstance(_first_in(value), (float, int, str, *([numpy.generic] if numpy is not None else []))):
+        return None
+    while type(value[0]) in {list, tuple}:
+        sizes = set(map(len, value)) if set(map(type, value)) <= {list, tuple} else set()
+        if len(sizes) != 1:
+            return None
+        shape += sizes
+        value = list(chain.from_iterable(value))
+    kinds = set(map(type, value)) if len(value) >= PACKED_FROM else set()
+    return _block_of(value, shape) if len(kinds) == 1 else None
+
+
+def _first_in(value: Any) -> object:  # noqa: ANN401 - what stands at the beginning of lists in lists
+    for _ in range(MOST_DIMENSIONS):
+        if type(value) not in {list, tuple} or not value:
+            return value
+        value = value[0]
+    return None
+
+
+def _block_of(value: Sequence[Any], shape: list[int]) -> Block | None:
+    kind, numpy = type(value[0]), sys.modules.get("numpy")
+    if numpy is not None and issubclass(kind, numpy.generic):
+        found = block_of(numpy.array(value), PACKED_FROM)
+        return None if found is None else Block(found.kind, shape, found.content)
+    if kind is float:
+        return Block("f8", shape, array("d", value).tobytes())
+    if kind is int:
+        with suppress(OverflowError):  # more than 64 bits
+            return Block("i8", shape, array("q", value).tobytes())
+    elif kind is str:
+        joined = "\0".join(value)
+        if joined.count("\0") == len(value) - 1:
+            return Block("str", shape, joined.encode("utf-8", "surrogatepass"))
+    return None
+
+
+def _table_in(value: Sequence[Any]) -> Table | None:
+    """The columns of a list of dicts, when they are many and all have the same keys."""
+    first = value[0]
+    if type(first) is not dict or len(value) * len(first) < PACKED_FROM or set(map(type, first)) != {str}:
+        return None
+    if set(map(type, value)) != {dict} or len(set(map(tuple, value))) > 1:
+        return None
+    return Table(list(first), [[row[name] for row in value] for name in first])
+
+
+def _has_large(value: dict[object, object], depth: int) -> bool:
+    """Whether there is something in it, so deep at most, that is written in pieces."""
+    return depth > 0 and any(
+        len(item) > PIECE_LENGTH
+        if isinstance(item, (str, list))
+        else isinstance(item, dict) and _has_large(item, depth - 1)
+        for item in value.values()
+    )
+
+
+def _rekeyed(value: object) -> object:
+    """The value with plain keys at every depth."""
+    if isinstance(value, dict):
+        return {key: _rekeyed(item) for key, item in with_plain_keys(value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_rekeyed(item) for item in value]
+    return value
