@@ -6,6 +6,7 @@ import math
 import reprlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from isolated_magic.errors import InvalidRequestError, NoSuchScoreError
@@ -26,6 +27,7 @@ Launch: TypeAlias = ProcessLaunch | Literal["reused"]
 NanStyle: TypeAlias = Literal["float", "null"]
 
 MOST_IN_REPR = 10  # scores
+MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names and their characters, in search of a similar one
 
 _repr_of_notes = reprlib.Repr()
 _repr_of_notes.maxstring, _repr_of_notes.maxtuple = 200, 3
@@ -187,7 +189,7 @@ class Timings:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunResult:
-    """What one run came to. ``result["name"]`` is the score of that name.
+    """What one run came to. ``result["name"]`` is the score of that name; ``if result`` asks whether it is ok.
 
     Two results are equal when all but pid, launch and timings are; NaN counts as equal to itself.
 
@@ -258,6 +260,10 @@ class RunResult:
         error = RunError.of(ErrorKind.STRICT, "\n".join(told))
         return replace(self, payload=None, scores=(), error=error, notes=told)
 
+    def __bool__(self) -> bool:
+        """Whether the run has a result, as :attr:`ok`."""
+        return self.ok
+
     def __getitem__(self, name: str) -> Score:
         """The score of that name.
 
@@ -270,12 +276,15 @@ class RunResult:
         found = [score for score in self.scores if score.name == name]
         if len(found) == 1:
             return found[0]
+        told = _short(name)
         if self.error is not None:
-            raise NoSuchScoreError(f"There is no score {name!r}: the run failed ({self.error.summary}).")
+            raise NoSuchScoreError(f"There is no score {told}: the run failed ({self.error.summary}).")
         if found:
-            raise NoSuchScoreError(f"{len(found)} scores are called {name!r}: result.scores has them in order.")
-        names = ", ".join(repr(score.name) for score in self.scores[:MOST_IN_REPR]) or "none at all"
-        raise NoSuchScoreError(f"There is no score {name!r} among those of the run: {names}.")
+            raise NoSuchScoreError(
+                f"result[{told}] is ambiguous: {len(found):,} scores are called {told}. "
+                "result.scores has them in order, result.to_pandas() as a table."
+            )
+        raise NoSuchScoreError(f"There is no score {told} among those of the run: {_names(self.scores, name)}.")
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a score of that name."""
@@ -309,6 +318,21 @@ class RunResult:
             MissingLibraryError: pandas is not installed.
         """
         return frame_of([asdict(score) for score in self.scores], [field.name for field in fields(Score)])
+
+
+def _names(scores: Iterable[Score], wanted: str) -> str:
+    """The names of scores, those first that are like the one that is wanted, with how many there are of each."""
+    import difflib  # noqa: PLC0415 - for an error alone
+
+    counts: dict[str, int] = {}
+    for score in scores:
+        counts[score.name] = counts.get(score.name, 0) + 1
+    some = {name.casefold()[:LONGEST_COMPARED]: name for name in reversed([*islice(counts, MOST_COMPARED)])}
+    near = difflib.get_close_matches(str(wanted).casefold()[:LONGEST_COMPARED], some, n=MOST_IN_REPR)
+    names = [*dict.fromkeys([*(some[name] for name in near), *counts])]
+    told = [f"{_short(name)}{f' ({counts[name]:,})' * (counts[name] > 1)}" for name in names[:MOST_IN_REPR]]
+    told += [f"and {len(names) - MOST_IN_REPR:,} more names"] * (len(names) > MOST_IN_REPR)
+    return ", ".join(told) or "none at all"
 
 
 def _told_value(score: Score) -> str:

@@ -31,7 +31,20 @@ def test_a_score_by_its_name():
     [
         (result_of(A, B), "There is no score 'c' among those of the run: 'a', 'b'."),
         (result_of(), "There is no score 'c' among those of the run: none at all."),
-        (result_of(*[{"name": "c", "value": 1}] * 2), "2 scores are called 'c': result.scores has them in order."),
+        (
+            result_of(*[{"name": "c", "value": 1}] * 2),
+            "result['c'] is ambiguous: 2 scores are called 'c'. result.scores has them in order, "
+            "result.to_pandas() as a table.",
+        ),
+        (
+            result_of(*[{"name": name, "value": 1} for name in ["words", "C!", "words", "chars"] * 30]),
+            "There is no score 'c' among those of the run: 'C!' (30), 'words' (60), 'chars' (30).",
+        ),
+        (
+            result_of(*[{"name": f"name {n}", "value": 1} for n in range(5000)]),
+            f"There is no score 'c' among those of the run: {', '.join(repr(f'name {n}') for n in range(10))}, "
+            "and 4,990 more names.",
+        ),
         (
             RunResult(error=RunError.of(ErrorKind.DIED, "The process died.")),
             "There is no score 'c': the run failed (The process died.).",
@@ -168,3 +181,9 @@ def test_equality_of_results_of_great_depth():
 @pytest.mark.parametrize("said", ["false", 0, None, 1, "true"])
 def test_scoring_failed_is_said_by_true_alone(said):
     assert not Score.from_json({"name": "a", "value": 1, "scoring_failed": said}).scoring_failed
+
+
+def test_a_result_is_true_when_the_run_has_one():
+    assert result_of(A)
+    assert result_of()  # it has no length: a result without scores is one, too
+    assert not RunResult(error=RunError.of(ErrorKind.DIED, "The process died."))

@@ -1,16 +1,23 @@
 import dataclasses
 import math
 import re
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from fractions import Fraction
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
+from isolated_magic.history import CellKey, History
 from isolated_magic.magic.display import bundle
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score, scores_of
 from isolated_magic.render.blocks import Line
 from isolated_magic.render.html import to_html
+from isolated_magic.render.listing import view_of_history
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
-from isolated_magic.render.view import bar, view_of
+from isolated_magic.render.values import bar, change_text, mean_text, number_in, number_text
+from isolated_magic.render.view import view_of
 
 
 def result_of(payload):
@@ -69,6 +76,10 @@ def test_a_bar_stands_for_a_number_between_zero_and_one_alone(value, drawn):
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
+        *[(0.99996, "0.99996"), (1.00004, "1.00004"), (0.00004, "4e-05"), (-0.00004, "-4e-05"), (-0.0, "0")],
+        *[(0.49996, "0.49996"), (0.5000000001, "0.5000000001"), (1e-9, "1e-09"), (12345.678, "12345.7")],
+        *[(1234.5, "1234.5"), (12345.0, "12345"), (1.5e22, "1.5e+22"), (10**400 + 1, "~1.000e+400")],
+        *[(0.1 + 0.2, "0.30000000000000004"), (2 / 3, "0.6667"), (123.456, "123.5"), (1e-300 / 3, "3.333e-301")],
         *[(1 / 3, "0.3333"), (1.0, "1"), (5, "5"), (math.nan, "nan"), ("high", "high"), (True, "true")],
         *[(-math.inf, "-inf"), (10**19, "1" + "0" * 19), (10**400, "1.000e+400"), (-(10**4299), "-1.000e+4299")],
     ],
@@ -89,6 +100,77 @@ def test_what_stands_beside_the_scores_is_shown_too():
     shown = text({"scores": [{"name": "a", "value": 1}], "model": "m"})
     assert shown.splitlines()[0].startswith("a  1")
     assert '"model": "m"' in shown
+
+
+FLOATS = st.floats(-1e299, 1e299)
+NEAR = st.builds(
+    lambda round_one, off, power: round_one + off * 10.0**power,
+    st.one_of(st.integers(-2000, 2000), st.decimals(-100, 100, places=2).map(float)),
+    st.floats(-1, 1),
+    st.integers(-12, 0),
+)
+NUMBERS = st.one_of(FLOATS, NEAR, st.integers(), st.integers(10**15, 10**25))
+ROUND = st.builds(lambda digits, power: Decimal(digits).scaleb(power), st.integers(-999, 999), st.integers(-6, 20))
+
+
+def side(value, of):
+    return (value > of) - (value < of)
+
+
+@hypothesis.given(NUMBERS, st.one_of(ROUND, st.integers().map(Decimal)))
+def test_rounding_passes_no_whole_number_and_no_threshold(value, threshold):
+    exact = Decimal(repr(value))
+    said = number_text(value)
+    if said.startswith("~"):
+        assert abs(exact) >= 10**20
+        return
+    seen = Decimal(said)
+    for limit in (threshold, exact.to_integral_value(ROUND_FLOOR), exact.to_integral_value(ROUND_CEILING)):
+        assert side(seen, limit) == side(exact, limit)
+    assert abs(seen - exact) <= abs(exact) / 1000
+    assert number_text(seen) == said
+
+
+@hypothesis.given(NUMBERS, NUMBERS)
+def test_a_difference_is_shown_where_there_is_one(now, before):
+    change = change_text(Score("a", now), Score("a", before))
+    if Decimal(repr(now)) == Decimal(repr(before)):
+        assert change == "same"
+    else:
+        sign, difference, *_ = change.split(" ", 2)
+        assert sign == ("▲" if now > before else "▼")
+        assert not re.match(r"[+-]?0(\.0*)?(e|,|$)", difference)
+
+
+@hypothesis.given(st.floats(0, 1))
+def test_a_bar_is_full_at_one_alone_and_never_shows_more_than_there_is(value):
+    filled = bar(value).count("█")
+    assert len(bar(value)) == 10
+    assert filled <= Decimal(repr(value)) * 10 < filled + 1
+
+
+@hypothesis.given(st.lists(st.one_of(FLOATS, st.floats(0, 1)), min_size=1))
+def test_a_mean_is_that_of_the_numbers_as_they_are_written(values):
+    exact = sum(Fraction(Decimal(repr(value))) for value in values) / len(values)
+    said = mean_text([number_in(value) for value in values])
+    if not said.startswith("~"):
+        seen = Fraction(Decimal(said))
+        assert side(seen, math.floor(exact)) == side(exact, math.floor(exact))
+        assert abs(seen - exact) <= abs(exact) / 1000
+
+
+def test_numbers_are_the_same_wherever_they_are_shown():
+    near_one = Score("a", 0.99996)
+    result = RunResult(payload={}, scores=(near_one,))
+    listed = History().with_result("", "", CellKey(None, 1, 1), result)
+    compared_one = dataclasses.replace(result, compared_with=(Score("a", 0.99998),))
+    for view in (view_of(result), view_of_history(listed), view_of(compared_one)):
+        for shown in (to_text(view), to_html(view), to_markdown(view)):
+            assert "0.99996" in shown
+    assert "▼ -2e-05, was 0.99998" in to_text(view_of(compared_one))
+    assert "0.99996" in repr(result)
+    assert "0.99996" in repr(near_one)
+    assert text({"nested": [0.99996]}).count("0.99996") == 1
 
 
 BAD = [
@@ -184,7 +266,7 @@ class TestMany:
         failed = {"name": "bad", "value": 0, "scoring_failed": True}
         payload = scored(*self.scores(40), failed)
         lines = text(payload).splitlines()
-        assert lines[0] == "41 scores; mean 0.195, from 0 to 0.39; 1 FAILED"
+        assert lines[0] == "41 scores; 1 FAILED"
         assert lines[2].split() == ["bad", "FAILED"]
         assert lines[-1] == "... 21 more scores"
         assert len(lines) == 2 + 20 + 1
@@ -193,7 +275,7 @@ class TestMany:
         assert fold.count("<tr>") == 22
         assert "<summary>21 more scores</summary>" in fold
         assert "open" not in fold.split(">")[0]
-        assert "<strong>41 scores; mean" in before
+        assert "<strong>41 scores; 1 FAILED" in before
         assert markdown(payload).count("\n| ") == 22
         assert markdown(payload).endswith("... 21 more scores")
 
@@ -206,9 +288,49 @@ class TestMany:
         payload = scored(
             *[{"name": "a", "value": value} for value in ["x", None, math.nan, math.inf, True, [1]] * 5]
         )
-        assert text(payload).splitlines()[0] == "30 scores"
+        assert text(payload).splitlines()[0] == (
+            "30 scores; not averaged: 5 text, 5 without a value, 5 NaN, 5 infinite, 10 JSON"
+        )
         payload = scored(*[{"name": "a", "value": value} for value in [*range(25), math.nan, 10**400]])
-        assert text(payload).splitlines()[0] == "27 scores; mean 12, from 0 to 24"
+        assert text(payload).splitlines()[0] == (
+            "27 scores; mean 12, from 0 to 24; not averaged: 1 NaN, 1 too large"
+        )
+
+    def test_scores_of_one_name_have_a_mean(self):
+        failed = {"name": "a", "value": 9, "scoring_failed": True}
+        payload = scored(*[{"name": "a", "value": n / 100} for n in range(40)], failed)
+        assert text(payload).splitlines()[0] == "41 scores; mean 0.195, from 0 to 0.39; 1 FAILED"
+        assert "<strong>41 scores; mean" in html(payload)
+
+    def test_each_name_has_a_summary_line_of_its_own(self):
+        rows = [
+            [("words", n), ("has_digit", n % 2), ("label", "yes"), ("p", math.nan if n else 0.5)]
+            for n in range(30)
+        ]
+        items = [{"name": name, "value": value} for row in rows for name, value in row]
+        items[5]["scoring_failed"] = True
+        lines = text(scored(*items, {"name": "once", "value": 0.99996})).splitlines()
+        assert lines[:8] == [
+            "121 scores; 1 FAILED",
+            "",
+            "name       count  mean     min      max      failed    not averaged",
+            "words      30     14.5     0        29",
+            "has_digit  30     0.4828   0        1        1 FAILED",
+            "label      30                                          30 text",
+            "p          30     0.5      0.5      0.5                29 NaN",
+            "once       1      0.99996  0.99996  0.99996",
+        ]
+        assert lines[8:10] == ["", "has_digit  FAILED"]
+        page = html(scored(*items))
+        assert '<th scope="col"' in page.split("<details")[0]
+        assert ">not averaged</th>" in page.split("<details")[0]
+        assert "| words | 30 | 14.5 | 0 | 29 |" in markdown(scored(*items))
+
+    def test_the_lines_of_a_summary_are_bounded(self):
+        items = [{"name": f"{n}", "value": 1} for n in range(500)] * 2
+        lines = text(scored(*items)).splitlines()
+        assert lines[0] == "1,000 scores"
+        assert lines[23] == "... 480 more names"
 
     def test_how_many_is_a_matter_of_choice(self):
         view = view_of(result_of(scored(*self.scores(5))), most_rows=2)

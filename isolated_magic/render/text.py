@@ -54,10 +54,12 @@ def to_text(view: View, colors: Mapping[Role, str] | None = None) -> str:
 
 
 def _are_apart(above: Block, below: Block) -> bool:
-    """Whether a blank line stands between them: below a headline or code, above what is folded elsewhere."""
+    """Whether a blank line stands between them: below a headline or code, above what is folded, between tables."""
     if isinstance(below, Line):
         return isinstance(above, Code)
     is_headline = isinstance(above, Line) and above.role is Role.HEADLINE
+    if isinstance(above, Table) and isinstance(below, Table):
+        return True
     return is_headline or (isinstance(below, Fold) and below.in_text is None)
 
 

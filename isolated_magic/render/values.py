@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import unicodedata
-from decimal import Decimal
+from decimal import Context, Decimal
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from isolated_magic.text import printable, without_ansi
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from isolated_magic.models import JsonValue, Score
 
 BAR_CELLS = 10
@@ -19,7 +21,11 @@ UP, DOWN = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 FAILED = "FAILED"
 LONGEST_NAME, LONGEST_PROSE = 60, 240  # characters that are seen without a click
 TOO_DEEP = "(nested too deeply to be shown)"
+FEWEST_DIGITS, DIGITS_OF_A_FLOAT = 4, 17
+ROUND_DIGITS = 3  # a number with no more of them is a round one, as thresholds are
 LARGEST_WRITTEN_OUT, LARGEST_NUMBER = 10**20, 10**300
+# Sums and differences of floats are exact with as many digits: they reach from 1e300 down to 5e-324.
+EXACTLY = Context(prec=700)
 # Within a word: emoji and Persian are made of these.
 _JOINERS = {"\N{ZERO WIDTH JOINER}", "\N{ZERO WIDTH NON-JOINER}"}
 
@@ -33,7 +39,7 @@ def bar(value: JsonValue) -> str:
     number = number_in(value)
     if number is None or not 0 <= number <= 1:
         return ""
-    filled = math.floor(number * BAR_CELLS + 1e-9)  # 0.7 * 10 is a little less than 7
+    filled = int(number * BAR_CELLS)
     return FULL * filled + EMPTY * (BAR_CELLS - filled)
 
 
@@ -47,16 +53,59 @@ def value_text(score: Score) -> str:
 
 
 def json_text(value: JsonValue) -> str:
-    """A value on one line; numbers with four digits.
+    """A value on one line.
 
     Args:
         value: any JSON value.
     """
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, int) and abs(value) >= LARGEST_WRITTEN_OUT:
-        return f"{Decimal(value):.4g}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return number_text(value)
     return one_line(value if isinstance(value, str) else as_json(value, indent=None))
+
+
+def number_text(value: float | Decimal) -> str:
+    """A number with four digits, and with as many more as it takes not to be taken for another one.
+
+    Rounding neither reaches nor passes a whole number or a round one: 0.99996 is not shown as 1, nor 0.49996 as
+    0.5.
+
+    Args:
+        value: any number.
+    """
+    exact = _exact(value)
+    if not exact.is_finite():
+        return f"{value:g}"
+    if abs(exact) >= LARGEST_WRITTEN_OUT:
+        return _large_text(exact)
+    if exact == exact.to_integral_value():
+        return str(int(exact))
+    digits = FEWEST_DIGITS
+    while (rounded := Context(prec=digits).plus(exact).normalize(EXACTLY)) != exact and _is_round(rounded):
+        digits += 1
+    mantissa, _, exponent = f"{rounded:e}".partition("e")
+    return f"{mantissa}e{int(exponent):+03d}" if rounded.adjusted() < -FEWEST_DIGITS else f"{rounded:f}"
+
+
+def mean_text(numbers: Sequence[Decimal]) -> str:
+    """The mean of numbers, reckoned as they are written.
+
+    Args:
+        numbers: at least one.
+    """
+    total = reduce(EXACTLY.add, numbers)
+    return number_text(EXACTLY.divide(total, Decimal(len(numbers))))
+
+
+def _is_round(number: Decimal) -> bool:
+    return len(number.as_tuple().digits) <= ROUND_DIGITS or number == number.to_integral_value()
+
+
+def _large_text(number: Decimal) -> str:
+    for digits in (FEWEST_DIGITS, DIGITS_OF_A_FLOAT):
+        rounded = Context(prec=digits).plus(number)
+        if rounded == number:
+            return f"{rounded:e}"
+    return f"~{number:.{FEWEST_DIGITS}g}"
 
 
 def as_json(value: JsonValue, indent: int | None = 2) -> str:
@@ -87,22 +136,31 @@ def change_text(now: Score, before: Score | None) -> str:
     value, earlier = number_in(now.value), number_in(before.value)
     if value is None or earlier is None:
         return "same" if value_text(now) == was else f"was {was}"
-    difference = value - earlier
+    difference = EXACTLY.subtract(value, earlier)
     if difference == 0:
         return "same"
-    sign = UP if difference > 0 else DOWN
-    return f"{sign} {difference:+.4g}, was {was}"
+    sign = f"{UP} +" if difference > 0 else f"{DOWN} "
+    return f"{sign}{number_text(difference)}, was {was}"
 
 
-def number_in(value: JsonValue) -> float | None:
+def number_in(value: JsonValue) -> Decimal | None:
     """The value, when it is a number that one can reckon with: no NaN, no infinity, none beyond a float.
 
     Args:
         value: of a score.
+
+    Returns:
+        The number as it is written: 0.6 less 0.5 is 0.1.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if abs(value) < LARGEST_NUMBER else None  # False for NaN, too
+    if not abs(value) < LARGEST_NUMBER:  # not less: NaN, too
+        return None
+    return _exact(value)
+
+
+def _exact(value: float | Decimal) -> Decimal:
+    return Decimal(float.__repr__(value) if isinstance(value, float) else value)
 
 
 def one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from isolated_magic.render.values import (
     as_json,
     bar,
     change_text,
-    json_text,
+    mean_text,
     number_in,
+    number_text,
     one_line,
     shown,
     value_text,
@@ -24,7 +26,7 @@ from isolated_magic.render.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from isolated_magic.models import JsonObject, RunError, RunResult, Score
+    from isolated_magic.models import JsonObject, JsonValue, RunError, RunResult, Score
     from isolated_magic.render.blocks import Block, View
 
 HEADERS = ("score", "value", "change", "bar", "reason")
@@ -32,6 +34,8 @@ MOST_ROWS = 20  # seen without a click
 MOST_FOLDED = 1000  # and after it
 MOST_NOTES = 20
 LONGEST_JSON = 10_000  # characters
+SUMMARY_HEADERS = ("name", "count", "mean", "min", "max", "failed", "not averaged")
+MOST_NAMES = 20  # in a summary
 GONE = "-"
 WHOLE_ERROR, WHOLE_STACK = "Traceback", "Where the code was"
 NOTHING_BEFORE = "No earlier run to compare with."
@@ -151,18 +155,61 @@ def _score_blocks(result: RunResult, most_rows: int) -> View:
     more = f"{count - most_rows:,} more scores"
     if count > most_rows + MOST_FOLDED:
         more += f", the first {MOST_FOLDED:,} of them"
-    return (Line(_summary(result.scores), Role.HEADLINE), first, Fold(more, others, in_text=f"... {more}"))
+    return (*summary(result.scores), first, Fold(more, others, in_text=f"... {more}"))
 
 
-def _summary(scores: Sequence[Score]) -> str:
-    """One line about many scores."""
-    failed = sum(score.scoring_failed for score in scores)
-    values = [number_in(score.value) for score in scores if not score.scoring_failed]
-    numbers = [value for value in values if value is not None]
+def summary(scores: Sequence[Score]) -> View:
+    """What there is to see of many scores: a line for each name, because only scores of one name have a mean.
+
+    Args:
+        scores: at least one.
+    """
+    by_name: dict[str, list[Score]] = {}
+    for score in scores:
+        by_name.setdefault(score.name, []).append(score)
     said = [f"{len(scores):,} scores"]
-    if numbers:
-        mean = math.fsum(numbers) / len(numbers)
-        said.append(f"mean {json_text(mean)}, from {json_text(min(numbers))} to {json_text(max(numbers))}")
+    if len(by_name) == 1:
+        _, _, mean, least, most, _, others = _summary_row(next(iter(by_name)), scores)
+        if mean.text:
+            said.append(f"mean {mean.text}, from {least.text} to {most.text}")
+    failed = sum(score.scoring_failed for score in scores)
     if failed:
         said.append(f"{failed:,} {FAILED}")
-    return "; ".join(said)
+    if len(by_name) == 1 and others.text:
+        said.append(f"not averaged: {others.text}")
+    headline = Line("; ".join(said), Role.HEADLINE)
+    if len(by_name) in {1, len(scores)}:  # or each has a name of its own
+        return (headline,)
+    rows = [_summary_row(name, of_name) for name, of_name in islice(by_name.items(), MOST_NAMES)]
+    table = Table(SUMMARY_HEADERS, tuple(rows), has_headers_in_text=True).without_empty_columns()
+    if len(by_name) <= MOST_NAMES:
+        return (headline, table)
+    return (headline, table, Line(f"... {len(by_name) - MOST_NAMES:,} more names", Role.NOTE))
+
+
+def _summary_row(name: str, scores: Sequence[Score]) -> tuple[Cell, ...]:
+    valid = [score.value for score in scores if not score.scoring_failed]
+    numbers = [number for number in map(number_in, valid) if number is not None]
+    others = Counter(_kind(value) for value in valid if number_in(value) is None)
+    figures = [mean_text(numbers), number_text(min(numbers)), number_text(max(numbers))] if numbers else [""] * 3
+    failed = len(scores) - len(valid)
+    return (
+        Cell(one_line(name), Role.NAME),
+        Cell(f"{len(scores):,}", Role.VALUE),
+        *(Cell(figure, Role.VALUE) for figure in figures),
+        Cell(f"{failed:,} {FAILED}" if failed else "", Role.FAILED),
+        Cell(", ".join(f"{count:,} {kind}" for kind, count in others.items())),
+    )
+
+
+def _kind(value: JsonValue) -> str:
+    """What a value is that has no mean."""
+    if value is None:
+        return "without a value"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "JSON"
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "too large"
+    return "too large"
