@@ -241,6 +241,40 @@ class TestImports:
             assert "pip install nothing" in shown.data[kind].replace("\\", "")
 
 
+class TestNames:
+    @pytest.mark.parametrize(
+        ("code", "hint"),
+        [
+            ("np.mean([1])", "np is not imported in this code: import numpy as np."),
+            ("plt.plot([1])", "plt is not imported in this code: import matplotlib.pyplot as plt."),
+            (
+                "def f():\n    return pandas.DataFrame()\nf()",
+                "pandas is not imported in this code: import pandas.",
+            ),
+            ("display(1)", "write from IPython.display import display"),
+            ("get_ipython()", "get_ipython() is IPython's"),
+            ("nothing_of_this_name", ""),
+            ("raise NameError('np')", ""),
+            ("raise NameError('odd', name=['np'])", ""),
+        ],
+    )
+    def test_what_notebooks_mostly_have(self, executor, code, hint):
+        error = run(executor, code).error
+        assert (hint in error.hint) if hint else error.hint == ""
+
+    @pytest.mark.parametrize(
+        ("line", "code"),
+        [
+            ("import numpy as np", "np.mean([1])"),
+            ("import pandas", "def f():\n    return len(pandas.DataFrame())\nf()"),
+            ("from IPython.display import display", "display(1)\n1"),
+        ],
+    )
+    def test_the_line_that_is_told_is_all_that_is_needed(self, executor, line, code):
+        assert line in run(executor, code).error.hint
+        assert run(executor, f"{line}\n{code}").ok
+
+
 class TestTimeout:
     @pytest.mark.parametrize(
         ("code", "line"),

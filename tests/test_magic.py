@@ -142,7 +142,24 @@ class TestErrors:
                 "def f():\n    return math.pi\nf()",
                 "math is a module that the notebook imported: import it in this cell",
             ),
+            ("math", "import it in this cell, too: import math."),
+            ("plt.plot([1])", "import it in this cell, too: import matplotlib.pyplot as plt."),
+            ("utils", "import it in this cell, too: import importlib.util as utils."),
+            ("abc", "import it in this cell, too: from collections import abc."),
+            (
+                "Counter()",
+                "Counter is imported by the notebook: import it in this cell, too: from collections import Counter.",
+            ),
+            ("dumped(1)", "import it in this cell, too: from json import dumps as dumped."),
             ("helper()", "helper is of the notebook: define it in this cell"),
+            ("display(1)", "write from IPython.display import display, which prints the object here, or print()."),
+            ("get_ipython().run_line_magic('time', '1')", "belongs into a cell without %%isolated."),
+            ("Out[1]", "Out holds what the notebook has run, of which the run has nothing"),
+            ("In[1]", "In holds what the notebook has run"),
+            ("_", "_ holds what the notebook has run"),
+            ("_ih", "_ih holds what the notebook has run"),
+            ("sns.boxplot()", "sns is not imported in this code: import seaborn as sns."),
+            ("torch.ones(1)", "torch is not imported in this code: import torch."),
             ("await something", "await outside a function is IPython's"),
             ("x = 1\n!ls", "Lines that begin with ! or % are IPython's"),
             ("%time 1", "Lines that begin with ! or % are IPython's"),
@@ -154,7 +171,11 @@ class TestErrors:
         ],
     )
     def test_what_works_in_other_cells_has_a_hint(self, cells, code, hint):
-        cells.ok("import math\nmine, threshold = {'a': 'not to be shown'}, 'not to be shown'\ndef helper(): pass")
+        cells.ok(
+            "import math, matplotlib.pyplot as plt, importlib.util as utils\nfrom collections import Counter, abc\n"
+            "from json import dumps as dumped\n"
+            "mine, threshold = {'a': 'not to be shown'}, 'not to be shown'\ndef helper(): pass"
+        )
         cells.run(f"%%isolated -o failed\n{code}")
         shown = cells.ok("print(failed.error.hint)").stdout
         assert shown.strip() == "" if hint is None else hint in shown

@@ -1,4 +1,4 @@
-"""What to do about an import that failed, and about what a container does not have."""
+"""What to do about an import that failed or was forgotten, and about what a container does not have."""
 
 from __future__ import annotations
 
@@ -27,6 +27,41 @@ PACKAGES = {
 }
 
 
+# What notebooks import under names of their own, and by what line.
+IMPORTS = {
+    "np": "import numpy as np",
+    "pd": "import pandas as pd",
+    "pl": "import polars as pl",
+    "plt": "import matplotlib.pyplot as plt",
+    "mpl": "import matplotlib as mpl",
+    "sns": "import seaborn as sns",
+    "px": "import plotly.express as px",
+    "nx": "import networkx as nx",
+    "tf": "import tensorflow as tf",
+    "jnp": "import jax.numpy as jnp",
+    **{
+        name: f"import {name}"
+        for name in (
+            "numpy",
+            "pandas",
+            "polars",
+            "matplotlib",
+            "scipy",
+            "sklearn",
+            "torch",
+            "requests",
+            "opik",
+            "openai",
+        )
+    },
+}
+NO_DISPLAY = "display() is IPython's, and the run is plain Python: {remedy}."
+NO_SHELL = (
+    "get_ipython() is IPython's, and the run is plain Python in a process of its own: what needs the notebook "
+    "belongs into a cell without %%isolated."
+)
+
+
 IN_CONTAINER = __file__.startswith(f"{FOLDER}/")
 OF_CONTAINERS = {
     errno.EROFS: "What can be written to is a setting of DockerExecutor: read_only, volumes. /tmp always can.",
@@ -44,6 +79,8 @@ def about(problem: BaseException) -> str:
     Args:
         problem: what was raised.
     """
+    if isinstance(problem, NameError):
+        return _about_name(problem.name)
     if not isinstance(problem, ImportError):
         return _about_container(problem) if IN_CONTAINER else ""
     used = f"The run used {sys.executable} (Python {sys.version.split()[0]})"
@@ -59,6 +96,16 @@ def about(problem: BaseException) -> str:
         f"{used}, which has no module {top}. If it is a package, install it there: {_command(package)} "
         f"(in a notebook: %pip install {package}). A file of yours is looked for in {where} and on PYTHONPATH."
     )
+
+
+def _about_name(name: object) -> str:
+    """What to do about a name that the code has not, where notebooks mostly have it."""
+    if name == "display":
+        from_ipython = "write from IPython.display import display, which prints the object here, or print()"
+        return NO_DISPLAY.format(remedy="write print()" if IN_CONTAINER else from_ipython)
+    if name == "get_ipython":
+        return NO_SHELL
+    return f"{name} is not imported in this code: {IMPORTS[name]}." if name in IMPORTS else ""
 
 
 def _about_container(problem: BaseException) -> str:

@@ -209,7 +209,7 @@ class IsolatedMagics(Magics):
         try:
             executor = self.strategies.executor_for(chosen)
             result = executor.run(*inputs, **settings, on_output=display.stream)
-            result = with_hint(result, cell, self._shell.user_ns)
+            result = with_hint(result, cell, self._shell.user_ns, self._shell.user_ns_hidden)
         except KeyboardInterrupt:
             remember(RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED)))
             raise
