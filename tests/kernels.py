@@ -74,12 +74,23 @@ class Kernel:
 
     def complete(self, code: str) -> list[str]:
         """What the Tab key offers at the mark ``|``: whole words, as they would stand there."""
+        before, _, _ = code.partition("|")
+        content = self._completion(code)
+        assert content["cursor_end"] == len(before) or not content["matches"]
+        return [before[: content["cursor_start"]] + match for match in content["matches"]]
+
+    def kinds(self, code: str) -> dict[str, str]:
+        """What the Tab key offers there, and as what a front end shows it."""
+        return {
+            one["text"]: one["type"] for one in self._completion(code)["metadata"]["_jupyter_types_experimental"]
+        }
+
+    def _completion(self, code: str) -> dict:
         before, _, after = code.partition("|")
         self.client.complete(before + after, len(before))
         content = self.client.get_shell_msg(timeout=CELL_TIMEOUT_SECS)["content"]
         assert content["status"] == "ok", content
-        assert content["cursor_end"] == len(before) or not content["matches"]
-        return [before[: content["cursor_start"]] + match for match in content["matches"]]
+        return content
 
     def run_as(self, cell_id: str, code: str) -> Shown:
         """Run a cell as a front end does that tells which cell it is."""

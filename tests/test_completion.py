@@ -81,6 +81,25 @@ def test_options_are_offered_where_one_can_stand(cells):
 
 
 @pytest.mark.parametrize(
+    ("code", "kinds"),
+    [
+        ("%isolated |", {"run": "command", "history": "command", "--data": "option", "--help": "option"}),
+        ("%%isolated |\npass", {"--data": "option"}),
+        ("%%isolated --|\npass", {"--data": "option"}),
+        ("%isolated run |", {"metrics/": "file"}),
+        ("%%isolated --data |\npass", {"zebra_row": "variable", "rows.json": "file", "metrics/": "file"}),
+        ("%%isolated -e |\npass", {"ZEBRA_REGION": "environment", "zebra_text": "variable"}),
+        ("%%isolated -e $zebra|\npass", {"zebra_row": "variable"}),
+        ("%%isolated --compare |\npass", {"zebra_result": "variable", "--data": "option"}),
+        ("%%isolated --executor |\npass", {"docker": "value"}),
+    ],
+)
+def test_each_is_called_what_it_is(cells, code, kinds):
+    found = cells.kinds(code)
+    assert {name: found.get(name) for name in kinds} == kinds
+
+
+@pytest.mark.parametrize(
     "code",
     [
         "%%isolated -d x=1\nzebra_row --c|",

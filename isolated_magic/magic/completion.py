@@ -80,7 +80,9 @@ class Completion:
         before, word = _words(line)
         fragment, words, kind = self._offer(before, word, is_cell=is_cell)
         found = islice((one for one in words if one.startswith(fragment) and one != fragment), MOST_OFFERED)
-        completions = [SimpleCompletion(text=one, type=kind) for one in found] or _NothingElse()
+        completions = [
+            SimpleCompletion(text=one, type=self._kind_of(one, kind)) for one in found
+        ] or _NothingElse()
         return {"completions": completions, "matched_fragment": fragment, "suppress": True, "ordered": True}
 
     def _offer(self, before: list[str], word: str, *, is_cell: bool) -> tuple[str, Iterable[str], str]:
@@ -92,13 +94,22 @@ class Completion:
         option = _SHORT.get(last, last)
         if "=" in word and option in {"--env", "--secret", "--data"}:
             return self._reference(word.partition("=")[2])
-        if word.startswith(("$", "{")) and option == "--data":
+        if word.startswith(("$", "{")) and option in {"--data", "--env", "--secret", "--env-file"}:
             return self._reference(word)
         if option.startswith("--") and not word.startswith("-"):
             return word, *self._values(option, word)
         if not is_cell and len(before) <= 1 and not word.startswith("-"):
             return word, *self._command(last, word)
         return word, parser.long_options() if word.startswith("-") or not word else (), "option"
+
+    def _kind_of(self, word: str, kind: str) -> str:
+        """What a word is among those that are offered together, most of which are of one kind."""
+        if word.startswith("--"):
+            return "option"
+        is_variable = word.removeprefix("$") in self._shell.user_ns
+        if kind == "variable" and not is_variable:
+            return "file"
+        return "variable" if kind == "environment" and is_variable else kind
 
     def _reference(self, value: str) -> tuple[str, Iterable[str], str]:
         """``$name`` and names in ``{expressions}``; keys and attributes are IPython's own business."""
