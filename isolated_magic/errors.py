@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from isolated_magic.text import wrapped
+
 if TYPE_CHECKING:
     from isolated_magic.models import RunResult
 
@@ -31,7 +33,7 @@ class IsolatedError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """The lines IPython prints instead of a traceback; a hook of IPython's, for any exception."""
-        return [f"{type(self).__name__}: {self}"]
+        return wrapped(f"{type(self).__name__}: {self}").split("\n")
 
 
 class InvalidRequestError(IsolatedError, ValueError):

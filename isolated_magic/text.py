@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
 
     from isolated_magic.models import JsonObject, JsonValue
 
+WIDTH = 80  # columns of our own sentences, where nothing else wraps them
+
+# What is copied as a whole: a command, or an option and its value.
+_UNBROKEN = re.compile(r"(?:\S+ -m |%)?pip install \S+|--?[a-z][a-z-]* \S+|\S+")
 LARGEST_INTEGER = (1 << 63) - 1
 
 # Control sequences, and the strings that end with a string terminator or a bell (ECMA-48, 5.4 and 5.6).
@@ -74,3 +79,35 @@ def without_nan(value: JsonObject) -> JsonObject:
                 container[place] = item.copy()
                 waiting.append(container[place])
     return copy
+
+
+def wrapped(text: str) -> str:
+    """Sentences in lines of at most WIDTH columns, but for what is longer in one piece.
+
+    JupyterLab breaks the text of errors and streams between any two letters.
+
+    Args:
+        text: of any number of lines.
+    """
+    return "\n".join(line for long in text.split("\n") for line in _lines_of(long))
+
+
+def warn(text: str) -> None:
+    """Tell the user something on stderr, where a cell shows it beside what the run prints.
+
+    Args:
+        text: sentences.
+    """
+    sys.stderr.write(f"{wrapped(f'isolated_magic: {text}')}\n")
+
+
+def _lines_of(text: str) -> list[str]:
+    if len(text) <= WIDTH:
+        return [text]
+    lines = [""]
+    for piece in _UNBROKEN.findall(text):
+        if lines[-1] and len(lines[-1]) + 1 + len(piece) > WIDTH:
+            lines.append(piece)
+        else:
+            lines[-1] += f" {piece}" if lines[-1] else piece
+    return lines

@@ -168,6 +168,69 @@ class TestWhole:
             assert "red" in shown
 
 
+class TestOneFrame:
+    @pytest.mark.parametrize(
+        ("code", "marked"),
+        [
+            ("1/0", "1/0"),
+            ("x = [\n1,\nundefined]", "undefined]"),
+            ("x = (1,\n  2\nprint(x)", "x = (1,"),
+            ("import nothing_of_this_name", "import nothing_of_this_name"),
+        ],
+    )
+    def test_no_line_of_the_code_and_no_message_stands_twice(self, executor, code, marked):
+        result = run(executor, code)
+        for shown in (text(result), to_html(view_of(result)), to_markdown(view_of(result))):
+            plain = shown.replace("\\_", "_")
+            assert plain.count(marked) == 1 + (marked in result.error.hint)
+            assert plain.count(result.error.summary.partition(":")[0]) == 1
+            assert "Traceback" not in plain
+        assert result.error.text.count(marked) == 1
+
+    def test_more_lines_of_the_message_are_shown(self, executor):
+        shown = text(
+            run(executor, "problem = ValueError('one\\n    two\\nthree')\nproblem.add_note('four')\nraise problem")
+        )
+        assert shown.splitlines()[:6] == ["ValueError: one (line 4)", "", "    two", "three", "four", ""]
+        assert "Traceback" not in shown
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "def f():\n    1/0\nf()",
+            "try:\n    1/0\nexcept ZeroDivisionError as problem:\n    raise KeyError('k') from problem",
+            "raise ExceptionGroup('g', [ValueError(1)])",
+            "exec('x = (')",
+            "import json\njson.loads('{')",
+        ],
+    )
+    def test_a_traceback_that_says_more_is_shown(self, executor, code):
+        assert "Traceback (most recent call last):" in text(run(executor, code))
+
+    def test_a_timeout(self, executor):
+        shown = text(run(executor, "import time\ntime.sleep(1000)", timeout_secs=1))
+        assert shown.count("time.sleep(1000)") == 1
+        shown = text(run(executor, "import time\ndef f():\n    time.sleep(1000)\nf()", timeout_secs=1))
+        assert shown.count("time.sleep(1000)") == 2
+
+
+class TestWidth:
+    def test_sentences_break_between_words_and_commands_do_not(self, cells):
+        shown = cells.run("%%isolated\nimport nothing_of_this_name")
+        assert max(len(line) for line in shown.traceback.splitlines() if "pip install" not in line) <= 80
+        assert f"{sys.executable} -m pip install nothing_of_this_name" in shown.traceback
+        assert "%pip install nothing_of_this_name" in shown.traceback
+        shown = cells.run("%%isolated --data rows --payload-type\n1")
+        cells.ok("rows = [1]")
+        lines = cells.run("%%isolated --data rows\n1").traceback.splitlines()
+        assert len(lines) > 1
+        assert max(map(len, lines)) <= 80
+
+    def test_the_users_own_message_stays_as_it_is(self, cells):
+        message = "a sentence of the user's own " * 10
+        assert message in cells.run(f"%%isolated\nraise ValueError({message!r})").traceback
+
+
 class TestHtml:
     def test_the_whole_text_is_in_a_closed_fold_and_the_place_is_not(self, executor):
         result = run(executor, "def f():\n    raise ValueError('<b>&</b>')\nf()")
@@ -214,7 +277,7 @@ class TestImports:
         assert "%pip install nothing_of_this_name" in error.hint
         assert error.text.splitlines()[-1] == "ModuleNotFoundError: No module named 'nothing_of_this_name'"
         assert result.to_dict()["error"] == f"{error.text}\n\n{error.hint}"
-        assert f"\n\n{error.hint}\n\nTraceback (most recent call last):" in text(result)
+        assert text(result).endswith(f"----> 2 import nothing_of_this_name.part\n\n{error.hint}")
 
     def test_a_package_with_another_name(self, executor):
         assert "pip install scikit-learn" in run(executor, "import sklearn").error.hint
@@ -388,7 +451,7 @@ class TestStacks:
 class TestNoResult:
     def test_two_lines_say_what_was_found_and_what_would_count(self, cells):
         shown = cells.run("%%isolated\nx = 1")
-        assert shown.traceback.splitlines() == [
+        assert shown.traceback.replace("as\nthe", "as the").splitlines() == [
             "Invalid JSON response from subprocess: nothing was printed and the code does not end with a value.",
             "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
             "or a BaseMetric subclass defined in the code.",

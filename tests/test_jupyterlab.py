@@ -1,5 +1,6 @@
 """The buttons of JupyterLab leave nothing of a run behind, nor does the end of its server."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,13 @@ QUIETLY = """
 import functools, subprocess
 subprocess.Popen = functools.partial(subprocess.Popen, stderr=subprocess.DEVNULL)
 """
+# How many rows the text takes, counted by where its characters stand.
+ROWS = """element => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    return new Set([...range.getClientRects()].filter(one => one.width > 0).map(one => Math.round(one.top))).size
+        + element.innerText.trim().split("\\n").filter(line => !line).length;
+}"""
 STAY = "\ntime.sleep(1000)"
 
 
@@ -55,6 +63,25 @@ def begin(notebook: jupyterlab.Notebook, folder: Path) -> Busy:
 def cells(folder: Path, *after: str) -> list[str]:
     line = f"%%isolated -t 1000 -d folder={{{str(folder)!r}}}"
     return [LOAD, line + QUIETLY + HIDING_TREE + STAY, *after]
+
+
+def test_a_hint_does_not_break_inside_words(server, browser, pictures):
+    codes = [
+        "%%isolated\ndisplay(1)",
+        "rows = [1]",
+        "%%isolated --data rows\n1",
+        "%%isolated --no-raise\ndisplay(1)",
+    ]
+    with jupyterlab.opened(server, browser, [LOAD, *codes]) as notebook:
+        for index in range(len(codes) + 1):
+            notebook.run(index)
+        notebook.page.screenshot(path=pictures / "hints.png")
+        for index in (1, 3):
+            text = notebook.output(index).locator("pre")
+            assert text.inner_text().strip().count("\n") > 0
+            assert text.evaluate(ROWS) == len(text.inner_text().strip().split("\n"))
+        hint = notebook.output(4).locator("div", has_text=re.compile(r"^display\(\) is IPython's"))
+        assert hint.evaluate("element => getComputedStyle(element).wordBreak") == "normal"
 
 
 @pytest.fixture

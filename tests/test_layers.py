@@ -23,8 +23,9 @@ LAYERS = [
     ["packing", "results", "redaction"],
     ["conversion"],
     ["models", "run_request", "needles", "finding"],
-    ["limits", "frames", "text"],
+    ["limits", "frames"],
     ["errors"],
+    ["text"],
     ["child"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import getpass
-import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from isolated_magic.errors import OptionError
 from isolated_magic.magic import tokens
 from isolated_magic.magic.namespace import VARIABLE, checked_secret
 from isolated_magic.redaction import Secret, is_credential, looks_like_credentials
+from isolated_magic.text import warn
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -168,10 +168,10 @@ def warn_of_literals(options: Options, patterns: Collection[str]) -> None:
             for name, literal in _literals_in(word):
                 if not literal or not (option == "--secret" or is_credential(name, literal, patterns)):
                     continue
-                sys.stderr.write(
-                    f"isolated_magic: the value of {name} stands on the magic's line and is saved with the "
-                    f"notebook. Write --secret {name} instead: it takes the value from a variable of the notebook "
-                    "or the kernel, or asks for it.\n"
+                warn(
+                    f"the value of {name} stands on the magic's line and is saved with the notebook. Write "
+                    f"--secret {name} instead: it takes the value from a variable of the notebook or the kernel, "
+                    "or asks for it."
                 )
 
 

@@ -87,8 +87,8 @@ class Display:
             result: of the run.
         """
         view = self._view(result)
-        plain = to_text(view)
-        return plain, to_text(view, COLORS) if self._has_color() else plain
+        plain = to_text(view, wraps=True)
+        return plain, to_text(view, COLORS, wraps=True) if self._has_color() else plain
 
     @property
     def _rich(self) -> BaseFormatter:

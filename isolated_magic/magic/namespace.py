@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from isolated_magic.magic import suggestions, tokens
 from isolated_magic.magic.suggestions import UNKNOWN
 from isolated_magic.payload import TRACE_THREAD, as_record
 from isolated_magic.redaction import TOO_SHORT, is_too_short
+from isolated_magic.text import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -254,10 +254,7 @@ class Namespace:
         ):
             return  # rows.csv is a file's name more often than an attribute
         reference = f"${text}" if text.isidentifier() else f"{{{suggestions.in_short(text)}}}"
-        sys.stderr.write(
-            f"isolated_magic: {option} is the text {text!r}. For the value in the notebook write "
-            f"{option}={reference}.\n"
-        )
+        warn(f"{option} is the text {text!r}. For the value in the notebook write {option}={reference}.")
 
     def _own(self, name: str) -> object:
         """The value of a variable that the notebook itself has set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from isolated_magic.render.values import (
     is_right_to_left,
     shortened,
 )
+from isolated_magic.text import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,23 +42,33 @@ COLORS: Mapping[Role, str] = {
 }
 
 
-def to_text(view: View, colors: Mapping[Role, str] | None = None) -> str:
+def to_text(view: View, colors: Mapping[Role, str] | None = None, *, wraps: bool = False) -> str:
     """The view as plain text.
 
     Args:
         view: what there is to see.
         colors: codes for a terminal, by role; None for text without any.
+        wraps: whether sentences are wrapped, for readers that would break them inside words.
     """
-    parts = [(block, _block(block, colors or {})) for block in view]
+    shown = [_wrapped(block) if wraps else block for block in view]
+    parts = [(block, _block(block, colors or {})) for block in shown]
     parts = [(block, text) for block, text in parts if text]
     gaps = [""] + ["\n\n" if _are_apart(*pair) else "\n" for pair in pairwise(block for block, _ in parts)]
     return "".join(gap + text for gap, (_, text) in zip(gaps, parts, strict=False))
 
 
+def _wrapped(block: Block) -> Block:
+    if isinstance(block, Line) and block.role is not Role.HEADLINE:  # which may be the user's own
+        return replace(block, text=wrapped(block.text))
+    return block
+
+
 def _are_apart(above: Block, below: Block) -> bool:
     """Whether a blank line stands between them: below a headline or code, above what is folded, between tables."""
+    if isinstance(below, (Line, Code)) and isinstance(above, Code):
+        return True
     if isinstance(below, Line):
-        return isinstance(above, Code)
+        return False
     is_headline = isinstance(above, Line) and above.role is Role.HEADLINE
     if isinstance(above, Table) and isinstance(below, Table):
         return True

@@ -38,6 +38,8 @@ SUMMARY_HEADERS = ("name", "count", "mean", "min", "max", "failed", "not average
 MOST_NAMES = 20  # in a summary
 GONE = "-"
 WHOLE_ERROR, WHOLE_STACK = "Traceback", "Where the code was"
+TRACEBACK = "Traceback (most recent call last):"
+_FRAME = '  File "'
 NOTHING_BEFORE = "No earlier run to compare with."
 
 
@@ -79,6 +81,9 @@ def _json_blocks(text: str) -> Iterator[Block]:
 def _error_blocks(error: RunError, notes: View) -> View:
     rest = shown(error.text.removeprefix(error.summary).strip("\n"))
     blocks: list[Block] = [Line(shown(error.summary), Role.HEADLINE)]
+    if error.excerpt and (message := _rest_of_message(rest)) is not None:
+        rest = ""
+        blocks += [Code(message)] if message else []
     if rest and "\n" not in rest:
         blocks.append(Line(rest))
     if error.excerpt:
@@ -88,9 +93,20 @@ def _error_blocks(error: RunError, notes: View) -> View:
     blocks += notes
     if "\n" in rest:
         blocks.append(Fold(WHOLE_ERROR, Code(rest)))
-    if error.stack:
+    if error.stack and not (error.excerpt and error.stack.count(_FRAME) == 1):
         blocks.append(Fold(WHOLE_STACK, Code(shown(error.stack))))
     return tuple(blocks)
+
+
+def _rest_of_message(traceback: str) -> str | None:
+    """What the error of a traceback says below its first line; None where there is more than one frame."""
+    before, frame, after = traceback.partition(_FRAME)
+    if not frame or _FRAME.strip() in after or before.strip() not in {"", TRACEBACK}:
+        return None
+    lines = after.split("\n")[1:]
+    while lines and lines[0].startswith("    "):  # the line of the code, and marks
+        del lines[0]
+    return "\n".join(lines[1:]).strip("\n") if lines else None
 
 
 def _rows(result: RunResult, most: int) -> tuple[list[tuple[Cell, ...]], int]:
