@@ -162,6 +162,22 @@ def test_megabytes_pass_in_both_directions(executor, megabytes):
     assert len(json.dumps(answer)) > megabytes * 900_000
 
 
+@pytest.mark.parametrize("source_name", ["<string>", "Cell In[3]"])
+def test_the_source_is_where_tracebacks_warnings_and_inspect_look(executor, source_name):
+    code = (
+        "import inspect, json, linecache, sys, traceback, warnings\n"
+        "def f(x):\n    return x / 0\n"
+        "linecache.checkcache()\ntry:\n    f(1)\nexcept ZeroDivisionError:\n    shown = traceback.format_exc()\n"
+        "warnings.warn('look here')\n"
+        "print(json.dumps({'source': inspect.getsource(f), 'shown': shown}))"
+    )
+    result = executor.run(code, {}, source_name=source_name)
+    assert result.ok, result.error
+    assert result.payload["source"] == "def f(x):\n    return x / 0\n"
+    assert f'File "{source_name}", line 6, in <module>\n    f(1)\n' in result.payload["shown"]
+    assert f"{source_name}:9: UserWarning: look here\n  warnings.warn('look here')\n" in result.stderr
+
+
 def test_every_run_has_a_main_of_its_own(executor):
     executor.execute("left = 1\nimport builtins\nbuiltins.left_too = 1\n1", {})
     code = "import json\nprint(json.dumps({'names': [name for name in ('left', 'left_too') if name in dir() or hasattr(__builtins__, name)], 'main': __name__}))"

@@ -107,6 +107,38 @@ def _future_flags() -> int:
     return sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
+def publish(source: str, filename: str) -> None:
+    """Put the source where tracebacks, warnings and ``inspect`` look for the lines of a file.
+
+    Args:
+        source: text.
+        filename: what it is compiled as.
+    """
+    try:
+        stdlib.module("warnings")  # without it the compiler shows its own ones another way, without the line
+        stdlib.module("linecache").cache[filename] = cache_entry(source, filename)
+    except Exception:  # noqa: BLE001 - an earlier run of a worker took it apart
+        return
+
+
+def cache_entry(source: str, filename: str) -> tuple[int, None, list[str], str]:
+    """What ``linecache.cache`` holds of a file; without a time, it stays there when files are looked at again.
+
+    Args:
+        source: text.
+        filename: what it is compiled as.
+    """
+    return len(source), None, _lines(source), filename
+
+
+def _lines(source: str) -> list[str]:
+    """Its lines as the compiler counts them; str.splitlines() knows other ends of lines.
+
+    Each ends with a newline: without it, traceback draws its carets one column off.
+    """
+    return [line + "\n" for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+
+
 def new_main() -> dict[str, object]:
     """Put an empty ``__main__`` in place of our own: a module that imports it has to find the user's.
 

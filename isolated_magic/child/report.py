@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import stdlib
+from . import program, stdlib
 from .lengths import LONGEST_LINE, LONGEST_TEXT, SENT, shortened
 
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
@@ -40,7 +40,7 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
         from . import excerpt, hints  # noqa: PLC0415
 
     if source is not None:
-        linecache.cache[filename] = (len(source), None, _lines(source), filename)
+        linecache.cache[filename] = program.cache_entry(source, filename)
     try:
         text = "".join(traceback.format_exception(problem)).rstrip("\n")
     except RecursionError:  # thousands of causes
@@ -57,14 +57,6 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
     with suppress(Exception):  # likewise an ImportError
         described["hint"] = hints.about(problem)
     return described
-
-
-def _lines(source: str) -> list[str]:
-    """Its lines as the compiler counts them; str.splitlines() knows other ends of lines.
-
-    Each ends with a newline: without it, traceback draws its carets one column off.
-    """
-    return [line + "\n" for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
 def _strip(problem: BaseException) -> None:

@@ -221,6 +221,8 @@ def _run(
     """Run the code; the outcome and the exit status."""
     path = program.path_in(request)
     filename = path or request["filename"]
+    if path is None:
+        program.publish(request["source"], filename)
     try:
         with users_code:
             source = request["source"] if path is None else program.read(path)

@@ -244,6 +244,70 @@ thread.start(); thread.join()
         shows=("# this line",),
     ),
     Program(
+        "warnings_of_source_show_their_line",
+        """
+        import warnings
+        def old():
+            warnings.warn("old", DeprecationWarning, stacklevel=2)
+        old()  # this line
+        0.5
+        """,
+        shows=("old()  # this line",),
+    ),
+    Program("warnings_of_the_compiler", "x = 'a'\nx is 'a'  # this line\n0.5", shows=("# this line",)),
+    Program(
+        "the_source_of_what_the_code_defines",
+        """
+        import dataclasses, doctest, inspect, linecache, textwrap, traceback
+
+        @dataclasses.dataclass
+        class Row:
+            a: int
+            def double(self):
+                return self.a * 2
+
+        def f(a):
+            \"\"\"
+            >>> f(1)
+            2
+            \"\"\"
+            return a + 1
+
+        linecache.checkcache()
+        seen = [inspect.getsource(f), inspect.getsource(Row.double), inspect.getsourcelines(Row.double)[1]]
+        try:
+            inspect.getsource(Row)
+        except OSError as problem:  # as in a notebook: only a file has the classes of __main__
+            seen += [str(problem)]
+        try:
+            Row(1).double(2)
+        except TypeError:
+            seen += [traceback.format_exc()]
+        {"scores": [], "seen": [*seen, *doctest.testmod()]}
+        """,
+        seen=[
+            'def f(a):\n    """\n    >>> f(1)\n    2\n    """\n    return a + 1\n',
+            "    def double(self):\n        return self.a * 2\n",
+            6,
+            "source code not available",
+            'Traceback (most recent call last):\n  File "<string>", line 23, in <module>\n    Row(1).double(2)\n'
+            "TypeError: Row.double() takes 1 positional argument but 2 were given\n",
+            0,
+            1,
+        ],
+    ),
+    Program(
+        "the_source_of_a_file",
+        """
+        import inspect
+        class A:
+            pass
+        {"scores": [], "seen": [inspect.getsource(A), inspect.getsourcefile(A).endswith("/main.py")]}
+        """,
+        file="main.py",
+        seen=["class A:\n    pass\n", True],
+    ),
+    Program(
         "warnings_once",
         """
         import warnings
