@@ -162,6 +162,36 @@ def test_megabytes_pass_in_both_directions(executor, megabytes):
     assert len(json.dumps(answer)) > megabytes * 900_000
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "input()",
+        "input('name? ')",
+        "import getpass\ngetpass.getpass()",
+        "import json\njson.loads(input())",
+        "breakpoint()\n1",
+        "import code\ncode.interact()",
+    ],
+)
+def test_there_is_nobody_to_ask(executor, code):
+    result = executor.run(code, {"row": "private"})
+    assert result.error.kind == "user_code"
+    assert result.error.summary.startswith("RuntimeError: There is nobody to ask")
+    for option in ("--data", "data=", "--secret", "env_vars=", "json.load(sys.stdin)"):
+        assert option in result.error.text
+    assert "isolated_magic/" not in result.error.text
+    assert "private" not in result.stdout + result.stderr + result.error.text
+
+
+def test_children_have_an_empty_stdin(executor):
+    code = (
+        "import json, os, subprocess, sys\nasks = [sys.executable, '-S', '-c', 'print(input())']\n"
+        "seen = [subprocess.run(asks, capture_output=True, text=True).stderr.strip().split('\\n')[-1][:9], os.system('cat')]\n"
+        "print(json.dumps({'seen': [*seen, json.load(sys.stdin)['data']]}))"
+    )
+    assert executor.execute(code, {"row": "private"}) == {"seen": ["EOFError:", 0, {"row": "private"}]}
+
+
 @pytest.mark.parametrize("source_name", ["<string>", "Cell In[3]"])
 def test_the_source_is_where_tracebacks_warnings_and_inspect_look(executor, source_name):
     code = (

@@ -9,6 +9,7 @@ from . import program, stdlib
 from .lengths import LONGEST_LINE, LONGEST_TEXT, SENT, shortened
 
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
+CALLED_BY_CODE = f"{HERE}/stdin.py"
 
 
 def describe(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
@@ -60,7 +61,7 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
 
 
 def _strip(problem: BaseException) -> None:
-    """Take our frames off the head of this traceback and of all that it is chained to."""
+    """Take our frames off this traceback and all that it is chained to: those at its head, and of stand-ins."""
     waiting: list[BaseException | None] = [problem]
     seen: set[int] = set()
     while waiting:
@@ -68,10 +69,15 @@ def _strip(problem: BaseException) -> None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        trace = current.__traceback__
+        trace, before = current.__traceback__, None
         while trace is not None:
-            if trace.tb_frame.f_code.co_filename.startswith(HERE):
+            filename = trace.tb_frame.f_code.co_filename
+            if filename == CALLED_BY_CODE and before is not None:
+                before.tb_next = trace.tb_next
+            elif filename.startswith(HERE):
                 current.__traceback__ = trace.tb_next  # with what stands before: asyncio's, for an async metric
+            else:
+                before = trace
             trace = trace.tb_next
         waiting += [current.__cause__, current.__context__]
         if isinstance(current, BaseExceptionGroup):

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from . import libraries, outcome, program, stack, stdlib, streams
+from . import libraries, outcome, program, stack, stdin, stdlib, streams
 from .interrupts import users_code
 from .lengths import LONGEST_LINE, LONGEST_TEXT, SENT, shortened
 from .owner import Owner, encode
@@ -32,6 +32,7 @@ def main(args: list[str]) -> int:
     """
     before = set(sys.modules)
     owner = Owner(int(args[0]))
+    stdin.install()
     program.new_main()
     status = perform(owner, before)
     users_code.resume()

@@ -30,6 +30,7 @@ from . import (
     program,
     randomness,
     run,
+    stdin,
     stdlib,
     wire,
     worker,
@@ -117,6 +118,7 @@ def prepare(
     own_folder = None if sys.flags.safe_path else sys.path.pop(0)
     try:
         preload.import_ours()
+        stdin.install()
         with randomness.noting_generators(bool(settings["modules"])) as generators:
             observed = preload.import_all(settings["modules"], lambda name: tell({"importing": name}))
     except preload.RefusedError as problem:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from . import interrupts, program, run, stdlib, streams
+from . import interrupts, program, run, stdin, stdlib, streams
 from .baseline import Baseline
 from .interrupts import users_code
 from .owner import Owner
@@ -35,6 +35,7 @@ def main(args: list[str]) -> int:
     before = frozenset(sys.modules)
     owner = Owner(int(args[0]))
     interrupts.hold()
+    stdin.install()
     status = serve(owner, before)
     users_code.resume()
     return status

@@ -39,16 +39,39 @@ PROGRAMS = [
     Program(
         "stdin_by_input",
         """
-        line = input("prompt: ")
+        import io, sys
         try:
-            input()
-        except EOFError:
-            seen = "the end"
-        {"scores": [], "seen": [line, seen]}
+            input("prompt: ")  # there is nobody to ask
+        except RuntimeError as problem:
+            seen = [str(problem)[:25]]
+        request, sys.stdin = sys.stdin, io.StringIO("yes\\n")
+        seen += [input("own: ")]
+        {"scores": [], "seen": [*seen, request.read()]}
         """,
         data={"a": 1},
-        stdout="prompt: ",
-        seen=['{"data": {"a": 1}, "payload_type": null}', "the end"],
+        stdout="own: ",
+        seen=["There is nobody to ask in", "yes", '{"data": {"a": 1}, "payload_type": null}'],
+    ),
+    Program(
+        "stdin_of_children",
+        """
+        import multiprocessing, os, subprocess, sys
+        cat = dict(capture_output=True, text=True)
+        seen = [subprocess.run(["cat"], **cat).stdout, subprocess.run(["cat"], input="own", **cat).stdout]
+        seen += [subprocess.run(["cat"], preexec_fn=os.getpid, **cat).stdout, os.popen("cat").read(), os.system("cat")]
+        seen += [os.waitpid(os.posix_spawn("/bin/cat", ["cat"], os.environ), 0)[1], os.spawnlp(os.P_WAIT, "cat", "cat")]
+        here, there = multiprocessing.Pipe()
+        multiprocessing.get_context("fork").Process(target=lambda: there.send(os.read(0, 9).decode())).start()
+        seen += [here.recv()]
+        pid = os.fork()
+        if pid == 0:
+            os._exit(len(os.read(0, 9)) + len(sys.stdin.read()))
+        seen += [os.waitpid(pid, 0)[1], os.read(0, 2).decode(), sys.stdin.read(3)]
+        {"scores": [], "seen": seen}
+        """,
+        data={"a": 1},
+        stdout="",
+        seen=["", "own", "", "", 0, 0, 0, "", 0, '{"', "dat"],
     ),
     Program(
         "stdin_by_descriptor",
@@ -57,9 +80,11 @@ PROGRAMS = [
         seen = [os.read(0, 8).decode(), sys.stdin.read(), sys.stdin.read()]
         os.lseek(0, 10, os.SEEK_SET)
         seen += [subprocess.run(["cat"], capture_output=True, text=True).stdout, os.read(0, 5).decode()]
-        {"scores": [], "seen": seen}
+        os.lseek(0, 0, os.SEEK_SET)
+        {"scores": [], "seen": [*seen, open(0, closefd=False).read(6)[:5], open("/dev/stdin").read(6)]}
         """,
         data={"a": 1},
+        seen=['{"data":', ' {"a": 1}, "payload_type": null}', "", "", '"a": ', '{"dat', '{"data'],
     ),
     Program(
         "stdin_that_is_closed",

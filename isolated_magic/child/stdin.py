@@ -1,0 +1,235 @@
+"""The run's stdin: the request, for this process alone, and nobody who could answer a question.
+
+The request lies on descriptor 0, where code reads it as it likes. It is no answer: what asks a person raises an
+error that says so, instead of taking the data for a name, a password or a command of a debugger. Nor is it for
+the processes that the code starts: their stdin is empty, however Python starts them. What native code starts by
+itself inherits descriptor 0 as it is.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+from io import BufferedReader, FileIO, RawIOBase, TextIOWrapper
+
+from . import stdlib, wire
+
+TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+PIPE_BYTES = 4096  # any pipe holds so much: pipe(7)
+STDIN_OF_CHILD = 6  # which argument of _posixsubprocess.fork_exec(); -1 for what the parent has
+NOBODY_TO_ASK = (
+    "There is nobody to ask in an isolated run (input, getpass, pdb): pass the value as data (--data, or data=), "
+    "a password as a variable (--secret, or env_vars=). The data is JSON on stdin too: json.load(sys.stdin)."
+)
+
+_input, _getframe, _fstat = builtins.input, sys._getframe, os.fstat
+_request: tuple[int, int] | None = None  # device and inode of what holds it
+
+
+def install() -> None:
+    """Have what asks, and what starts processes, heed all that. No code of a user's may have run before."""
+    builtins.input = _ask
+    os.register_at_fork(after_in_child=_empty_in_child)
+    os.system = _system
+    if hasattr(os, "posix_spawn"):
+        os.posix_spawn, os.posix_spawnp = _spawning(os.posix_spawn), _spawning(os.posix_spawnp)
+    with stdlib.Imports():
+        import _posixsubprocess  # noqa: PLC0415 - ours only now
+    starts = _starting(_posixsubprocess.fork_exec)
+    _posixsubprocess.fork_exec = starts
+    if "subprocess" in sys.modules:  # a hook of site-packages was there before us
+        vars(sys.modules["subprocess"])["_fork_exec"] = starts
+
+
+def offer(payload: bytes | bytearray, late: Callable[[], bytes] | None = None) -> None:
+    """Put the request on descriptor 0.
+
+    Args:
+        payload: the bytes that the code can read there.
+        late: makes them when ``sys.stdin`` is read, in place of the payload.
+
+    Raises:
+        OSError: there are too few descriptors.
+    """
+    _put(payload)
+    if late is not None and sys.stdin is not None:
+        sys.stdin = sys.__stdin__ = _late_stdin(late, sys.stdin.errors)  # type: ignore[misc]  # as a new process has it
+    stream = sys.stdin
+    if type(stream) is TextIOWrapper:
+        vars(stream)["fileno"] = _refusing_getpass(stream.buffer.raw.fileno)
+
+
+def _put(payload: bytes | bytearray) -> None:
+    global _request  # noqa: PLW0603 - what descriptor 0 is, is a fact about the process
+    descriptor = _descriptor_to_read(payload)
+    os.dup2(descriptor, 0)
+    os.close(descriptor)
+    _request = _identity()
+
+
+def _identity() -> tuple[int, int] | None:
+    try:
+        state = _fstat(0)
+    except OSError:  # closed
+        return None
+    return state.st_dev, state.st_ino
+
+
+def _is_request() -> bool:
+    """Whether descriptor 0 still is what :func:`offer` put there."""
+    return _request is not None and _identity() == _request
+
+
+class _Late(RawIOBase):
+    """Descriptor 0, to which the text comes when it is asked for.
+
+    Args:
+        make: the text.
+    """
+
+    name = "<stdin>"
+
+    def __init__(self, make: Callable[[], bytes]) -> None:
+        self._make: Callable[[], bytes] | None = make
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        self._fill()
+        return 0
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever can be written to
+        self._fill()
+        return os.readv(0, [buffer])
+
+    def _fill(self) -> None:
+        make, self._make = self._make, None
+        if make is not None and _is_request():  # else the code put something else there
+            _put(make())
+
+
+def _late_stdin(make: Callable[[], bytes], errors: str | None) -> TextIOWrapper:
+    stdin: Any = TextIOWrapper(BufferedReader(_Late(make)), encoding="utf-8", errors=errors)
+    stdin.mode = "r"  # as that of the interpreter
+    return stdin  # type: ignore[no-any-return]  # whose mode is none of its attributes to a type checker
+
+
+def _ask(prompt: object = "", /) -> str:
+    stream = sys.stdin
+    try:
+        asks_person = type(stream) is TextIOWrapper and stream.fileno() == 0 and _is_request()
+    except ValueError:  # it is closed
+        asks_person = False
+    if asks_person:
+        raise RuntimeError(NOBODY_TO_ASK) from None
+    return _input(prompt)
+
+
+_ask.__name__ = _ask.__qualname__ = "input"
+
+
+def _refusing_getpass(fileno: Callable[[], int]) -> Callable[[], int]:
+    """A method of stdin's, which getpass calls before it warns, prompts and reads a line."""
+
+    def stand_in() -> int:
+        if _getframe(1).f_globals.get("__name__") == "getpass" and _is_request():
+            raise RuntimeError(NOBODY_TO_ASK) from None
+        return fileno()
+
+    stand_in.__name__ = stand_in.__qualname__ = "fileno"
+    return stand_in
+
+
+def _empty_in_child() -> None:
+    if _is_request():
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+
+
+def _starting(fork_exec: Callable[..., int]) -> Callable[..., int]:
+    def stand_in(*args: Any) -> int:  # noqa: ANN401 - those that this version of Python has
+        if args[STDIN_OF_CHILD : STDIN_OF_CHILD + 1] != (-1,) or not _is_request():
+            return fork_exec(*args)
+        null = os.open(os.devnull, os.O_RDONLY)
+        try:
+            return fork_exec(*args[:STDIN_OF_CHILD], null, *args[STDIN_OF_CHILD + 1 :])
+        finally:
+            os.close(null)
+
+    stand_in.__name__ = stand_in.__qualname__ = "fork_exec"
+    return stand_in
+
+
+def _spawning(posix_spawn: Callable[..., int]) -> Callable[..., int]:
+    def stand_in(*args: Any, file_actions: Any = (), **settings: Any) -> int:  # noqa: ANN401 - as above
+        if _is_request():
+            file_actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *(file_actions or ())]
+        return posix_spawn(*args, file_actions=file_actions, **settings)
+
+    stand_in.__name__ = stand_in.__qualname__ = posix_spawn.__name__
+    return stand_in
+
+
+def _system(command: Any) -> int:  # noqa: ANN401 - as os.system() has it
+    if not _is_request():
+        return _run_in_shell(command)
+    kept, null = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    try:
+        os.dup2(null, 0)
+        return _run_in_shell(command)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(null)
+
+
+_run_in_shell = os.system
+_system.__name__ = _system.__qualname__ = "system"
+
+
+def _descriptor_to_read(payload: bytes | bytearray) -> int:
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+        if _fill(descriptor, payload):
+            return descriptor
+        os.close(descriptor)
+    readable, writable = os.pipe()
+    if len(payload) <= PIPE_BYTES:
+        os.write(writable, payload)
+        os.close(writable)
+    else:
+        _feed_in_background(writable, bytes(payload))
+    return readable
+
+
+def _fill(descriptor: int, payload: bytes | bytearray) -> bool:
+    """Write all of it, to be read from the start, unless the limit of the size of files forbids that."""
+    rest, at = memoryview(payload), 0
+    try:
+        while at < len(payload):
+            at += os.pwrite(descriptor, rest[at:], at)
+    except OSError:  # RLIMIT_FSIZE
+        return False
+    return True
+
+
+def _feed_in_background(writable: int, payload: bytes) -> None:
+    # Where a pipe is all there is, code that never reads stdin must not be held up by it.
+    with stdlib.Imports():
+        import threading  # noqa: PLC0415 - only there
+
+    def feed() -> None:
+        with FileIO(writable, "w") as file:
+            try:
+                wire.write_all(file, payload)
+            except OSError:  # nobody reads it any more
+                return
+
+    threading.Thread(target=feed, daemon=True).start()
