@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
+from isolated_magic.child.excerpt import ARROW
 from isolated_magic.conversion import NotJsonError, by_label, convert, has_repeated_keys, plain_key
 from isolated_magic.errors import InvalidRequestError
+from isolated_magic.frames import is_row
 from isolated_magic.packing import encode
+from isolated_magic.run_request import Arrival
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from isolated_magic.models import RunError
 
 TRACE_THREAD = "trace_thread"
 TWICE = "a dict in which two keys become the same text"
+
+# What is a list in a run, by library and type: as what it arrives, and what makes of it what it was.
+_ARRIVALS = {
+    ("pandas", "DataFrame"): ("a list of its rows, each a dict", "pd.DataFrame({})"),
+    ("pandas", "Series"): ("a list", "pd.Series({})"),
+    ("pandas", "Index"): ("a list", "pd.Index({})"),
+    ("numpy", "ndarray"): ("a list", "np.array({})"),
+    ("polars", "DataFrame"): ("a list of its rows, each a dict", "pl.DataFrame({})"),
+    ("polars", "Series"): ("a list", "pl.Series({})"),
+    ("pyarrow", "Table"): ("a list of its rows, each a dict", "pa.Table.from_pylist({})"),
+    ("torch", "Tensor"): ("a list", "torch.tensor({})"),
+}
+_LACKS = re.compile(r"AttributeError: '(list|dict)' object has no attribute '(\w+)'")
+_DOES_NOT_FIT = re.compile(
+    r"TypeError: (?:list indices must be|can't multiply sequence by|can only concatenate list"
+    r"|must be real number, not list"
+    r"|(?:bad operand type for|unsupported operand type|.{1,4} not supported between).*'(?:list|dict)')"
+)
+MOST_TOLD = 3
 
 
 def encode_payload(data: object, payload_type: str | None = None) -> bytes:
@@ -129,3 +154,57 @@ def _shown(key: object) -> str:
     if isinstance(plain, str):
         return json.dumps(plain)
     return repr(plain) if plain is None or isinstance(plain, (int, float)) else f"<{type(key).__name__}>"
+
+
+def arrivals_in(data: object) -> tuple[Arrival, ...]:
+    """The frames, columns and arrays that stand in the data by themselves.
+
+    Args:
+        data: as for :func:`encode_payload`.
+    """
+    parts = data.items() if isinstance(data, dict) else ((None, data),)
+    found = (_arrival(key, value) for key, value in parts if key is None or isinstance(key, str))
+    return tuple(arrival for arrival in found if arrival is not None)
+
+
+def _arrival(key: str | None, value: Any) -> Arrival | None:  # noqa: ANN401 - of a library that is not imported here
+    for base in type(value).__mro__:
+        told, remedy = _ARRIVALS.get((str(base.__module__).partition(".")[0], base.__name__), ("", ""))
+        if not told:
+            continue
+        name = "data" if key is None else f"data[{json.dumps(key, ensure_ascii=False)}]"
+        if base.__name__ == "Series" and hasattr(value, "index") and is_row(value):
+            return Arrival(name, key or "", base, "dict", "a dict", remedy.format(name))
+        return Arrival(name, key or "", base, "list", told, remedy.format(name))
+    return None
+
+
+def hint_about(error: RunError, arrivals: Sequence[Arrival]) -> str:
+    """What to do where code took a list for the frame or array that it was before it became data; else empty.
+
+    Args:
+        error: of the run.
+        arrivals: in its data.
+    """
+    lacks = _LACKS.match(error.summary)
+    if not arrivals or not (lacks or _DOES_NOT_FIT.match(error.summary)):
+        return ""
+    marked = next((line for line in error.excerpt.split("\n") if line.startswith(ARROW)), "")
+    here, near = _named_in(marked, arrivals), _named_in(error.excerpt, arrivals)
+    if "data[" in marked and not here:  # another part of the data
+        return ""
+    if lacks is None:
+        meant = here or near or (() if error.excerpt else arrivals)
+        meant = [one for one in meant if re.search(rf"\b{one.form}\b|sequence", error.summary)]
+    else:
+        form, attribute = lacks.groups()
+        meant = [one for one in here or near or arrivals if one.form == form]
+        meant = [one for one in meant if one in here or hasattr(one.was, attribute)]
+    return " ".join(
+        f"{one.name} was a {one.was.__name__} and arrived as {one.told}: make one of it with {one.remedy}."
+        for one in meant[:MOST_TOLD]
+    )
+
+
+def _named_in(text: str, arrivals: Sequence[Arrival]) -> list[Arrival]:
+    return [one for one in arrivals if re.search(rf"(?<!\w){re.escape(one.key or 'data')}(?!\w)", text)]

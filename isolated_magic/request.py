@@ -13,7 +13,7 @@ from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.launch.calls import working_directory
 from isolated_magic.limits import NO_LIMITS, Limits
-from isolated_magic.payload import encode_payload
+from isolated_magic.payload import arrivals_in, encode_payload
 from isolated_magic.redaction import TOO_SHORT, Secret, is_too_short, secret_values
 from isolated_magic.run_request import RunRequest
 
@@ -71,6 +71,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         limits=checked_limits(limits),
         secrets=_secrets_in(environment, checked_names(secrets)),
         strict=bool(strict),
+        arrivals=arrivals_in(data),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.limits import NO_LIMITS, Limits
 
@@ -39,6 +39,26 @@ class Elsewhere:
     memory_bytes: int | None = None
 
 
+class Arrival(NamedTuple):
+    """A part of the data that is a list or a dict in the run, and was something else before.
+
+    Args:
+        name: what the code calls it, such as ``data["df"]``.
+        key: of it in the data, empty for all of the data.
+        was: its type.
+        form: what it is in the run: ``"list"`` or ``"dict"``.
+        told: in words.
+        remedy: the expression that makes of it what it was.
+    """
+
+    name: str
+    key: str
+    was: type
+    form: str
+    told: str
+    remedy: str
+
+
 @dataclass(frozen=True)
 class RunRequest:
     """One run, complete: what a launcher and the child program need, and nothing else.
@@ -47,7 +67,7 @@ class RunRequest:
         source: Python source, or None when a file runs.
         path: the file to run as ``python path`` would, or None when source runs.
         source_name: what tracebacks call the source.
-        payload: ``{"data": ..., "payload_type": ...}`` as UTF-8 JSON; any size.
+        payload: ``{"data": ..., "payload_type": ...}`` as JSON or packed (see ``child/packed.py``); any size.
         environment: the whole environment of the process, encoded as the system takes it.
         cwd: the working directory the process starts in.
         timeout_secs: seconds from launch to the end of the process; infinity for no limit.
@@ -56,6 +76,7 @@ class RunRequest:
         secrets: values of its environment that are hidden in all that it prints and comes to.
         confinement: how its limits are held; made when it is launched.
         strict: a result with notes is an error.
+        arrivals: parts of the data that are something else in the run.
         elsewhere: how it differs from a run of this machine, None when it is one. The environment is then what is
             set over the one that is there.
     """
@@ -72,4 +93,5 @@ class RunRequest:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     strict: bool = False
     confinement: Confinement = Confinement()
+    arrivals: tuple[Arrival, ...] = field(default=(), repr=False)
     elsewhere: Elsewhere | None = None

@@ -14,6 +14,7 @@ from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, shortened
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, scores_of
+from isolated_magic.payload import hint_about
 from isolated_magic.redaction import MASK, redactor_for
 from isolated_magic.results import LONGEST_QUOTE, quoted
 from isolated_magic.text import printable, without_ansi
@@ -57,6 +58,7 @@ def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch 
         except RecursionError:
             error, payload = RunError.of(ErrorKind.NO_RESULT, HIDES_TOO_DEEPLY), None
     if error is not None:
+        error = error if error.hint else replace(error, hint=hint_about(error, request.arrivals))
         error = _presentable(error, redactor)
     notes = ending.said.outcome.notes if ending.said.outcome is not None else ()
     return RunResult(
