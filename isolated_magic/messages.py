@@ -29,8 +29,9 @@ LONGEST_FRAME = 1 << 40  # bytes that a run could mean to send: the length of a 
 _FOLLOWERS = {
     "": {"started", "not_started"},
     "not_started": (),
-    "started": {"ask", "imported", "memory", "outcome"},
-    "ask": {"imported", "memory", "outcome"},
+    "started": {"ask", "mark", "imported", "memory", "outcome"},
+    "ask": {"mark", "imported", "memory", "outcome"},
+    "mark": {"imported", "memory", "outcome"},
     "imported": {"memory", "outcome"},
     "memory": {"outcome"},
     "outcome": {"idle"},
@@ -94,6 +95,7 @@ class Outcome:
         exit_message: what it left with.
         found_kind: what kind of thing was found.
         notes: a sentence each that stands beside the result.
+        is_bare: the result is a number without a name.
     """
 
     result: JsonObject | None = None
@@ -102,6 +104,14 @@ class Outcome:
     exit_message: str | None = None
     found_kind: Found | None = None
     notes: tuple[str, ...] = ()
+    is_bare: bool = False
+
+    @property
+    def rank(self) -> results.Rank | None:
+        """How much of a result it is; None for none."""
+        if self.result is None:
+            return None
+        return results.Rank.BARE if self.is_bare else results.rank_of(self.result)
 
 
 @dataclass(frozen=True)
@@ -133,19 +143,19 @@ class Messages:
         self._received = bytearray()
         self._last = ""  # the kind of the last message
 
-    def feed(self, chunk: bytes) -> bool:
-        """Take in what came. Whether there is a question in it.
+    def feed(self, chunk: bytes) -> str:
+        """Take in what came, and return the question in it: ``"ask"``, ``"mark"``, or empty text for none.
 
         Args:
             chunk: the next bytes.
         """
-        asked = False
+        asked = ""
         if self.broken is None:
             self._received += chunk
             try:
                 self._take_stack()
                 while (body := self._next_body()) is not None:
-                    asked |= self._take(body)
+                    asked = self._take(body) or asked
                     self._take_stack()
             except results.RefusedError as problem:
                 self._break(f"the result {problem}")
@@ -200,16 +210,16 @@ class Messages:
         del self._received[:end]
         return body
 
-    def _take(self, body: bytes) -> bool:
+    def _take(self, body: bytes) -> str:
         if body == wire.STARTED and self._last == "":  # as of every run
             self.started, self._last = True, "started"
-            return False
+            return ""
         ((kind, value),) = _object(results.decode(body)).items()
         if kind not in _FOLLOWERS[self._last]:
             raise ValueError(kind)
         self._last = kind
-        if kind == "ask":
-            return True
+        if kind in {"ask", "mark"}:
+            return kind
         said = _object(value)
         if kind == "started":
             self.started = True
@@ -224,14 +234,16 @@ class Messages:
             self.idle = Idle(_number(said["status"]), _secs(said["cpu_secs"]))
         else:
             self.outcome = _outcome(said)
-        return False
+        return ""
 
 
 def _outcome(said: JsonObject) -> Outcome:
     notes = [shortened(_text(note), SENT * LONGEST_LINE) for note in _list(said.pop("notes", []))[:MOST_NOTES]]
     found_kind = _text_or_none(said.pop("found_kind", None))
+    is_bare = said.pop("is_bare", False) is True
     outcome = _only_outcome(said)
-    return replace(outcome, notes=tuple(notes), found_kind=None if found_kind is None else Found(found_kind))
+    kind = None if found_kind is None else Found(found_kind)
+    return replace(outcome, notes=tuple(notes), found_kind=kind, is_bare=is_bare)
 
 
 def _only_outcome(said: JsonObject) -> Outcome:
@@ -255,7 +267,6 @@ def _only_outcome(said: JsonObject) -> Outcome:
 def _result(payload: JsonObject) -> JsonObject:
     for score in map(_object, _list(payload["scores"])):
         _text(score["name"])
-        score["value"]
     return payload
 
 

@@ -28,6 +28,7 @@ NanStyle: TypeAlias = Literal["float", "null"]
 
 MOST_IN_REPR = 10  # scores
 MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names and their characters, in search of a similar one
+NO_VALUE = "no value"  # the reason of a score without one
 
 _repr_of_notes = reprlib.Repr()
 _repr_of_notes.maxstring, _repr_of_notes.maxtuple = 200, 3
@@ -128,11 +129,12 @@ class Score:
 
     Args:
         name: what was measured.
-        value: usually a number, in [0, 1] when it can be drawn as a bar.
+        value: usually a number, in [0, 1] when it can be drawn as a bar. True and False are 1 and 0, text is a
+            label.
         reason: why, in the metric's words.
         category_name: the metric's category, as Opik has it.
         metadata: whatever else the metric attached.
-        scoring_failed: True when the metric says that it could not score.
+        scoring_failed: True when the metric says that it could not score, or gave no value.
     """
 
     name: str
@@ -149,22 +151,31 @@ class Score:
         Args:
             item: one element of a result's ``scores``.
         """
-        if not isinstance(item, dict) or "value" not in item or not isinstance(item.get("name"), str):
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             return None
-        reason, category = item.get("reason"), item.get("category_name")
+        value, reason, category = item.get("value"), item.get("reason"), item.get("category_name")
+        if value is None:
+            reason = reason or NO_VALUE
         return cls(
             name=str(item["name"]),
-            value=item["value"],
+            value=float(value) if isinstance(value, bool) else value,
             reason=_text_or_none(reason),
             category_name=_text_or_none(category),
             metadata=item.get("metadata"),
-            scoring_failed=item.get("scoring_failed") is True,
+            scoring_failed=value is None or _is_true(item.get("scoring_failed")),
         )
 
     def __repr__(self) -> str:
         told = [(field.name, getattr(self, field.name)) for field in fields(self)[2:]]
         rest = "".join(f", {name}={value!r}" for name, value in told if value)
         return f"{type(self).__name__}({self.name!r}, {self.value!r}{rest})"
+
+
+def _is_true(flag: JsonValue) -> bool:
+    """Whether a flag is set, as JSON of other programs writes it: true, 1, or the word."""
+    if isinstance(flag, str):
+        return flag.strip().lower() in {"true", "1", "yes"}
+    return isinstance(flag, (bool, int, float)) and bool(flag)
 
 
 def _text_or_none(value: JsonValue) -> str | None:
@@ -206,8 +217,6 @@ class RunResult:
         timings: in milliseconds.
         compared_with: the scores of an earlier run that it is shown against; empty when there was none, None when
             it is not to be compared.
-        differs_in: what the two runs were not given alike: ``"data"``, ``"code"``, and ``"environment"`` with the
-            names of some of the variables in parentheses.
         notes: sentences that stand beside the scores: the run did not fail, but may not mean what you think.
     """
 
@@ -221,7 +230,6 @@ class RunResult:
     launch: Launch | None = None
     timings: Timings = field(default=Timings())
     compared_with: tuple[Score, ...] | None = None
-    differs_in: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic import results
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     OnOutput = Callable[[str, str], None]
 
+MOST_BEHIND = 1 << 20  # characters
 CHUNK_BYTES = 1 << 20  # at least what a pipe holds: 64 KiB unless somebody enlarged it (pipe(7))
 
 _IncrementalDecoder = codecs.getincrementaldecoder("utf-8")
@@ -86,23 +88,37 @@ class _Kept:
 
 
 class ResultLine:
-    """Parts the last non-empty line, when it is a JSON object, from the output that stands before it.
+    """Parts the printed line that may be the result from the output that stands before and after it.
 
-    A line that begins with ``{`` may be the result, so it waits until another non-empty line begins. All
-    other text passes at once, partial lines too. Each chunk is handled as a whole: only where its last
+    That is the last non-empty line, when it is a JSON object, or an earlier one that has scores, when nothing but
+    JSON objects without scores stands behind it. A line that begins with ``{`` waits until another non-empty line
+    begins; one with scores, and what stands behind it, until something takes its place. All other text passes at
+    once, partial lines too. Each chunk is handled as a whole, unless there are scores in it: only where its last
     non-empty line begins and ends matters.
 
     Args:
-        most: bytes that are held back.
+        most: bytes of a line that are held back.
         redactor: hides secrets in what is said of the line, None when there are none.
     """
 
     def __init__(self, most: int = results.LARGEST_RESULT_BYTES, redactor: Redactor | None = None) -> None:
         self._most = most
         self._redactor = redactor
-        self._held = _Kept(most, redactor)  # the line that may be the result, and blank lines after it
-        self._blank = _Kept(most, redactor)  # white space at the start of a line that is not decided yet
+        self._best = self._kept()  # an earlier line that has scores, and blank lines after it
+        self._best_rank, self._best_is_late = results.Rank.PLAIN, False
+        self._behind = ""  # JSON objects that came after it
+        self._held = self._kept()  # the last line, when it begins with a brace, and blank lines after it
+        self._held_is_late = False
+        self._blank = self._kept()  # white space at the start of a line that is not decided yet
         self._in_line = False  # the current line has text already
+        self._is_marked = False
+
+    def _kept(self) -> _Kept:
+        return _Kept(self._most, self._redactor)
+
+    def mark(self) -> None:
+        """Lines that begin from now on are late."""
+        self._is_marked = True
 
     def feed(self, text: str) -> str:
         """Take in text and return what is certain to be ordinary output.
@@ -111,26 +127,67 @@ class ResultLine:
             text: the next part of stdout, cut anywhere.
         """
         passed: list[str] = []
+        if self._held:  # it may be complete after this line
+            line_end = text.find("\n") + 1 or len(text)
+            self._feed(text[:line_end], passed)
+            text = text[line_end:]
+        if text and (self._best or results.SCORES_KEY in text or results.SCORES_KEY in self._held.text()):
+            *lines, rest = text.split("\n")
+            for line in (*(f"{line}\n" for line in lines), rest):
+                self._feed(line, passed)
+        else:
+            self._feed(text, passed)
+        return "".join(passed)
+
+    def _feed(self, text: str, passed: list[str]) -> None:
+        """Take in text of which all lines but the last have no scores."""
         end = len(text.rstrip())
         if end:
             start = text.rfind("\n", 0, end) + 1
-            if start or not self._in_line:  # the last non-empty line begins here: what was held is no result
+            if start or not self._in_line:  # the last non-empty line begins here
                 line_end = text.find("\n") + 1 if start and self._in_line else 0
                 self._add(text[:line_end], passed)
-                passed.append(self._held.take())
+                self._settle(passed)
                 if start:
                     passed += [self._blank.take(), text[line_end:start]]
-                line = text[start:end]
-                if line.lstrip().startswith("{"):
-                    self._held, self._blank = self._blank, self._held
-                    self._held.add(line)
-                else:
-                    passed += [self._blank.take(), line]
+                self._begin(text[start:end], passed)
             else:
                 self._add(text[:end], passed)
             self._in_line = True
         self._take_blank(text[end:], passed)
-        return "".join(passed)
+
+    def _begin(self, line: str, passed: list[str]) -> None:
+        if line.lstrip().startswith("{"):
+            self._held, self._blank = self._blank, self._held
+            self._held.add(line)
+            self._held_is_late = self._is_marked
+        else:
+            passed += [self._take_best(), self._blank.take(), line]
+
+    def _settle(self, passed: list[str]) -> None:
+        """Say what the line is that was held back, now that another one follows: the best so far, or output."""
+        if not self._held:
+            return
+        printed = None
+        if self._best or results.SCORES_KEY in self._held.text():
+            printed = self._printed(self._held, is_late=self._held_is_late)
+        if printed is None or not printed.counts:
+            passed += [self._take_best(), self._held.take()]
+        elif printed.rank >= max(self._best_rank, results.Rank.LISTED):
+            passed.append(self._take_best())
+            self._best, self._held = self._held, self._best
+            self._best_rank, self._best_is_late = printed.rank, printed.is_late
+        else:
+            self._behind += self._held.take()
+            if len(self._behind) > MOST_BEHIND:  # rather out of order than never
+                passed.append(self._behind)
+                self._behind = ""
+
+    def _take_best(self) -> str:
+        """It is ordinary output, and so is what stands behind it. Empties both."""
+        text, self._behind = self._best.take() + self._behind, ""
+        self._best_rank = results.Rank.PLAIN
+        return text
 
     def _add(self, text: str, passed: list[str]) -> None:
         if self._held:
@@ -153,23 +210,42 @@ class ResultLine:
         self._blank.add(text[lines_end:])
 
     def result(self) -> results.Printed | None:
-        """What the line that is held back is, None when there is none."""
-        if self._held.is_cut:
-            return results.Printed(
-                None, f"the last line printed {results.too_large(self._held.size)}", is_refused=True
-            )
-        line = self._held.text().partition("\n")[0].strip()
+        """What may be the result: a line that is held back, None when there is none."""
+        last = self._printed(self._held, is_late=self._held_is_late)
+        if self._is_best(last):
+            return self._printed(self._best, is_late=self._best_is_late)
+        return last
+
+    def _is_best(self, last: results.Printed | None) -> bool:
+        """Whether an earlier line counts for more than the last one."""
+        return bool(self._best) and last is not None and last.counts and last.rank < self._best_rank
+
+    def _printed(self, kept: _Kept, *, is_late: bool) -> results.Printed | None:
+        text = kept.text()
+        if kept.is_cut:
+            problem = f"the last line printed {results.too_large(kept.size)}"
+            rank = results.presumed_rank(text)
+            return results.Printed(None, problem, is_refused=True, rank=rank, is_late=is_late)
+        line = text.partition("\n")[0].strip()
         if not line:
             return None
         if self._redactor is None:
-            return results.read_line(line)
+            return replace(results.read_line(line), is_late=is_late)
         if self._redactor.is_secret(line):
             return results.Printed(None, "the last line printed is a secret, which is no result")
-        return results.read_line(line, self._redactor.text)
+        return replace(results.read_line(line, self._redactor.text), is_late=is_late)
 
-    def release(self) -> str:
-        """What is held back, when it turns out to be ordinary output. Empties it."""
-        return self._held.take() + self._blank.take()
+    def release(self, *, without_result: bool = False) -> str:
+        """What is held back, when it turns out to be ordinary output. Empties it.
+
+        Args:
+            without_result: whether the line that :meth:`result` tells of is the result, and no output.
+        """
+        if not without_result:
+            return self._take_best() + self._held.take() + self._blank.take()
+        if self._best and self._is_best(self._printed(self._held, is_late=False)):
+            return self._behind + self._held.take()
+        return self._take_best()
 
 
 class OutputStream:
@@ -278,11 +354,18 @@ class Stdout(OutputStream):
         super().__init__("stdout", file, on_output, limit, redactor)
         self.line = ResultLine(redactor=redactor)
 
-    def has_result(self) -> bool:
-        """Whether what was printed until now is the result already."""
+    def answer(self, question: str) -> bytes:
+        """Answer a question of the child's about what was printed until now.
+
+        Args:
+            question: as :mod:`isolated_magic.messages` has it.
+        """
         self.drain()
+        if question == "mark":
+            self.line.mark()
+            return b"marked"
         printed = self.line.result()
-        return printed is not None and printed.counts
+        return b"scores" if printed is not None and printed.rank is results.Rank.SCORED else b"nothing"
 
     def _sift(self, text: str) -> str:
         return self.line.feed(text)

@@ -38,6 +38,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
     limits: Limits = NO_LIMITS,
     secrets: Collection[str] = (),
     strict: bool = False,
+    data_name: str | None = None,
 ) -> RunRequest:
     """Check and freeze one run.
 
@@ -52,6 +53,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         fresh: True for a new interpreter, whatever else would do.
         limits: what the run may use.
         secrets: names of variables whose values are hidden, or patterns of names, or ``Secret``.
+        data_name: what stands for the data on the magic's line, None where there is no line.
         strict: True makes a result with notes an error.
 
     Raises:
@@ -72,6 +74,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         secrets=_secrets_in(environment, checked_names(secrets)),
         strict=bool(strict),
         arrivals=arrivals_in(data),
+        data_name=data_name,
     )
 
 

@@ -1,5 +1,7 @@
 """What may be a result: JSON that a run wrote, taken as it is or refused with the reason.
 
+What has scores counts for more than what has none (:class:`Rank`), whichever comes first.
+
 Stricter than :func:`json.loads` where that would silently give something else than what was written: of two values
 under one key it keeps the last.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from isolated_magic.child.lengths import shortened
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from isolated_magic.models import JsonObject, JsonValue
 
 LARGEST_RESULT_BYTES = 64 << 20
+SCORES_KEY = '"scores"'  # as each program writes it
 LONGEST_QUOTE = 200  # characters of what the code printed that an error repeats
 
 
@@ -26,24 +30,61 @@ class RefusedError(ValueError):
     """JSON that cannot be a result; the text is a predicate, such as ``is nested too deeply``."""
 
 
+class Rank(IntEnum):
+    """How much of a result a JSON object is."""
+
+    PLAIN = 0  # such as a line of a structured log: a result when nothing else is one
+    BARE = 1  # a number that the code ended with, which may be an exit status or a count of what was written
+    LISTED = 2  # it has a list for scores, and none in it
+    SCORED = 3
+
+
+def rank_of(payload: JsonObject) -> Rank:
+    """How much of a result the object is.
+
+    Args:
+        payload: any JSON object.
+    """
+    scores = payload.get("scores")
+    if not isinstance(scores, list):
+        return Rank.PLAIN
+    return Rank.SCORED if any(map(_has_name, scores)) else Rank.LISTED
+
+
+def _has_name(score: JsonValue) -> bool:
+    return isinstance(score, dict) and isinstance(score.get("name"), str)
+
+
 @dataclass(frozen=True)
 class Printed:
-    """The last line printed, where it begins like a JSON object.
+    """A printed line that begins like a JSON object, and may be the result.
 
     Args:
         value: the object, None when the line is no result.
         problem: why it is none, as the beginning of a sentence.
         is_refused: it is a JSON object nevertheless.
+        rank: of the object; of one that is refused, what it may be.
+        is_late: it was printed after the code came to its value.
     """
 
     value: JsonObject | None
     problem: str = ""
     is_refused: bool = False
+    rank: Rank = Rank.PLAIN
+    is_late: bool = False
 
     @property
     def counts(self) -> bool:
-        """Whether it is a JSON object, so that nothing else is the result of the run."""
+        """Whether it is a JSON object."""
         return self.value is not None or self.is_refused
+
+    def goes_before(self, other: Rank) -> bool:
+        """Whether it is the result of the run, and not what the code came to.
+
+        Args:
+            other: of what the code came to.
+        """
+        return self.counts and (self.rank >= other if self.is_late else self.rank > other)
 
 
 def too_large(size: int) -> RefusedError:
@@ -102,7 +143,7 @@ _decoder = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def check_names(payload: JsonObject) -> None:
-    """Refuse a result in which something has a value, as a score has, but no name.
+    """Refuse a result in which a score has no name.
 
     Args:
         payload: any JSON object; one whose ``scores`` are no list is none of our business.
@@ -111,12 +152,20 @@ def check_names(payload: JsonObject) -> None:
         RefusedError: naming the path.
     """
     scores = payload.get("scores")
+    has_scores = rank_of(payload) is Rank.SCORED
     for index, score in enumerate(scores if isinstance(scores, list) else ()):
-        if isinstance(score, dict) and "value" in score and not isinstance(score.get("name"), str):
-            if "name" not in score:
-                raise RefusedError(f"has a value without a name: scores[{index}]")
+        if _has_name(score):
+            continue
+        if not isinstance(score, dict):
+            if has_scores:
+                raise RefusedError(f"has something among its scores that is none: scores[{index}]")
+        elif "name" in score and (has_scores or "value" in score):
             kind = type(score["name"]).__name__
             raise RefusedError(f"has a score whose name is no text: scores[{index}].name is {kind}")
+        elif "value" in score:
+            raise RefusedError(f"has a value without a name: scores[{index}]")
+        elif has_scores:
+            raise RefusedError(f"has a score without a name: scores[{index}]")
 
 
 def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
@@ -135,8 +184,18 @@ def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
         return Printed(None, f"the last line printed begins like a JSON object, but {_where(problem, redact)}")
     except RefusedError as problem:
         why = shortened(redact(str(problem)), 2 * LONGEST_QUOTE)  # before it is cut: half a secret is none
-        return Printed(None, f"the last line printed {why}: {quoted(line, redact=redact)}", is_refused=True)
-    return Printed(value)
+        told = f"the last line printed {why}: {quoted(line, redact=redact)}"
+        return Printed(None, told, is_refused=True, rank=presumed_rank(line))
+    return Printed(value, rank=rank_of(value))
+
+
+def presumed_rank(text: str) -> Rank:
+    """How much of a result a line may be that is refused.
+
+    Args:
+        text: of the line, or of its beginning.
+    """
+    return Rank.SCORED if SCORES_KEY in text else Rank.PLAIN
 
 
 def _where(problem: json.JSONDecodeError, redact: Callable[[str], str]) -> str:

@@ -75,6 +75,7 @@ class RunRequest:
         fresh: a new interpreter for this run, whatever else would do.
         secrets: values of its environment that are hidden in all that it prints and comes to.
         confinement: how its limits are held; made when it is launched.
+        data_name: the expression that stands for the data on the magic's line, None where there is no line.
         strict: a result with notes is an error.
         arrivals: parts of the data that are something else in the run.
         elsewhere: how it differs from a run of this machine, None when it is one. The environment is then what is
@@ -91,6 +92,7 @@ class RunRequest:
     limits: Limits = NO_LIMITS
     fresh: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    data_name: str | None = None
     strict: bool = False
     confinement: Confinement = Confinement()
     arrivals: tuple[Arrival, ...] = field(default=(), repr=False)

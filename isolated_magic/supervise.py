@@ -107,7 +107,7 @@ class Supervisor:
         self._on_created = on_created
         self._stdout = Stdout(child.stdout, on_output, output_bytes, redactor)
         self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes, redactor)
-        self._conversation = Conversation(child.channel, request, self._stdout.has_result)
+        self._conversation = Conversation(child.channel, request, self._stdout.answer)
         self._stack_asked = False
         self._timed_out = False
         self._given_up = False
@@ -235,8 +235,11 @@ class Supervisor:
         exit_status = idle.status if idle is not None else self._handle.exit_status
         if exit_status != 0 or (outcome is not None and outcome.error is not None):
             printed = None  # the run failed
-        if printed is None or printed.value is None:  # the line is ordinary output
-            self._stdout.emit(self._stdout.line.release())
+        rank = outcome.rank if outcome is not None else None
+        if printed is not None and rank is not None and not printed.goes_before(rank):
+            printed = None
+        is_result = printed is not None and printed.value is not None
+        self._stdout.emit(self._stdout.line.release(without_result=is_result))
         for stream in (self._stdout, self._stderr):
             stream.end()
         died_when_asked = self._stack_asked and self._handle.exit_status == -(stack.SIGNAL or 0)

@@ -60,7 +60,8 @@ def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch 
     if error is not None:
         error = error if error.hint else replace(error, hint=hint_about(error, request.arrivals))
         error = _presentable(error, redactor)
-    notes = ending.said.outcome.notes if ending.said.outcome is not None else ()
+    is_printed = payload is not None and ending.printed is not None  # then they are of something else
+    notes = ending.said.outcome.notes if ending.said.outcome is not None and not is_printed else ()
     return RunResult(
         payload=payload,
         scores=scores_of(payload) if payload else (),

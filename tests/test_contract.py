@@ -51,7 +51,7 @@ class Length(BaseMetric):
         ('print(\'{"scores": [{"name": "a", "value": 1}]}\')', {"scores": [{"name": "a", "value": 1}]}),
         ("print('before')\nprint('{\"any\": [1, null]}')", {"any": [1, None]}),
         ("{'scores': [{'name': 'a', 'value': 0.5}]}", {"scores": [{"name": "a", "value": 0.5}]}),
-        ("print('{\"printed\": 1}')\n5", {"printed": 1}),
+        ("print('{\"printed\": 1}')\n5", {"scores": [{"name": "score", "value": 5}]}),
         (METRIC, {"scores": [{"name": "length", "value": 3, "reason": "None"}]}),
     ],
 )
@@ -61,6 +61,62 @@ def test_results(executor, code, expected):
         if score.get("reason") is None:
             score.pop("reason", None)
     assert answer == expected
+
+
+PRINTED = """print('{"scores": [{"name": "printed", "value": 1}]}')\n"""
+LOGGED = """print('{"level": "info"}')\n"""
+TWO = """
+class BaseMetric: pass
+class A(BaseMetric):
+    def score(self, answer, **ignored): return 0.1
+class B(BaseMetric):
+    def __init__(self, value=0.2): self.name, self.value = "b", value
+    def score(self, answer, **ignored): print('{"scores": []}'); return self.value
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        (LOGGED + "0.5", [("score", 0.5)]),
+        (PRINTED + LOGGED, [("printed", 1)]),
+        (PRINTED + LOGGED + "{'scores': [{'name': 'value', 'value': 2}]}", [("value", 2)]),
+        (
+            'import subprocess\nsubprocess.call([\'echo\', \'{"scores": [{"name": "e", "value": 1}]}\'])',
+            [("e", 1)],
+        ),
+        (LOGGED + TWO, [("A", 0.1), ("b", 0.2)]),
+        (PRINTED + TWO, [("printed", 1)]),
+        (PRINTED + TWO + "B(0.3)", [("b", 0.3)]),
+        (
+            'import threading\nthreading.Timer(0.1, lambda: print(\'{"scores": [{"name": "t", "value": 1}]}\')).start()\n0.5',
+            [("t", 1)],
+        ),
+    ],
+)
+def test_what_has_scores_goes_before_what_has_none_and_the_later_before_the_earlier(executor, code, found):
+    result = executor.run(code, {"answer": "yes"})
+    assert [(score.name, score.value) for score in result.scores] == found
+    printed = [line for line in (PRINTED, LOGGED) if line in code and found[0][0] not in line]
+    assert all(line[7:-3] in result.stdout for line in printed)
+
+
+def test_notes_stand_beside_the_scores_and_are_an_error_when_one_wants_it(executor):
+    note = 'missing is not in the data (other, answer): None was passed. Map it: data={"missing": row["other"]}'
+    result = executor.run(METRIC, {"answer": "yes", "other": 1})
+    assert (result["length"].value, result.notes) == (3, (note,))
+    assert executor.execute(METRIC, {"answer": "yes", "other": 1}, strict=True) == {"code": 400, "error": note}
+    assert executor.start(METRIC, {"answer": "yes", "other": 1}, strict=True).result(60).error.kind == "strict"
+    assert executor.execute(METRIC, {"answer": "yes", "missing": 1}, strict=True)["scores"][0]["value"] == 3
+
+
+def test_a_key_that_score_does_not_take(executor):
+    answer = executor.execute(
+        "class BaseMetric: pass\nclass M(BaseMetric):\n    def score(self, a): return 1", {"a": 1, "b": 2}
+    )
+    assert answer["code"] == 400
+    assert answer["error"].startswith("TypeError: M.score() got an unexpected keyword argument 'b': it takes a.")
+    assert "**ignored" in answer["error"]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +312,7 @@ def test_a_run_that_is_killed(executor):
 def test_a_run_that_is_interrupted_ends_its_own_way(executor):
     code = "import time\ntry:\n    print('on', flush=True)\n    time.sleep(1000)\nfinally:\n    print('tidy')"
     run = executor.start(code)
-    wait_until(lambda: "on" in run.stdout)
+    wait_until(lambda: "on\n" in run.stdout)
     run.interrupt()
     result = run.result(30)
     assert "stopped before it ended" in result.error.text

@@ -755,3 +755,58 @@ class TestStrategies:
         cells.ok("assert third.launch == 'reused'")
         cells.ok("%config IsolatedMagic.executor = 'isolated'")
         cells.ok("%isolated teardown")
+
+
+class TestNotes:
+    KEYS = (
+        "class BaseMetric: pass\nclass M(BaseMetric):\n    name = 'm'\n"
+        "    def score(self, output, reference, **kw): return float(output is None)"
+    )
+    NOTE = (
+        'output is not in the data (answer, reference, tenant): None was passed. Map it: -d output={row["answer"]}'
+    )
+
+    @pytest.fixture(autouse=True)
+    def row(self, cells):
+        cells.ok("row = {'answer': 'a', 'reference': 'r', 'tenant': 't'}; rows = [row]")
+
+    def test_keys_that_do_not_fit_are_told_beneath_the_score(self, cells):
+        shown = cells.ok(f"%%isolated --data row -o result\n{self.KEYS}")
+        assert shown.text.splitlines()[1] == f"note: {self.NOTE}"
+        assert "note: output is not in the data" in shown.data["text/html"]
+        assert "note: output is not in the data" in shown.data["text/markdown"]
+        assert shown.metadata["isolated_magic_notes"] == [self.NOTE]
+        assert cells.ok("result.notes if result.ok else None").text == repr((self.NOTE,))
+
+    def test_what_it_says_to_write_is_right(self, cells):
+        mapping = self.NOTE.partition("Map it: ")[2]
+        shown = cells.ok(f"%%isolated --data row {mapping}\n{self.KEYS}")
+        assert shown.text.split()[:2] == ["m", "0"]
+        assert "isolated_magic_notes" not in shown.metadata
+
+    @pytest.mark.parametrize(
+        ("line", "name"),
+        [("-d $row", "row"), ("-d {rows[0]}", "rows[0]"), ("-d {dict(row)}", "row"), ("-d answer=x", "row")],
+    )
+    def test_it_names_what_the_line_names(self, cells, line, name):
+        shown = cells.ok(f"%%isolated {line}\n{self.KEYS}")
+        assert f'-d output={{{name}["answer"]}}' in shown.text
+
+    def test_strict(self, cells):
+        failed = cells.run(f"%%isolated --data row --strict\n{self.KEYS}")
+        assert (failed.ename, failed.evalue) == ("RunFailedError", self.NOTE)
+        assert cells.ok(f"%%isolated --data row --strict --no-raise\n{self.KEYS}").text == self.NOTE
+        cells.ok("%config IsolatedMagic.strict = True")
+        try:
+            assert cells.run(f"%%isolated --data row\n{self.KEYS}").evalue == self.NOTE
+            assert cells.ok(f"%%isolated --data row --no-strict\n{self.KEYS}").text.split()[:2] == ["m", "1"]
+        finally:
+            cells.ok("%config IsolatedMagic.strict = False")
+
+    def test_an_error_on_the_none_has_it_as_its_hint(self, cells):
+        failed = cells.run(f"%%isolated --data row\n{self.KEYS.replace('float(output is None)', 'len(output)')}")
+        assert self.NOTE in failed.traceback
+
+    def test_a_run_in_the_background_names_the_line_too(self, cells):
+        cells.ok(f"%%isolated --bg -o run --data row\n{self.KEYS}")
+        assert cells.ok("run.result(60).notes").text == repr((self.NOTE,))

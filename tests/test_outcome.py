@@ -20,6 +20,11 @@ def scores(executor, code, data=None, **settings):
     return result.payload["scores"]
 
 
+def line(name, value=1):
+    """A printed line with one score."""
+    return json.dumps({"scores": [{"name": name, "value": value}]})
+
+
 def refusal(executor, code, data=None):
     answer = executor.execute(textwrap.dedent(code), data)
     assert answer["code"] == 500, answer
@@ -38,20 +43,20 @@ class TestPrinted:
         thing = {"code": 7, "deep": [{"a": None}], "é": 1.5, "scores": "none"}
         assert executor.execute(f"print({json.dumps(thing)!r})", {}) == thing
 
-    def test_printed_goes_before_the_last_expression_and_before_a_metric(self, executor):
+    def test_printed_scores_go_before_a_number_and_before_a_metric(self, executor):
         code = LIGHT + (
-            "class Mine(BaseMetric):\n    def score(self): raise SystemError('must not run')\n"
-            "print('{\"printed\": true}')\n"
+            f"class Mine(BaseMetric):\n    def score(self): raise SystemError('must not run')\nprint('{line('a')}')\n"
         )
-        assert executor.execute(code, {}) == {"printed": True}
-        assert executor.execute(code + "0.5", {}) == {"printed": True}
+        for ending in ("", "0.5", "import os\nos.system('true')"):
+            result = executor.run(code + ending)
+            assert (result.payload, result.stdout) == (json.loads(line("a")), "")
 
     def test_what_native_code_prints_goes_before_a_metric_too(self, executor):
         code = LIGHT + (
             "import subprocess\nclass Mine(BaseMetric):\n    def score(self): raise SystemError('must not run')\n"
-            "subprocess.run(['echo', '{\"printed\": true}'])\nx = 1\n"
+            f"subprocess.run(['echo', '{line('a')}'])\nx = 1\n"
         )
-        assert executor.execute(code, {}) == {"printed": True}
+        assert executor.execute(code, {}) == json.loads(line("a"))
 
     def test_an_object_followed_by_another_line_is_ordinary_output(self, executor):
         result = executor.run("print('{\"scores\": []}')\nprint('after')\n0.5")
@@ -123,7 +128,7 @@ class TestLastExpression:
             ("1j", "a complex"),
             ("{'scores': {1, 2}}", "'scores' is a set"),
             ("{'scores': 1}", "'scores' is an int"),
-            ("{'scores': [{'name': 'a'}]}", "scores[0] has no 'name' and 'value'"),
+            ("{'scores': [{'value': 1}]}", "scores[0] has no 'name' and 'value'"),
             ("{'scores': [{'name': 'a', 'value': {1}}]}", "scores[0]['value']: a set"),
             ("{'scores': [], 'x': {1}}", "['x']: a set"),
         ],
@@ -187,7 +192,7 @@ class TestMetricClass:
         monkeypatch.chdir(tmp_path)
         refusal(executor, "from shipped import *")
 
-    def test_the_last_concrete_class_is_taken(self, executor):
+    def test_all_concrete_classes_score_but_those_that_are_a_base_of_another(self, executor):
         code = LIGHT + (
             "import abc\n"
             "class Helper(BaseMetric):\n    def score(self): return 0.1\n"
@@ -195,7 +200,10 @@ class TestMetricClass:
             "class Mine(Base):\n    def part(self): return Helper().score() * 2\n"
             "class Unfinished(Base): pass\n"
         )
-        assert scores(executor, code) == [{"name": "Mine", "value": 0.2, "reason": None}]
+        assert scores(executor, code) == [
+            {"name": "Helper", "value": 0.1, "reason": None},
+            {"name": "Mine", "value": 0.2, "reason": None},
+        ]
 
     def test_an_async_score_is_awaited(self, executor):
         code = LIGHT + "class Mine(BaseMetric):\n    async def score(self): return 0.5"
@@ -291,3 +299,401 @@ class TestRealOpik:
             print(json.dumps({"tried": [str(one) for one in tried]}))
         """
         assert executor.execute(textwrap.dedent(code), {}) == {"tried": []}
+
+
+def printing(*printed):
+    return "".join(f"print({one!r})\n" for one in printed)
+
+
+LOG = '{"level": "info"}'
+
+
+class TestWhichResult:
+    """What has scores goes before what has none, the later before the earlier."""
+
+    @pytest.mark.parametrize(
+        ("code", "name", "stdout"),
+        [
+            (printing(LOG) + line("value"), "value", f"{LOG}\n"),
+            (printing(line("printed")) + line("value"), "value", f"{line('printed')}\n"),
+            (printing(line("printed"), LOG) + line("value"), "value", f"{line('printed')}\n{LOG}\n"),
+            (printing(line("one"), line("two")), "two", f"{line('one')}\n"),
+            (printing(line("printed"), LOG), "printed", f"{LOG}\n"),
+            (printing(line("printed"), LOG) + "0.5", "printed", f"{LOG}\n"),
+            (printing(LOG) + "0.5", "score", f"{LOG}\n"),
+            (printing("{}") + "0.5", "score", "{}\n"),
+            (printing(line("printed")) + "{'scores': []}", "printed", ""),
+            (printing('{"scores": []}') + line("value"), "value", '{"scores": []}\n'),
+            (printing(line("printed"), "text") + line("value"), "value", f"{line('printed')}\ntext\n"),
+            (printing('{"a": 1, "a": 2}') + line("value"), "value", '{"a": 1, "a": 2}\n'),
+            (printing('{"half": ') + line("value"), "value", '{"half": \n'),
+        ],
+    )
+    def test_of_what_is_printed_and_the_last_expression(self, executor, code, name, stdout):
+        result = executor.run(code)
+        assert result.error is None, result.error.text
+        assert ([score.name for score in result.scores], result.stdout) == ([name], stdout)
+
+    @pytest.mark.parametrize("waits", [False, True])
+    @pytest.mark.parametrize(
+        ("code", "at_exit", "name", "stdout"),
+        [
+            ("0.5", LOG, "score", f"{LOG}\n"),
+            (line("value"), LOG, "value", f"{LOG}\n"),
+            (line("value"), line("exit"), "exit", ""),
+            (printing(line("printed")) + line("value"), line("exit"), "exit", f"{line('printed')}\n"),
+            (printing(line("printed")) + line("value"), LOG, "value", f"{line('printed')}\n{LOG}\n"),
+            (printing(line("printed")), LOG, "printed", f"{LOG}\n"),
+            (printing(line("printed"), LOG), line("exit"), "exit", f"{line('printed')}\n{LOG}\n"),
+            ("0.5", line("exit"), "exit", ""),
+        ],
+    )
+    def test_of_what_is_printed_at_exit(self, executor, code, at_exit, name, stdout, waits):
+        begin = (
+            f"import threading, time\ndef late(): time.sleep(0.1); print({at_exit!r})\nthreading.Thread(target=late).start()\n"
+            if waits
+            else f"import atexit\natexit.register(print, {at_exit!r})\n"
+        )
+        result = executor.run(begin + code)
+        assert ([score.name for score in result.scores], result.stdout) == ([name], stdout)
+
+    def test_output_comes_in_order_also_while_the_run_goes_on(self, executor):
+        heard = []
+        code = printing("a", line("one"), LOG, "b", line("two"), LOG, "c") + line("value")
+        result = executor.run(code, on_output=lambda _, text: heard.append(text))
+        assert "".join(heard) == result.stdout == f"a\n{line('one')}\n{LOG}\nb\n{line('two')}\n{LOG}\nc\n"
+
+    @pytest.mark.parametrize("text", ["{}", LOG, line("printed"), "text"])
+    def test_what_score_prints_does_not_count_for_what_it_returns(self, executor, text):
+        code = (
+            LIGHT
+            + f"class M(BaseMetric):\n    def score(self, **kw):\n        print({text!r})\n        return 0.7"
+        )
+        result = executor.run(code, {"output": "x"})
+        assert ([(score.name, score.value) for score in result.scores], result.stdout) == (
+            [("M", 0.7)],
+            f"{text}\n",
+        )
+
+    def test_an_object_without_scores_does_not_keep_a_metric_from_scoring(self, executor):
+        code = LIGHT + "class M(BaseMetric):\n    def score(self, **kw): return 0.7\n" + printing(LOG)
+        result = executor.run(code, {"output": "x"})
+        assert (result["M"].value, result.stdout) == (0.7, f"{LOG}\n")
+
+    def test_an_object_without_scores_is_the_result_when_nothing_else_is(self, executor):
+        for code in (printing(LOG), printing(LOG) + "'text'", printing('{"other": 1}', LOG)):
+            assert executor.execute(code) == {"level": "info"}
+
+    @pytest.mark.parametrize("wrote", ["sys.stdout.write", "sys.stdout.buffer.write"])
+    def test_a_count_of_what_was_written_is_no_score(self, executor, wrote):
+        quote = "b" if "buffer" in wrote else ""
+        result = executor.run(f"import sys\n{wrote}({quote}'{LOG}')")
+        assert (result.payload, result.scores) == ({"level": "info"}, ())
+
+    def test_a_refused_line_with_scores_goes_before_what_comes_earlier_alone(self, executor):
+        twice = '{"scores": [{"name": "a", "value": 1, "value": 2}]}'
+        assert "twice" in refusal(executor, printing(line("printed"), twice))
+        assert executor.run(printing(twice) + line("value"))["value"].value == 1
+        assert "twice" in refusal(executor, f"import atexit\natexit.register(print, {twice!r})\n" + line("value"))
+
+    def test_a_secret_line_is_neither(self, executor):
+        code = f"import os\nprint('{line('a')}')\nprint(os.environ['A_KEY'])"
+        result = executor.run(code, None, {"A_KEY": LOG}, secrets=["*_KEY"])
+        assert result.stdout == f"{line('a')}\n***\n"
+        assert not result.ok
+
+    def test_a_lazy_global_is_not_touched(self, executor):
+        lazy = "class L:\n    @property\n    def __class__(self): raise RuntimeError('not configured')\nsettings = L()\n"
+        assert executor.execute(lazy + printing(line("a"))) == json.loads(line("a"))
+        metric = LIGHT + "class M(BaseMetric):\n    def score(self, **kw): return 0.25\n"
+        assert scores(executor, lazy + metric)[0]["value"] == 0.25
+        assert "the value of the last line is a L" in refusal(executor, lazy + "settings")
+        assert executor.execute(lazy + printing(line("a")) + "settings") == json.loads(line("a"))
+
+
+CONFIGURED = """
+class BaseMetric: pass
+class M(BaseMetric):
+    def __init__(self, name="d", threshold=0.9): self.name, self.threshold = name, threshold
+    def score(self, **ignored): return self.threshold
+"""
+NEEDY = CONFIGURED.replace("threshold=0.9", "threshold").replace('name="d"', "name").replace("M(", "Needy(")
+
+
+def named(result):
+    return [(score.name, score.value) for score in result.scores]
+
+
+class TestMetricObjects:
+    @pytest.mark.parametrize(
+        ("ending", "found"),
+        [
+            ("", [("d", 0.9)]),
+            ("M('mm', 0.3)", [("mm", 0.3)]),
+            ("m = M('mm', 0.3)\nm", [("mm", 0.3)]),
+            ("[M('a', 0.1), M('b', 0.2)]", [("a", 0.1), ("b", 0.2)]),
+            ("(M('a', 0.1),)", [("a", 0.1)]),
+            ("M", [("d", 0.9)]),
+            ("class Other(M): pass\nM('mm', 0.3)", [("mm", 0.3)]),
+            (printing(line("printed")) + "M('mm', 0.3)", [("mm", 0.3)]),
+        ],
+    )
+    def test_the_object_on_the_last_line_is_the_one_that_scores(self, executor, ending, found):
+        result = executor.run(CONFIGURED + ending, {"answer": "a"})
+        assert (named(result), result.notes) == (found, ())
+
+    def test_one_of_an_imported_class_too(self, executor, tmp_path, monkeypatch):
+        (tmp_path / "shipped.py").write_text(CONFIGURED)
+        monkeypatch.chdir(tmp_path)
+        assert named(executor.run("import shipped\nshipped.M('mm', 0.3)")) == [("mm", 0.3)]
+        result = executor.run("import shipped\nm = shipped.M('mm', 0.3)")
+        assert not result.ok
+        assert result.notes == ("m is a metric: as the last line, it scores.",)
+
+    def test_a_list_with_something_else_among_metrics_is_named(self, executor):
+        assert "a list of metrics whose item 1 is a str, not a metric" in refusal(
+            executor, CONFIGURED + "[M(), 'x']"
+        )
+
+    def test_one_that_a_variable_holds_scores_in_place_of_a_new_one_with_a_note(self, executor):
+        result = executor.run(CONFIGURED + "m = M('mm', 0.3)")
+        assert named(result) == [("mm", 0.3)]
+        assert result.notes == ("No metric is the value of the last line: m was scored, as the code made it.",)
+        assert named(executor.run(CONFIGURED + "ms = [M('a', 0.1), M('b', 0.2)]")) == [("a", 0.1), ("b", 0.2)]
+
+    def test_a_class_that_cannot_be_made_without_arguments_says_which_and_what_to_write(self, executor):
+        error = executor.run(NEEDY).error
+        assert (error.code, error.summary) == (
+            400,
+            "TypeError: Needy cannot be made without arguments: it needs name, threshold.",
+        )
+        assert error.hint == "End the code with the metric that is to score: Needy(name=..., threshold=...)"
+        assert "isolated_magic" not in error.text
+        assert named(executor.run(NEEDY + "Needy(name='n', threshold=0.1)")) == [("n", 0.1)]
+
+    def test_a_type_error_of_its_own_is_its_own(self, executor):
+        error = executor.run(CONFIGURED.replace("self.name,", "len(3); self.name,")).error
+        assert "len(3)" in error.text
+        assert error.hint == ""
+
+
+class TestSeveralMetrics:
+    CODE = LIGHT + (
+        "class A(BaseMetric):\n    def score(self, **kw): return 0.1\n"
+        "class B(BaseMetric):\n    def score(self, answer): return 0.2\n"
+        "class C(BaseMetric):\n    def score(self, other, **kw): return 0.3\n"
+        "class D(A):\n    def score(self, **kw): return 0.4\n"
+        "class E(BaseMetric):\n    def __init__(self, model): pass\n    def score(self, **kw): return 0.5\n"
+        "Alias = D\n"
+    )
+
+    def test_all_that_take_the_data_score_in_order_and_of_the_others_it_is_said_why_not(self, executor):
+        result = executor.run(self.CODE, {"answer": "a"})
+        assert named(result) == [("B", 0.2), ("D", 0.4)]
+        assert [note.split(":")[0] for note in result.notes] == ["C is left out", "E is left out"]
+        result = executor.run(self.CODE, {"answer": "a", "x": 1})
+        assert named(result) == [("D", 0.4)]
+        assert result.notes == (
+            "B is left out: its score() does not take x: add **ignored to its parameters",
+            'C is left out: other is not in the data (answer, x). Map it: data={"other": row["answer"]}',
+            "E is left out: it needs model. Name an object of it on the last line, such as E(model=...)",
+        )
+
+    def test_when_none_takes_the_data_all_score_as_one_would(self, executor):
+        code = LIGHT + "".join(
+            f"class {name}(BaseMetric):\n    def score(self, output, **kw): return float(output is None)\n"
+            for name in "AB"
+        )
+        result = executor.run(code, {"answer": "a"})
+        assert named(result) == [("A", 1.0), ("B", 1.0)]
+        assert len(result.notes) == 1
+
+    def test_without_names_they_are_called_as_their_classes(self, executor):
+        code = "class BaseMetric: pass\n" + "".join(
+            f"class {name}(BaseMetric):\n    def score(self): return 1\n" for name in "AB"
+        )
+        assert named(executor.run(code)) == [("A", 1), ("B", 1)]
+
+
+ROW = {"answer": "a", "reference": "r", "tenant": "t1"}
+MISSING = 'output is not in the data (answer, reference, tenant): None was passed. Map it: data={"output": row["answer"]}'
+
+
+def metric(signature, body="return 0.0"):
+    return LIGHT + f"class M(BaseMetric):\n    def score({signature}): {body}\n"
+
+
+class TestKeys:
+    def test_a_parameter_that_the_data_lacks_gets_none_and_a_note(self, executor):
+        result = executor.run(metric("self, output, reference, **kw", "return float(output is None)"), ROW)
+        assert (named(result), result.notes) == ([("M", 1.0)], (MISSING,))
+        error = executor.run(metric("self, output, reference, **kw"), ROW, strict=True).error
+        assert (error.kind, error.code, error.text) == ("strict", 400, MISSING)
+        assert executor.execute(metric("self, output, **kw"), ROW, strict=True) == {"code": 400, "error": MISSING}
+
+    def test_an_error_on_the_none_says_the_same(self, executor):
+        result = executor.run(metric("self, output, **kw", "return len(output)"), ROW)
+        assert result.error.summary == "TypeError: object of type 'NoneType' has no len() (line 7)"
+        assert (result.error.hint, result.notes) == (MISSING, ())
+        assert MISSING in result.to_dict()["error"]
+
+    @pytest.mark.parametrize(
+        ("parameter", "data", "key"),
+        [
+            ("output", {"context": 1, "outputs": 2}, "outputs"),
+            ("output", {"id": 1, "question": 2, "model_answer": 3}, "model_answer"),
+            ("reference", {"output": 1, "expected": 2}, "expected"),
+            ("Reference", {"output": 1, "reference": 2}, "reference"),
+            ("input", {"output": 1, "question": 2}, "question"),
+            ("threshold", {"a": 1}, "a"),
+            ("output", {'a"b\n': 1}, 'a\\"b\\n'),
+        ],
+    )
+    def test_the_nearest_key_comes_first(self, executor, parameter, data, key):
+        (note,) = executor.run(metric(f"self, {parameter}, **kw"), data).notes
+        assert note.startswith(f"{parameter} is not in the data ({key}")
+        assert note.endswith(f'Map it: data={{"{parameter}": row["{key}"]}}')
+
+    def test_no_value_and_not_too_many_names_are_told(self, executor):
+        data = {f"key_{number}": "private" for number in range(1000)} | {"x" * 5000: "private"}
+        (note,) = executor.run(metric("self, output, **kw"), data).notes
+        assert "... 993 more" in note
+        assert "private" not in note
+        assert len(note) < 600
+        (note,) = executor.run(metric("self, output, **kw"), {}).notes
+        assert (
+            note
+            == 'output is not in the data, which is empty: None was passed. Hand it over: data={"output": ...}'
+        )
+
+    def test_a_name_that_is_a_secret_is_hidden(self, executor):
+        (note,) = executor.run(
+            metric("self, output, **kw"), {"s3cret-value": 1}, {"A_KEY": "s3cret-value"}, secrets=["*_KEY"]
+        ).notes
+        assert "s3cret" not in note
+        assert "(***)" in note
+
+    def test_a_key_that_it_does_not_take_is_named_with_what_it_takes_and_what_to_do(self, executor):
+        error = executor.run(metric("self, answer, limit=3"), ROW).error
+        assert error.code == 400
+        assert (
+            error.summary
+            == "TypeError: M.score() got an unexpected keyword argument 'reference': it takes answer, limit."
+        )
+        assert (
+            error.hint
+            == "reference, tenant are keys of the data. Add **ignored to the parameters of score(), or leave them out."
+        )
+        assert "isolated_magic" not in error.text
+
+    def test_one_that_it_lacks_is_told_too(self, executor):
+        error = executor.run(metric("self, output"), {"answer": 1}).error
+        assert error.hint.endswith('output is not in the data (answer). Map it: data={"output": row["answer"]}')
+
+    def test_score_that_wants_the_data_as_a_whole(self, executor):
+        hint = executor.run(metric("self, row"), ROW).error.hint
+        assert "def score(self, answer, reference, tenant, **ignored)" in hint
+        assert hint.endswith('data={"row": row}')
+
+    @pytest.mark.parametrize(
+        ("signature", "fits"),
+        [
+            *[
+                (fitting, True)
+                for fitting in ("self, thread", "self, thread, limit=3", "self, *all", "self, thread, /")
+            ],
+            *[(unfit, False) for unfit in ("self", "self, output, reference", "self, *, thread", "self, **kw")],
+        ],
+    )
+    def test_the_thread_form(self, executor, signature, fits):
+        result = executor.run(metric(signature), [{"role": "user"}], payload_type="trace_thread")
+        assert (result.ok, result.notes) == (fits, ())
+        if not fits:
+            assert result.error.code == 400
+            assert "cannot be called with the data alone" in result.error.summary
+            assert "def score(self, thread)" in result.error.hint
+
+    @pytest.mark.parametrize("signature", ["self, answer, /", "self, *all"])
+    def test_positions_do_not_take_keys(self, executor, signature):
+        error = executor.run(metric(signature), {"answer": 1}).error
+        assert error.code == 400
+        assert error.summary.startswith("TypeError: M.score() ")
+        assert error.hint
+
+    def test_an_async_score_and_one_behind_a_decorator(self, executor):
+        code = (
+            LIGHT + "class M(BaseMetric):\n    async def score(self, output, **kw): return float(output is None)"
+        )
+        assert executor.run(code, ROW).notes == (MISSING,)
+        code = LIGHT + (
+            "import functools\ndef plain(f):\n    @functools.wraps(f)\n    def g(*a, **k): return f(*a, **k)\n    return g\n"
+            "class M(BaseMetric):\n    @plain\n    def score(self, output, **kw): return float(output is None)"
+        )
+        assert executor.run(code, ROW).notes == (MISSING,)
+        code = (
+            LIGHT
+            + "class M(BaseMetric):\n    @staticmethod\n    def score(output, **kw): return float(output is None)"
+        )
+        assert executor.run(code, ROW).notes == (MISSING,)
+
+
+WAYS = {
+    "printed": "import json\nprint(json.dumps({{'scores': [{{'name': 'a', 'value': {0}}}]}}))",
+    "dict": "{{'scores': [{{'name': 'a', 'value': {0}}}]}}",
+    "result": LIGHT.replace("{", "{{").replace("}", "}}") + "ScoreResult('a', {0})",
+    "list": LIGHT.replace("{", "{{").replace("}", "}}") + "[ScoreResult('a', {0})]",
+    "metric": LIGHT.replace("{", "{{").replace("}", "}}")
+    + "class M(BaseMetric):\n    def score(self): return ScoreResult('a', {0})",
+}
+
+
+class TestValues:
+    """One table of what a value means, the same in each way of returning it."""
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize(
+        ("value", "means", "failed", "reason"),
+        [
+            ("-0.5", "-0.5", False, None),
+            ("7", "7", False, None),
+            ("True", "1.0", False, None),
+            ("False", "0.0", False, None),
+            ("'0.5'", "'0.5'", False, None),
+            ("None", "None", True, "no value"),
+            ("float('nan')", "nan", False, None),
+        ],
+    )
+    def test_a_value(self, executor, way, value, means, failed, reason):
+        (score,) = executor.run(WAYS[way].format(value)).scores
+        assert (repr(score.value), score.scoring_failed, score.reason) == (means, failed, reason)
+
+    @pytest.mark.parametrize("printed", [True, False])
+    def test_one_without_a_value_does_not_lose_the_others(self, executor, printed):
+        payload = {
+            "scores": [{"name": "a", "value": 0.9}, {"name": "b", "reason": "the judge gave none"}, {"name": "c"}]
+        }
+        result = executor.run(printing(json.dumps(payload)) if printed else repr(payload))
+        assert result.payload == payload
+        assert [(one.name, one.value, one.scoring_failed, one.reason) for one in result.scores] == [
+            ("a", 0.9, False, None),
+            ("b", None, True, "the judge gave none"),
+            ("c", None, True, "no value"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("flag", "failed"),
+        [
+            *[(flag, True) for flag in (True, "true", "True", 1, "1")],
+            *[(flag, False) for flag in (False, 0, "false", None, "", [])],
+        ],
+    )
+    def test_what_says_that_scoring_failed(self, executor, flag, failed):
+        payload = {"scores": [{"name": "a", "value": 0.9, "scoring_failed": flag}]}
+        for code in (printing(json.dumps(payload)), repr(payload)):
+            assert executor.run(code)["a"].scoring_failed is failed
+
+    @pytest.mark.parametrize("other", [{"value": 1}, {"reason": "r"}, {"name": 3}, 0.5, None, "b"])
+    def test_among_scores_one_without_a_name_is_refused(self, executor, other):
+        payload = {"scores": [{"name": "a", "value": 1}, other]}
+        for code in (printing(json.dumps(payload)), repr(payload)):
+            assert "scores[1]" in refusal(executor, code)

@@ -1,4 +1,5 @@
 import itertools
+import json
 import random
 
 import pytest
@@ -85,3 +86,61 @@ def test_of_a_line_that_is_too_long_the_beginning_is_kept_and_what_there_was():
     assert said.startswith('{"a": "xxx')
     assert said.endswith("x... [209,715,210 bytes; not kept]\nafter\n")
     assert line.result() is None
+
+
+S1, S2 = '{"scores": [{"name": "a", "value": 1}]}', '{"scores": [{"name": "b", "value": 2}]}'
+LOG, LISTED, TWICE = '{"level": "info"}', '{"scores": []}', '{"a": 1, "a": 2}'
+TEXTS_WITH_SCORES = [
+    f"{S1}\n{LOG}\n",
+    f"x\n{S1}\n\n{LOG}\n  {LOG}",
+    f"{S1}\n{LOG}\ntext\n{LOG}\n",
+    f"{S1}\n{LOG}\n{S2}\n{LOG}\n",
+    f"{LISTED}\n{S1}\n{LISTED}\n{LOG}\n\n",
+    f"{LOG}\n{S1} x\n{LOG}\n",
+    f"{S1}\n{{'scores': 1}}\n{LOG}\n",
+    f"{S1}\n{TWICE}\n",
+    f'{S1}\r\n{LOG}\r\n   \n{S2}\r\n{LOG}{{"scores',
+]
+
+
+@pytest.mark.parametrize("text", TEXTS_WITH_SCORES)
+def test_with_scores_the_parting_depends_on_no_cut_either(text):
+    test_the_parting_does_not_depend_on_how_the_text_was_cut(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "result", "output"),
+    [
+        (f"a\n{S1}\n{LOG}\n", S1, f"a\n{LOG}\n"),
+        (f"{S1}\n{S2}\n", S2, f"{S1}\n"),
+        (f"{S1}\n{LOG}\n{S2}\n{LOG}\n", S2, f"{S1}\n{LOG}\n{LOG}\n"),
+        (f"{LOG}\n{LISTED}\n{LOG}\n", LISTED, f"{LOG}\n{LOG}\n"),
+        (f"{S1}\n{LISTED}\n", S1, f"{LISTED}\n"),
+        (f"{S1}\ntext\n{LOG}\n", LOG, f"{S1}\ntext\n"),
+        (f"{S1}\n{TWICE}\n", S1, f"{TWICE}\n"),
+    ],
+)
+def test_what_has_scores_goes_before_what_has_none_and_the_rest_is_output(text, result, output):
+    line = ResultLine()
+    passed = line.feed(text)
+    assert line.result().value == json.loads(result)
+    assert passed + line.release(without_result=True) == output
+
+
+def test_a_line_is_late_that_begins_after_the_mark():
+    line = ResultLine()
+    line.feed(f"{S1}\n")
+    line.mark()
+    assert not line.result().is_late
+    line.feed(f"{LOG}\n")
+    assert (line.result().value, line.result().is_late) == (json.loads(S1), False)
+    line.feed(f"{S2}\n{LOG}\n")
+    assert (line.result().value, line.result().is_late) == (json.loads(S2), True)
+
+
+def test_a_flood_of_objects_behind_scores_is_not_held_back_for_ever():
+    line, many = ResultLine(), f"{LOG}\n" * 100_000
+    passed = line.feed(f"{S1}\n") + line.feed(many)
+    assert len(passed) > len(many) - (1 << 20) - 100
+    assert line.result().value == json.loads(S1)
+    assert passed + line.release(without_result=True) == many

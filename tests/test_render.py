@@ -80,7 +80,7 @@ def test_a_bar_stands_for_a_number_between_zero_and_one_alone(value, drawn):
         *[(0.49996, "0.49996"), (0.5000000001, "0.5000000001"), (1e-9, "1e-09"), (12345.678, "12345.7")],
         *[(1234.5, "1234.5"), (12345.0, "12345"), (1.5e22, "1.5e+22"), (10**400 + 1, "~1.000e+400")],
         *[(0.1 + 0.2, "0.30000000000000004"), (2 / 3, "0.6667"), (123.456, "123.5"), (1e-300 / 3, "3.333e-301")],
-        *[(1 / 3, "0.3333"), (1.0, "1"), (5, "5"), (math.nan, "nan"), ("high", "high"), (True, "true")],
+        *[(1 / 3, "0.3333"), (1.0, "1"), (5, "5"), (math.nan, "nan"), ("high", "high"), (True, "1")],
         *[(-math.inf, "-inf"), (10**19, "1" + "0" * 19), (10**400, "1.000e+400"), (-(10**4299), "-1.000e+4299")],
     ],
     ids=str,
@@ -286,11 +286,9 @@ class TestMany:
 
     def test_values_that_are_no_numbers_have_no_mean(self):
         payload = scored(
-            *[{"name": "a", "value": value} for value in ["x", None, math.nan, math.inf, True, [1]] * 5]
+            *[{"name": "a", "value": value} for value in ["x", {}, math.nan, math.inf, "0.5", [1]] * 5]
         )
-        assert text(payload).splitlines()[0] == (
-            "30 scores; not averaged: 5 text, 5 without a value, 5 NaN, 5 infinite, 10 JSON"
-        )
+        assert text(payload).splitlines()[0] == "30 scores; not averaged: 10 text, 10 JSON, 5 NaN, 5 infinite"
         payload = scored(*[{"name": "a", "value": value} for value in [*range(25), math.nan, 10**400]])
         assert text(payload).splitlines()[0] == (
             "27 scores; mean 12, from 0 to 24; not averaged: 1 NaN, 1 too large"
@@ -353,7 +351,7 @@ def compared(now, before):
         (math.nan, math.nan, "nan same"),
         (math.nan, 0.5, "nan was 0.5"),
         (5, math.inf, "5 was inf"),
-        (True, False, "true was false"),
+        (True, False, "1 ▲ +1, was 0 ██████████"),
         (10**400, 1, "1.000e+400 was 1"),
         ([1], [2], "[1] was [2]"),
     ],

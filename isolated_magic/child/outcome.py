@@ -1,19 +1,17 @@
 """What counts as the result of the code, apart from what it printed.
 
-A value (of the last expression, or what a metric's ``score`` returned) becomes ``{"scores": [...]}`` when it
-is a score, several scores, a dict with ``scores`` or a number. Opik is recognised by the names of its classes:
-importing it here would cost every run two seconds.
+A value (of the last expression, or what a metric's ``score`` returned: see metric.py) becomes
+``{"scores": [...]}`` when it is a score, several scores, a dict with ``scores`` or a number. Opik is recognised by
+the names of its classes: importing it here would cost every run two seconds.
 """
 
 from __future__ import annotations
 
 import sys
 
-from . import stdlib
-
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection
+    from collections.abc import Callable, Collection
     from typing import TypeAlias
 
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -27,88 +25,19 @@ class NotAResultError(Exception):
     """The value is no result; the text says what it is instead."""
 
 
-def find_metric(names: dict[str, object]) -> type | None:
-    """The metric class that the code defines: the last concrete subclass of a ``BaseMetric``, if any.
+# What the interpreter keeps of a type, whatever its metaclass says.
+mro_of: Callable[[object], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+name_of: Callable[[object], str] = type.__dict__["__name__"].__get__
+
+
+def has_base_named(kind: object, name: str) -> bool:
+    """Whether a class, or one that it is derived from, has this name.
 
     Args:
-        names: the names of ``__main__``. A class that was only imported is passed over.
+        kind: a class.
+        name: of a class.
     """
-    defined = [value for value in names.values() if isinstance(value, type) and _is_metric_class(value)]
-    bases = {base for metric in defined for base in metric.__mro__[1:]}
-    leaves = [metric for metric in defined if metric not in bases]
-    return leaves[-1] if leaves else None
-
-
-def _is_metric_class(value: type) -> bool:
-    return (
-        value.__module__ == "__main__"
-        and value.__name__ != "BaseMetric"
-        and _has_base_named(value, "BaseMetric")
-        and not getattr(value, "__abstractmethods__", None)
-    )
-
-
-def _has_base_named(value: type, name: str) -> bool:
-    return any(base.__name__ == name for base in value.__mro__)
-
-
-def score_with(metric_class: type, data: object, payload_type: object) -> dict[str, Json]:
-    """Make the metric, let it score, and return ``{"scores": [...]}``.
-
-    Args:
-        metric_class: a class with a ``score`` method, made without arguments.
-        data: a dict becomes the keyword arguments of ``score``.
-        payload_type: with ``"trace_thread"`` the data is the only argument.
-
-    Raises:
-        NotAResultError: what ``score`` returned is no score.
-        Exception: whatever the metric raises.
-    """
-    metric = metric_class()
-    score = metric.ascore if _scores_in_async_only(metric_class) else metric.score
-    if payload_type == "trace_thread" or not isinstance(data, dict):
-        value = score(data)
-    else:
-        value = score(**_with_missing(score, data))
-    if hasattr(value, "__await__"):
-        with stdlib.Imports():
-            import asyncio  # noqa: PLC0415 - 79 ms that only an async metric has to pay
-
-        value = asyncio.run(_awaited(value))
-    try:
-        return result_of(value, _text(getattr(metric, "name", None) or DEFAULT_SCORE_NAME))
-    except NotAResultError as problem:
-        raise NotAResultError(f"{metric_class.__name__}.score() returned {problem}") from None
-
-
-def _scores_in_async_only(metric_class: type) -> bool:
-    """Whether ``score`` is still the one of ``BaseMetric``, which only raises, while ``ascore`` is not."""
-
-    def is_own(name: str) -> bool:
-        home = next((base for base in metric_class.__mro__ if name in vars(base)), object)
-        return home.__name__ not in {"BaseMetric", "object"}
-
-    return is_own("ascore") and not is_own("score")
-
-
-async def _awaited(value: Awaitable[object]) -> object:
-    return await value
-
-
-def _with_missing(score: object, data: dict[str, object]) -> dict[str, object]:
-    """The data, and None for each parameter without a default that the data does not name."""
-    inspect = stdlib.module("inspect")  # 10 ms that only a metric class has to pay
-    try:
-        parameters = inspect.signature(score).parameters.values()
-    except (TypeError, ValueError):  # a callable that does not tell its parameters
-        return data
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    missing = {
-        parameter.name: None
-        for parameter in parameters
-        if parameter.kind in by_name and parameter.default is parameter.empty and parameter.name not in data
-    }
-    return {**data, **missing}
+    return any(name_of(base) == name for base in mro_of(kind))
 
 
 def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
@@ -121,10 +50,29 @@ def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
     Raises:
         NotAResultError: the value is none of the things that count; the text says what it is.
     """
+    if not _has_class(value):
+        raise NotAResultError(described(value))
     try:
         return _result_of(value, name)
     except RecursionError:
-        raise NotAResultError(f"{_described(value)} that is nested too deeply, or holds itself") from None
+        raise NotAResultError(f"{described(value)} that is nested too deeply, or holds itself") from None
+
+
+def has_scores(value: object) -> bool:
+    """Whether a value that is a result has scores with names, and is no bare number.
+
+    Args:
+        value: that :func:`result_of` takes.
+    """
+    return isinstance(value, (dict, list, tuple)) or _is_score(value)
+
+
+def _has_class(value: object) -> bool:
+    """False for a lazy object that cannot become what it stands for: ``isinstance`` raises what that raises."""
+    try:
+        return value.__class__ is not None
+    except Exception:  # noqa: BLE001 - whatever it likes
+        return False
 
 
 def _result_of(value: object, name: str) -> dict[str, Json]:
@@ -141,15 +89,15 @@ def _result_of(value: object, name: str) -> dict[str, Json]:
 
 
 def _listed(scores: object) -> list[Json]:
-    """The ``scores`` of a dict: a list of scores, or of dicts with a name and a value."""
+    """The ``scores`` of a dict: a list of scores, or of dicts with a name; one without a value has failed."""
     if not isinstance(scores, (list, tuple)):
-        raise NotAResultError(f"a dict whose 'scores' is {_described(scores)}, not a list")
+        raise NotAResultError(f"a dict whose 'scores' is {described(scores)}, not a list")
     found: list[Json] = []
     for index, score in enumerate(scores):
         path = f"scores[{index}]"
         if _is_score(score):
             found.append(_score(score, path))
-        elif isinstance(score, dict) and isinstance(score.get("name"), str) and "value" in score:
+        elif isinstance(score, dict) and isinstance(score.get("name"), str):
             found.append(_plain(score, path))
         else:
             raise NotAResultError(f"a dict whose {path} has no 'name' and 'value'")
@@ -162,13 +110,13 @@ def _scores(values: list[object] | tuple[object, ...]) -> list[Json]:
     for index, value in enumerate(values):
         if not _is_score(value):
             raise NotAResultError(
-                f"a {type(values).__name__} whose item {index} is {_described(value)}, not a score"
+                f"a {type(values).__name__} whose item {index} is {described(value)}, not a score"
             )
     return [_score(value, f"scores[{index}]") for index, value in enumerate(values)]
 
 
 def _is_score(value: object) -> bool:
-    return _has_base_named(type(value), "ScoreResult") and hasattr(value, "name") and hasattr(value, "value")
+    return has_base_named(type(value), "ScoreResult") and hasattr(value, "name") and hasattr(value, "value")
 
 
 def _score(score: object, path: str) -> Json:
@@ -176,7 +124,7 @@ def _score(score: object, path: str) -> Json:
     if not isinstance(name, str):
         raise NotAResultError(f"a score whose name is no text: {path}.name is {type(name).__name__}")
     fields: dict[str, Json] = {
-        "name": _text(name),
+        "name": text_of(name),
         "value": _plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]  # likewise
     }
     for field in SCORE_FIELDS:
@@ -193,7 +141,7 @@ def _number(value: object) -> int | float:
         return float(plain)
     if isinstance(plain, (int, float)) and not isinstance(value, str):
         return plain
-    raise NotAResultError(_described(value))
+    raise NotAResultError(described(value))
 
 
 def _plain(value: object, path: Path, *, top: bool = False) -> Json:
@@ -208,7 +156,7 @@ def _plain(value: object, path: Path, *, top: bool = False) -> Json:
         return [_plain(item, (path, index)) for index, item in enumerate(value)]
     converted = _converted(value)
     if converted is value:
-        raise NotAResultError(_described(value) if top else f"{_shown(path)}: {_described(value)}")
+        raise NotAResultError(described(value) if top else f"{_shown(path)}: {described(value)}")
     return _plain(converted, path, top=top)
 
 
@@ -220,7 +168,7 @@ def _plain_dict(value: dict[object, object], path: Path, taken: Collection[str] 
         path: to it.
         taken: keys that stand beside these.
     """
-    plain = {_text(key): _plain(item, (path, key)) for key, item in value.items()}
+    plain = {text_of(key): _plain(item, (path, key)) for key, item in value.items()}
     if len(plain) < len(value) or not plain.keys().isdisjoint(taken):
         where = _shown(path)
         raise NotAResultError(f"{where and where + ': '}a dict in which two keys become the same text")
@@ -235,8 +183,12 @@ def _shown(path: Path) -> str:
     return path + "".join(reversed(keys))
 
 
-def _text(value: object) -> str:
-    """As JSON has it: the text of an enum that is a str is its value, not its name."""
+def text_of(value: object) -> str:
+    """The text of a value as JSON has it: of an enum that is a str its value, not its name.
+
+    Args:
+        value: any.
+    """
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 
@@ -262,7 +214,12 @@ def _converted(value: object) -> object:
     return value
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """What to call a value: its type with an article.
+
+    Args:
+        value: any.
+    """
     if value is None:
         return "None"
     name = type(value).__qualname__

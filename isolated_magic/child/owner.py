@@ -4,8 +4,10 @@ The channel is a private descriptor, so nothing that the code prints can be take
 the program as JSON and then the payload; this end sends, in this order, or the owner believes none of it,
 
 - ``{"started": {}}`` once, before the code runs; from the second run of a worker on, with what comes next;
-- ``{"ask": "metric"}`` when the code defines a metric class and nothing else came of it: only the owner sees
-  all that was printed, through whatever way to descriptor 1, and answers whether that is the result already;
+- ``{"ask": {}}`` when the code defines a metric class and nothing else came of it: only the owner sees all that
+  was printed, through whatever way to descriptor 1, and answers whether there are scores in it;
+- ``{"mark": {}}`` when the code came to scores and may still print others, at its exit: the owner notes what was
+  printed until then;
 - ``{"imported": {...}}`` at most once: the modules that the code imported, and the files among them that are not
   installed;
 - ``{"memory": {...}}`` when the owner wants to know which pages the run has written to;
@@ -153,12 +155,24 @@ class Owner:
         except (OSError, ValueError, AttributeError):  # the code closed the descriptor, or took the stream away
             return
 
-    def prints_the_result(self) -> bool:
-        """Ask whether the last line printed so far is the result."""
+    def printed_scores(self) -> bool:
+        """Ask whether there are scores in what was printed so far."""
+        return not self.is_mine or self._asked("ask", b"nothing") != b"nothing"  # a fork's scores reach nobody
+
+    def mark(self) -> None:
+        """Have the owner tell what was printed so far from what will be."""
+        if self.is_mine:
+            self._asked("mark", b"")
+
+    def _asked(self, question: str, otherwise: bytes) -> bytes | bytearray:
+        """The answer.
+
+        Args:
+            question: one of those above.
+            otherwise: the answer when the code closed the channel.
+        """
         streams.flush()
-        if not self.is_mine:
-            return True  # nobody would hear of the metric's scores
         try:
-            return self.send({"ask": "metric"}) and self.receive() == b"printed"
+            return self.receive() if self.send({question: {}}) else otherwise
         except (OSError, EOFError):
-            return True
+            return b""

@@ -34,7 +34,7 @@ class Program:
 
     def __init__(self, source: str | bytes, filename: str) -> None:
         tree = compile(source, filename, "exec", AST_ONLY, dont_inherit=True)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
+        last = tree.body.pop() if tree.body and _has_value(tree.body[-1]) else None
         self.body = compile(tree, filename, "exec", dont_inherit=True)
         self.last = None
         if last is not None:
@@ -50,6 +50,14 @@ class Program:
         """
         exec(self.body, names)  # noqa: S102 - running the user's code is what we are for
         return eval(self.last, names) if self.last is not None else None  # noqa: S307 - likewise
+
+
+def _has_value(statement: object) -> bool:
+    """Whether it is an expression whose value somebody may mean: a count of what was written is none."""
+    if not isinstance(statement, _ast.Expr):
+        return False
+    called = statement.value.func if isinstance(statement.value, _ast.Call) else None
+    return not (isinstance(called, _ast.Attribute) and called.attr in {"write", "writelines"})
 
 
 class Programs:

@@ -6,7 +6,8 @@ import gc
 import os
 import sys
 
-from . import libraries, outcome, program, stack, stdin, stdlib, streams
+from . import libraries, metric, outcome, program, stack, stdin, stdlib, streams
+from .fitting import DataHint, UnfitError
 from .interrupts import users_code
 from .lengths import LONGEST_LINE, LONGEST_TEXT, SENT, shortened
 from .owner import Owner, encode
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 with stdlib.Imports():
+    import _thread
+    import atexit
     from json import dumps, loads
 
 _Anything = BaseException  # whatever the code does to its builtins
@@ -224,46 +227,84 @@ def _run(
     filename = path or request["filename"]
     if path is None:
         program.publish(request["source"], filename)
+    told = metric.Told(DataHint(request["row"]))
+    activity = _activity()
     try:
         with users_code:
             source = request["source"] if path is None else program.read(path)
             value = program.programs.of(source, filename).execute(names)
-            return _outcome_of(value, names, message, owner), 0
+            found = _outcome_of(value, names, message, owner, told)
+            if "result" in found and "is_bare" not in found and _activity() != activity:
+                owner.mark()
+            return _with_notes(found, told), 0
     except SystemExit as leaving:
         return _exit_outcome(leaving)
     except outcome.NotAResultError as problem:
-        return {"found": shortened(str(problem), SENT * LONGEST_LINE), "found_kind": "metric"}, 0
+        return _with_notes(_no_result(str(problem), "metric"), told), 0
+    except UnfitError as problem:
+        error = {"text": problem.text, "summary": problem.text, "excerpt": "", "hint": problem.hint}
+        return _with_notes({"error": error}, told, problem.hint), 1
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
         on_failure(problem)
         described = describe(problem, request["source"], filename)
         call_users_excepthook(problem)
-        return {"error": described}, 1
+        described["hint"] = "\n".join([*filter(None, [described["hint"]]), *told.current])
+        return _with_notes({"error": described}, told, *told.current), 1
+
+
+def _activity() -> tuple[int, int]:
+    """What may go on when the code is over, and print: exit functions and threads."""
+    return atexit._ncallbacks(), _thread._count()
+
+
+def _with_notes(found: dict[str, object], told: metric.Told, *but: str) -> dict[str, object]:
+    notes = [shortened(note, SENT * LONGEST_LINE) for note in told.notes if note not in but]
+    return {**found, "notes": notes} if notes else found
+
+
+def _no_result(found: str, kind: str) -> dict[str, object]:
+    return {"found": shortened(found, SENT * LONGEST_LINE), "found_kind": kind}
 
 
 def _outcome_of(
-    value: object, names: dict[str, object], message: dict[str, object], owner: Owner
+    value: object, names: dict[str, object], message: dict[str, object], owner: Owner, told: metric.Told
 ) -> dict[str, object]:
-    found, kind = "nothing was printed and the code does not end with a value", "nothing"
+    # From the message: the code may use the names data and payload_type for something of its own.
+    data, payload_type = message["data"], message["payload_type"]
+    nothing = _no_result("nothing was printed and the code does not end with a value", "nothing")
     if value is not None:
         try:
-            return {"result": outcome.result_of(value)}
+            named = metric.named_by(value)
         except outcome.NotAResultError as problem:
-            found, kind = shortened(f"the value of the last line is {problem}", SENT * LONGEST_LINE), "value"
-    metric = outcome.find_metric(names)
-    if metric is None or owner.prints_the_result():
-        return {"found": found, "found_kind": kind}
-    # From the message: the code may use the names data and payload_type for something of its own.
-    return {"result": outcome.score_with(metric, message["data"], message["payload_type"])}
+            return _no_result(f"the value of the last line is {problem}", "value")
+        if named:
+            return {"result": metric.score_all(named, data, payload_type, told)}
+        try:
+            result: dict[str, object] = {"result": outcome.result_of(value)}
+            return result if outcome.has_scores(value) else {**result, "is_bare": True}
+        except outcome.NotAResultError as problem:
+            nothing = _no_result(f"the value of the last line is {problem}", "value")
+    notes: list[str] = []
+    metrics = metric.defined_in(names, notes)
+    if not metrics:
+        held = metric.held_by_variables(names)
+        told.notes += [f"{name} is a metric: as the last line, it scores." for name in held]
+        return nothing
+    if owner.printed_scores():
+        return nothing
+    told.notes += notes
+    return {"result": metric.score_all(metrics, data, payload_type, told, selects=True)}
 
 
 def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
     """What sys.exit() means (Python/pythonrun.c): a status, or a message for stderr and status 1."""
     if leaving.code is None:
-        return {"found": "the code left with sys.exit() before it printed a result", "found_kind": "exit"}, 0
+        return _no_result("the code left with sys.exit() before it printed a result", "exit"), 0
     if isinstance(leaving.code, int):
         status = leaving.code & 0xFF
-        found = f"the code left with sys.exit({leaving.code}) before it printed a result"
-        return {"found": found, "found_kind": "exit"}, status
+        return _no_result(
+            f"the code left with sys.exit({leaving.code}) before it printed a result", "exit"
+        ), status
     message = text_of(leaving.code)
     leaves_with: dict[str, object] = {"exit_message": shortened(message, SENT * LONGEST_TEXT)}
     try:
@@ -285,5 +326,5 @@ def rehearse() -> None:
     """Do what most runs do, with nothing to show for it: what is made at first use is there before the fork."""
     names = _decoded(dumps({"data": {"answer": "yes", "items": [1, 2.5, None]}, "payload_type": None}).encode())
     program.Program(REHEARSAL, "<string>").execute(names)
-    outcome.find_metric(names)
+    metric.defined_in(names, [])
     outcome.result_of({"scores": [{"name": "a", "value": 1}]})

@@ -153,7 +153,7 @@ def program_messages(
         largest_bytes: of memory with which it may go on, None for any size.
     """
     limits, groups = tuple(request.confinement.limits.items()), tuple(request.confinement.groups)
-    names = request.source, request.path, request.source_name
+    names = request.source, request.path, request.source_name, request.data_name
     return _program_frame(names, limits, groups, reports_pages, is_last, largest_bytes) + wire.frame(
         request.payload
     )
@@ -161,18 +161,19 @@ def program_messages(
 
 @lru_cache(maxsize=16)  # the same code runs with one set of data after the other
 def _program_frame(
-    names: tuple[str | None, str | None, str],
+    names: tuple[str | None, str | None, str, str | None],
     limits: tuple[tuple[str, int], ...],
     groups: tuple[str, ...],
     reports_pages: bool,
     is_last: bool,
     largest_bytes: int | None,
 ) -> bytes:
-    source, path, filename = names
+    source, path, filename, row = names
     program = {
         "source": source,
         "path": None if path is None else os.fsencode(path).decode("latin-1"),
         "filename": filename,
+        "row": row,
         "reports_pages": reports_pages,
         "is_last": is_last,
         "largest_bytes": largest_bytes,

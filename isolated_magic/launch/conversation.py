@@ -41,14 +41,14 @@ class Conversation:
     Args:
         channel: of its child.
         request: what is still to be sent.
-        has_result: asked, when the child asks that, whether what was printed so far is the result.
+        answer: to a question of the child's (see ``child/owner.py``).
     """
 
-    def __init__(self, channel: socket.socket, request: bytes, has_result: Callable[[], bool]) -> None:
+    def __init__(self, channel: socket.socket, request: bytes, answer: Callable[[str], bytes]) -> None:
         self.channel = channel
         self.messages = Messages()
         self._unsent = memoryview(request)
-        self._has_result = has_result
+        self._answer = answer
 
     @property
     def has_all(self) -> bool:
@@ -112,9 +112,8 @@ class Conversation:
             if self._unsent:
                 self.messages.not_read()
             raise ConnectionResetError
-        if self.messages.feed(chunk):
-            answer = b"printed" if self._has_result() else b"nothing"
-            self._unsent = memoryview(bytes(self._unsent) + wire.frame(answer))
+        if question := self.messages.feed(chunk):
+            self._unsent = memoryview(bytes(self._unsent) + wire.frame(self._answer(question)))
         self._hang_up_when_broken()
 
     def _hang_up_when_broken(self) -> None:

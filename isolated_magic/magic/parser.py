@@ -15,8 +15,9 @@ DESCRIPTION = """\
 Run the cell in a Python process of its own, with its own environment. The scores that it computes are the
 cell's value.
 
-The result is a JSON object printed as the last line, or else the value of the last expression (a number, a
-score, a list of scores, a dict with "scores"), or else a BaseMetric subclass that the cell defines.
+Scores are printed as a JSON object on the last line, or are the value of the last expression (a number, a
+score, a list of scores, a dict with "scores", a metric), or come of the BaseMetric subclasses that the cell
+defines. A JSON object without "scores" counts when nothing else does.
 """
 
 EXAMPLES = """\

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
-from isolated_magic.history import CellKey, digest
-from isolated_magic.magic.namespace import expanded
+from isolated_magic.history import CellKey
+from isolated_magic.magic.namespace import VARIABLE, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST_LABEL = 32  # characters
 _RUN = re.compile(r"\s*run(?:\s+(.*)|)", re.DOTALL)
+_SIMPLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*|\[-?\w+\])*")  # names, attributes and plain indexes: no secret
 _HELP = re.compile(r"(-h|--help)\b")
 
 
@@ -94,6 +95,20 @@ def name_of(options: Options, body: str | None, hide: Callable[[str], str]) -> s
     return label_of(options) or shortened
 
 
+def data_name(options: Options) -> str:
+    """What stands for the data on the line, so that a hint can say what to write there.
+
+    Args:
+        options: of the line.
+    """
+    word = options.data[0] if len(options.data) == 1 else ""
+    if match := VARIABLE.fullmatch(word):
+        return match[1]
+    if word.startswith("{") and word.endswith("}") and _SIMPLE.fullmatch(word[1:-1].strip()):
+        return word[1:-1].strip()
+    return word if word.isidentifier() else "row"
+
+
 def key_of(options: Options, body: str | None, cell_id: str | None) -> CellKey:
     """What tells the cell from others, or the file where one runs.
 
@@ -103,9 +118,9 @@ def key_of(options: Options, body: str | None, cell_id: str | None) -> CellKey:
         cell_id: that the front end gave the cell, None where it gives none.
     """
     if options.file is not None:
-        return CellKey(None, digest(str(expanded(options.file).absolute())), None)
+        return CellKey(None, hash(str(expanded(options.file).absolute())), None)
     said = replace(options, is_compared=None, asks_to_compare=False, compared_with=None, save=None, out=None)
-    return CellKey(cell_id, digest(repr(astuple(said))), None if body is None else digest(body))
+    return CellKey(cell_id, hash(said), None if body is None else hash(body))
 
 
 def _has_code(body: str) -> bool:

@@ -1,0 +1,288 @@
+"""What a metric's ``score`` takes, beside what the data has."""
+
+from __future__ import annotations
+
+from . import stdlib
+from .lengths import shortened
+from .outcome import mro_of, name_of
+
+TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from typing import Any
+
+with stdlib.Imports():
+    from json import dumps
+
+TRACE_THREAD = "trace_thread"
+# Kinds of parameters, as inspect numbers them.
+BY_POSITION, BY_EITHER, REST, BY_NAME, REST_BY_NAME = range(5)
+NAMED = frozenset({BY_EITHER, BY_NAME})
+MOST_KEYS = 8  # told
+LONGEST_KEY = 60  # characters
+MOST_COMPARED = 200  # keys
+CLOSE, BARELY = 0.6, 0.3  # similarities of difflib's; the first is what its get_close_matches() asks for
+
+# What people call the data as a whole.
+WHOLE = frozenset(
+    {"data", "row", "item", "record", "sample", "example", "payload", "inputs", "kwargs", "test_case"}
+)
+# Words for one thing, where keys do not look alike.
+ALIKE = (
+    "output answer response prediction predicted completion generation generated actual candidate reply",
+    "reference expected target gold golden truth label ideal correct expected_output ground_truth expected_answer",
+    "input question prompt query instruction",
+    "context contexts documents docs passages sources chunks retrieved",
+)
+
+
+class UnfitError(Exception):
+    """A metric cannot be made, or cannot be called with the data.
+
+    Args:
+        text: what is wrong.
+        hint: what to do about it.
+    """
+
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text)
+        self.text, self.hint = text, hint
+
+
+class DataHint:
+    """How to hand a value over under another name: in Python, or on the line of the magic.
+
+    Args:
+        row: the expression that stands for the data on that line, None where there is none.
+    """
+
+    def __init__(self, row: str | None) -> None:
+        self._row = row
+
+    def mapping(self, name: str, key: str | None) -> str:
+        """What to write.
+
+        Args:
+            name: that the value is to have.
+            key: of the data, whose value it is; None for the data as a whole.
+        """
+        if self._row is None:
+            item = "row" if key is None else f"row[{dumps(key, ensure_ascii=False)}]"
+            return f"data={{{dumps(name)}: {item}}}"
+        item = self._row if key is None else f"{self._row}[{dumps(key, ensure_ascii=False)}]"
+        return f"-d {name}={{{item}}}"
+
+    def anything(self, name: str) -> str:
+        """What to write where the data has nothing."""
+        return f'data={{"{name}": ...}}' if self._row is None else f"-d {name}=..."
+
+
+class Fitting:
+    """How the data fits ``score``.
+
+    Args:
+        metric: the name of its class.
+        score: what is called; its signature tells what it takes.
+        data: of the run.
+        payload_type: of the data.
+        hint: how to hand it over in another way.
+        skips_self: whether the first parameter is not ours to give.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        score: object,
+        data: object,
+        payload_type: object,
+        hint: DataHint,
+        *,
+        skips_self: bool = False,
+    ) -> None:
+        self.name, self._hint, self._payload_type = metric, hint, payload_type
+        self._data = data
+        self._is_whole = payload_type == TRACE_THREAD or not isinstance(data, dict)
+        self._keys: list[str] = [] if self._is_whole else list(data)  # type: ignore[call-overload]  # a dict
+        self._parameters = _parameters(score)
+        if self._parameters is not None and skips_self:
+            self._parameters = self._parameters[1:]
+        self._needed_to_make: list[str] = []
+        parameters = self._parameters or ()
+        self._takes = [parameter.name for parameter in parameters if parameter.kind in NAMED]  # by name
+        self._needs = [parameter.name for parameter in parameters if _is_needed(parameter, NAMED)]
+        self._by_position_only = [
+            parameter.name for parameter in parameters if _is_needed(parameter, {BY_POSITION})
+        ]
+        takes_any = self._parameters is None or any(parameter.kind == REST_BY_NAME for parameter in parameters)
+        self.missing = [] if self._is_whole else [name for name in self._needs if name not in self._keys]
+        self.unexpected = [] if takes_any else [key for key in self._keys if key not in self._takes]
+
+    @classmethod
+    def of(cls, metric: object, data: object, payload_type: object, hint: DataHint) -> Fitting:
+        """That of a metric which may not have been made yet.
+
+        Args:
+            metric: an object or a class.
+            data: of the run.
+            payload_type: of the data.
+            hint: how to hand it over in another way.
+        """
+        is_class = any(base is type for base in mro_of(type(metric)))
+        if not is_class:
+            return cls(name_of(type(metric)), metric.score, data, payload_type, hint)  # type: ignore[attr-defined]  # a metric
+        score: Any = next((vars(base)["score"] for base in mro_of(metric) if "score" in vars(base)), None)
+        is_bound = type(score) in {staticmethod, classmethod}
+        function = metric.score if is_bound else score  # type: ignore[attr-defined]  # a metric
+        fitting = cls(name_of(metric), function, data, payload_type, hint, skips_self=not is_bound)
+        fitting._needed_to_make = cls.needed_to_make(metric)
+        return fitting
+
+    @staticmethod
+    def needed_to_make(kind: object) -> list[str]:
+        """The parameters without which no object of a class can be made.
+
+        Args:
+            kind: a class.
+        """
+        return [
+            parameter.name for parameter in _parameters(kind) or () if _is_needed(parameter, {BY_POSITION, *NAMED})
+        ]
+
+    @property
+    def notes(self) -> list[str]:
+        """A word about each parameter that gets None."""
+        return [self._about_missing(name, ": None was passed.") for name in self.missing]
+
+    @property
+    def reason(self) -> str:
+        """Why it does not take the data as it is; empty when it does."""
+        if self._needed_to_make:
+            arguments = ", ".join(f"{name}=..." for name in self._needed_to_make)
+            needed = ", ".join(self._needed_to_make)
+            return f"it needs {needed}. Name an object of it on the last line, such as {self.name}({arguments})"
+        if self.unexpected:
+            return f"its score() does not take {_listed(self.unexpected)}: add **ignored to its parameters"
+        if (problem := self._problem()) is not None:
+            return f"{problem.text.removeprefix('TypeError: ')} {problem.hint}"
+        return self._about_missing(self.missing[0], ".") if self.missing else ""
+
+    def check(self) -> None:
+        """See whether it can be called.
+
+        Raises:
+            UnfitError: it cannot.
+        """
+        if (problem := self._problem()) is not None:
+            raise problem
+
+    def call(self, score: Callable[..., object]) -> object:
+        """Call it with the data, and None for what is missing.
+
+        Args:
+            score: of the metric.
+        """
+        if self._is_whole:
+            return score(self._data)
+        return score(**{**self._data, **dict.fromkeys(self.missing)})  # type: ignore[dict-item]  # a dict
+
+    def _problem(self) -> UnfitError | None:
+        if self._parameters is None:
+            return None
+        if self._is_whole:
+            return self._problem_as_whole()
+        if self._by_position_only:
+            names = ", ".join(self._by_position_only)
+            return UnfitError(
+                f"TypeError: {self.name}.score() takes {names} by position only.",
+                "score() gets each key of the data by its name: take the / out of its parameters.",
+            )
+        if not self.unexpected:
+            return None
+        takes = _listed(self._takes) or "nothing"
+        text = f"TypeError: {self.name}.score() got an unexpected keyword argument {self.unexpected[0]!r}"
+        return UnfitError(
+            f"{shortened(text, 2 * LONGEST_KEY + len(self.name))}: it takes {takes}.", self._what_to_do()
+        )
+
+    def _problem_as_whole(self) -> UnfitError | None:
+        parameters = self._parameters or ()
+        by_position = [one for one in parameters if one.kind in {BY_POSITION, BY_EITHER, REST}]
+        needed = [one for one in by_position if _is_needed(one, {BY_POSITION, BY_EITHER})]
+        by_name = [one for one in parameters if _is_needed(one, {BY_NAME})]
+        if by_position and len(needed) <= 1 and not by_name:
+            return None
+        takes = _listed([one.name for one in parameters]) or "nothing"
+        return UnfitError(
+            f"TypeError: {self.name}.score() cannot be called with the data alone: it takes {takes}.",
+            f"With payload_type {TRACE_THREAD}, score() gets all of the data as its only argument: "
+            "write def score(self, thread).",
+        )
+
+    def _what_to_do(self) -> str:
+        if self.missing == self._takes and len(self._takes) == 1 and self._means_all(self._takes[0]):
+            parameters = ", ".join([*self._keys[:3], "**ignored"])
+            return (
+                "score() gets each key of the data as an argument of that name, not the data as a whole: write "
+                f"def score(self, {parameters}), or hand it over as one value: "
+                f"{self._hint.mapping(self._takes[0], None)}"
+            )
+        keys, are, them = _listed(self.unexpected), "are keys", "them"
+        if len(self.unexpected) == 1:
+            are, them = "is a key", "it"
+        told = f"{keys} {are} of the data. Add **ignored to the parameters of score(), or leave {them} out."
+        return " ".join([told, *(self._about_missing(name, ".") for name in self.missing[:3])])
+
+    def _means_all(self, name: str) -> bool:
+        """Whether a parameter most likely means the data as a whole."""
+        return name.lower() in WHOLE or (len(self._keys) > 1 and not _nearest(name, self._keys)[1])
+
+    def _about_missing(self, name: str, what: str) -> str:
+        if not self._keys:
+            return f"{name} is not in the data, which is empty{what} Hand it over: {self._hint.anything(name)}"
+        unused = [key for key in self._keys if key not in self._takes] or self._keys
+        nearest, _ = _nearest(name, unused)
+        keys = _listed([nearest, *(key for key in self._keys if key != nearest)])
+        return f"{name} is not in the data ({keys}){what} Map it: {self._hint.mapping(name, nearest)}"
+
+
+def _parameters(function: object) -> Sequence[Any] | None:
+    """The parameters of a function or a class; None when it does not tell them."""
+    inspect = stdlib.module("inspect")  # 10 ms that only a metric class has to pay
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_needed(parameter: Any, kinds: Collection[int]) -> bool:  # noqa: ANN401 - of inspect, which is not imported here
+    return parameter.kind in kinds and parameter.default is parameter.empty
+
+
+def _nearest(name: str, keys: list[str]) -> tuple[str, bool]:
+    """The key that most likely holds what the name means, and whether there is a reason to think so."""
+    keys = keys[:MOST_COMPARED]
+    compare: Any = stdlib.module("difflib").SequenceMatcher(None)
+    compare.set_seq2(name.lower())
+
+    def similarity(key: str) -> float:
+        compare.set_seq1(key[:LONGEST_KEY].lower())
+        ratio: float = compare.ratio()
+        return ratio
+
+    nearest = max(keys, key=similarity)
+    if similarity(nearest) >= CLOSE:
+        return nearest, True
+    group = next((words.split() for words in ALIKE if name.lower() in words.split()), [])
+    found = [key for key in keys if key.lower() in group]
+    found += [key for key in keys if any(part in group for part in key.lower().split("_"))]
+    if found:
+        return found[0], True
+    return (nearest if similarity(nearest) >= BARELY else keys[0]), False
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names, not too many of them, each on one line."""
+    shown = [shortened(dumps(name, ensure_ascii=False)[1:-1], LONGEST_KEY) for name in names[:MOST_KEYS]]
+    if len(names) > MOST_KEYS:
+        shown.append(f"... {len(names) - MOST_KEYS:,} more")
+    return ", ".join(shown)
