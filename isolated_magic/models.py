@@ -217,6 +217,8 @@ class RunResult:
         timings: in milliseconds.
         compared_with: the scores of an earlier run that it is shown against; empty when there was none, None when
             it is not to be compared.
+        differs_in: what the two runs were not given alike: ``"data"``, ``"code"``, and ``"environment"`` with the
+            names of some of the variables in parentheses.
         notes: sentences that stand beside the scores: the run did not fail, but may not mean what you think.
     """
 
@@ -230,6 +232,7 @@ class RunResult:
     launch: Launch | None = None
     timings: Timings = field(default=Timings())
     compared_with: tuple[Score, ...] | None = None
+    differs_in: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts

@@ -1,6 +1,11 @@
 """What changed from run to run: --compare, %isolated history."""
 
+import ast
+import json
+
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from isolated_magic.history import MOST_RUNS, CellKey, History
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score
@@ -23,30 +28,97 @@ NOTHING_BEFORE = "No earlier run to compare with."
 
 class TestCompare:
     def test_value_arrow_and_difference(self, cells):
-        assert cells.ok(f"%%isolated --compare\n{score(a=0.5, b=3, c=1)}").text.splitlines()[-1] == NOTHING_BEFORE
-        shown = cells.ok(f"%%isolated --compare -o kept\n{score(a=0.75, b=2, c=1, d='high')}")
+        first = cells.run_as("one", f"%%isolated --compare\n{score(a=0.5, b=3, c=1)}")
+        assert first.text.splitlines()[-1] == NOTHING_BEFORE
+        shown = cells.run_as("one", f"%%isolated --compare -o kept\n{score(a=0.75, b=2, c=1, d='high')}")
         assert shown.text.splitlines() == [
             "a  0.75  ▲ +0.25, was 0.5  ███████░░░",
             "b  2     ▼ -1, was 3",
             "c  1     same              ██████████",
             "d  high  new",
+            "Compared with a run that differs in code.",
         ]
         assert '<th scope="col"' in shown.data["text/html"]
         assert ">change</th>" in shown.data["text/html"]
         assert "| a | 0.75 | ▲ +0.25, was 0.5 |" in shown.data["text/markdown"]
-        assert cells.ok("[score.name for score in kept.compared_with]").text == "['a', 'b', 'c']"
-        assert "gone, was high" in cells.ok(f"%%isolated --compare\n{score(a=0.75)}").text
+        assert cells.ok("[score.name for score in kept.compared_with], kept.differs_in").text == (
+            "(['a', 'b', 'c'], ('code',))"
+        )
+        assert "gone, was high" in cells.run_as("one", f"%%isolated --compare\n{score(a=0.75)}").text
+
+    def test_what_differs_is_said(self, cells):
+        cells.ok("row = {'n': 1}")
+        cell = "%%isolated -d row -e TENANT={tenant} --secret KEY={key} --compare\nlen(data) / (data['n'] + 1)"
+        cells.ok("tenant, key = 't1', 'abcd-1'")
+        cells.run_as("one", cell)
+        assert cells.run_as("one", cell).text.splitlines() == ["score  0.5  same  █████░░░░░"]
+        cells.ok("row['n'] = 3")
+        assert cells.run_as("one", cell).text.splitlines() == [
+            "score  0.25  other data: -0.25, was 0.5  ██░░░░░░░░",
+            "Compared with a run that differs in data.",
+        ]
+        cells.ok("row['n'], tenant, key = 1, 't2', 'abcd-2'")
+        assert cells.run_as("one", f"{cell} + 0").text.splitlines() == [
+            "score  0.5  other data: +0.25, was 0.25  █████░░░░░",
+            "Compared with a run that differs in data, environment (KEY, TENANT) and code.",
+        ]
+        assert "other data: same" in cells.run_as("one", cell.replace("-d row", "-d n=1.0")).text
+        cells.ok("import os; os.environ.update({f'NAME{n}': 'x' for n in range(5)})")
+        assert (
+            "environment (NAME0, NAME1, NAME2, 2 more)."
+            in cells.run_as("one", cell.replace("-d row", "-d n=1.0")).text
+        )
 
     def test_after_an_edit_of_the_line_or_of_the_code(self, cells):
         cells.ok("row = {}")
-        cells.ok("%%isolated -d row\n0.5")
-        assert "▲ +0.1, was 0.5" in cells.ok("%%isolated -d row --compare\n0.6").text
-        assert "same" in cells.ok("%%isolated -d n=1 --compare\n0.6").text
+        cells.run_as("one", "%%isolated -d row\n0.5")
+        assert "▲ +0.1, was 0.5" in cells.run_as("one", "%%isolated -d row --compare\n0.6").text
+        assert "other data: same" in cells.run_as("one", "%%isolated -d n=1 --compare\n0.6").text
+
+    def test_without_ids_the_same_text_is_the_same_cell(self, cells):
+        cells.ok("row = {'n': 0.5}")
+        cells.ok("%%isolated -d row\ndata['n']")
+        cells.ok("row = {'n': 0.75}")
+        assert "other data: +0.25, was 0.5" in cells.ok("%%isolated -d row --compare\ndata['n']").text
+
+    def test_without_ids_other_text_is_another_cell(self, cells):
+        cells.ok("row = {'n': 1}")
+        cells.ok("%%isolated -d row --compare\ndata['n'] / 2")
+        assert NOTHING_BEFORE in cells.ok("%%isolated -d row --compare\ndata['n'] / 4").text
+        assert NOTHING_BEFORE in cells.ok("%%isolated -d n=2 --compare\ndata['n'] / 2").text
+
+    def test_cells_of_a_notebook_that_is_executed_are_not_taken_for_one(self, tmp_path):
+        """As nbconvert and papermill do it, which give no ids."""
+        sources = [
+            *("%load_ext isolated_magic", "row = {'answer': 'two words', 'reference': 'one'}"),
+            "%%isolated -d row --compare\nlen(data['answer'])",
+            "%%isolated -d row --compare\nlen(data['reference'])",
+            "%config IsolatedMagic.compare = True",
+            "%%isolated -d row\nlen(data['answer'].split())",
+            "%isolated history",
+        ]
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+        NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        shown = [one.outputs[0].data["text/plain"] for one in notebook.cells if one.source.startswith("%%")]
+        assert shown == [
+            *(f"score  {value}\n{NOTHING_BEFORE}" for value in (9, 3)),
+            "score  2",
+        ]
+        assert "was" not in json.dumps([one.outputs for one in notebook.cells])
+        assert "changed" not in notebook.cells[-1].outputs[0].data["text/plain"]
+
+    def test_the_magic_called_by_python_for_several_bodies_of_one_cell(self, cells):
+        code = (
+            "for body in ('0.5', '0.25', '0.5'):\n"
+            "    display(get_ipython().run_cell_magic('isolated', '--compare -o kept', body))\n"
+            "    print(kept.compared_with)"
+        )
+        assert cells.run_as("one", code).stdout.splitlines() == ["()", "()", "(Score('score', 0.5),)"]
 
     def test_after_a_failed_run_against_the_one_before(self, cells):
-        cells.ok("%%isolated\n0.5")
-        cells.run("%%isolated --compare\n1/0")
-        assert "was 0.5" in cells.ok("%%isolated --compare\n0.6").text
+        cells.run_as("one", "%%isolated\n0.5")
+        cells.run_as("one", "%%isolated --compare\n1/0")
+        assert "was 0.5" in cells.run_as("one", "%%isolated --compare\n0.6").text
 
     def test_another_cell_is_not_compared_with(self, cells):
         cells.ok("%%isolated -d n=1\n0.5")
@@ -58,7 +130,7 @@ class TestCompare:
         cells.run_as("one", "%%isolated -d n=1 --compare\n0.5")
         cells.run_as("two", "%%isolated -d n=1 --compare\n0.9")
         shown = cells.run_as("one", "%%isolated -d n=2 --compare\n0.6")
-        assert "▲ +0.1, was 0.5" in shown.text
+        assert "other data: +0.1, was 0.5" in shown.text
         assert NOTHING_BEFORE in cells.run_as("three", "%%isolated -d n=1 --compare\n0.9").text
 
     def test_line_magics_of_one_cell_are_told_apart(self, cells, tmp_path):
@@ -69,12 +141,30 @@ class TestCompare:
         (tmp_path / "a.py").write_text("0.4")
         cells.run_as("one", cell)
         assert "▲ +0.3, was 0.1" in cells.ok("a").text
+        assert cells.ok("a.differs_in, b.differs_in").text == "(('code',), ())"
         assert "same" in cells.ok("b").text
 
     def test_against_a_result_that_was_kept(self, cells):
         cells.ok("%%isolated -o before\n0.5")
         cells.ok("%%isolated\n0.9")
-        assert "▼ -0.1, was 0.5" in cells.ok("%%isolated --compare before\n0.4").text
+        assert cells.ok("%%isolated --compare before\n0.4").text.splitlines() == [
+            *("score  0.4  ▼ -0.1, was 0.5  ████░░░░░░", "Compared with a run that differs in code."),
+        ]
+        assert "other data: -0.1, was 0.5" in cells.ok("%%isolated --compare before -d n=1\n0.4").text
+
+    def test_against_a_run_in_the_background(self, cells):
+        cells.ok("%%isolated -o before --bg -d n=1\n0.5")
+        cells.ok("before.result(60)")
+        assert "other data: +0.25, was 0.5" in cells.ok("%%isolated --compare before\n0.75").text
+        cells.ok("%%isolated -o before --bg\nimport time\ntime.sleep(1000)")
+        said = cells.run("%%isolated --compare before\n0.75").evalue
+        assert said == "--compare before: before is still running: before.result() waits for it."
+        cells.ok("before.kill()")
+
+    def test_against_a_result_of_the_library(self, cells):
+        cells.ok("from isolated_magic import IsolatedSubprocessExecutor")
+        cells.ok("with IsolatedSubprocessExecutor() as executor: before = executor.run('0.5')")
+        assert cells.ok("%%isolated --compare before\n0.75").text == "score  0.75  ▲ +0.25, was 0.5  ███████░░░"
 
     @pytest.mark.parametrize(
         ("line", "said"),
@@ -96,14 +186,17 @@ class TestCompare:
         (tmp_path / "metric.py").write_text("0.5")
         assert cells.ok("%isolated run metric.py --compare").text.splitlines()[-1] == NOTHING_BEFORE
         (tmp_path / "metric.py").write_text("0.6")
-        assert "was 0.5" in cells.ok(f"%isolated run {tmp_path}/metric.py -d n=1 -t 20 --compare").text
+        assert (
+            "other data: +0.1, was 0.5"
+            in cells.ok(f"%isolated run {tmp_path}/metric.py -d n=1 -t 20 --compare").text
+        )
         assert "this cell" not in NOTHING_BEFORE
 
     def test_as_a_setting(self, cells):
         cells.ok("%config IsolatedMagic.compare = True")
-        assert NOTHING_BEFORE not in cells.ok("%%isolated\n0.5").text
-        assert "was 0.5" in cells.ok("%%isolated\n0.6").text
-        assert "was" not in cells.ok("%%isolated --no-compare\n0.7").text
+        assert NOTHING_BEFORE not in cells.run_as("one", "%%isolated\n0.5").text
+        assert "was 0.5" in cells.run_as("one", "%%isolated\n0.6").text
+        assert "was" not in cells.run_as("one", "%%isolated --no-compare\n0.7").text
 
 
 class TestListing:
@@ -138,6 +231,16 @@ class TestListing:
         )
         wide = cells.ok("float(frame.pivot_table(index='run', columns='name', values='value').loc[1, 'a'])")
         assert wide.text == "0.5"
+
+    def test_what_was_changed_since_the_run_of_the_cell_before(self, cells):
+        for cell in ("-d n=1\n0.5", "-d n=2\n0.75", "-d n=2\n0.75"):
+            cells.run_as("one", f"%%isolated {cell}")
+        cells.run_as("two", "%%isolated -d n=1\n0.5")
+        lines = [" ".join(line.split()) for line in cells.ok("%isolated history").text.splitlines()]
+        assert lines == [
+            "run cell result changed",
+            *("1 0.5 score 0.5", "2 0.75 score 0.75 data, code", "3 0.75 score 0.75", "4 0.5 score 0.5"),
+        ]
 
     def test_an_interrupted_run_is_listed(self, cells):
         request = cells.start("%%isolated\nprint('begun', flush=True)\nimport time; time.sleep(1000)")
@@ -192,8 +295,11 @@ def test_runs_without_scores_have_a_row_too():
     [
         (key("x", 1, 1), key("x", 2, 2), True),
         (key("x", 1, 1), key("y", 1, 1), False),
-        (key(None, 1, 1), key(None, 1, 2), True),
-        (key(None, 1, 1), key(None, 2, 1), True),
+        (key(None, 1, 1), key(None, 1, 1), True),
+        (key(None, 1, 1), key(None, 1, 2), False),
+        (key(None, 1, 1), key(None, 2, 1), False),
+        (key("x", 1, 1), key(None, 1, 1), False),
+        (key(None, 1, 1), key("x", 1, 1), False),
         (key(None, 1, 1), key(None, 2, 2), False),
         (key("x", 1, None), key("x", 1, None), True),
         (key("x", 1, None), key("x", 2, None), False),
@@ -214,3 +320,17 @@ def test_the_name_of_a_run_holds_no_secret(cells, mode):
     assert "k = '***" in shown.text
     assert "xyzzy" not in str(shown.data)
     assert "xyzzy" not in cells.ok("_.to_pandas().to_string()").text
+
+
+def test_digests_tell_nothing_of_what_was_given():
+    """Without the key of the process, a digest of a short secret would be found by trying."""
+    inputs = "next(iter(get_ipython().magics_manager.registry['IsolatedMagics'].history.runs)).inputs"
+    code = "%%isolated --secret KEY={key} -d n=1\n0.5"
+    seen = []
+    for _ in range(2):
+        with kernel() as other:
+            other.ok("key = 'abcd'")
+            other.ok(code)
+            seen.append(other.ok(f"{inputs}.environment['KEY'], {inputs}.data, {inputs}.code").text)
+    assert not {*ast.literal_eval(seen[0])} & {*ast.literal_eval(seen[1])}
+    assert all(len(one) == 16 for one in ast.literal_eval(seen[0]))

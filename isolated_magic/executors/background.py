@@ -150,6 +150,11 @@ class BackgroundRun:
         return self._ended().compared_with
 
     @property
+    def differs_in(self) -> tuple[str, ...]:
+        """As :attr:`RunResult.differs_in`."""
+        return self._ended().differs_in
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """As :attr:`RunResult.notes`."""
         return self._ended().notes

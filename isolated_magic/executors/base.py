@@ -109,6 +109,7 @@ class Executor(Lifetime):
         strict: bool = False,
         data_name: str | None = None,
         on_output: OnOutput | None = None,
+        on_request: Callable[[RunRequest], object] | None = None,
     ) -> RunResult:
         """Run the code and return all that there is to know about the run.
 
@@ -129,6 +130,7 @@ class Executor(Lifetime):
             data_name: what stands for the data on the magic's line, so that hints can say what to write there.
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 the line that is the result is not among it.
+            on_request: called in this thread with what the run was given, before it starts.
 
         Raises:
             KeyboardInterrupt: this thread was interrupted; the run is gone by then.
@@ -143,6 +145,7 @@ class Executor(Lifetime):
             secrets=secrets,
             strict=strict,
             data_name=data_name,
+            on_request=on_request,
         )
         return self._run(build, on_output, LiveRun(source_name))
 
@@ -162,6 +165,7 @@ class Executor(Lifetime):
         strict: bool = False,
         data_name: str | None = None,
         label: str | None = None,
+        on_request: Callable[[RunRequest], object] | None = None,
     ) -> BackgroundRun:
         """Begin a run and return at once. Code, data and environment are those of now.
 
@@ -179,6 +183,7 @@ class Executor(Lifetime):
             strict: as for :meth:`run`.
             data_name: as for :meth:`run`.
             label: what to call the run where runs are listed; None for the source's name.
+            on_request: as for :meth:`run`.
 
         Raises:
             InvalidRequestError: it cannot be run as given.
@@ -193,6 +198,7 @@ class Executor(Lifetime):
             secrets=secrets,
             strict=strict,
             data_name=data_name,
+            on_request=on_request,
         )
         live, called_at = LiveRun(label or source_name), time.monotonic()
         return BackgroundRun(live, partial(self._perform, build(), live=live, called_at=called_at))
@@ -257,13 +263,21 @@ class Executor(Lifetime):
         payload_type: str | None,
         *,
         limits: Limits | None = None,
+        on_request: Callable[[RunRequest], object] | None = None,
         **options: Unpack[_Options],
     ) -> Callable[[], RunRequest]:
         """What makes the request of these arguments, later, where its errors can be a result."""
         timeout = self.timeout_secs if timeout_secs is None else timeout_secs
         limits = self.limits if limits is None else limits
         build = partial(build_request, code, data, env_vars, timeout, payload_type, limits=limits, **options)
-        return partial(self._built, build, env_vars or {})
+
+        def built() -> RunRequest:
+            request = self._built(build, env_vars or {})
+            if on_request is not None:
+                on_request(request)
+            return request
+
+        return built
 
     def _built(self, build: Callable[..., RunRequest], env_vars: Mapping[str, EnvValue]) -> RunRequest:  # noqa: ARG002 - of strategies that treat them in a way of their own
         """The request, as this strategy takes it.

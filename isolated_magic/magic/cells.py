@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
 _FIRST_LINE = re.compile(r"%%isolated(\s|$)")
+_OUR_CELL = re.compile(r"\s*%%isolated\b")
 _ALL_OURS = re.compile(r"\s*(%%isolated\b|%isolated\b[^\n]*\s*\Z)")
 
 
@@ -40,7 +41,10 @@ class Cells:
 
     @property
     def current_id(self) -> str | None:
-        """The id that the front end gave the cell that runs in this thread; None where it gives none."""
+        """The id that the front end gave the cell magic that runs in this thread.
+
+        None where it gives none, and in a cell of Python that calls the magic, which may do so for many bodies.
+        """
         return getattr(self._current, "id", None)
 
     @property
@@ -62,8 +66,9 @@ class Cells:
         interrupts.retract()
 
     def _before(self, info: ExecutionInfo) -> None:
-        self._current.id = getattr(info, "cell_id", None)
-        _announce(info.raw_cell or "")
+        text = info.raw_cell or ""
+        self._current.id = getattr(info, "cell_id", None) if _OUR_CELL.match(text) else None
+        _announce(text)
 
     def _after(self, _result: ExecutionResult) -> None:
         self._current.id = None

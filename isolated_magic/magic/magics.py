@@ -14,7 +14,8 @@ from IPython.display import display as display_now
 from isolated_magic import interrupts
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
-from isolated_magic.history import UNNAMED, CellKey, History
+from isolated_magic.executors.background import BackgroundRun
+from isolated_magic.history import UNNAMED, CellKey, History, Inputs, differences
 from isolated_magic.magic import credentials, display, options
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
@@ -37,11 +38,10 @@ if TYPE_CHECKING:
     from traitlets import Bunch
 
     from isolated_magic.environment import EnvValue
-    from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.limits import Limits
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.settings import IsolatedMagic
-    from isolated_magic.models import Score
+    from isolated_magic.run_request import RunRequest
 
     _Inputs: TypeAlias = tuple[str | Path, object, dict[str, EnvValue], float | None, str | None]
 
@@ -60,6 +60,15 @@ class _Settings(TypedDict):
     secrets: list[str]
     strict: bool
     data_name: str
+
+
+class _Given:
+    """What a run was given, as soon as that is known."""
+
+    inputs: Inputs | None = None
+
+    def take(self, request: RunRequest) -> None:
+        self.inputs = Inputs.of(request)
 
 
 @magics_class
@@ -141,11 +150,11 @@ class IsolatedMagics(Magics):
             return None
         credentials.warn_of_literals(chosen, self.settings.secret_names)
         inputs, settings = self._inputs(chosen, cell, names)
-        earlier = self._kept_scores(chosen)
+        kept = self._kept_result(chosen)
         to_save = saving(chosen, cell)
         if chosen.in_background:
             return self._kept(chosen, self._start(chosen, cell, inputs, settings))
-        result = self._run(chosen, cell, inputs, settings, earlier)
+        result = self._run(chosen, cell, inputs, settings, kept)
         self._kept(chosen, result)
         if to_save is not None:
             print(to_save.after(is_ok=result.ok))  # noqa: T201 - likewise
@@ -174,12 +183,16 @@ class IsolatedMagics(Magics):
                 sys.stderr.write("\n")  # the prompt is a line without an end
             raise RunInterrupted(NOTHING_STARTED) from None
 
-    def _kept_scores(self, chosen: Options) -> tuple[Score, ...] | None:
-        """The scores of the result that the line names to compare with, None when it names none."""
+    def _kept_result(self, chosen: Options) -> RunResult | None:
+        """The result that the line names to compare with, None when it names none."""
         name = chosen.compared_with
         if name is None:
             return None
         kept = self._shell.user_ns.get(name)
+        if isinstance(kept, BackgroundRun):
+            kept = kept.peek()
+            if kept is None:
+                raise OptionError(f"--compare {name}: {name} is still running: {name}.result() waits for it.")
         if not isinstance(kept, RunResult):
             found = f"it is {type(kept).__name__}" if name in self._shell.user_ns else "there is no such variable"
             raise OptionError(
@@ -188,7 +201,7 @@ class IsolatedMagics(Magics):
         if not kept.scores:
             found = "is a failed run and" if kept.error is not None else "is a result that"
             raise OptionError(f"--compare {name}: {name} {found} has no scores to compare with.")
-        return kept.scores
+        return kept
 
     def _kept(self, chosen: Options, value: _Value) -> _Value:
         """The value, in the variable that the user wants it in, too."""
@@ -202,37 +215,45 @@ class IsolatedMagics(Magics):
         cell: str | None,
         inputs: _Inputs,
         settings: _Settings,
-        earlier: tuple[Score, ...] | None,
+        kept: RunResult | None,
     ) -> RunResult:
         key = key_of(chosen, cell, self.cells.current_id)
         name = name_of(chosen, cell, _hiding(inputs, settings))
-        remember = partial(self._remember, name, self.cells.current_prompt, key)
+        prompt, given = self.cells.current_prompt, _Given()
         try:
             executor = self.strategies.executor_for(chosen)
-            result = executor.run(*inputs, **settings, on_output=display.stream)
+            result = executor.run(*inputs, **settings, on_output=display.stream, on_request=given.take)
             result = with_hint(result, cell, self._shell.user_ns, self._shell.user_ns_hidden)
         except KeyboardInterrupt:
-            remember(RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED)))
+            stopped = RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED))
+            self._remember(name, prompt, key, given, stopped)
             raise
         finally:
             display.flush()
         if chosen.is_compared and result.ok:
-            if earlier is None:
-                earlier = self.history.scores_before(key, {score.name for score in result.scores})
-            # A setting holds for first runs too, which have nothing to be told of.
-            result = replace(result, compared_with=earlier if earlier or chosen.asks_to_compare else None)
-        remember(result)
+            result = self._compared(result, key, given, kept, asks=chosen.asks_to_compare)
+        self._remember(name, prompt, key, given, result)
         return result
+
+    def _compared(
+        self, result: RunResult, key: CellKey, given: _Given, kept: RunResult | None, *, asks: bool
+    ) -> RunResult:
+        earlier = self.history.run_with_scores(key) if kept is None else self.history.run_of(kept)
+        scores = kept.scores if kept is not None else earlier.scores if earlier is not None else ()
+        # A setting holds for first runs too, which have nothing to be told of.
+        compared_with = scores if scores or asks else None
+        return replace(result, compared_with=compared_with, differs_in=differences(given.inputs, earlier))
 
     def _start(self, chosen: Options, cell: str | None, inputs: _Inputs, settings: _Settings) -> BackgroundRun:
         key, prompt = key_of(chosen, cell, self.cells.current_id), self.cells.current_prompt
-        name = name_of(chosen, cell, _hiding(inputs, settings))
+        name, given = name_of(chosen, cell, _hiding(inputs, settings)), _Given()
+        label = label_of(chosen) or UNNAMED
         try:
             executor = self.strategies.executor_for(chosen)
-            run = executor.start(*inputs, **settings, label=label_of(chosen) or UNNAMED)
+            run = executor.start(*inputs, **settings, label=label, on_request=given.take)
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
-        run.add_done_callback(partial(self._remember, name, prompt, key))
+        run.add_done_callback(partial(self._remember, name, prompt, key, given))
         run.add_done_callback(partial(self._commands.ended, run.label))
         self.display.begun(run)
         return run
@@ -249,10 +270,10 @@ class IsolatedMagics(Magics):
             "secrets": secrets,
         }
 
-    def _remember(self, name: str, prompt: str, key: CellKey, result: RunResult) -> None:
+    def _remember(self, name: str, prompt: str, key: CellKey, given: _Given, result: RunResult) -> None:
         if result.error is None or result.error.kind is not ErrorKind.INVALID_REQUEST:
             with self._lock:  # a run in the background ends in a thread of its own
-                self.history = self.history.with_result(name, prompt, key, result)
+                self.history = self.history.with_result(name, prompt, key, result, given.inputs)
 
     def _exception_for(self, result: RunResult, error: RunError) -> BaseException:
         if error.kind is ErrorKind.INVALID_REQUEST:

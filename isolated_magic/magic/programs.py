@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
-from isolated_magic.history import CellKey
+from isolated_magic.history import CellKey, digest
 from isolated_magic.magic.namespace import VARIABLE, expanded
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def key_of(options: Options, body: str | None, cell_id: str | None) -> CellKey:
         cell_id: that the front end gave the cell, None where it gives none.
     """
     if options.file is not None:
-        return CellKey(None, hash(str(expanded(options.file).absolute())), None)
+        return CellKey(None, digest(str(expanded(options.file).absolute())), None)
     said = replace(options, is_compared=None, asks_to_compare=False, compared_with=None, save=None, out=None)
-    return CellKey(cell_id, hash(said), None if body is None else hash(body))
+    return CellKey(cell_id, digest(repr(astuple(said))), None if body is None else digest(body))
 
 
 def _has_code(body: str) -> bool:

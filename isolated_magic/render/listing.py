@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from isolated_magic.models import Score
     from isolated_magic.render.blocks import Block, View
 
-HEADERS = ("run", "cell", "result")
+HEADERS = ("run", "cell", "result", "changed")
 MOST_RUNS = 50
 MOST_SCORES = 6  # of one run
 LONGEST_ERROR = 80  # characters; to_pandas() has all of it
@@ -33,7 +33,7 @@ def view_of_history(history: History) -> View:
     if not history.runs:
         return (Line(NOTHING),)
     shown = history.runs[-MOST_RUNS:]
-    table = Table(HEADERS, tuple(map(_row, shown)), has_headers_in_text=True)
+    table = Table(HEADERS, tuple(map(_row, shown)), has_headers_in_text=True).without_empty_columns()
     left_out = len(history.runs) - len(shown)
     if not left_out:
         return (table,)
@@ -76,7 +76,12 @@ def _output_blocks(name: str, text: str) -> Iterator[Block]:
 
 def _row(run: Run) -> tuple[Cell, ...]:
     outcome = outcome_text(run.scores, run.error)
-    return (Cell(str(run.number), Role.NAME), Cell(one_line(run.cell), Role.VALUE), Cell(outcome))
+    return (
+        Cell(str(run.number), Role.NAME),
+        Cell(one_line(run.cell), Role.VALUE),
+        Cell(outcome),
+        Cell(one_line(", ".join(run.differs_in)), Role.CHANGE),
+    )
 
 
 def outcome_text(scores: Sequence[Score], error: str) -> str:

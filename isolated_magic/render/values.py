@@ -19,6 +19,7 @@ BAR_CELLS = 10
 FULL, EMPTY = "\N{FULL BLOCK}", "\N{LIGHT SHADE}"
 UP, DOWN = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 FAILED = "FAILED"
+OTHER_DATA = "other data: "
 LONGEST_NAME, LONGEST_PROSE = 60, 240  # characters that are seen without a click
 TOO_DEEP = "(nested too deeply to be shown)"
 FEWEST_DIGITS, DIGITS_OF_A_FLOAT = 4, 17
@@ -121,26 +122,28 @@ def as_json(value: JsonValue, indent: int | None = 2) -> str:
         return TOO_DEEP
 
 
-def change_text(now: Score, before: Score | None) -> str:
+def change_text(now: Score, before: Score | None, *, has_other_data: bool = False) -> str:
     """How a score differs from an earlier one, in words and signs that need no colour.
 
     Args:
         now: the score.
         before: the earlier one, None when there was none.
+        has_other_data: whether the earlier one is of other data, so that more or less is neither better nor worse.
     """
     if before is None:
         return "new"
+    label = OTHER_DATA if has_other_data else ""
     was = value_text(before)
     if now.scoring_failed or before.scoring_failed:
-        return "same" if now.scoring_failed and before.scoring_failed else f"was {was}"
+        return f"{label}{'same' if now.scoring_failed and before.scoring_failed else f'was {was}'}"
     value, earlier = number_in(now.value), number_in(before.value)
     if value is None or earlier is None:
-        return "same" if value_text(now) == was else f"was {was}"
+        return f"{label}{'same' if value_text(now) == was else f'was {was}'}"
     difference = EXACTLY.subtract(value, earlier)
     if difference == 0:
-        return "same"
-    sign = f"{UP} +" if difference > 0 else f"{DOWN} "
-    return f"{sign}{number_text(difference)}, was {was}"
+        return f"{label}same"
+    arrow = "" if has_other_data else f"{UP if difference > 0 else DOWN} "
+    return f"{label}{arrow}{'+' if difference > 0 else ''}{number_text(difference)}, was {was}"
 
 
 def number_in(value: JsonValue) -> Decimal | None:

@@ -61,6 +61,10 @@ def view_of(result: RunResult, most_rows: int = MOST_ROWS) -> View:
     blocks += _note_lines(result.notes)
     if result.compared_with == ():
         blocks.append(Line(NOTHING_BEFORE, Role.NOTE))
+    elif result.compared_with and result.differs_in:
+        *most, last = result.differs_in
+        differs = f"{', '.join(most)} and {last}" if most else last
+        blocks.append(Line(f"Compared with a run that differs in {one_line(differs)}.", Role.NOTE))
     return tuple(blocks)
 
 
@@ -135,7 +139,9 @@ def _by_occurrence(scores: Iterable[Score]) -> dict[tuple[str, int], Score]:
 
 
 def _change(score: Score, before: Score | None, result: RunResult) -> str:
-    return change_text(score, before) if result.compared_with else ""
+    if not result.compared_with:
+        return ""
+    return change_text(score, before, has_other_data="data" in result.differs_in)
 
 
 def _row(score: Score, change: str) -> tuple[Cell, ...]:
