@@ -28,7 +28,7 @@ NanStyle: TypeAlias = Literal["float", "null"]
 
 MOST_IN_REPR = 10  # scores
 MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names and their characters, in search of a similar one
-NO_VALUE = "no value"  # the reason of a score without one
+NO_VALUE = "no value"  # the reason of a score without one, before its own
 
 _repr_of_notes = reprlib.Repr()
 _repr_of_notes.maxstring, _repr_of_notes.maxtuple = 200, 3
@@ -153,13 +153,14 @@ class Score:
         """
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             return None
-        value, reason, category = item.get("value"), item.get("reason"), item.get("category_name")
+        value, category = item.get("value"), item.get("category_name")
+        reason = _text_or_none(item.get("reason"))
         if value is None:
-            reason = reason or NO_VALUE
+            reason = f"{NO_VALUE}: {reason}" if reason else NO_VALUE
         return cls(
             name=str(item["name"]),
             value=float(value) if isinstance(value, bool) else value,
-            reason=_text_or_none(reason),
+            reason=reason,
             category_name=_text_or_none(category),
             metadata=item.get("metadata"),
             scoring_failed=value is None or _is_true(item.get("scoring_failed")),

@@ -676,7 +676,7 @@ class TestValues:
         assert result.payload == payload
         assert [(one.name, one.value, one.scoring_failed, one.reason) for one in result.scores] == [
             ("a", 0.9, False, None),
-            ("b", None, True, "the judge gave none"),
+            ("b", None, True, "no value: the judge gave none"),
             ("c", None, True, "no value"),
         ]
 
