@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import results
 from isolated_magic.child import wire
-from isolated_magic.child.lengths import LONGEST_LINE, SENT, shortened
+from isolated_magic.child.lengths import LONGEST_LINE, LONGEST_VALUE, SENT, shortened
 from isolated_magic.models import Found
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Outcome:
         found: what there was instead of a result.
         exit_message: what it left with.
         found_kind: what kind of thing was found.
+        found_repr: of it, where it is the value of the last line.
         notes: a sentence each that stands beside the result.
         is_bare: the result is a number without a name.
     """
@@ -103,6 +104,7 @@ class Outcome:
     found: str | None = None
     exit_message: str | None = None
     found_kind: Found | None = None
+    found_repr: str = ""
     notes: tuple[str, ...] = ()
     is_bare: bool = False
 
@@ -240,10 +242,12 @@ class Messages:
 def _outcome(said: JsonObject) -> Outcome:
     notes = [shortened(_text(note), SENT * LONGEST_LINE) for note in _list(said.pop("notes", []))[:MOST_NOTES]]
     found_kind = _text_or_none(said.pop("found_kind", None))
+    found_repr = shortened(_text(said.pop("found_repr", "")), SENT * LONGEST_VALUE)
     is_bare = said.pop("is_bare", False) is True
-    outcome = _only_outcome(said)
     kind = None if found_kind is None else Found(found_kind)
-    return replace(outcome, notes=tuple(notes), found_kind=kind, is_bare=is_bare)
+    return replace(
+        _only_outcome(said), notes=tuple(notes), found_kind=kind, found_repr=found_repr, is_bare=is_bare
+    )
 
 
 def _only_outcome(said: JsonObject) -> Outcome:

@@ -71,12 +71,14 @@ class RunError:
         kind: the case.
         text: the whole text; for an exception in the code, its traceback with the code's own lines.
         summary: one line of it.
-        excerpt: the lines of the code around the place, the place marked; empty when it is in none of them.
+        excerpt: the lines of the code around the place, the place marked; in a notebook, where there is no result,
+            two lines that would be one; empty when there are none.
         hint: what to do about it; empty when there is nothing to say.
         stack: where the code was when time ran out, as a traceback has it; empty for any other error.
         found: what there was instead of a result, such as ``the value of the last line is a str``; empty for any
             other error.
         found_kind: what kind of thing that is; None when it is not known.
+        found_repr: of the value of the last line, where that is what was found.
     """
 
     kind: ErrorKind
@@ -87,11 +89,12 @@ class RunError:
     stack: str = ""
     found: str = ""
     found_kind: Found | None = None
+    found_repr: str = ""
 
     @classmethod
-    def of(cls, kind: ErrorKind, text: str, found: str = "", found_kind: Found | None = None) -> RunError:
+    def of(cls, kind: ErrorKind, text: str) -> RunError:
         """An error whose first line is its summary."""
-        return cls(kind, text, text.split("\n", 1)[0], found=found, found_kind=found_kind)
+        return cls(kind, text, text.split("\n", 1)[0])
 
     def __str__(self) -> str:
         return self.text
@@ -110,6 +113,7 @@ class RunError:
             hint=change(self.hint),
             stack=change(self.stack),
             found=change(self.found),
+            found_repr=change(self.found_repr),
         )
 
     @property

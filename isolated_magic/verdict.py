@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import stacks
 from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_CODE_LINE
-from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, shortened
+from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, shortened
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, scores_of
@@ -91,7 +91,8 @@ def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
             excerpt=_hidden_excerpt(error.excerpt, redactor),
         )
     error = error.with_texts(lambda text: shortened(printable(text)))
-    return replace(error, summary=shortened(error.summary, LONGEST_LINE))
+    value = shortened(error.found_repr, LONGEST_VALUE)
+    return replace(error, summary=shortened(error.summary, LONGEST_LINE), found_repr=value)
 
 
 def _hidden(text: str, redactor: Redactor) -> str:
@@ -247,7 +248,8 @@ def _no_result(ending: Ending) -> RunError:
     elif ending.printed is not None:
         found, kind = f"{ending.printed.problem}; {found}", Found.LINE
     text = f"Invalid JSON response from subprocess: {found}.\n{WHAT_WOULD_COUNT}"
-    return RunError.of(ErrorKind.NO_RESULT, text, found, kind)
+    value = outcome.found_repr if outcome is not None else ""
+    return replace(RunError.of(ErrorKind.NO_RESULT, text), found=found, found_kind=kind, found_repr=value)
 
 
 def _printed_instead(ending: Ending) -> tuple[str, Found] | None:

@@ -506,13 +506,155 @@ class TestStacks:
 
 
 class TestNoResult:
-    def test_two_lines_say_what_was_found_and_what_would_count(self, cells):
-        shown = cells.run("%%isolated\nx = 1")
-        assert shown.traceback.replace("as\nthe", "as the").splitlines() == [
-            "Invalid JSON response from subprocess: nothing was printed and the code does not end with a value.",
-            "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
-            "or a BaseMetric subclass defined in the code.",
-        ]
+    """In a notebook: what the cell ended with, two lines that would be a score, and no failure where it only looked."""
+
+    ENDINGS = (
+        ("'yes'", "The cell ended with a str, which is no score."),
+        ("answer = data['answer']\nanswer", "The cell ended with a str, which is no score."),
+        ("data", "The cell ended with a dict without the key 'scores', which is no score."),
+        (
+            "{'accuracy': 0.5, 'recall': 1}",
+            "The cell ended with a dict without the key 'scores', which is no score.",
+        ),
+        ("{'name': 'a', 'value': 1}", "The cell ended with a dict without the key 'scores', which is no score."),
+        ("{'n': 1, 'what': 'a'}", "The cell ended with a dict without the key 'scores', which is no score."),
+        ("{}", "The cell ended with a dict without the key 'scores', which is no score."),
+        ("[0.5, 0.7]", "The cell ended with a list whose item 0 is a float, not a score."),
+        ("values = [1, 2]\nvalues", "The cell ended with a list whose item 0 is an int, not a score."),
+        ("[{'name': 'a', 'value': 1}]", "The cell ended with a list whose item 0 is a dict, not a score."),
+        ("['a', 'b', 'c']", "The cell ended with a list whose item 0 is a str, not a score."),
+        ("(0.5, 'because')", "The cell ended with a tuple whose item 0 is a float, not a score."),
+        ("0.5, 'because'", "The cell ended with a tuple whose item 0 is a float, not a score."),
+        ("'a', 0.5", "The cell ended with a tuple whose item 0 is a str, not a score."),
+        ("[]", "The cell ended with an empty list."),
+        ("{1, 2}", "The cell ended with a set, which is no score."),
+        (
+            "import pandas as pd\npd.DataFrame({'a': [0.5, 1]})",
+            "The cell ended with a DataFrame, which is no score.",
+        ),
+        ("import numpy as np\nx = np.array([1, 2])\nx", "The cell ended with a ndarray, which is no score."),
+        ("import pandas as pd\npd.Series([1, 2])", "The cell ended with a Series, which is no score."),
+        ("object()", "The cell ended with an object, which is no score."),
+        ("def f(**data):\n    return 0.5\nf", "The cell ended with a function, which is no score."),
+        ("def f(answer, reference):\n    return 0.5", "The cell printed nothing and did not end with a value."),
+        ("x = 0.5", "The cell printed nothing and did not end with a value."),
+        ("x: float = 0.5", "The cell printed nothing and did not end with a value."),
+        ("import json", "The cell printed nothing and did not end with a value."),
+        ("", "The cell printed nothing and did not end with a value."),
+        ("print({'scores': [{'name': 'a', 'value': 1}]})", "The cell printed a Python dict, which is no JSON."),
+        ("print('{\"scores\": [')", "The last line printed begins like a JSON object, but ends in the middle"),
+    )
+
+    @pytest.mark.parametrize(("code", "said"), ENDINGS)
+    def test_two_lines_that_would_be_a_score_follow_what_it_ended_with(self, cells, code, said):
+        cells.ok("row = {'answer': 'yes', 'reference': 'no'}")
+        shown = cells.run(f"%%isolated --data row\n# nothing\n{code}")
+        first, blank, *lines = shown.traceback.split("\n")
+        assert shown.ename == "RunFailedError"
+        assert shown.evalue == first
+        assert first.startswith(said)
+        assert blank == lines[2] == ""
+        assert lines[3] == "Either line, as the last one, is a score. To look at something without one,"
+        assert "isolated_magic" not in shown.traceback
+        for line in lines[:2]:
+            assert cells.ok(f"%%isolated --data row -o result\n{code}\n{line}").results[0]
+            assert cells.ok("len(result.scores) > 0").text == "True"
+
+    def test_the_value_is_shown_and_the_library_says_what_it_always_said(self, cells):
+        shown = cells.run("%%isolated -d a=1 -o result\ndata")
+        assert shown.traceback.split("\n")[-2:] == ["What it ended with:", "{'a': 1}"]
+        text = cells.ok("print(result.error.code, result.error.text)").stdout
+        assert text.startswith(
+            "500 Invalid JSON response from subprocess: the value of the last line is a dict without"
+        )
+
+    def test_a_value_that_cannot_be_shown(self, cells):
+        code = "class Odd:\n    def __repr__(self): raise ValueError('no')\nOdd()"
+        assert "<Odd that cannot be shown>" in cells.run(f"%%isolated\n{code}").traceback
+
+    def test_a_long_value_is_cut(self, cells):
+        shown = cells.run("%%isolated\n[('a' * 1000)] * 1000")
+        assert "characters left out" in shown.traceback
+        assert len(shown.traceback) < 25_000
+
+    @pytest.mark.parametrize("returned", ["'yes'", "[1, 2]", "{'a': 1}"])
+    def test_a_metric_whose_score_is_none(self, cells, returned):
+        code = "class BaseMetric: pass\nclass Mine(BaseMetric):\n    def score(self, **data):\n        {}"
+        shown = cells.run("%%isolated\n" + code.format(f"return {returned}"))
+        first, _, *lines = shown.traceback.split("\n")
+        assert first.startswith("Mine.score() returned a ")
+        assert lines[3] == "Either line, at the end of score(), is a score."
+        for line in lines[:2]:
+            assert cells.ok("%%isolated\n" + code.format(line)).results[0]
+
+    LOOKS = (
+        ("print(data)", "{'a': 1}\n", ""),
+        ("print('a\\nb')", "a\nb\n", ""),
+        ("import sys\nprint('a')\nsys.exit()", "a\n", ""),
+        ("from IPython.display import display\ndisplay(data)", "{'a': 1}\n", ""),
+        ("print('a')\ndata", "a\n{'a': 1}\n", ": the cell ended with a dict without the key 'scores'"),
+        ("print(data)\n'b'", "{'a': 1}\n'b'\n", ": the cell ended with a str"),
+        (
+            "import pandas as pd\nprint('a')\npd.DataFrame([[1]])",
+            "a\n   0\n0  1\n",
+            ": the cell ended with a DataFrame",
+        ),
+    )
+
+    @pytest.mark.parametrize(("code", "output", "found"), LOOKS)
+    @pytest.mark.parametrize("line", ["", "--fresh", "--executor process"])
+    def test_a_cell_that_only_looks_is_no_failure(self, cells, code, output, found, line):
+        shown = cells.ok(f"%%isolated -d a=1 {line}\n{code}")
+        assert shown.stdout == output
+        assert shown.text == f"note: no score{found}. If none is meant, --no-score leaves this note out."
+        assert cells.ok("_.ok, _.scores, _.to_dict()").text == "(True, (), {})"
+        assert cells.ok("%isolated history").text.splitlines()[-1].endswith("no scores")
+
+    @pytest.mark.parametrize("option", ["-o kept", "--compare", "--strict", "--save looked.py"])
+    def test_where_scores_are_asked_for_it_is_one(self, cells, tmp_path, option):
+        cells.ok(f"%cd -q {tmp_path}")
+        shown = cells.run(f"%%isolated {option}\nprint('a')")
+        assert shown.evalue == "The cell only printed, and what it printed is no score."
+        assert "To do without one, add --no-score." in shown.traceback
+        assert not (tmp_path / "looked.py").exists()
+
+    @pytest.mark.parametrize("option", ["", "-o kept", "--compare", "--strict", "--save looked.py"])
+    @pytest.mark.parametrize("code", ["print('a')", "x = 1", "print('a')\ndata", "print('{\"half\": ')"])
+    def test_no_score_is_meant(self, cells, tmp_path, option, code):
+        cells.ok(f"%cd -q {tmp_path}")
+        shown = cells.ok(f"%%isolated --no-score {option}\n{code}")
+        assert shown.results == ["No earlier run to compare with."] * (option == "--compare")
+        assert (tmp_path / "looked.py").exists() == ("--save" in option)
+
+    def test_with_scores_the_option_changes_nothing(self, cells):
+        assert cells.ok("%%isolated --no-score\n0.5").text.startswith("score  0.5")
+        assert cells.run("%%isolated --no-score\n1/0").ename == "RunFailedError"
+        assert cells.run("%%isolated --no-score\nimport sys\nsys.exit(3)").ename == "RunFailedError"
+
+    def test_a_file(self, cells, tmp_path):
+        (tmp_path / "look.py").write_text("print('a')")
+        (tmp_path / "value.py").write_text("'a'")
+        assert cells.ok(f"%isolated run {tmp_path}/look.py").text.startswith("note: no score.")
+        assert (
+            cells.run(f"%isolated run {tmp_path}/value.py").evalue
+            == "The file ended with a str, which is no score."
+        )
+        assert cells.ok(f"kept = %isolated run {tmp_path}/look.py --no-score\nkept.ok").text == "True"
+
+    @pytest.mark.parametrize(
+        "code", ["print(value)\nvalue", "value", "value + 'x' * 20_000", "[value]", "'sk-looked-at-1'"]
+    )
+    def test_no_secret_is_shown(self, cells, code):
+        cells.ok("LOOKED_AT_KEY = 'sk-looked-at-1'")
+        shown = cells.run(f"%%isolated -e LOOKED_AT_KEY\nimport os\nvalue = os.environ['LOOKED_AT_KEY']\n{code}")
+        assert "sk-looked" not in f"{shown}"
+        assert "***" in f"{shown}"
+
+    def test_in_the_library_it_is_an_error(self, executor):
+        for code in ("print('a')", "'a'", "x = 1"):
+            answer = executor.execute(code)
+            assert answer["code"] == 500
+            assert answer["error"].startswith("Invalid JSON response from subprocess: ")
 
 
 @pytest.mark.parametrize("depth", [50, 150, 900])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 LONGEST_TEXT = 100_000  # characters that anybody would read
 LONGEST_LINE = 1000
+LONGEST_VALUE = 10_000
 SENT = 2
 LEFT_OUT = "characters left out"
 

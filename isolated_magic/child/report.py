@@ -107,3 +107,15 @@ def text_of(value: object) -> str:
         return str(value)
     except Exception:  # noqa: BLE001 - the user's own
         return f"<{type(value).__name__} that cannot be printed>"
+
+
+def repr_of(value: object) -> str:
+    """``repr(value)``, whatever its ``__repr__`` does.
+
+    Args:
+        value: anything.
+    """
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - the user's own
+        return f"<{type(value).__name__} that cannot be shown>"

@@ -9,10 +9,10 @@ import sys
 from . import libraries, metric, outcome, program, stack, stdin, stdlib, streams
 from .fitting import DataHint, UnfitError
 from .interrupts import users_code
-from .lengths import LONGEST_LINE, LONGEST_TEXT, SENT, shortened
+from .lengths import LONGEST_LINE, LONGEST_TEXT, LONGEST_VALUE, SENT, shortened
 from .owner import Owner, encode
 from .packed import is_packed, unpack
-from .report import call_users_excepthook, describe, text_of
+from .report import call_users_excepthook, describe, repr_of, text_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -266,6 +266,11 @@ def _no_result(found: str, kind: str) -> dict[str, object]:
     return {"found": shortened(found, SENT * LONGEST_LINE), "found_kind": kind}
 
 
+def _no_value(value: object, problem: Exception) -> dict[str, object]:
+    found = _no_result(f"the value of the last line is {problem}", "value")
+    return {**found, "found_repr": shortened(repr_of(value), SENT * LONGEST_VALUE)}
+
+
 def _outcome_of(
     value: object, names: dict[str, object], message: dict[str, object], owner: Owner, told: metric.Told
 ) -> dict[str, object]:
@@ -276,14 +281,14 @@ def _outcome_of(
         try:
             named = metric.named_by(value)
         except outcome.NotAResultError as problem:
-            return _no_result(f"the value of the last line is {problem}", "value")
+            return _no_value(value, problem)
         if named:
             return {"result": metric.score_all(named, data, payload_type, told)}
         try:
             result: dict[str, object] = {"result": outcome.result_of(value)}
             return result if outcome.has_scores(value) else {**result, "is_bare": True}
         except outcome.NotAResultError as problem:
-            nothing = _no_result(f"the value of the last line is {problem}", "value")
+            nothing = _no_value(value, problem)
     notes: list[str] = []
     metrics = metric.defined_in(names, notes)
     if not metrics:

@@ -80,6 +80,14 @@ class Display:
             self._rich.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
             self._direct.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
 
+    def is_empty(self, value: object) -> bool:
+        """Whether there is nothing to see: a result without scores that was to have none.
+
+        Args:
+            value: of the magic.
+        """
+        return isinstance(value, RunResult) and not self._view(value)
+
     def error_texts(self, result: RunResult) -> tuple[str, str]:
         """What is shown of a failed run, without colour and with what colour there is.
 

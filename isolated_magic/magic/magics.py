@@ -16,7 +16,7 @@ from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.history import UNNAMED, CellKey, History, Inputs, differences
-from isolated_magic.magic import credentials, display, options
+from isolated_magic.magic import credentials, display, no_score, options
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
@@ -136,7 +136,9 @@ class IsolatedMagics(Magics):
         fate = fate_of_value()
         if value is None or fate is Fate.KEPT:
             return value
-        if is_silent:  # IPython looks for the semicolon behind the call that it made of the line
+        if is_silent or self.display.is_empty(
+            value
+        ):  # IPython looks for a semicolon behind the call it made of it
             return None
         if fate is Fate.DROPPED and self._shell.ast_node_interactivity != "none":
             display_now(value)  # type: ignore[no-untyped-call]  # IPython has no types here
@@ -218,12 +220,15 @@ class IsolatedMagics(Magics):
         kept: RunResult | None,
     ) -> RunResult:
         key = key_of(chosen, cell, self.cells.current_id)
-        name = name_of(chosen, cell, _hiding(inputs, settings))
+        hide = _hiding(inputs, settings)
+        name = name_of(chosen, cell, hide)
         prompt, given = self.cells.current_prompt, _Given()
         try:
             executor = self.strategies.executor_for(chosen)
             result = executor.run(*inputs, **settings, on_output=display.stream, on_request=given.take)
             result = with_hint(result, cell, self._shell.user_ns, self._shell.user_ns_hidden)
+            if result.error is not None and result.error.found_kind is not None:
+                result = self._as_meant(result, result.error, chosen, cell, hide)
         except KeyboardInterrupt:
             stopped = RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED))
             self._remember(name, prompt, key, given, stopped)
@@ -243,6 +248,15 @@ class IsolatedMagics(Magics):
         # A setting holds for first runs too, which have nothing to be told of.
         compared_with = scores if scores or asks else None
         return replace(result, compared_with=compared_with, differs_in=differences(given.inputs, earlier))
+
+    def _as_meant(
+        self, result: RunResult, error: RunError, chosen: Options, cell: str | None, hide: Callable[[str], str]
+    ) -> RunResult:
+        """The result of a run without scores; what it ended with is shown, when that is no failure."""
+        meant = no_score.as_meant(result, chosen, cell, hide)
+        if meant.ok and error.found_repr:
+            display.stream("stdout", f"{error.found_repr}\n")
+        return meant
 
     def _start(self, chosen: Options, cell: str | None, inputs: _Inputs, settings: _Settings) -> BackgroundRun:
         key, prompt = key_of(chosen, cell, self.cells.current_id), self.cells.current_prompt

@@ -51,6 +51,7 @@ class Options:
         allows_network: whether they have one.
         fresh: whether the run gets a new interpreter, whatever else would do.
         in_background: whether the cell ends at once and the run goes on.
+        has_no_score: whether none is meant, so that a run without one is no failure.
         wants_help: show the help and run nothing.
     """
 
@@ -75,7 +76,13 @@ class Options:
     allows_network: bool
     fresh: bool
     in_background: bool
+    has_no_score: bool
     wants_help: bool
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether the line says what is to become of them."""
+        return self.out is not None or self.save is not None or self.asks_to_compare
 
     def with_settings(self, settings: IsolatedMagic) -> Options:
         """The options with what the settings say where the line says nothing.
@@ -131,6 +138,7 @@ def parse(line: str, *, is_cell: bool) -> Options:
         allows_network=given.allow_net,
         fresh=given.fresh,
         in_background=given.bg,
+        has_no_score=given.no_score,
         wants_help=given.help,
     )
     _check_together(options)

@@ -166,6 +166,7 @@ def _add_handling(made: argparse.ArgumentParser) -> None:
     )
     _add_switch(made, "--no-raise", "--raise", "show the error of a failed run instead of raising it")
     _add_switch(made, "--strict", "--no-strict", "take a note beside the scores for an error")
+    add("--no-score", action="store_true", help="no score is meant: what is printed is all that there is to see")
     add("-h", "--help", action="store_true", help="show this and run nothing")
 
 

@@ -40,6 +40,7 @@ GONE = "-"
 WHOLE_ERROR, WHOLE_STACK = "Traceback", "Where the code was"
 TRACEBACK = "Traceback (most recent call last):"
 _FRAME = '  File "'
+LAST_VALUE = "What it ended with:"
 NOTHING_BEFORE = "No earlier run to compare with."
 
 
@@ -56,7 +57,7 @@ def view_of(result: RunResult, most_rows: int = MOST_ROWS) -> View:
     payload = result.payload or {}
     blocks: list[Block] = [*_score_blocks(result, most_rows)]
     rest: JsonObject = {key: value for key, value in payload.items() if key != "scores" or not result.scores}
-    if rest or not result.scores:
+    if rest or (result.payload is not None and not result.scores):
         blocks += _json_blocks(as_json(rest))
     blocks += _note_lines(result.notes)
     if result.compared_with == ():
@@ -83,7 +84,8 @@ def _json_blocks(text: str) -> Iterator[Block]:
 
 
 def _error_blocks(error: RunError, notes: View) -> View:
-    rest = shown(error.text.removeprefix(error.summary).strip("\n"))
+    is_told_otherwise = error.kind is ErrorKind.NO_RESULT and not error.text.startswith(error.summary)
+    rest = "" if is_told_otherwise else shown(error.text.removeprefix(error.summary).strip("\n"))
     blocks: list[Block] = [Line(shown(error.summary), Role.HEADLINE)]
     if error.excerpt and (message := _rest_of_message(rest)) is not None:
         rest = ""
@@ -94,6 +96,8 @@ def _error_blocks(error: RunError, notes: View) -> View:
         blocks.append(Code(shown(error.excerpt), mark=ARROW))
     if error.hint:
         blocks.append(Line(shown(error.hint)))
+    if error.found_repr:
+        blocks += [Line(LAST_VALUE, Role.NOTE), Code(shown(error.found_repr))]
     blocks += notes
     if "\n" in rest:
         blocks.append(Fold(WHOLE_ERROR, Code(rest)))

@@ -1,0 +1,219 @@
+"""A run without a result: whether its cell only looked at something, and else what would have been a score."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from isolated_magic.models import ErrorKind, Found
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from isolated_magic.magic.options import Options
+    from isolated_magic.models import RunError, RunResult
+
+    Lines: TypeAlias = tuple[str, str]
+
+NOTE = "no score{found}. If none is meant, --no-score leaves this note out."
+ADVICE = "Either line, as the last one, is a score. {without}"
+LOOKING = "To look at something without one, print() it or add --no-score."
+GOING_ON = "To do without one, add --no-score."
+ADVICE_ON_METRICS = "Either line, at the end of score(), is a score."
+ANY_SCORE = '{"scores": [{"name": "score", "value": 0.8, "reason": "why"}]}'
+ANY_LINES = ("0.8", ANY_SCORE)
+JSON_LINE = f"import json; print(json.dumps({ANY_SCORE}))"
+LONGEST_EXPRESSION = 40  # characters of the user's own that the lines repeat
+LONGER = "value"  # stands for what is longer
+
+_VALUE = re.compile(r"(?:.*; )?the value of the last line is (.*)", re.DOTALL)
+_METRIC = re.compile(r"[^\n]*\.score\(\) returned an? [\w.]+")
+_KIND = re.compile(r"an? ([\w.]+)")
+_JSON = re.compile(r"""\{\s*["}]""")  # what JSON objects begin with, and Python's dicts mostly do not
+_SCORES = re.compile(r"""["']scores["']""")
+_UNKNOWN = object()
+_ATOMS = (
+    ast.Name,
+    ast.Attribute,
+    ast.Subscript,
+    ast.Call,
+    ast.List,
+    ast.Dict,
+    ast.Set,
+    ast.Constant,
+    ast.JoinedStr,
+)
+
+
+def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callable[[str], str]) -> RunResult:
+    """The result with a note in place of its error where the cell only looked; else with advice how to score.
+
+    Args:
+        result: of a run.
+        options: of the line.
+        cell: its code, None for a file.
+        hide: hides the secrets of the run in a text.
+    """
+    error = result.error
+    if error is None or error.kind is not ErrorKind.NO_RESULT or error.found_kind is None or result.exit_status:
+        return result
+    if options.has_no_score:
+        return replace(result, error=None)
+    printed = next((line.strip() for line in reversed(result.stdout.split("\n")) if line.strip()), "")
+    wants_scores = options.wants_scores or bool(options.is_strict)
+    if _only_looked(error.found_kind, printed) and not wants_scores:
+        found = _VALUE.fullmatch(error.found)
+        note = NOTE.format(found=f": the cell ended with {found[1]}" if found else "")
+        return replace(result, error=None, notes=(*result.notes, note))
+    summary, lines = _summary(error, "cell" if cell is not None else "file", printed), _lines(error, cell, printed)
+    advice = ADVICE.format(without=GOING_ON if wants_scores else LOOKING)
+    if error.found_kind is Found.METRIC:
+        advice = ADVICE_ON_METRICS
+    shown = hide("\n".join(lines))
+    return replace(result, error=replace(error, summary=summary, excerpt=shown, hint=error.hint or advice))
+
+
+def _only_looked(kind: Found, printed: str) -> bool:
+    """Whether a cell that ended so, with this as the last line that it printed, was to show something."""
+    if kind is Found.LINE:
+        return not (_JSON.match(printed) or _SCORES.search(printed))
+    return bool(printed) and kind in {Found.OUTPUT, Found.VALUE, Found.EXIT}
+
+
+def _summary(error: RunError, what: str, printed: str) -> str:
+    if error.found_kind is Found.NOTHING:
+        return f"The {what} printed nothing and did not end with a value."
+    if error.found_kind is Found.OUTPUT:
+        return f"The {what} only printed, and what it printed is no score."
+    if error.found_kind is Found.LINE and isinstance(_literal(printed), dict):
+        return f"The {what} printed a Python dict, which is no JSON."
+    if _METRIC.fullmatch(error.found):
+        return f"{error.found}, which is no score."
+    if found := _VALUE.fullmatch(error.found):
+        is_said = not (_KIND.fullmatch(found[1]) or found[1].startswith("a dict without"))
+        return f"The {what} ended with {found[1]}{'' if is_said else ', which is no score'}."
+    return f"{error.found[:1].upper()}{error.found[1:]}."
+
+
+def _lines(error: RunError, cell: str | None, printed: str) -> Lines:
+    """Two lines that would be a score, made of what the cell ended with where it can be told."""
+    if error.found_kind is Found.METRIC:
+        return "return 0.8", f"return {ANY_SCORE}"
+    code = cell or ""
+    last = _last_statement(code)
+    if error.found_kind is Found.VALUE and isinstance(last, ast.Expr):
+        kind = _KIND.search(error.found)
+        return _lines_of_value(_source(last.value, code), _literal(error.found_repr), kind[1] if kind else "")
+    if error.found_kind is Found.NOTHING:
+        return _lines_of_statement(last)
+    argument, value = _printed_by(last), _literal(printed)
+    if error.found_kind in {Found.LINE, Found.OUTPUT} and argument is not None and value is not _UNKNOWN:
+        return _lines_of_value(_source(argument, code), value, "")
+    return (JSON_LINE, ANY_SCORE) if error.found_kind is Found.LINE else ANY_LINES
+
+
+def _lines_of_statement(last: ast.stmt | None) -> Lines:
+    if isinstance(last, ast.FunctionDef):
+        return _number(f"{last.name}(**data)")
+    target = last.targets[0] if isinstance(last, ast.Assign) else getattr(last, "target", None)
+    is_assigned = isinstance(last, (ast.Assign, ast.AnnAssign, ast.AugAssign))
+    return _number(target.id) if is_assigned and isinstance(target, ast.Name) else ANY_LINES
+
+
+def _lines_of_value(code: str, value: object, kind: str) -> Lines:
+    """Lines for a value that is known, or else for one of its kind."""
+    if isinstance(value, str):
+        return f'float({code} == "expected")', _scores("1.0", reason=code)
+    if isinstance(value, (int, float)):
+        return _number(f"float({code})")
+    if isinstance(value, dict):
+        return _lines_of_dict(code, value)
+    if isinstance(value, (list, tuple)) and value:
+        return _lines_of_list(code, list(value))
+    if isinstance(value, (list, tuple, set, bytes)):
+        return _number(f"len({code})")
+    if kind == "DataFrame":
+        return f"float({code}.mean(numeric_only=True).mean())", _scores(f"len({code})", name='"rows"')
+    if kind in {"ndarray", "Series", "Tensor", "Array"}:
+        return _number(f"float({code}.mean())")
+    if kind == "function":
+        return _number(f"{code}(**data)")
+    return "0.8", _scores("0.8", reason=f"str({code})")
+
+
+def _lines_of_dict(code: str, value: dict[object, object]) -> Lines:
+    if isinstance(value.get("scores"), list):
+        return code, f"import json; print(json.dumps({code}))"
+    if "name" in value and "value" in value:
+        return f'{{"scores": [{code}]}}', f'{code}["value"]'
+    keys = {key: f"{code}[{json.dumps(key)}]" for key in value if isinstance(key, str)}
+    numbers = [place for key, place in keys.items() if _is_number(value[key])]
+    if numbers and len(numbers) == len(value):
+        return numbers[0], f'{{"scores": [{{"name": key, "value": one}} for key, one in {code}.items()]}}'
+    texts = [place for key, place in keys.items() if isinstance(value[key], str)]
+    if numbers:
+        return _number(numbers[0])
+    return _number(f"float({texts[0]} == {texts[1]})") if len(texts) > 1 else _number(f"len({code})")
+
+
+def _lines_of_list(code: str, value: list[object]) -> Lines:
+    if all(map(_is_number, value)):
+        each = f'{{"scores": [{{"name": f"score {{n}}", "value": one}} for n, one in enumerate({code})]}}'
+        return f"sum({code}) / len({code})", each
+    if all(isinstance(one, dict) and "name" in one and "value" in one for one in value):
+        return f'{{"scores": {code}}}', f'import json; print(json.dumps({{"scores": {code}}}))'
+    if len(value) == 2 and _is_number(value[0]) and isinstance(value[1], str):
+        return f"{code}[0]", _scores(f"{code}[0]", reason=f"{code}[1]")
+    if len(value) == 2 and isinstance(value[0], str) and _is_number(value[1]):
+        return f"{code}[1]", _scores(f"{code}[1]", name=f"{code}[0]")
+    return _number(f"len({code})")
+
+
+def _number(code: str) -> Lines:
+    return code, _scores(code)
+
+
+def _scores(value: str, *, name: str = '"score"', reason: str = "") -> str:
+    told = f', "reason": {reason}' if reason else ""
+    return f'{{"scores": [{{"name": {name}, "value": {value}{told}}}]}}'
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _literal(text: str) -> object:
+    """The value that a text is the repr of, as far as it is one of Python's own."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return _UNKNOWN
+
+
+def _last_statement(code: str) -> ast.stmt | None:
+    try:
+        body = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return body[-1] if body else None
+
+
+def _printed_by(last: ast.stmt | None) -> ast.expr | None:
+    """What the last statement prints, when that is one thing."""
+    call = last.value if isinstance(last, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "print":
+        return None
+    return call.args[0] if len(call.args) == 1 and not call.keywords else None
+
+
+def _source(node: ast.expr, code: str) -> str:
+    """An expression as its user wrote it, one still when something is put behind it."""
+    source = ast.get_source_segment(code, node) or ""
+    if not 0 < len(source) <= LONGEST_EXPRESSION or "\n" in source:
+        return LONGER
+    is_whole = isinstance(node, _ATOMS) or (isinstance(node, ast.Tuple) and source.startswith("("))
+    return source if is_whole else f"({source})"
