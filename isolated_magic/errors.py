@@ -13,6 +13,7 @@
     |-- StillRunningError(RuntimeError)         scores of a run in the background that has not ended
     `-- UnsupportedPlatformError(RuntimeError)  no processes here at all
     RunInterrupted(KeyboardInterrupt)           the kernel was interrupted; the run is gone
+    LimitWarning(UserWarning)                   a warning: a limit holds less here than its name says
 
 The library reports a failed run in its result. Only the magic raises, so that Run All, papermill and
 nbval stop at the failing cell.
@@ -107,3 +108,7 @@ class RunInterrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
+
+
+class LimitWarning(UserWarning):
+    """A limit holds less than its name says, for want of a control group. Said once for each in a process."""

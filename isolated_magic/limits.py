@@ -22,12 +22,13 @@ class Limits:
     """What a run may use; None for as much as this process may.
 
     Args:
-        memory_bytes: of data, by each of its processes (RLIMIT_DATA); by all of them together, too, where a
-            memory cgroup is to be had.
+        memory_bytes: of data, by each of its processes (RLIMIT_DATA); where a control group can be made, by all of
+            them together, without swap, else a LimitWarning says so.
         cpu_secs: seconds of processor time of each of its processes, rounded up to whole ones (RLIMIT_CPU).
         open_files: descriptors of each of its processes (RLIMIT_NOFILE).
         file_size_bytes: of each file that it writes (RLIMIT_FSIZE).
-        processes: at once, threads included, the run's own among them.
+        processes: at once, threads included, the run's own among them; where no control group can be made, in
+            addition to all that this user has (RLIMIT_NPROC), and a LimitWarning says so.
         output_bytes: of what it prints, to stdout and to stderr; what is beyond is read and thrown away.
         stack_bytes: of the main thread's stack (RLIMIT_STACK), where the platform has that limit.
 

@@ -207,7 +207,7 @@ class Timings:
 class RunResult:
     """What one run came to. ``result["name"]`` is the score of that name; ``if result`` asks whether it is ok.
 
-    Two results are equal when all but pid, launch and timings are; NaN counts as equal to itself.
+    Two results are equal when all but pid, launch, timings and peak memory are; NaN counts as equal to itself.
 
     Args:
         payload: the JSON object that is the result, None when the run failed.
@@ -220,6 +220,8 @@ class RunResult:
         launch: how its process came to life: ``"forked"`` from a template, ``"cold"`` for a new interpreter,
             ``"reused"`` for a worker that may have done runs before; None when there was none.
         timings: in milliseconds.
+        peak_memory_bytes: the most memory that all processes of the run had together, page cache included; None
+            where nobody can say: without a limit of memory or processes, or without a control group to hold it.
         compared_with: the scores of an earlier run that it is shown against; empty when there was none, None when
             it is not to be compared.
         differs_in: what the two runs were not given alike: ``"data"``, ``"code"``, and ``"environment"`` with the
@@ -236,6 +238,7 @@ class RunResult:
     pid: int | None = None
     launch: Launch | None = None
     timings: Timings = field(default=Timings())
+    peak_memory_bytes: int | None = None
     compared_with: tuple[Score, ...] | None = None
     differs_in: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

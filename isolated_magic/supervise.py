@@ -56,6 +56,8 @@ class Ending:
         created_at: when the process existed, by time.monotonic(); None when it never did.
         out_of_memory: the kernel's OOM killer was at work meanwhile, somewhere.
         memory_exceeded: it killed a process of the run, for the run's own limit.
+        processes_exceeded: a process of the run could not start another one, for the run's own limit.
+        peak_memory_bytes: the most that all processes of the run had together, None when nobody can say.
         can_go_on: its process is a worker, ready for the next run.
         lost: why nobody could say how it ended, None when that is not known.
     """
@@ -74,6 +76,8 @@ class Ending:
     created_at: float | None
     out_of_memory: bool = False
     memory_exceeded: bool = False
+    processes_exceeded: bool = False
+    peak_memory_bytes: int | None = None
     can_go_on: bool = False
     lost: str | None = None
 
@@ -259,5 +263,6 @@ class Supervisor:
             created_at=self._child.handed_over_at or self._handle.created_at,
             can_go_on=idle is not None and not self._stack_asked and self._conversation.messages.broken is None,
             memory_exceeded=self._handle.memory_exceeded,
+            peak_memory_bytes=self._handle.peak_memory_bytes,
             lost=self._handle.lost,
         )

@@ -72,6 +72,7 @@ def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch 
         pid=ending.pid,
         launch=launch,
         timings=timings,
+        peak_memory_bytes=ending.peak_memory_bytes,
     ).with_notes((_note(note, redactor) for note in notes), strict=request.strict)
 
 
@@ -139,7 +140,8 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
         return RunError.of(ErrorKind.INTERRUPTED, "The run was stopped before it ended.")
     if said.outcome is not None and said.outcome.error is not None:
         raised = said.outcome.error
-        return RunError(ErrorKind.USER_CODE, raised.text, raised.summary, raised.excerpt, raised.hint)
+        hint = raised.hint or (f"{breach_text(request.limits, 'processes')}." if ending.processes_exceeded else "")
+        return RunError(ErrorKind.USER_CODE, raised.text, raised.summary, raised.excerpt, hint)
     if ending.timed_out and stopped:
         text = f"Execution timed out after {request.timeout_secs:g} seconds"
         place = stacks.place_in(said.stack, request)
@@ -181,6 +183,8 @@ def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
     if limits.memory_bytes is not None and (ending.memory_exceeded or ending.out_of_memory):
         text = f"{breach_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
         return RunError.of(ErrorKind.LIMIT, text)
+    if limits.processes is not None and ending.processes_exceeded and (died := _error_of(ending, request)):
+        return RunError.of(ErrorKind.LIMIT, f"{breach_text(limits, 'processes')}: {died.text}")
     return None
 
 

@@ -232,7 +232,8 @@ class TestIsolation:
             result = executor.run("x = bytearray(400 << 20)\n1")
             assert (result.error.kind, result.error.code) == ("limit", 500)
             assert result.error.text == "memory limit 100 MB exceeded: the system's OOM killer ended the run."
-            assert executor.run("1").ok
+            assert 90 * MB < result.peak_memory_bytes <= 100 * MB
+            assert 0 < executor.run("1").peak_memory_bytes < 90 * MB
 
     def test_memory_of_one_run(self, executor):
         result = executor.run("x = bytearray(400 << 20)", limits=Limits(memory_bytes=128 * MB))

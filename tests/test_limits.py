@@ -6,22 +6,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor, Limits
-from isolated_magic.child.cgroup import PREFIX, SETTINGS, Group, _home_of
+from isolated_magic.child.cgroup import CONTROLLERS, PREFIX, Group, _homes
 from isolated_magic.limits import size_of, size_text
-from tests.processes import HANG_GUARD_SECS, wait_until
+from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS holds few of them")
 
 MIB = 1 << 20
-GROUPS = [home for home in map(_home_of, ("memory", "pids")) if home is not None]
+HOMES = _homes(prepare=True)
+VERSION = max((version for version, _ in HOMES.values()), default=None)
 FILL = "import mmap\nroom = mmap.mmap(-1, 1_000_000_000)\nwhile True: room.write(b'x' * 1_000_000)"
 
 
-def groups_left():
-    return [entry for home in GROUPS for entry in Path(home).iterdir() if entry.name.startswith(PREFIX)]
+def groups_left(owner=None):
+    homes = {Path(folder) for _, folder in HOMES.values()}
+    return [
+        entry
+        for home in homes
+        for entry in home.iterdir()
+        if entry.name.startswith(f"{PREFIX}-{owner or os.getpid()}-")
+    ]
 
 
 BREACHES = {
@@ -105,24 +113,74 @@ def test_limits_of_the_executor_and_of_one_run():
         assert executor.run("len([open('/dev/null') for _ in range(50)])", limits=Limits(open_files=100)).ok
 
 
-@pytest.mark.skipif(len(GROUPS) < 2, reason="control groups need root and version 1 of them")
+@pytest.mark.skipif(len(HOMES) < 2, reason="no control groups may be made here")
 class TestGroups:
     def test_the_oom_killer_is_named(self, executor):
-        error = executor.run(FILL, limits=Limits(memory_bytes=200 * MIB)).error
-        assert error.text == "memory limit 200 MB exceeded: the system's OOM killer ended the run."
+        result = executor.run(FILL, limits=Limits(memory_bytes=200 * MIB))
+        assert result.error.text == "memory limit 200 MB exceeded: the system's OOM killer ended the run."
+        assert 190 * MIB < result.peak_memory_bytes <= 200 * MIB
 
     def test_all_processes_of_a_run_share_its_memory(self, executor):
+        """Version 2 ends the run as a whole (memory.oom.group): half of it would be of no use."""
         code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {FILL!r}], check=True)"
         error = executor.run(code, limits=Limits(memory_bytes=200 * MIB)).error
-        assert error.text.startswith("memory limit 200 MB exceeded (")
-        assert "CalledProcessError" in error.text
+        assert error.kind == "limit"
+        if VERSION == 2:
+            assert error.text == "memory limit 200 MB exceeded: the system's OOM killer ended the run."
+        else:
+            assert error.text.startswith("memory limit 200 MB exceeded (")
+            assert "CalledProcessError" in error.text
+
+    def test_none_has_more_than_its_share_and_all_together_do(self, executor):
+        hold = "import mmap\nroom = mmap.mmap(-1, 80_000_000)\nroom.write(b'x' * 80_000_000)\ninput()"
+        code = f"import subprocess, sys\nfor _ in range(4): subprocess.Popen([sys.executable, '-c', {hold!r}],"
+        code += " stdin=subprocess.PIPE)\nimport time\ntime.sleep(1000)"
+        limits = Limits(memory_bytes=200 * MIB)
+        if VERSION == 2:
+            error = executor.run(code, limits=limits).error
+            assert error.text == "memory limit 200 MB exceeded: the system's OOM killer ended the run."
+        else:  # one of them was killed, and the code goes on without it
+            assert executor.run(code, limits=limits, timeout_secs=3).peak_memory_bytes > 190 * MIB
+
+    def test_the_peak_is_that_of_all_processes_together(self, executor):
+        hold = "import mmap\nroom = mmap.mmap(-1, 50_000_000)\nroom.write(b'x' * 50_000_000)\nprint(1, flush=True)\ninput()"
+        code = f"import subprocess, sys\nmore = [subprocess.Popen([sys.executable, '-c', {hold!r}],"
+        code += " stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]\n"
+        code += "for each in more: each.stdout.readline()\n0.5"
+        result = executor.run(code, limits=Limits(memory_bytes=400 * MIB))
+        assert 100_000_000 <= result.peak_memory_bytes < 400 * MIB
+        without = executor.run("0.5")
+        assert without.peak_memory_bytes is None
+        assert executor.run("0.5", limits=Limits(memory_bytes=400 * MIB)) == without
+
+    def test_a_notebook_keeps_the_peak_beside_the_timings(self):
+        from tests.kernels import kernel  # the virtual machine has no Jupyter
+
+        with kernel() as notebook:
+            notebook.ok("%load_ext isolated_magic")
+            shown = notebook.ok("%%isolated --memory 400M\nlen(bytearray(b'x' * 100_000_000))")
+            assert 100_000_000 <= shown.metadata["isolated_magic_run"]["peak_memory_bytes"] <= 400 * MIB
+            assert "peak" not in str(shown.data)
+
+    def test_a_process_limit_that_a_child_met_with_is_told(self, executor):
+        starts = "sleep 1000 & sleep 1000 & sleep 1000 & sleep 1000 & sleep 1000 & exit 3"
+        limits = Limits(processes=4)
+        code = f"import subprocess\nsubprocess.run(['sh', '-c', {starts!r}], check=True)"
+        error = executor.run(code, limits=limits).error
+        assert (error.kind, error.hint) == ("user_code", "process limit 4 exceeded.")
+        code = f"import subprocess, sys\nsys.exit(subprocess.run(['sh', '-c', {starts!r}]).returncode)"
+        error = executor.run(code, limits=limits).error
+        assert (error.kind, error.code) == ("limit", 500)
+        assert error.text.startswith("process limit 4 exceeded: The process ended with exit status ")
 
     def test_the_oom_killer_without_a_limit_of_ours(self):
         """The memory of the whole program is limited, as in a container."""
         group = Group({"memory_bytes": 300 * MIB})
+        if VERSION == 2:
+            Path(group.folders["memory_bytes"], "memory.oom.group").write_text("0")
         program = (
             "import sys\nfrom pathlib import Path\nfrom isolated_magic import IsolatedSubprocessExecutor\n"
-            "Path(sys.argv[1]).write_text('0')\nexecutor = IsolatedSubprocessExecutor()\n"
+            "Path(sys.argv[1]).write_text('0')\nexecutor = IsolatedSubprocessExecutor(timeout_secs=1000)\n"
             f"error = executor.run({FILL!r}).error\nprint(error.kind, error.text, executor.run('0.5').ok)"
         )
         try:
@@ -142,7 +200,7 @@ class TestGroups:
         )
 
         def left():
-            return any(f"-{owner.pid}-" in group.name for group in groups_left())
+            return groups_left(owner.pid) != []
 
         with subprocess.Popen([sys.executable, "-c", program]) as owner:
             wait_until(left if early else (tmp_path / "ready").exists)
@@ -152,17 +210,117 @@ class TestGroups:
             subprocess.run([sys.executable, "-c", next_one], check=True, timeout=HANG_GUARD_SECS)
         wait_until(lambda: not left(), 5)
 
+    @pytest.mark.skipif(VERSION != 2, reason="control groups of version 1 cannot kill what is in them")
+    def test_nothing_outlives_an_owner_and_a_guardian_that_were_killed(self, tmp_path):
+        code = (
+            "import os, pathlib, time\n"
+            "if os.fork() == 0:\n    os.setsid()\n    os.fork() and os._exit(0)\n"
+            "    signal_ignored = __import__('signal').signal(15, 1)\n"
+            f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\ntime.sleep(1000)"
+        )
+        program = (
+            "from isolated_magic import IsolatedSubprocessExecutor, Limits\n"
+            f"IsolatedSubprocessExecutor(launch='cold').run({code!r}, limits=Limits(processes=50))"
+        )
+        with subprocess.Popen([sys.executable, "-c", program]) as owner:
+            wait_until(lambda: len(pids_in(tmp_path)) == 2)
+            run = psutil.Process(min(pids_in(tmp_path)))
+            guardian = next(one for one in run.parents() if one.ppid() == owner.pid)
+            pids = pids_in(tmp_path)
+            guardian.suspend()  # or it would end what it keeps first
+            owner.send_signal(signal.SIGKILL)
+            guardian.kill()
+        wait_until(lambda: not is_alive(guardian.pid))
+        assert any(map(is_alive, pids))
+        next_one = "from isolated_magic.child.cgroup import Group; Group({'processes': 5}).close()"
+        subprocess.run([sys.executable, "-c", next_one], check=True, timeout=HANG_GUARD_SECS)
+        wait_until(lambda: not any(map(is_alive, pids)))
+        assert groups_left(owner.pid) == []
+
+    def test_processes_that_hide_and_multiply_go_too(self, executor, tmp_path):
+        """Each makes a session of its own and is nobody's child any more before it makes the next one."""
+        code = (
+            "import os, pathlib\n"
+            "while True:\n"
+            "    try:\n"
+            "        if os.fork() == 0:\n"
+            "            os.setsid()\n"
+            "            os.fork() and os._exit(0)\n"
+            f"            pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
+            "    except OSError: pass"
+        )
+        result = executor.run(code, limits=Limits(processes=40), timeout_secs=3)
+        assert result.error.kind == "timeout"
+        limits = Limits(processes=40)
+        wait_until(lambda: executor.run("0.5", limits=limits).ok and not groups_left())
+        wait_until(lambda: not any(map(is_alive, pids_in(tmp_path))))
+        assert len(pids_in(tmp_path)) > 1
+
     def test_processes_that_multiply_go_too(self, executor):
         """A fork bomb, which ignores what it can; under a limit, so that it does not take the machine with it."""
         code = "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True:\n"
         code += "    try: os.fork()\n    except OSError: pass"
         result = executor.run(code, limits=Limits(processes=60), timeout_secs=1)
         assert result.error.kind == "timeout"
-        assert groups_left() == []  # a group with a process in it cannot be taken away
+        limits = Limits(processes=60)  # a group whose processes die slowly goes with a later one
+        wait_until(lambda: executor.run("0.5", limits=limits).ok and not groups_left())
         assert executor.run("0.5").ok
 
     def test_the_names_are_those_of_the_limits(self):
-        assert all(hasattr(Limits(), name) for name in SETTINGS)
+        assert all(hasattr(Limits(), name) for name in CONTROLLERS)
+
+
+# For a program: it has a file system without control groups from here on.
+HIDE_GROUPS = """
+import ctypes, subprocess
+assert ctypes.CDLL(None).unshare(0x20000) == 0  # CLONE_NEWNS
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"], check=True)
+"""
+MEMORY_WARNING = (
+    "isolated_magic:1: LimitWarning: The memory limit holds for each process of a run by itself, not for all of them "
+    "together: no control group can be made here."
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="control groups can be hidden by root alone")
+class TestWithoutGroups:
+    """`tests/vm/control_groups.py` has those who are not root, and places that have none."""
+
+    def test_what_is_not_limited_is_said_once_and_what_cannot_be_is_an_error(self):
+        program = HIDE_GROUPS + (
+            "from isolated_magic import IsolatedSubprocessExecutor, Limits\n"
+            "for _ in range(2):\n    with IsolatedSubprocessExecutor(launch='cold') as executor:\n"
+            "        print(executor.run('0.5', limits=Limits(memory_bytes=2**29)).peak_memory_bytes)\n"
+            "        print(executor.run('bytearray(2**30)', limits=Limits(memory_bytes=2**29)).error.kind)\n"
+            "        print(executor.run('0.5', limits=Limits(processes=50)).error.kind)\n"
+        )
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG_GUARD_SECS)
+        assert done.stdout.split() == ["None", "limit", "launch"] * 2
+        assert done.stderr == f"{MEMORY_WARNING}\n"
+
+    def test_a_program_that_makes_warnings_errors_gets_one(self):
+        program = HIDE_GROUPS + (
+            "from isolated_magic import IsolatedSubprocessExecutor, Limits, LimitWarning\n"
+            "with IsolatedSubprocessExecutor(launch='cold') as executor:\n"
+            "    try: executor.run('0.5', limits=Limits(memory_bytes=2**29))\n"
+            "    except LimitWarning as problem: print(problem)\n"
+            "    print(executor.run('0.5').ok)"
+        )
+        command = [sys.executable, "-W", "error", "-c", program]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=HANG_GUARD_SECS)
+        assert done.stdout.splitlines() == [MEMORY_WARNING.partition("LimitWarning: ")[2], "True"]
+
+    def test_a_notebook_shows_it_below_the_first_cell(self):
+        from tests.kernels import kernel  # the virtual machine has no Jupyter
+
+        with kernel() as notebook:
+            notebook.ok(f"%load_ext isolated_magic\n{HIDE_GROUPS}")
+            seen = [notebook.ok("%%isolated --memory 512M\n0.5") for _ in range(2)]
+        assert [shown.stderr for shown in seen] == [f"{MEMORY_WARNING}\n", ""]
+        assert seen[0].data == seen[1].data
+        assert [shown.metadata["isolated_magic_run"]["peak_memory_bytes"] for shown in seen] == [None, None]
 
 
 class TestOutput:
@@ -248,7 +406,7 @@ def test_sizes_as_text():
 
 
 def test_root_is_told_where_processes_cannot_be_limited(executor):
-    if os.geteuid() != 0 or len(GROUPS) == 2:
+    if os.geteuid() != 0 or "processes" in HOMES:
         assert executor.run("0.5", limits=Limits(processes=100)).ok
         return
     error = executor.run("0.5", limits=Limits(processes=100)).error

@@ -25,6 +25,7 @@ SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited 
 LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
 # Of the container's own control group: version 2, version 1.
 MEMORY_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+MEMORY_PEAK = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
 
 
 class Multiplexer:
@@ -190,6 +191,9 @@ class Multiplexer:
                 pass
         if _out_of_memory_kills() > self.kills_before:
             self.to_owner += packet(NEWS, b"memory\n")
+        peak = _peak_memory_bytes()
+        if peak is not None:
+            self.to_owner += packet(NEWS, b"peak %d\n" % peak)
         self.to_owner += packet(NEWS, news.encode())
         for descriptor in self.sources:  # of a process that could not be killed
             with suppress(KeyError):
@@ -218,3 +222,11 @@ def _out_of_memory_kills() -> int:
         with suppress(OSError, ValueError), open(path, "rb") as file:  # noqa: PTH123 - a special file
             return sum(int(line.split()[1]) for line in file if line.startswith(b"oom_kill "))
     return 0
+
+
+def _peak_memory_bytes() -> int | None:
+    """The most memory that the container has had; None where the system does not tell."""
+    for path in MEMORY_PEAK:
+        with suppress(OSError, ValueError), open(path, "rb") as file:  # noqa: PTH123 - a special file
+            return int(file.read())
+    return None

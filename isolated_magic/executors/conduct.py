@@ -64,8 +64,13 @@ def _conduct(
         if child.launch in {"forked", "reused"} and _came_to_nothing(ending):
             again = replace(confined_request, fresh=True)
             child, ending = _attempt(launcher, again, on_output, live, called_at)
-        if group.ran_out_of_memory():
-            ending = replace(ending, memory_exceeded=True)
+        if group.folders:
+            ending = replace(
+                ending,
+                memory_exceeded=group.exceeded("memory_bytes"),
+                processes_exceeded=group.exceeded("processes"),
+                peak_memory_bytes=group.peak_memory_bytes(),
+            )
     if child.report_pages is not None:
         child.report_pages(ending.said.pages)
     if child.distrust is not None and ending.timed_out and not ending.said.started:

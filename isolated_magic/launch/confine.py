@@ -1,14 +1,20 @@
-"""What holds the limits of a run: resource limits of its processes, and control groups where there are any."""
+"""What holds the limits of a run: resource limits of its processes, and control groups where there are any.
+
+Without a group some limits hold less than their names say. That is said once for each of them, as a LimitWarning:
+it is so for every run of this process, and in the output of a cell that is run again it would be in the way.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.child.cgroup import Group
-from isolated_magic.errors import LaunchError
+from isolated_magic.errors import LaunchError, LimitWarning
 from isolated_magic.launch.shortage import refused
 from isolated_magic.run_request import Confinement
 
@@ -18,6 +24,12 @@ if TYPE_CHECKING:
     from isolated_magic.run_request import RunRequest
 
 NO_GROUP = Group({})
+
+_PER_PROCESS = "The memory limit holds for each process of a run by itself, not for all of them together"
+_PER_USER = "The process limit counts all processes and threads of this user, not those of the run alone"
+_NOT_HELD = "The memory limit may not be held on this system, which has no control groups"
+
+_said: set[str] = set()
 
 
 @contextmanager
@@ -29,6 +41,7 @@ def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
 
     Raises:
         LaunchError: nothing here could hold them.
+        LimitWarning: some are held in part, and such a warning is an error in this program.
     """
     limits = dict(request.limits.of_resources)
     if not limits:
@@ -41,6 +54,9 @@ def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
     try:
         if "processes" in limits and "processes" not in group.folders:
             limits["tasks"] = limits["processes"] + _tasks_of_user()
+            _say_once(_PER_USER)
+        if "memory_bytes" in limits and "memory_bytes" not in group.folders:
+            _say_once(_PER_PROCESS if sys.platform == "linux" else _NOT_HELD)
         yield replace(request, confinement=Confinement(limits, group.members)), group
     finally:
         group.close()
@@ -63,3 +79,20 @@ def _tasks_of_user() -> int:
             if name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.geteuid():  # noqa: PTH116 - likewise
                 count += os.stat(f"/proc/{name}/task").st_nlink - 2  # noqa: PTH116 - likewise
     return count
+
+
+def _say_once(what: str) -> None:
+    """Warn that a limit holds less than its name says, unless this process has heard it already."""
+    if what in _said:
+        return
+    _said.add(what)
+    why = "" if sys.platform != "linux" else f": no control group can be made here.{_advice()}"
+    # No place in the code: the limit may be set anywhere, and a saved notebook is to have no path of ours in it.
+    warnings.warn_explicit(f"{what}{why}".rstrip(".") + ".", LimitWarning, "isolated_magic", 1)
+
+
+def _advice() -> str:
+    """What helps where systemd keeps a part of the tree for this user, and this program is not in it (ssh)."""
+    if os.path.exists(f"/run/user/{os.getuid()}/systemd/private"):  # noqa: PTH110 - likewise
+        return " Start this program with `systemd-run --user --scope` in front of its command"
+    return ""

@@ -59,6 +59,7 @@ class Handle:
         self.failure: str | None = None
         self.lost: str | None = None  # why nobody could say how it ended, where that is known
         self.memory_exceeded = False  # as its keeper says
+        self.peak_memory_bytes: int | None = None  # likewise
         self.is_over = False
         self._descriptor: int | None = None
         self._said = b""

@@ -184,7 +184,8 @@ def _view_of(shown: Shown, most_scores: int, *, is_just_begun: bool) -> View:
 
 def _run_metadata(result: RunResult) -> dict[str, object]:
     timings = {name: None if math.isnan(ms) else round(ms, 3) for name, ms in asdict(result.timings).items()}
-    return {"pid": result.pid, "launch": result.launch, "exit_status": result.exit_status, **timings}
+    told = {name: getattr(result, name) for name in ("pid", "launch", "exit_status", "peak_memory_bytes")}
+    return {**told, **timings}
 
 
 def stream(name: str, text: str) -> None:

@@ -36,6 +36,7 @@ KILL_TIMEOUT_SECS = 2.0  # after this long a container that does not obey is cut
 GRACE_SECS = 10.0
 MARGIN_BYTES = 1 << 20
 _EXIT = re.compile(r"exit -?\d{1,3} \d{1,9}\.\d{3}\n")
+_PEAK = re.compile(r"peak \d{1,18}\n")
 
 
 class ContainerHandle(Handle):
@@ -64,6 +65,8 @@ class ContainerHandle(Handle):
     def _on_word(self, word: str, rest: str, on_created: Callable[[int], None]) -> None:
         if word == "memory":
             self.memory_exceeded = True
+        elif word == "peak":
+            self.peak_memory_bytes = int(rest)
         elif word == "lost":
             self.lost, self.is_over = rest, True
         else:
@@ -229,7 +232,7 @@ class Bridge:
         line = body.decode("ascii", "replace")
         if _EXIT.fullmatch(line):
             self._be_over(line)
-        elif line == "memory\n":
+        elif line == "memory\n" or _PEAK.fullmatch(line):
             self._news += body
 
     def _be_over(self, line: str) -> None:
