@@ -7,11 +7,12 @@ INSTALLED = $(VENV)/.installed
 
 SECS ?= 600
 
-.PHONY: help demo test check lab notebooks bench soak clean
+.PHONY: help demo test test-vm check lab notebooks bench soak clean
 
 help:
 	@echo "make demo       run the quickstart in a real kernel, print its scores, write it as HTML"
 	@echo "make test       ruff, mypy, pytest, and the notebooks with nbval"
+	@echo "make test-vm    tests of control groups in a virtual machine (qemu, no KVM; TESTS=...: others)"
 	@echo "make lab        open JupyterLab on the notebooks"
 	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
 	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute)"
@@ -33,6 +34,9 @@ test: $(INSTALLED) check
 	ISOLATED_MAGIC_PICTURES=$(BUILD)/pictures $(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest --nbval notebooks
 	$(BIN)/python -m pytest --nbval notebooks  # once more: output must be the same on every run
+
+test-vm: $(INSTALLED)
+	$(BIN)/python -m tests.vm.machine $(BUILD)/vm $(TESTS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

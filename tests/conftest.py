@@ -7,9 +7,10 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser
 
-from isolated_magic import IsolatedSubprocessExecutor
 from tests import daemon as daemons
 from tests import jupyterlab
+
+pytest_plugins = ["tests.fixtures"]
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -19,24 +20,6 @@ os.environ["OPIK_TRACK_DISABLE"] = "true"
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, max_examples=100)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile("same")
-
-
-@pytest.fixture(scope="session")
-def _forked() -> Iterator[IsolatedSubprocessExecutor]:
-    with IsolatedSubprocessExecutor(timeout_secs=60, launch="forked") as executor:
-        yield executor
-
-
-@pytest.fixture(params=["cold", "forked"])
-def executor(request: pytest.FixtureRequest) -> Iterator[IsolatedSubprocessExecutor]:
-    """One contract, however a run comes to life. The forked one keeps what it learned from test to test."""
-    if request.param == "forked":
-        executor = request.getfixturevalue("_forked")
-        assert executor.warm_up()
-        yield executor
-        return
-    with IsolatedSubprocessExecutor(timeout_secs=60, launch="cold") as executor:
-        yield executor
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ class Daemon:
     def make_images(self) -> None:
         tar = self.folder / "rootfs.tar"
         command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={PACKAGES}"]
-        subprocess.run([*command, _release("VERSION_CODENAME"), str(tar), _mirror()], check=True)
+        subprocess.run([*command, _release("VERSION_CODENAME"), str(tar), mirror()], check=True)
         self._import(tar, IMAGE)
         self._add_image(EMPTY_IMAGE, {"etc/nothing": b""})
 
@@ -192,7 +192,7 @@ def _release(name: str) -> str:
     return next(line.partition("=")[2].strip('"') for line in lines if line.startswith(f"{name}="))
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Where this machine gets the packages of its release."""
     listing = [
         "apt-get",

@@ -1,0 +1,25 @@
+"""Fixtures that need nothing but the package itself: the virtual machine loads them without ``conftest.py``."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from isolated_magic import IsolatedSubprocessExecutor
+
+
+@pytest.fixture(scope="session")
+def _forked() -> Iterator[IsolatedSubprocessExecutor]:
+    with IsolatedSubprocessExecutor(timeout_secs=60, launch="forked") as executor:
+        yield executor
+
+
+@pytest.fixture(params=["cold", "forked"])
+def executor(request: pytest.FixtureRequest) -> Iterator[IsolatedSubprocessExecutor]:
+    """One contract, however a run comes to life. The forked one keeps what it learned from test to test."""
+    if request.param == "forked":
+        executor = request.getfixturevalue("_forked")
+        assert executor.warm_up()
+        yield executor
+        return
+    with IsolatedSubprocessExecutor(timeout_secs=60, launch="cold") as executor:
+        yield executor
