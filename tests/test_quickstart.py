@@ -176,7 +176,7 @@ class TestReading:
         assert nasty.page.evaluate("window.broken") is None
         expect(output.locator("img, script")).to_have_count(0)
         expect(output).to_contain_text("<script>window.broken=1</script> $x^2$ $y$")
-        expect(output).to_contain_text("46 scores; mean")
+        expect(output).to_contain_text("46 scores; 1 FAILED")
         more = output.locator("details", has_text="26 more scores").last
         expect(more.locator("table")).not_to_be_visible()
         more.locator("summary").first.click()
