@@ -105,7 +105,7 @@ class ResultLine:
         self._most = most
         self._redactor = redactor
         self._best = self._kept()  # an earlier line that has scores, and blank lines after it
-        self._best_rank, self._best_is_late = results.Rank.PLAIN, False
+        self._best_is_late = False
         self._behind = ""  # JSON objects that came after it
         self._held = self._kept()  # the last line, when it begins with a brace, and blank lines after it
         self._held_is_late = False
@@ -173,10 +173,10 @@ class ResultLine:
             printed = self._printed(self._held, is_late=self._held_is_late)
         if printed is None or not printed.counts:
             passed += [self._take_best(), self._held.take()]
-        elif printed.rank >= max(self._best_rank, results.Rank.LISTED):
+        elif printed.rank is results.Rank.SCORED:
             passed.append(self._take_best())
             self._best, self._held = self._held, self._best
-            self._best_rank, self._best_is_late = printed.rank, printed.is_late
+            self._best_is_late = printed.is_late
         else:
             self._behind += self._held.take()
             if len(self._behind) > MOST_BEHIND:  # rather out of order than never
@@ -186,7 +186,6 @@ class ResultLine:
     def _take_best(self) -> str:
         """It is ordinary output, and so is what stands behind it. Empties both."""
         text, self._behind = self._best.take() + self._behind, ""
-        self._best_rank = results.Rank.PLAIN
         return text
 
     def _add(self, text: str, passed: list[str]) -> None:
@@ -218,7 +217,7 @@ class ResultLine:
 
     def _is_best(self, last: results.Printed | None) -> bool:
         """Whether an earlier line counts for more than the last one."""
-        return bool(self._best) and last is not None and last.counts and last.rank < self._best_rank
+        return bool(self._best) and last is not None and last.counts and last.rank < results.Rank.SCORED
 
     def _printed(self, kept: _Kept, *, is_late: bool) -> results.Printed | None:
         text = kept.text()

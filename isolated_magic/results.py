@@ -35,8 +35,7 @@ class Rank(IntEnum):
 
     PLAIN = 0  # such as a line of a structured log: a result when nothing else is one
     BARE = 1  # a number that the code ended with, which may be an exit status or a count of what was written
-    LISTED = 2  # it has a list for scores, and none in it
-    SCORED = 3
+    SCORED = 2
 
 
 def rank_of(payload: JsonObject) -> Rank:
@@ -48,7 +47,7 @@ def rank_of(payload: JsonObject) -> Rank:
     scores = payload.get("scores")
     if not isinstance(scores, list):
         return Rank.PLAIN
-    return Rank.SCORED if any(map(_has_name, scores)) else Rank.LISTED
+    return Rank.SCORED if not scores or any(map(_has_name, scores)) else Rank.PLAIN
 
 
 def _has_name(score: JsonValue) -> bool:

@@ -322,7 +322,11 @@ class TestWhichResult:
             (printing(line("printed"), LOG) + "0.5", "printed", f"{LOG}\n"),
             (printing(LOG) + "0.5", "score", f"{LOG}\n"),
             (printing("{}") + "0.5", "score", "{}\n"),
-            (printing(line("printed")) + "{'scores': []}", "printed", ""),
+            (
+                printing(line("printed"), '{"scores": [0.5, 0.7], "epoch": 1}'),
+                "printed",
+                '{"scores": [0.5, 0.7], "epoch": 1}\n',
+            ),
             (printing('{"scores": []}') + line("value"), "value", '{"scores": []}\n'),
             (printing(line("printed"), "text") + line("value"), "value", f"{line('printed')}\ntext\n"),
             (printing('{"a": 1, "a": 2}') + line("value"), "value", '{"a": 1, "a": 2}\n'),
