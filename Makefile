@@ -4,6 +4,7 @@ VENV ?= .venv
 BUILD ?= .build
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+NATIVE = $(VENV)-native
 
 SECS ?= 600
 
@@ -17,7 +18,7 @@ help:
 	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
 	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute)"
 	@echo "make notebooks  run the notebooks and save their output"
-	@echo "make clean      remove $(VENV) and $(BUILD)"
+	@echo "make clean      remove $(VENV), $(NATIVE) and $(BUILD)"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "isolated_magic needs Python 3.11 or later; this is %s. Say which to use: make PYTHON=python3.12 ..." % sys.version.split()[0])'
@@ -27,11 +28,21 @@ $(INSTALLED): pyproject.toml
 	@$(BIN)/python -m compileall -q isolated_magic
 	@touch $@
 
+# Libraries of native code change what others do (pandas uses pyarrow when it is there): an environment of their own
+# that lies over the first one.
+$(NATIVE)/.installed: $(INSTALLED)
+	@$(PYTHON) -m venv --without-pip $(NATIVE)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		"$$($(NATIVE)/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth"
+	@$(BIN)/python -m pip --python $(NATIVE)/bin/python install --quiet --disable-pip-version-check --ignore-installed --editable '.[native]'
+	@touch $@
+
 demo: $(INSTALLED)
 	@$(BIN)/python notebooks/demo.py $(BUILD)
 
-test: $(INSTALLED) check
-	ISOLATED_MAGIC_PICTURES=$(BUILD)/pictures $(BIN)/python -m pytest tests
+test: $(INSTALLED) $(NATIVE)/.installed check
+	ISOLATED_MAGIC_PICTURES=$(BUILD)/pictures $(BIN)/python -m pytest tests -m "not native"
+	$(NATIVE)/bin/python -m pytest tests/test_native.py
 	$(BIN)/python -m pytest --nbval notebooks
 	$(BIN)/python -m pytest --nbval notebooks  # once more: output must be the same on every run
 
@@ -57,4 +68,4 @@ soak: $(INSTALLED)
 	@$(BIN)/python benchmarks/soak.py --secs $(SECS)
 
 clean:
-	rm -rf $(VENV) $(BUILD)
+	rm -rf $(VENV) $(NATIVE) $(BUILD)
