@@ -34,8 +34,9 @@ _FOLLOWERS = {
     "mark": {"imported", "memory", "outcome"},
     "imported": {"memory", "outcome"},
     "memory": {"outcome"},
-    "outcome": {"idle"},
+    "outcome": {"idle", "cut"},
     "idle": (),
+    "cut": (),
 }
 
 
@@ -93,6 +94,7 @@ class Outcome:
         error: what it raised.
         found: what there was instead of a result.
         exit_message: what it left with.
+        status: that it left with.
         found_kind: what kind of thing was found.
         found_repr: of it, where it is the value of the last line.
         notes: a sentence each that stands beside the result.
@@ -103,6 +105,7 @@ class Outcome:
     error: Raised | None = None
     found: str | None = None
     exit_message: str | None = None
+    status: int = 0
     found_kind: Found | None = None
     found_repr: str = ""
     notes: tuple[str, ...] = ()
@@ -114,6 +117,11 @@ class Outcome:
         if self.result is None:
             return None
         return results.Rank.BARE if self.is_bare else results.rank_of(self.result)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the code came to its end, or left as if it had. What happens after that costs no result."""
+        return self.error is None and self.exit_message is None and self.status == 0
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,7 @@ class Messages:
         self.pages: tuple[int, ...] | None = None
         self.outcome: Outcome | None = None
         self.idle: Idle | None = None
+        self.was_cut = False  # its process ended in the middle of a finalizer
         self.broken: str | None = None  # why the conversation is over, as the beginning of a sentence
         self.stack = bytearray()
         self._expects_stack = False
@@ -234,6 +243,8 @@ class Messages:
             self.pages = tuple(map(_page, _list(said["pages"])))
         elif kind == "idle":
             self.idle = Idle(_number(said["status"]), _secs(said["cpu_secs"]))
+        elif kind == "cut":
+            self.was_cut = True
         else:
             self.outcome = _outcome(said)
         return ""
@@ -244,9 +255,14 @@ def _outcome(said: JsonObject) -> Outcome:
     found_kind = _text_or_none(said.pop("found_kind", None))
     found_repr = shortened(_text(said.pop("found_repr", "")), SENT * LONGEST_VALUE)
     is_bare = said.pop("is_bare", False) is True
-    kind = None if found_kind is None else Found(found_kind)
+    status = _number(said.pop("status", 0))
     return replace(
-        _only_outcome(said), notes=tuple(notes), found_kind=kind, found_repr=found_repr, is_bare=is_bare
+        _only_outcome(said),
+        notes=tuple(notes),
+        found_kind=None if found_kind is None else Found(found_kind),
+        found_repr=found_repr,
+        is_bare=is_bare,
+        status=status,
     )
 
 

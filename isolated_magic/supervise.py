@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.messages import Idle, Messages
+    from isolated_magic.messages import Idle, Messages, Outcome
     from isolated_magic.output import OnOutput
     from isolated_magic.redaction import Redactor
     from isolated_magic.results import Printed
@@ -233,12 +233,19 @@ class Supervisor:
                     self._conversation.receive()
         self._conversation.messages.end()
 
+    def _has_failed(self, exit_status: int | None, outcome: Outcome | None) -> bool:
+        """Whether what was printed is no result. It is one when only the end of the process went wrong."""
+        if outcome is None or exit_status == 0:
+            return exit_status != 0 or (outcome is not None and outcome.error is not None)
+        was_ended = self._timed_out or self._handle.killed or self._handle.interrupted
+        return exit_status is None or was_ended or not outcome.is_end
+
     def _ending(self) -> Ending:
         printed = self._stdout.line.result()
         outcome, idle = self._conversation.messages.outcome, self._idle
         exit_status = idle.status if idle is not None else self._handle.exit_status
-        if exit_status != 0 or (outcome is not None and outcome.error is not None):
-            printed = None  # the run failed
+        if self._has_failed(exit_status, outcome):
+            printed = None
         rank = outcome.rank if outcome is not None else None
         if printed is not None and rank is not None and not printed.goes_before(rank):
             printed = None

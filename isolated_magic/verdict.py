@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from isolated_magic import stacks
 from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_CODE_LINE
 from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, shortened
+from isolated_magic.child.wire import LOST_OUTPUT_STATUS
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, scores_of
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from isolated_magic.run_request import RunRequest
     from isolated_magic.supervise import Ending
 
+HAD_FINISHED = " (the code had finished; a thread, an exit function or a finalizer of its had not)"
+CUT_OFF = "A finalizer (such as __del__) took too long after the code had finished: it was cut off."
 WHAT_WOULD_COUNT = (
     "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
     "or a BaseMetric subclass defined in the code."
@@ -73,7 +76,9 @@ def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch 
         launch=launch,
         timings=timings,
         peak_memory_bytes=ending.peak_memory_bytes,
-    ).with_notes((_note(note, redactor) for note in notes), strict=request.strict)
+    ).with_notes(
+        (_note(note, redactor) for note in (*notes, *_on_the_end(ending, request))), strict=request.strict
+    )
 
 
 def _note(text: str, redactor: Redactor | None) -> str:
@@ -144,6 +149,7 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
         return RunError(ErrorKind.USER_CODE, raised.text, raised.summary, raised.excerpt, hint)
     if ending.timed_out and stopped:
         text = f"Execution timed out after {request.timeout_secs:g} seconds"
+        text += HAD_FINISHED if said.outcome is not None else ""
         place = stacks.place_in(said.stack, request)
         return RunError(ErrorKind.TIMEOUT, text, text, excerpt=place.excerpt, stack=place.stack)
     if ending.killed and stopped:
@@ -153,9 +159,9 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
         return RunError.of(ErrorKind.LAUNCH, f"The run was lost: {why}.")
     if not said.started and said.broken is None:
         return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(ending))
-    if ending.exit_status < 0:
+    if ending.exit_status < 0 and not _has_finished(ending):
         return RunError.of(ErrorKind.DIED, _death_of(ending, request))
-    if ending.exit_status > 0:
+    if ending.exit_status > 0 and not _has_finished(ending):
         return RunError.of(ErrorKind.NO_RESULT, _left_with(ending))
     if _payload_of(ending) is None:
         return _no_result(ending)
@@ -177,15 +183,43 @@ def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
         return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.text}", summary, raised.excerpt, raised.hint)
     if ending.timed_out or ending.killed:
         return None
-    used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and ending.cpu_secs >= limits.cpu_secs
-    if limits.cpu_secs is not None and (used_up or status == -signal.SIGXCPU):
-        return RunError.of(ErrorKind.LIMIT, f"{breach_text(limits, 'cpu_secs')}: the system ended the run.")
-    if limits.memory_bytes is not None and (ending.memory_exceeded or ending.out_of_memory):
-        text = f"{breach_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
+    if not _has_finished(ending) and (text := _breach(ending, request)):
         return RunError.of(ErrorKind.LIMIT, text)
     if limits.processes is not None and ending.processes_exceeded and (died := _error_of(ending, request)):
         return RunError.of(ErrorKind.LIMIT, f"{breach_text(limits, 'processes')}: {died.text}")
     return None
+
+
+def _breach(ending: Ending, request: RunRequest) -> str | None:
+    """That the system ended the process for a limit of the run's; None when it did not."""
+    limits, status = request.limits, ending.exit_status
+    used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and ending.cpu_secs >= limits.cpu_secs
+    if limits.cpu_secs is not None and (used_up or status == -signal.SIGXCPU):
+        return f"{breach_text(limits, 'cpu_secs')}: the system ended the run."
+    if limits.memory_bytes is not None and (ending.memory_exceeded or ending.out_of_memory):
+        return f"{breach_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
+    return None
+
+
+def _has_finished(ending: Ending) -> bool:
+    """Whether the code came to its end, and nobody made the process end after that."""
+    outcome = ending.said.outcome
+    was_ended = ending.timed_out or ending.killed or ending.interrupted
+    return outcome is not None and outcome.is_end and ending.exit_status is not None and not was_ended
+
+
+def _on_the_end(ending: Ending, request: RunRequest) -> list[str]:
+    """What there is to say of a process that did not end well after its code did."""
+    status = ending.exit_status
+    if ending.said.was_cut:
+        return [CUT_OFF]
+    if not status or not _has_finished(ending):
+        return []
+    if status < 0:
+        what = (_breach(ending, request) or _death_of(ending, request)).rstrip(".").partition(": ")[0]
+        return [f"{what[0].upper()}{what[1:]} after the code had finished."]
+    why = ": what it printed last could not be written" if status == LOST_OUTPUT_STATUS else ""
+    return [f"The process ended with exit status {status} after the code had finished{why}."]
 
 
 def _not_started(reported: NotStarted, request: RunRequest) -> RunError:

@@ -275,7 +275,7 @@ class TestChannel:
         result = judge(dataclasses.replace(ENDED, said=said, exit_status=exit_status), REQUEST, Timings())
         assert is_sound(result)
         if result.ok:
-            assert exit_status == 0
+            assert exit_status == 0 or "after the code had finished" in " ".join(result.notes)
             assert isinstance(result.payload["scores"], list)
             assert len(result.scores) == len(result.payload["scores"])
 

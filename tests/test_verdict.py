@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import signal
 
 import pytest
 
+from isolated_magic import Limits
 from isolated_magic.child import wire
 from isolated_magic.messages import Messages
 from isolated_magic.models import Timings
@@ -105,3 +107,42 @@ def test_what_was_found_instead_of_a_result_is_a_field_of_the_error():
     error = judged(said=spoken).error
     assert (error.found, error.found_kind) == ("the value of the last line is a str", "value")
     assert error.text.startswith("Invalid JSON response from subprocess: the value of the last line is a str.\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"exit_status": -6}, "The process died by signal 6 (SIGABRT) after the code had finished."),
+        ({"exit_status": -9, "out_of_memory": True}, "Memory limit 64 MB exceeded after the code had finished."),
+        ({"exit_status": -9, "memory_exceeded": True}, "Memory limit 64 MB exceeded after the code had finished."),
+        ({"exit_status": -signal.SIGXCPU}, "CPU time limit 2 s exceeded after the code had finished."),
+        ({"exit_status": 3}, "The process ended with exit status 3 after the code had finished."),
+        ({"exit_status": 120}, "The process ended with exit status 120 after the code had finished: what it printed last could not be written."),
+        ({"exit_status": 0}, None),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_the_process_after_the_code_is_a_note(changes, note):
+    limits = Limits(memory_bytes=64 << 20, cpu_secs=2)
+    request = build_request("1", {}, None, 1, None, limits=limits)
+    for outcome in ({"result": {"scores": []}}, {"found": "nothing"}):
+        ended = dataclasses.replace(ENDED, said=said({"started": {}}, {"outcome": outcome}), **changes)
+        result = judge(ended, request, Timings())
+        assert result.notes == ((note,) if note else ())
+        assert result.exit_status == changes["exit_status"]
+        assert result.ok == ("result" in outcome)
+        assert result.ok or result.error.kind == "no_result"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"exit_message": "no good"},
+        {"found": "the code left with sys.exit(3)", "found_kind": "exit", "status": 3},
+        {"error": {"text": "ValueError", "summary": "ValueError"}},
+    ],
+)
+@pytest.mark.parametrize("exit_status", [1, 3, -6])
+def test_code_that_did_not_come_to_its_end_has_failed(outcome, exit_status):
+    result = judged(said=said({"started": {}}, {"outcome": outcome}), exit_status=exit_status)
+    assert not result.ok
+    assert result.notes == ()

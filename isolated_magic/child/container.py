@@ -38,7 +38,7 @@ def main(_args: list[str]) -> int:
         status = run.perform(owner, original.modules)
     except (EOFError, ConnectionError):  # nothing is wanted of this fork
         finish.leave(1)
-    return finish.end(status, original.modules)
+    return finish.end(status, original.modules, owner)
 
 
 def _serve() -> tuple[Owner, fresh.Original]:

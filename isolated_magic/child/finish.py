@@ -2,47 +2,65 @@
 
 Taking apart what the template imported would copy most of its memory, to no effect that anybody could see. What
 the run itself made is taken apart as in Py_FinalizeEx (Python/pylifecycle.c): threads are waited for, exit
-functions called, the modules of the run dropped so that finalizers run, and everything buffered is written.
+functions called, imports closed, the modules of the run dropped so that finalizers run, and everything buffered is
+written. The outcome was told before any of it. Of what users made only the type is looked at: it may be a proxy,
+which loads or connects something when it is asked for anything.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what signal wraps in enums
 import atexit
+import builtins
 import ctypes
 import gc
 import io
 import os
 import sys
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import streams
 from .interrupts import users_code
+from .report import HERE
+from .wire import LOST_OUTPUT_STATUS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from types import ModuleType
+    from collections.abc import Callable, Collection, Iterator
+    from types import FrameType
 
-LOST_OUTPUT_STATUS = 120  # Py_RunMain (Modules/main.c)
+    from .owner import Owner
+
+# sys_deletes in Python/pylifecycle.c
+ENDED_WITH_IMPORTS = ("path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback") + (
+    ("last_exc",) if sys.version_info >= (3, 12) else ()
+)
+ENDED_WITH_IMPORTS += ("path_hooks", "path_importer_cache", "meta_path", "__interactivehook__")
+NO_IMPORTS = "sys.meta_path is None, Python is likely shutting down"  # _find_spec in Lib/importlib/_bootstrap.py
+LOOK_SECS = 0.2  # how often to look whether a finalizer goes on; one that is seen twice is cut off
+MOST_LOOKS = 4  # at whatever finalizers
 
 _libc = ctypes.PyDLL(None)
 # As they are before any code of a user's can replace them.
 _exit, _collect, _objects, _fflush = os._exit, gc.collect, gc.get_objects, _libc.fflush
 _run_exit_functions: Any = atexit._run_exitfuncs
+_dict_of: Any = vars(ModuleType)["__dict__"]
+_FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
-def end(status: int, modules: Collection[str]) -> NoReturn:
+def end(status: int, modules: Collection[str], owner: Owner) -> NoReturn:
     """End this process.
 
     Args:
         status: of its exit.
         modules: names of those that were there before the run.
+        owner: who has heard the outcome.
     """
     try:
-        status = _wind_up(status, modules)
+        status = _wind_up(status, modules, owner)
     finally:
         leave(status)
 
@@ -57,28 +75,21 @@ def leave(status: int) -> NoReturn:
     raise SystemExit(status)  # not reached
 
 
-def _wind_up(status: int, modules: Collection[str]) -> int:
+def _wind_up(status: int, modules: Collection[str], owner: Owner) -> int:
     with suppress(BaseException):
         if _has_threads():
             with users_code:  # there is something to interrupt
                 _wait_for_threads()
         else:
             _wait_for_threads()
-    hook = sys.unraisablehook
-    sys.unraisablehook = _WithoutOurFrames(hook)
-    with suppress(
-        BaseException
-    ):  # it reports by itself what they raise; an interrupt in one would be such a report
-        _run_exit_functions()
-    if isinstance(sys.unraisablehook, _WithoutOurFrames):
-        sys.unraisablehook = hook
+    with suppress(BaseException), _unraisable_without_our_frames():
+        _run_exit_functions()  # reports what they raise; an interrupt in one would be such a report
+    sys.is_finalizing = _is_finalizing
     if not _flush_standard_streams():
         status = LOST_OUTPUT_STATUS
-    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__  # as finalize_modules has it
-    sys.is_finalizing = _is_finalizing
     for step in (
         _flush_files,
-        partial(_drop_modules, modules),
+        partial(_take_apart, status, modules, owner),
         _flush_files,
         streams.flush,
         partial(_fflush, None),
@@ -114,8 +125,19 @@ def _is_closed(stream: Any) -> bool:  # noqa: ANN401 - whatever the code put the
         return False
 
 
+@contextmanager
+def _unraisable_without_our_frames() -> Iterator[None]:
+    hook = sys.unraisablehook
+    sys.unraisablehook = _WithoutOurFrames(hook)
+    try:
+        yield
+    finally:
+        if type(sys.unraisablehook) is _WithoutOurFrames:  # else the code has put another in its place
+            sys.unraisablehook = hook
+
+
 class _WithoutOurFrames:
-    """A hook for what exit functions raise: they are called by an interpreter that has no frames any more.
+    """A hook for what exit functions and finalizers raise: an interpreter that ends has no frames any more.
 
     Args:
         hook: that gets it.
@@ -128,6 +150,10 @@ class _WithoutOurFrames:
         trace = found.exc_traceback
         if trace is not None and trace.tb_frame.f_code.co_filename == __file__:
             found = type(found)((found.exc_type, found.exc_value, trace.tb_next, found.err_msg, found.object))
+        while trace is not None:
+            if trace.tb_next is not None and trace.tb_next.tb_frame.f_code is _refuse_import.__code__:
+                trace.tb_next = None
+            trace = trace.tb_next
         return self._hook(found)
 
 
@@ -170,40 +196,108 @@ def _report_unraisable(where: object, text: str | None = None) -> None:
             sys.unraisablehook(found)  # has all that the hook may ask for
 
 
+def _take_apart(status: int, modules: Collection[str], owner: Owner) -> None:
+    """Have what the run made say its last words, as finalize_modules (Python/pylifecycle.c) has all do."""
+    patience = _Patience(status, owner)
+    with _unraisable_without_our_frames():
+        for step in (_collect, _close_imports, partial(_drop_modules, modules)):
+            with suppress(Exception):  # the code may have taken anything apart
+                step()
+    patience.end()
+
+
+def _close_imports() -> None:
+    """Nothing can be loaded any more: code that an object runs at its end would load packages once more."""
+    names = vars(sys)
+    for name in ENDED_WITH_IMPORTS:
+        names[name] = None
+    for name in ("stdin", "stdout", "stderr"):
+        names[name] = names.get(f"__{name}__")
+
+
+def _refuse_import(*_: object, **__: object) -> NoReturn:
+    raise ImportError(NO_IMPORTS)
+
+
 def _drop_modules(modules: Collection[str]) -> None:
-    """Drop what the run imported and its ``__main__``, as finalize_modules (Python/pylifecycle.c) drops all."""
-    names = ["__main__"] if "__main__" in sys.modules else []
-    if len(sys.modules) != len(modules):  # the walk would write to many pages that the template has, too
-        names += [name for name in sys.modules if name not in modules]
-    dropped = [_weak(sys.modules.pop(name)) for name in names]
+    """Drop what the run imported and its ``__main__``."""
+    loaded = sys.modules
+    names = ["__main__"] if "__main__" in loaded else []
+    if len(loaded) != len(modules):  # the walk would write to many pages that the template has, too
+        names += [name for name in loaded if name not in modules and name != "__main__"]
+    dropped = [_weak(loaded[name]) for name in names]
+    for name in names:
+        loaded[name] = None  # type: ignore[assignment]  # as finalize_modules does: an import of it is refused
+    for name in names:
+        del loaded[name]
+    vars(builtins)["__import__"] = _refuse_import
     _collect()
     for reference in reversed(dropped):
         module = reference()
         if module is not None:  # somebody holds it: then its names go, those with an underscore first
-            _clear(module)
+            _clear(_dict_of.__get__(module))
 
 
-def _weak(module: ModuleType) -> Callable[[], ModuleType | None]:
-    try:
-        return weakref.ref(module)
-    except TypeError:  # None, or something else that the code put there
-        return lambda: None
+def _weak(module: object) -> Callable[[], ModuleType | None]:
+    # By type() alone: what the code put there in place of a module may answer for itself.
+    return weakref.ref(module) if issubclass(type(module), ModuleType) else lambda: None  # type: ignore[return-value]
 
 
-def _clear(module: ModuleType) -> None:
-    names: Any = getattr(module, "__dict__", None)
-    if not isinstance(names, dict):
-        return
+def _clear(names: dict[str, object]) -> None:
     for private in (True, False):
         for name in list(names):
-            if name != "__builtins__" and isinstance(name, str) and name.startswith("_") == private:
+            if type(name) is str and name != "__builtins__" and name.startswith("_") == private:
                 names[name] = None
+
+
+class _Patience:
+    """How long objects may take over their last words. Those that take longer are cut off, and the owner is told.
+
+    What this process itself takes to drop objects is not counted, nor what the code's threads and exit functions
+    took: those are over by now.
+
+    Args:
+        status: of the exit of this process.
+        owner: who is told.
+    """
+
+    def __init__(self, status: int, owner: Owner) -> None:
+        self._status = status
+        self._owner = owner
+        self._frame: FrameType | None = None
+        self._count = 0
+        _signal.signal(_signal.SIGALRM, self._look)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
+        _signal.setitimer(_signal.ITIMER_REAL, LOOK_SECS, LOOK_SECS)
+
+    def end(self) -> None:
+        """Nobody is left to wait for."""
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+
+    def _look(self, _number: int, frame: FrameType | None) -> None:
+        first = None  # what called all others
+        while frame is not None:
+            if not frame.f_code.co_filename.startswith(HERE):
+                first = frame
+            frame = frame.f_back
+        if first is None:
+            return
+        self._count += 1
+        if first is self._frame or self._count >= MOST_LOOKS:
+            self._cut_off()
+        self._frame = first
+
+    def _cut_off(self) -> None:
+        for step in (_flush_files, streams.flush, partial(_fflush, None), self._owner.tell_cut):
+            with suppress(Exception):  # in the middle of whatever it is
+                step()
+        leave(self._status)
 
 
 def _flush_files() -> None:
     """Write what is left in the buffers of files that nobody closed."""
     for thing in _objects():
-        if isinstance(thing, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
-            with suppress(Exception):
-                if not thing.closed:
-                    thing.flush()
+        kind = type(thing)  # and no isinstance(), which asks the object
+        if issubclass(kind, _FILES):
+            with suppress(Exception):  # it is closed
+                next(base for base in _FILES if issubclass(kind, base)).flush(thing)

@@ -10,7 +10,10 @@ from . import stdlib
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from importlib.machinery import ModuleSpec
     from types import ModuleType
+else:
+    ModuleType, ModuleSpec = type(sys), type(sys.__spec__)  # without the modules that have the names
 
 BUILT_IN = ("built-in", "frozen")
 
@@ -38,7 +41,7 @@ def split(names: Iterable[str]) -> tuple[list[str], list[str]]:
     installed: list[str] = []
     files: list[str] = []
     for name in names:
-        spec = getattr(sys.modules.get(name), "__spec__", None)
+        spec = _spec_of(sys.modules.get(name))
         if spec is None or spec.name != name:
             continue
         if spec.origin in BUILT_IN or _lies_in(spec, folders):
@@ -46,6 +49,14 @@ def split(names: Iterable[str]) -> tuple[list[str], list[str]]:
         elif isinstance(spec.origin, str):
             files.append(spec.origin)
     return installed, files
+
+
+def _spec_of(module: object) -> ModuleSpec | None:
+    """As the import noted it. What the code put in place of a module, or of that, is not asked for anything."""
+    if not issubclass(type(module), ModuleType):
+        return None
+    spec = ModuleType.__getattribute__(module, "__dict__").get("__spec__")
+    return spec if type(spec) is ModuleSpec else None
 
 
 def is_installed(module: ModuleType) -> bool:

@@ -12,7 +12,8 @@ the program as JSON and then the payload; this end sends, in this order, or the 
   installed;
 - ``{"memory": {...}}`` when the owner wants to know which pages the run has written to;
 - ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit);
-- ``{"idle": {...}}`` in a worker that is ready for the next request.
+- ``{"idle": {...}}`` in a worker that is ready for the next request;
+- ``{"cut": {}}`` in a fork whose objects took too long over their last words (see ``finish.py``).
 
 When the owner sends the signal of ``stack.py``, text comes between two of these.
 """
@@ -47,6 +48,7 @@ encode = _make_encoder()
 LAST_WORDS = wire.frame(
     encode({"outcome": {"exit_message": "the code took apart what Python needs to tell its result"}}).encode()
 )
+CUT = wire.frame(b'{"cut": {}}')
 _HELD = {"imported", "outcome"}
 _write, _pid = os.write, os.getpid
 
@@ -145,6 +147,11 @@ class Owner:
     def is_mine(self) -> bool:
         """False in a fork of the run: it has nothing to tell."""
         return self._pid == _pid()
+
+    def tell_cut(self) -> None:
+        """Say that this process ends in the middle of a finalizer, in whatever state it is."""
+        if self.is_mine and self.is_connected:
+            _write(self.descriptor, CUT)
 
     def close(self) -> None:
         """Hang up."""

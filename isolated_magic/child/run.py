@@ -38,6 +38,7 @@ def main(args: list[str]) -> int:
     stdin.install()
     program.new_main()
     status = perform(owner, before)
+    owner.close()
     users_code.resume()
     return status
 
@@ -53,9 +54,7 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
     Returns:
         The exit status of the process.
     """
-    status = do(owner, loads(owner.receive()), before, own_pages)
-    owner.close()
-    return status
+    return do(owner, loads(owner.receive()), before, own_pages)
 
 
 def do(
@@ -307,9 +306,8 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
         return _no_result("the code left with sys.exit() before it printed a result", "exit"), 0
     if isinstance(leaving.code, int):
         status = leaving.code & 0xFF
-        return _no_result(
-            f"the code left with sys.exit({leaving.code}) before it printed a result", "exit"
-        ), status
+        found = _no_result(f"the code left with sys.exit({leaving.code}) before it printed a result", "exit")
+        return {**found, "status": status}, status
     message = text_of(leaving.code)
     leaves_with: dict[str, object] = {"exit_message": shortened(message, SENT * LONGEST_TEXT)}
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from io import IOBase
+from _io import _IOBase as IOBase  # that of io asks more than the type
 
 from . import stdin
 
@@ -45,8 +45,8 @@ def flush_all(values: Iterable[object]) -> None:
         values: any.
     """
     for value in list(values):
-        if isinstance(value, IOBase):
+        if issubclass(type(value), IOBase):  # no isinstance(), which asks the object
             try:
-                value.flush()
+                value.flush()  # type: ignore[attr-defined]
             except Exception:  # noqa: BLE001, S112 - closed, or not for writing
                 continue

@@ -61,7 +61,7 @@ def main(args: list[str]) -> int:
             status = run.perform(owner, original.modules, memory.own_pages)
     except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork
         finish.leave(1)
-    return finish.end(status, original.modules)
+    return finish.end(status, original.modules, owner)
 
 
 def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:

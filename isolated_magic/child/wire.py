@@ -18,6 +18,8 @@ INTERRUPT, KILL = b"i", b"k"
 
 STARTED = b'{"started": {}}'  # what a run says first
 
+LOST_OUTPUT_STATUS = 120  # of a process that could not write what it had printed: Py_RunMain (Modules/main.c)
+
 LENGTH_BYTES = 8
 
 

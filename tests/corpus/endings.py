@@ -317,6 +317,92 @@ PROGRAMS = [
         shows=("end\n", "gone: third True", "gone: private True"),
     ),
     Program(
+        "finalizers_that_import",
+        """
+        import sys
+        class Thing:
+            def __del__(self):
+                for name in ("json", "os", "wave", "sibling", "no_such_module", "email.message"):
+                    try:
+                        __import__(name)
+                    except ImportError as problem:
+                        print(type(problem).__name__, problem)
+                print(sys.meta_path, sys.path, sys.path_hooks, sys.argv, sys.ps1, sys.modules.get("sibling"))
+                import sibling
+        thing = Thing()
+        import sibling
+        0.5
+        """,
+        files={"sibling.py": "print('sibling is loaded')\n"},
+        stdout="sibling is loaded\n"
+        + "ImportError sys.meta_path is None, Python is likely shutting down\n" * 6
+        + "None None None None None None\n",
+        shows=(
+            "Exception ignored in: <function Thing.__del__ at",
+            "ImportError: sys.meta_path is None, Python is likely shutting down",
+        ),
+    ),
+    Program(
+        "finalizers_that_import_what_is_on_its_way_out",
+        """
+        import json, owner, other
+        print(json.dumps({"seen": other.X}))
+        """,
+        files={
+            "owner.py": "print('owner is loaded')\nclass Thing:\n    def __del__(self):\n        import other\nTHING = Thing()\n",
+            "other.py": "import owner\nX = 1\n",
+        },
+        seen=1,
+        stdout="owner is loaded\n",
+    ),
+    Program(
+        "finalizers_of_a_main_without_functions",
+        """
+        import sys, owner
+        thing = owner.Thing()
+        0.5
+        """,
+        files={
+            "owner.py": "class Thing:\n    def __del__(self):\n        import os\n        print('gone', os is not None)\n"
+        },
+        stdout="gone True\n",
+    ),
+    Program(
+        "finalizers_of_garbage_still_import",
+        """
+        class Node:
+            def __init__(self): self.me = self
+            def __del__(self):
+                import sibling
+                print("gone")
+        Node()
+        0.5
+        """,
+        files={"sibling.py": "print('sibling is loaded')\n"},
+        stdout="sibling is loaded\ngone\n",
+    ),
+    Program(
+        "objects_that_answer_for_themselves",
+        """
+        import logging, sys, types
+        def tell(*names): sys.__stdout__.write(f"{names} was asked\\n")
+        class Proxy:
+            def __getattribute__(self, name): tell(name)
+            __class__ = property(lambda self: tell("__class__"))
+            __hash__ = None
+        class Lazy(types.ModuleType):
+            def __getattr__(self, name):
+                if not name.startswith("__") or name == "__dict__": tell(name)
+                raise AttributeError(name)
+        logging.kept, here = [Proxy()], [Proxy()]
+        sys.modules["lazy_one"], lazy = Proxy(), Lazy("lazy")
+        sys.modules["lazy_two"] = lazy
+        print("end")
+        0.5
+        """,
+        stdout="end\n",
+    ),
+    Program(
         "finalizers_of_what_sys_keeps",
         """
         import sys
