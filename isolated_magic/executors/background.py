@@ -145,6 +145,11 @@ class BackgroundRun:
         return self._ended().timings
 
     @property
+    def peak_memory_bytes(self) -> int | None:
+        """As :attr:`RunResult.peak_memory_bytes`."""
+        return self._ended().peak_memory_bytes
+
+    @property
     def compared_with(self) -> tuple[Score, ...] | None:
         """As :attr:`RunResult.compared_with`."""
         return self._ended().compared_with
