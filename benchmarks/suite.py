@@ -11,6 +11,7 @@ from pathlib import Path
 
 import candidates
 import cells
+import data
 import measure
 import memory
 import report
@@ -64,6 +65,8 @@ class Suite:
         if memory.MEASURABLE:
             self._memory(BARE, most=3)
             self._memory(OPIK, most=6)
+        _say("handing over data")
+        self.targets += data.measure(min(self.rounds, data.ROUNDS))
         report.targets(self.targets)
 
     def _times(self, workload: Workload, rounds: int, paced: int) -> dict[str, measure.Series]:
