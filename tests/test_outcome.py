@@ -414,6 +414,16 @@ class TestWhichResult:
         assert "the value of the last line is a L" in refusal(executor, lazy + "settings")
         assert executor.execute(lazy + printing(line("a")) + "settings") == json.loads(line("a"))
 
+    def test_nor_is_a_class_asked_what_it_equals(self, executor):
+        odd = (
+            "class Meta(type):\n    def __eq__(self, other): raise RuntimeError('asked')\n"
+            "    def __getattribute__(self, name): raise RuntimeError('asked')\n"
+            "class Odd(metaclass=Meta): pass\nodd = Odd()\nodds = [odd]\n"
+        )
+        metric = LIGHT + "class M(BaseMetric):\n    def score(self, **kw): return 0.25\nm = M()\n"
+        assert scores(executor, odd + metric)[0]["value"] == 0.25
+        assert executor.execute(odd + printing(line("a"))) == json.loads(line("a"))
+
 
 CONFIGURED = """
 class BaseMetric: pass

@@ -131,7 +131,7 @@ class Fitting:
         if not is_class:
             return cls(name_of(type(metric)), metric.score, data, payload_type, hint)  # type: ignore[attr-defined]  # a metric
         score: Any = next((vars(base)["score"] for base in mro_of(metric) if "score" in vars(base)), None)
-        is_bound = type(score) in {staticmethod, classmethod}
+        is_bound = type(score) is staticmethod or type(score) is classmethod
         function = metric.score if is_bound else score  # type: ignore[attr-defined]  # a metric
         fitting = cls(name_of(metric), function, data, payload_type, hint, skips_self=not is_bound)
         fitting._needed_to_make = cls.needed_to_make(metric)

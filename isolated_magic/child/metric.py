@@ -21,7 +21,7 @@ from .outcome import (
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
     from typing import Any
 
     from .fitting import DataHint
@@ -42,9 +42,7 @@ def named_by(value: object) -> list[object]:
     """
     if _is_metric(value):
         return [value]
-    if type(value) not in {list, tuple}:
-        return []
-    items: list[object] = list(value)  # type: ignore[call-overload]  # a list or a tuple
+    items = _items_of(value)
     if not any(map(_is_metric, items[:MOST_LOOKED_AT])):
         return []
     for index, item in enumerate(items):
@@ -52,7 +50,7 @@ def named_by(value: object) -> list[object]:
             raise NotAResultError(
                 f"a {type(value).__name__} of metrics whose item {index} is {described(item)}, not a metric"
             )
-    return items
+    return list(items)
 
 
 def defined_in(names: dict[str, object], notes: list[str]) -> list[object]:
@@ -74,7 +72,7 @@ def defined_in(names: dict[str, object], notes: list[str]) -> list[object]:
     if made:
         told = " and ".join(name for name, _ in made[-3:])
         notes.append(f"No metric is the value of the last line: {told} was scored, as the code made it.")
-    objects = _unique([item for _, value in made for item in (value if type(value) in {list, tuple} else [value])])  # type: ignore[attr-defined]  # one of these
+    objects = _unique([item for _, value in made for item in (_items_of(value) or [value])])
     return [item for leaf in leaves for item in ([one for one in objects if type(one) is leaf] or [leaf])]
 
 
@@ -88,14 +86,18 @@ def held_by_variables(names: dict[str, object]) -> list[str]:
 
 
 def _holds_one_of(value: object, kinds: list[type]) -> bool:
-    if type(value) in {list, tuple}:
-        items: list[object] = list(value[:MOST_LOOKED_AT])  # type: ignore[index]  # one of these
-        return bool(items) and all(_is_among(type(item), kinds) for item in items)
-    return _is_among(type(value), kinds)
+    items = _items_of(value)[:MOST_LOOKED_AT] or [value]
+    return all(_is_among(type(item), kinds) for item in items)
+
+
+def _items_of(value: Any) -> Sequence[Any]:  # noqa: ANN401 - whatever the code has
+    """The value when it is a list or a tuple, else nothing. By identity: a metaclass may say what equals it."""
+    kind = type(value)
+    return value if kind is list or kind is tuple else ()
 
 
 def _is_among(value: object, others: list[type]) -> bool:
-    """Whether it is one of them, without asking it: a metaclass may say what equals a class."""
+    """Whether it is one of them, without asking it."""
     return any(other is value for other in others)
 
 
