@@ -178,9 +178,12 @@ def test_equality_of_results_of_great_depth():
     assert RunResult(payload=payload) != RunResult(payload={"a": []})
 
 
-@pytest.mark.parametrize("said", ["false", 0, None, 1, "true"])
-def test_scoring_failed_is_said_by_true_alone(said):
-    assert not Score.from_json({"name": "a", "value": 1, "scoring_failed": said}).scoring_failed
+@pytest.mark.parametrize(
+    ("said", "is_failed"),
+    [(True, True), (1, True), ("true", True), (False, False), ("false", False), (0, False), (None, False)],
+)
+def test_what_says_that_scoring_failed(said, is_failed):
+    assert Score.from_json({"name": "a", "value": 1, "scoring_failed": said}).scoring_failed is is_failed
 
 
 def test_a_result_is_true_when_the_run_has_one():
