@@ -40,6 +40,7 @@ HIDES_TOO_DEEPLY = (
 
 
 _LEFT_OUT = re.compile(rf"( \.\.\. \[[\d,]+ {LEFT_OUT}\] \.\.\. )")
+_ADDRESS = re.compile(r"(?<=[\w>]) at 0x[0-9a-fA-F]{6,}(?=>)")  # in a repr, another one each time
 _PLACE = re.compile(r" \(line \d+\)\Z")
 
 
@@ -97,7 +98,7 @@ def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
             excerpt=_hidden_excerpt(error.excerpt, redactor),
         )
     error = error.with_texts(lambda text: shortened(printable(text)))
-    value = shortened(error.found_repr, LONGEST_VALUE)
+    value = shortened(_ADDRESS.sub("", error.found_repr), LONGEST_VALUE)
     return replace(error, summary=shortened(error.summary, LONGEST_LINE), found_repr=value)
 
 

@@ -535,6 +535,11 @@ class TestNoResult:
         ("import numpy as np\nx = np.array([1, 2])\nx", "The cell ended with a ndarray, which is no score."),
         ("import pandas as pd\npd.Series([1, 2])", "The cell ended with a Series, which is no score."),
         ("object()", "The cell ended with an object, which is no score."),
+        ("async def f():\n    return 0.5\nf()", "The cell ended with a coroutine, which is no score."),
+        (
+            "import sys\nprint('a', file=sys.stderr)",
+            "The cell printed nothing on stdout and did not end with a value.",
+        ),
         ("def f(**data):\n    return 0.5\nf", "The cell ended with a function, which is no score."),
         ("def f(answer, reference):\n    return 0.5", "The cell printed nothing and did not end with a value."),
         ("x = 0.5", "The cell printed nothing and did not end with a value."),
@@ -571,6 +576,17 @@ class TestNoResult:
     def test_a_value_that_cannot_be_shown(self, cells):
         code = "class Odd:\n    def __repr__(self): raise ValueError('no')\nOdd()"
         assert "<Odd that cannot be shown>" in cells.run(f"%%isolated\n{code}").traceback
+
+    @pytest.mark.parametrize("code", ["object()", "[object()]", "print", "lambda: 0", "async def f(): pass\nf()"])
+    def test_a_value_is_shown_without_what_differs_from_run_to_run(self, cells, code):
+        first, second = (cells.run(f"%%isolated\n{code}") for _ in range(2))
+        assert first == second
+        assert "0x" not in first.traceback
+        assert "What it ended with:" in first.traceback
+        assert first.stderr == ""
+
+    def test_an_address_that_is_data_is_shown(self, cells):
+        assert "crash at 0xdeadbeef" in cells.run("%%isolated\n'crash at 0xdeadbeef'").traceback
 
     def test_a_long_value_is_cut(self, cells):
         shown = cells.run("%%isolated\n[('a' * 1000)] * 1000")
@@ -625,6 +641,20 @@ class TestNoResult:
         shown = cells.ok(f"%%isolated --no-score {option}\n{code}")
         assert shown.results == ["No earlier run to compare with."] * (option == "--compare")
         assert (tmp_path / "looked.py").exists() == ("--save" in option)
+
+    def test_in_the_background(self, cells):
+        cells.ok("%%isolated --bg -o looked -d a=1\nprint('a')\ndata")
+        assert cells.ok("looked.result(60).ok, looked.state, looked.result() is looked.result()").text == (
+            "(True, 'done', True)"
+        )
+        assert cells.ok("looked").text.splitlines()[2:5] == ["a", "{'a': 1}", ""]
+        cells.ok("%%isolated --bg -o failed\n'a'")
+        assert (
+            cells.ok("failed.result(60).error.summary").text == "'The cell ended with a str, which is no score.'"
+        )
+        cells.ok("%%isolated --bg -o hinted\nnp.mean([1])")
+        assert cells.ok("hinted.result(60).error.hint").text.endswith("import numpy as np.'")
+        assert "looked is done: no scores" in cells.ok("%isolated status").stdout
 
     def test_with_scores_the_option_changes_nothing(self, cells):
         assert cells.ok("%%isolated --no-score\n0.5").text.startswith("score  0.5")

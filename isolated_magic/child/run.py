@@ -267,6 +267,8 @@ def _no_result(found: str, kind: str) -> dict[str, object]:
 
 def _no_value(value: object, problem: Exception) -> dict[str, object]:
     found = _no_result(f"the value of the last line is {problem}", "value")
+    if type(value).__name__ == "coroutine":  # or its end is a warning with our line in it
+        getattr(value, "close", str)()
     return {**found, "found_repr": shortened(repr_of(value), SENT * LONGEST_VALUE)}
 
 

@@ -48,6 +48,23 @@ class BackgroundRun:
         self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._future = in_thread(partial(work, on_output=self._keep))
         self._future.add_done_callback(lambda _: live.end())
+        self._change: Callable[[RunResult], RunResult] | None = None
+        self._changed: RunResult | None = None
+
+    def amend(self, change: Callable[[RunResult], RunResult]) -> None:
+        """Have the result changed before anybody gets it, such as by a hint beside its error.
+
+        Args:
+            change: of the result; called in whatever thread asks for it first.
+        """
+        self._change = change
+
+    def _amended(self, result: RunResult) -> RunResult:
+        if self._change is None:
+            return result
+        if self._changed is None:
+            self._changed = self._change(result)
+        return self._changed
 
     def _keep(self, stream: str, text: str) -> None:
         self._parts[stream].append(text)
@@ -78,7 +95,7 @@ class BackgroundRun:
     def peek(self) -> RunResult | None:
         """The result as far as there is one now, without waiting and without :attr:`end_was_seen`."""
         has_result = self._future.done() and self._future.exception() is None
-        return self._future.result() if has_result else None
+        return self._amended(self._future.result()) if has_result else None
 
     def done(self) -> bool:
         """Whether the run is over and nothing of it is left."""
@@ -95,7 +112,7 @@ class BackgroundRun:
             TimeoutError: the run is still going on.
         """
         try:
-            result = self._future.result(timeout)
+            result = self._amended(self._future.result(timeout))
         except TimeoutError:
             raise TimeoutError(f"The run {self.label} is still going on after {timeout:g} seconds.") from None
         self.end_was_seen = True
@@ -202,7 +219,7 @@ class BackgroundRun:
 
         def when_done(future: Future[RunResult]) -> None:
             if future.exception() is None:
-                callback(future.result())
+                callback(self._amended(future.result()))
 
         self._future.add_done_callback(when_done)
 

@@ -226,9 +226,8 @@ class IsolatedMagics(Magics):
         try:
             executor = self.strategies.executor_for(chosen)
             result = executor.run(*inputs, **settings, on_output=display.stream, on_request=given.take)
-            result = with_hint(result, cell, self._shell.user_ns, self._shell.user_ns_hidden)
-            if result.error is not None and result.error.found_kind is not None:
-                result = self._as_meant(result, result.error, chosen, cell, hide)
+            result, looked_at = self._as_meant(chosen, cell, hide, result)
+            display.stream("stdout", looked_at)
         except KeyboardInterrupt:
             stopped = RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED))
             self._remember(name, prompt, key, given, stopped)
@@ -250,23 +249,31 @@ class IsolatedMagics(Magics):
         return replace(result, compared_with=compared_with, differs_in=differences(given.inputs, earlier))
 
     def _as_meant(
-        self, result: RunResult, error: RunError, chosen: Options, cell: str | None, hide: Callable[[str], str]
-    ) -> RunResult:
-        """The result of a run without scores; what it ended with is shown, when that is no failure."""
+        self, chosen: Options, cell: str | None, hide: Callable[[str], str], result: RunResult
+    ) -> tuple[RunResult, str]:
+        """The result with hints, or without an error where no score is missed; and the value to show then."""
+        result = with_hint(result, cell, self._shell.user_ns, self._shell.user_ns_hidden)
         meant = no_score.as_meant(result, chosen, cell, hide)
-        if meant.ok and error.found_repr:
-            display.stream("stdout", f"{error.found_repr}\n")
-        return meant
+        value = result.error.found_repr if result.error is not None and meant.ok else ""
+        return meant, f"{value}\n" if value else ""
+
+    def _as_meant_in_background(
+        self, chosen: Options, cell: str | None, hide: Callable[[str], str], result: RunResult
+    ) -> RunResult:
+        meant, looked_at = self._as_meant(chosen, cell, hide, result)
+        return replace(meant, stdout=meant.stdout + looked_at)
 
     def _start(self, chosen: Options, cell: str | None, inputs: _Inputs, settings: _Settings) -> BackgroundRun:
         key, prompt = key_of(chosen, cell, self.cells.current_id), self.cells.current_prompt
-        name, given = name_of(chosen, cell, _hiding(inputs, settings)), _Given()
+        hide, given = _hiding(inputs, settings), _Given()
+        name = name_of(chosen, cell, hide)
         label = label_of(chosen) or UNNAMED
         try:
             executor = self.strategies.executor_for(chosen)
             run = executor.start(*inputs, **settings, label=label, on_request=given.take)
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
+        run.amend(partial(self._as_meant_in_background, chosen, cell, hide))
         run.add_done_callback(partial(self._remember, name, prompt, key, given))
         run.add_done_callback(partial(self._commands.ended, run.label))
         self.display.begun(run)

@@ -69,7 +69,10 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
         found = _VALUE.fullmatch(error.found)
         note = NOTE.format(found=f": the cell ended with {found[1]}" if found else "")
         return replace(result, error=None, notes=(*result.notes, note))
-    summary, lines = _summary(error, "cell" if cell is not None else "file", printed), _lines(error, cell, printed)
+    summary, lines = (
+        _summary(result, error, "cell" if cell is not None else "file", printed),
+        _lines(error, cell, printed),
+    )
     advice = ADVICE.format(without=GOING_ON if wants_scores else LOOKING)
     if error.found_kind is Found.METRIC:
         advice = ADVICE_ON_METRICS
@@ -84,9 +87,10 @@ def _only_looked(kind: Found, printed: str) -> bool:
     return bool(printed) and kind in {Found.OUTPUT, Found.VALUE, Found.EXIT}
 
 
-def _summary(error: RunError, what: str, printed: str) -> str:
+def _summary(result: RunResult, error: RunError, what: str, printed: str) -> str:
     if error.found_kind is Found.NOTHING:
-        return f"The {what} printed nothing and did not end with a value."
+        where = " on stdout" if result.stderr.strip() else ""
+        return f"The {what} printed nothing{where} and did not end with a value."
     if error.found_kind is Found.OUTPUT:
         return f"The {what} only printed, and what it printed is no score."
     if error.found_kind is Found.LINE and isinstance(_literal(printed), dict):
@@ -140,6 +144,8 @@ def _lines_of_value(code: str, value: object, kind: str) -> Lines:
         return f"float({code}.mean(numeric_only=True).mean())", _scores(f"len({code})", name='"rows"')
     if kind in {"ndarray", "Series", "Tensor", "Array"}:
         return _number(f"float({code}.mean())")
+    if kind == "coroutine":
+        return f"import asyncio; asyncio.run({code})", f"import asyncio; {_scores(f'asyncio.run({code})')}"
     if kind == "function":
         return _number(f"{code}(**data)")
     return "0.8", _scores("0.8", reason=f"str({code})")

@@ -82,7 +82,8 @@ class Options:
     @property
     def wants_scores(self) -> bool:
         """Whether the line says what is to become of them."""
-        return self.out is not None or self.save is not None or self.asks_to_compare
+        keeps_result = self.out is not None and not self.in_background  # else the handle of the run
+        return keeps_result or self.save is not None or self.asks_to_compare
 
     def with_settings(self, settings: IsolatedMagic) -> Options:
         """The options with what the settings say where the line says nothing.
