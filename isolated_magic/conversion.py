@@ -77,7 +77,13 @@ def _from_number(value: object) -> object:
 
 
 def _from_array(value: object) -> object:
-    """Arrays of numpy and what follows its protocol, and pandas frames, columns and rows."""
+    """Arrays of numpy and what follows its protocol, and frames, columns and rows of other libraries."""
+    if hasattr(value, "to_dicts") or hasattr(value, "to_pylist"):  # polars, pyarrow
+        names = getattr(value, "column_names", ())
+        if len(set(names)) < len(names):
+            raise NotJsonError("repeated columns")
+        rows: object = getattr(value, "to_dicts", None) or getattr(value, "to_pylist", None)
+        return rows() if callable(rows) else value
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         if not getattr(value.columns, "is_unique", True):
             raise NotJsonError("repeated columns")
@@ -92,7 +98,7 @@ def _from_array(value: object) -> object:
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         plain = value.tolist()
         return value if type(plain) is type(value) else plain  # a longdouble stays what it is
-    return value
+    return value.to_list() if hasattr(value, "to_list") and hasattr(value, "to_frame") else value  # of polars
 
 
 def table_of(value: Any, least: int) -> Table | None:  # noqa: ANN401 - likewise

@@ -1,6 +1,8 @@
 """Libraries of native code, whose threads and locks a fork could break: forked, cold, and many at a time."""
 
 import importlib.util
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -155,3 +157,30 @@ def test_many_at_a_time(library, forked):
     assert [result.error for result in results] == [None] * RUNS
     assert [result["score"].value for result in results] == [expected(n) for n in range(RUNS)]
     assert {result.launch for result in results} == {"forked"} or not is_ahead
+
+
+FRAMES = """
+import datetime
+import polars as pl
+import pyarrow as pa
+
+columns = {"n": [1, 2], "text": ["é", None], "at": [datetime.datetime(2026, 1, 2), None], "more": [[0.5], []]}
+rows = [{"n": 1, "text": "é", "at": "2026-01-02T00:00:00", "more": [0.5]}, {"n": 2, "text": None, "at": None, "more": []}]
+kinds = {"pl": pl.DataFrame(columns), "pa": pa.table(columns), "column": pl.Series([1, 2]), "array": pa.array([1, None])}
+expected = {"pl": rows, "pa": rows, "column": [1, 2], "array": [1, None]}
+large = {"pl": pl.concat([kinds["pl"]] * 1000), "pa": pa.concat_tables([kinds["pa"]] * 1000)}
+code = "import json\\nprint(json.dumps({'back': data}))"
+with IsolatedSubprocessExecutor(60) as executor:
+    assert executor.execute(code, kinds) == {"back": expected}
+    assert executor.execute(code, large) == {"back": {name: rows * 1000 for name in large}}
+    hint = executor.run("data['pl'].columns", kinds).error.hint
+    assert hint.endswith('make one of it with pl.DataFrame(data["pl"]).'), hint
+"""
+
+
+@pytest.mark.parametrize("needed", ["polars"])
+def test_frames_of_other_libraries_are_data(needed):
+    if importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
+    code = f"from isolated_magic import IsolatedSubprocessExecutor\n{FRAMES}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT_SECS)
