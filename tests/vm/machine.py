@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ StandardError=tty
 TTYPath=/dev/ttyS0
 """
 SAYS_STATUS = "The tests in the machine ended with status "
-BOOT_SECS = 600
+HANG_GUARD_SECS = 1500.0
 
 
 def main() -> int:
@@ -125,11 +126,15 @@ def boot(kernel: Path, initramfs: Path) -> int:
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
     ) as qemu:
+        guard = threading.Timer(HANG_GUARD_SECS, qemu.kill)
+        guard.daemon = True
+        guard.start()
         for line in qemu.stdout or ():
             print(line.rstrip(), flush=True)
             _, found, rest = line.partition(SAYS_STATUS)
             if found and rest.strip().isdecimal():
                 status = int(rest)
+        guard.cancel()
     return status
 
 
