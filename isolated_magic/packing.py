@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 PACKED_FROM = 1024  # values; below that, JSON is as fast
+MOST_AT_ONCE = 100  # values that are looked at one by one; of more, all together
 PIECE_LENGTH = 1 << 18  # items or characters: some tens of milliseconds
 _CONTAINERS = (dict, list, tuple)
 _UNLIKE_ONE_ANOTHER: tuple[set[type], ...] = (set(), {str}, {int})  # types of keys whose texts differ
@@ -42,9 +43,31 @@ def encode(message: dict[str, object]) -> bytes:
         NotJsonError: two keys of a dict become the same text.
         Exception: something in it cannot be JSON, or cannot be converted.
     """
+    if _left_of(MOST_AT_ONCE, message) >= 0:  # as of most runs
+        return json.dumps(message).encode()
     packer = _Packer()
     text = packer.text(message)
     return packed.pack(packer.parts, text) if packer.parts else text.encode()
+
+
+def _left_of(most: int, value: object) -> int:
+    """How many more values there could be beside this one and all in it; negative where it needs a closer look."""
+    kind = type(value)
+    if kind is dict:
+        items: Iterable[object] = value.values()  # type: ignore[attr-defined]  # a dict
+        if not all(type(key) is str for key in value):  # type: ignore[attr-defined]  # likewise
+            return -1
+    elif kind is list:
+        items = value  # type: ignore[assignment]  # a list
+    elif kind is str:
+        return most - 1 if len(value) <= PIECE_LENGTH else -1  # type: ignore[arg-type]  # text
+    else:
+        return most - 1 if kind in _KEYS_OF_JSON else -1
+    for item in items:
+        most = _left_of(most - 1, item)
+        if most < 0:
+            break
+    return most
 
 
 class _Packer:
