@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
     from isolated_magic.executors.process import ProcessExecutor
     from isolated_magic.history import History
+    from isolated_magic.launch.base import Preloaded
     from isolated_magic.limits import Limits
     from isolated_magic.models import Found, RunError, RunResult, Score, Timings
     from isolated_magic.redaction import Secret
@@ -65,6 +66,7 @@ _HOMES = {
     "MissingLibraryError": "isolated_magic.errors",
     "NoSuchScoreError": "isolated_magic.errors",
     "OptionError": "isolated_magic.errors",
+    "Preloaded": "isolated_magic.launch.base",
     "ProcessExecutor": "isolated_magic.executors.process",
     "Recommendation": "isolated_magic.executors.choice",
     "RunError": "isolated_magic.models",
@@ -96,6 +98,7 @@ __all__ = [
     "MissingLibraryError",
     "NoSuchScoreError",
     "OptionError",
+    "Preloaded",
     "ProcessExecutor",
     "Recommendation",
     "RunError",

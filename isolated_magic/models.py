@@ -217,7 +217,8 @@ class RunResult:
         error: why there is no result, or None.
         exit_status: of the process; negative for the signal that ended it; None when none was started.
         pid: of the process, None when none was started.
-        launch: how its process came to life: ``"forked"`` from a template, ``"cold"`` for a new interpreter,
+        launch: how its process came to life: ``"forked"`` from a template that had imported the packages that
+            the code imports, ``"cold"`` where it had to import them itself, as a new interpreter does,
             ``"reused"`` for a worker that may have done runs before; None when there was none.
         timings: in milliseconds.
         peak_memory_bytes: the most memory that all processes of the run had together, page cache included; None

@@ -234,6 +234,37 @@ class TestCells:
         cells.ok("%isolated teardown")
         assert cells.ok("%isolated status").stdout == "Nothing runs.\n"
 
+    def test_status_lists_what_is_imported_ahead_and_what_is_not(self, cells):
+        cells.ok("%config IsolatedMagic.preload = ['numpy', 'this', 'nosuchmodule']")
+        try:
+            cells.ok("%%isolated\n1")
+            wait_until(lambda: "Imported ahead" in cells.ok("%isolated status").stdout)
+            ahead = cells.ok("%isolated status").stdout.splitlines()[-3:]
+            assert ahead == [
+                "Imported ahead of runs: numpy.",
+                "Not imported ahead: nosuchmodule (there is no such module).",
+                "Not imported ahead: this (it prints).",
+            ]
+            warned = [cells.ok("%%isolated\n1").stderr for _ in range(3)]
+            assert [text.count("UserWarning: this is not imported ahead: it prints.") for text in warned] == [
+                1,
+                0,
+                0,
+            ]
+        finally:
+            cells.ok("%config IsolatedMagic.preload = 'learned'")
+
+    def test_an_executor_of_the_library_finds_what_the_magic_has_imported(self, cells):
+        run = "%%isolated -o made\nimport numpy\n1"
+        wait_until(lambda: cells.ok(run) and cells.ok("made.launch").text == "'forked'")
+        library = (
+            "from isolated_magic import IsolatedSubprocessExecutor\nexecutor = IsolatedSubprocessExecutor()\n"
+        )
+        assert cells.ok(f"{library}executor.run('import numpy\\n1').launch").text == "'forked'"
+        cells.ok("executor.teardown()")
+        cells.ok(run)
+        assert cells.ok("made.launch").text == "'forked'"
+
     def test_teardown_calls_what_was_registered_once(self, cells):
         cells.ok("def goodbye(): print('goodbye')")
         assert "goodbye() is called" in cells.ok("%isolated on-teardown goodbye").stdout

@@ -8,13 +8,14 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor
+from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor, Preloaded, ProcessExecutor
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="templates are for Linux")
@@ -181,8 +182,11 @@ class TestPreloads:
             assert "decimal" not in before
 
     def test_a_module_that_cannot_be_imported_is_left_out(self):
-        with IsolatedSubprocessExecutor(preload=["no_such_module", "decimal", "this"]) as executor:
-            assert executor.warm_up()
+        with pytest.warns(UserWarning, match="^no_such_module is not imported ahead: there is no such module.$"):
+            executor = IsolatedSubprocessExecutor(preload=["no_such_module", "decimal", "this"])
+        with executor:
+            with pytest.warns(UserWarning, match="^this is not imported ahead: it prints.$"):
+                assert not executor.warm_up()
             result, before = self.modules_of(executor)
             assert result.launch == "forked"
             assert "decimal" in before
@@ -217,6 +221,134 @@ class TestPreloads:
             assert result.stdout.strip() == project
             assert warm.warm_up(120)
         assert result.launch == "forked"
+
+
+class TestSharing:
+    CODE = "import numpy\n1"
+
+    @pytest.fixture
+    def taught(self):
+        with IsolatedSubprocessExecutor(timeout_secs=60) as executor:
+            executor.run(self.CODE)
+            assert executor.warm_up()
+            assert executor.run(self.CODE).launch == "forked"
+            yield executor
+
+    def test_what_one_executor_has_imported_is_there_for_the_next(self, taught):
+        with IsolatedSubprocessExecutor(timeout_secs=60) as other:
+            assert other.preloaded.packages == ("numpy",)
+            assert other.run(self.CODE).launch == "forked"
+            assert len(pids_of("guardian")) == 2  # that of the cold runs, and that of the templates
+
+    def test_the_end_of_one_is_not_the_end_of_the_others(self, taught):
+        other = IsolatedSubprocessExecutor(timeout_secs=60)
+        run = other.start("import time\nprint('up', flush=True)\ntime.sleep(1)\n1")
+        taught.teardown()
+        assert run.result(HANG_GUARD_SECS).ok
+        assert other.run(self.CODE).launch == "forked"
+        assert taught.run(self.CODE).launch == "forked"  # it can be used again
+        taught.teardown()
+        other.teardown()
+        wait_until(lambda: not pids_of("template"))
+
+    def test_nor_is_it_when_one_is_dropped(self, taught):
+        del_me = IsolatedSubprocessExecutor(timeout_secs=60)
+        assert del_me.run(self.CODE).launch == "forked"
+        del del_me
+        assert taught.run(self.CODE).launch == "forked"
+
+    def test_a_teardown_ends_the_runs_of_that_executor_alone(self, taught):
+        with IsolatedSubprocessExecutor(timeout_secs=60) as other:
+            run = taught.start("import time\ntime.sleep(1000)")
+            wait_until(lambda: taught.active_pids)
+            (pid,) = taught.active_pids
+            taught.teardown()
+            assert run.result(HANG_GUARD_SECS).error is not None
+            wait_until(lambda: not is_alive(pid))
+            assert other.run(self.CODE).launch == "forked"
+
+    def test_those_that_start_runs_otherwise_do_not_share(self, taught):
+        look = f"names = {LOADED}\nimport numpy\nfloat('numpy' in names)"
+        for settings in ({"preload": None}, {"preload": ["decimal"]}):
+            with IsolatedSubprocessExecutor(timeout_secs=60, **settings) as other:
+                assert other.warm_up()
+                result = other.run(look)
+                assert (result.scores[0].value, result.launch) == (0.0, "cold")
+
+    def test_what_was_learned_is_known_to_those_with_another_standby(self, taught):
+        with IsolatedSubprocessExecutor(timeout_secs=60, standby=1) as other:
+            other.run(self.CODE)  # it has not reported anything yet when its template is asked for
+            assert other.warm_up()
+            assert other.run(self.CODE).launch == "forked"
+
+    def test_many_programs_of_one_do_not_push_out_those_of_another(self, taught):
+        with IsolatedSubprocessExecutor(timeout_secs=60) as other:
+            for name in ("pydantic", "httpx", "yaml", "attrs", "rich"):
+                other.run(f"import {name}\n1")
+                other.warm_up()
+            assert taught.run(self.CODE).launch == "forked"
+
+    def test_workers_share_them_too(self, taught):
+        code = f"names = {LOADED}\nimport numpy\nfloat('numpy' in names)"
+        with ProcessExecutor(workers=1) as workers:
+            assert workers.preloaded.packages == ("numpy",)
+            workers.warm_up()
+            workers.run(self.CODE)
+            assert workers.run(code).ok
+
+
+class TestReports:
+    def test_a_fork_that_has_to_import_the_package_itself_is_called_cold(self):
+        with IsolatedSubprocessExecutor(preload=None, timeout_secs=60) as executor:
+            assert executor.warm_up()
+            assert executor.run("1").launch == "forked"
+            assert executor.run("import numpy\n1").launch == "cold"
+            assert executor.run("import importlib\nimportlib.import_module('numpy')\n1").launch == "cold"
+            assert executor.run("import numpy, time\ntime.sleep(1000)", timeout_secs=3).launch == "cold"
+            assert executor.run("import sqlite3\n1").launch == "forked"
+
+    def test_what_is_ahead_and_what_is_not(self):
+        with IsolatedSubprocessExecutor(timeout_secs=60) as executor:
+            assert executor.preloaded == Preloaded()
+            executor.run("import numpy, seaborn_of_nobody\n1")
+            executor.run("import numpy, antigravity_of_nobody\n1")
+            executor.run("import numpy\n1")
+            assert executor.warm_up()
+            assert executor.preloaded == Preloaded(("numpy",))
+        assert executor.preloaded == Preloaded()
+
+    def test_a_module_that_is_not_there_is_told_once(self):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with IsolatedSubprocessExecutor(preload=["nosuchmodule", "json.nosuchpart", "decimal"]) as executor:
+                assert not executor.warm_up()
+                assert not executor.warm_up()
+                assert executor.run("1").launch == "forked"
+                refused = dict(executor.preloaded.refused)
+        assert refused == dict.fromkeys(("json.nosuchpart", "nosuchmodule"), "there is no such module")
+        told = [(str(one.message), one.category, one.filename) for one in caught]
+        assert told == [
+            (f"{name} is not imported ahead: there is no such module.", UserWarning, __file__)
+            for name in ("nosuchmodule", "json.nosuchpart")
+        ]
+
+    def test_named_modules_that_are_there_are_told_of_by_nobody(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with IsolatedSubprocessExecutor(preload=["numpy", "decimal"]) as executor:
+                assert executor.warm_up()
+                assert executor.preloaded == Preloaded(("decimal", "numpy"))
+
+    def test_a_workers_executor_tells_too(self):
+        with (
+            pytest.warns(UserWarning, match="nosuchmodule"),
+            ProcessExecutor(preload=["nosuchmodule"]) as executor,
+        ):
+            assert not executor.warm_up()
+
+    def test_where_every_run_is_cold_there_is_nothing(self):
+        with IsolatedSubprocessExecutor(launch="cold") as executor:
+            assert executor.preloaded == Preloaded()
 
 
 class TestSecrets:

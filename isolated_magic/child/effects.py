@@ -48,14 +48,12 @@ class Effects:
 
     Args:
         touch: called with a path on whose being there it depends what a call does.
-
-    Attributes:
-        prevented: what it was, the first time; None as long as there was nothing.
+        blame: called with what they were kept from.
     """
 
-    def __init__(self, touch: Callable[[object], None]) -> None:
-        self.prevented: str | None = None
+    def __init__(self, touch: Callable[[object], None], blame: Callable[[str], None]) -> None:
         self._touch = touch
+        self._blame = blame
 
     def patches(self) -> list[Patch]:
         """The ways to such effects, beside those of opening a file."""
@@ -113,7 +111,7 @@ class Effects:
             self._prevent("it can be called")
 
     def _prevent(self, what: str) -> None:
-        self.prevented = self.prevented or what
+        self._blame(what)
         raise EffectError(what)
 
     def _is_there(self, path: Any, settings: dict[str, object]) -> bool | None:  # noqa: ANN401 - whatever was passed

@@ -20,8 +20,9 @@ from .effects import Effects
 from .patches import patched
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
+    from .changes import Changes
     from .patches import Patch
 
 # What those who walk over the whole environment look for there, as fnmatch has it, in lower case.
@@ -49,6 +50,10 @@ UNWATCHED = ("/proc/", "/sys/", "/dev/", "/etc/ld.so")
 class Observed:
     """What was looked at.
 
+    Args:
+        blame: called with what must not happen in a template.
+        changes: of variables; they are told which are looked at.
+
     Attributes:
         listens: whether what happens now is an import's doing, and not ours.
         names: of variables.
@@ -57,12 +62,13 @@ class Observed:
         files: paths.
         folder: whether the working directory was asked for.
         missing: names of modules that were looked for and are not there.
-        secrets: whether something was drawn from the system's randomness.
         asked_for_pid: names of modules that asked for the number of this process.
         effects: what was not let through.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, blame: Callable[[str], None], changes: Changes) -> None:
+        self._blame = blame
+        self._changes = changes
         self.listens = False
         self.names: set[str] = set()
         self.patterns: set[str] = set()
@@ -70,29 +76,39 @@ class Observed:
         self.files: set[str] = set()
         self.folder = False
         self.missing: set[str] = set()
-        self.secrets = False
         self.asked_for_pid: set[str] = set()
-        self.effects = Effects(self.touch)
+        self.effects = Effects(self.touch, blame)
 
     def look_up(self, _environ: object, name: object) -> None:
         """A variable was asked for by name."""
         if _is_walk(sys._getframe(2)):
             return
-        self.names.add(os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name))
+        text = os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name)
+        self.names.add(text)
+        if not _sets_default(sys._getframe(2)):
+            self._changes.read(text)
+
+    def _walk(self, pattern: str) -> None:
+        self.patterns.add(pattern)
+        self._changes.walk(pattern)
 
     def hand_down(self, *_: object, **__: object) -> None:
         """A process was started: it has the whole environment and the working directory."""
-        self.patterns.add(EVERYTHING)
+        self._walk(EVERYTHING)
         self.folder = True
 
     def draw(self, *_: object, **__: object) -> None:
         """Something was drawn from the system's randomness."""
         if _caller() not in DRAWN_AGAIN and not _makes_examples():
-            self.secrets = True
+            self._blame("it draws secrets")
 
     def ask_for_pid(self) -> None:
         """The number of this process was asked for."""
         self.asked_for_pid.add(_caller())
+
+    def ask_for_priority(self, *_: object) -> None:
+        """While it imports, this process gives way to others, as no run does."""
+        self._blame("it asks for the priority of the process, or changes it")
 
     def find_spec(self, name: str, *_: object) -> None:
         """Called by the import machinery for what no other finder has found."""
@@ -102,10 +118,10 @@ class Observed:
         """Somebody walked over the whole environment."""
         settings = _settings_being_built()
         if settings is None:
-            self.patterns.add(WALKERS.get(_caller(), EVERYTHING))
+            self._walk(WALKERS.get(_caller(), EVERYTHING))
         else:
             prefix = str(settings.model_config.get("env_prefix") or "")
-            self.patterns.add(prefix.lower() + EVERYTHING)
+            self._walk(prefix.lower() + EVERYTHING)
             self.exempt |= READ_AGAIN.get(settings.__module__, frozenset())
 
     def ask_for_folder(self) -> None:
@@ -117,7 +133,7 @@ class Observed:
         if isinstance(path, (str, bytes, os.PathLike)):
             text = os.fsdecode(path)
             if text.startswith("/proc/") and text.endswith("/environ"):
-                self.patterns.add(EVERYTHING)
+                self._walk(EVERYTHING)
             if text.startswith("/"):
                 self.files.add(text)
             else:
@@ -163,6 +179,15 @@ def _is_walk(frame: Any) -> bool:  # noqa: ANN401 - a frame
     return bool(code.co_name == "__iter__") and frame.f_globals.get("__name__") == "collections.abc"
 
 
+def _sets_default(frame: Any) -> bool:  # noqa: ANN401 - a frame
+    """Whether a variable is asked for on behalf of ``os.environ.setdefault()``."""
+    while frame is not None and frame.f_globals.get("__name__") in {"os", "_collections_abc", "collections.abc"}:
+        if frame.f_code.co_name == "setdefault":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _caller() -> str:
     """The module that called what is patched."""
     frame: Any = sys._getframe(3)
@@ -177,13 +202,14 @@ def _caller() -> str:
 
 
 @contextmanager
-def observing(names: Collection[str]) -> Iterator[Observed]:
+def observing(observed: Observed, names: Collection[str], others: Iterable[Patch]) -> Iterator[None]:
     """Notes what is looked at inside this block.
 
     Args:
+        observed: notes it.
         names: of the modules that are to be imported there.
+        others: more calls to be noted.
     """
-    observed = Observed()
     if "sqlite3" in names:
         import sqlite3  # noqa: F401, PLC0415 - before its ways to the outside are looked for
     environ = type(os.environ)
@@ -196,6 +222,7 @@ def observing(names: Collection[str]) -> Iterator[Observed]:
         (os, "fork", observed.hand_down),
         (os, "urandom", observed.draw),
         (os, "getpid", observed.ask_for_pid),
+        *((os, name, observed.ask_for_priority) for name in ("getpriority", "setpriority", "nice")),
         (os, "getcwd", observed.ask_for_folder),
         (os, "getcwdb", observed.ask_for_folder),
         (os, "stat", observed.touch),
@@ -204,6 +231,7 @@ def observing(names: Collection[str]) -> Iterator[Observed]:
         (os, "open", observed.open_descriptor),
         *((owner, "open", observed.open_file) for owner in (io, _io, builtins)),
         *observed.effects.patches(),
+        *others,
     ]
     import subprocess  # noqa: PLC0415 - a template that imports nothing does without
 
@@ -217,6 +245,6 @@ def observing(names: Collection[str]) -> Iterator[Observed]:
     sys.meta_path.append(observed)  # a finder that finds nothing
     try:
         with patched(patches, lambda: observed.listens):
-            yield observed
+            yield
     finally:
         sys.meta_path.remove(observed)

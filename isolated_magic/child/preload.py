@@ -9,20 +9,22 @@ for a fork by itself, as OpenBLAS does (pthread_atfork(3)): after a fork the tem
 from __future__ import annotations
 
 import errno
-import gc
 import importlib
 import os
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import descriptors, libraries, state, stdlib
+from .audit import Judge, company, is_main_kept, references_to_main
+from .changes import Changes
+from .imports import Imports, reached
 from .observe import UNWATCHED, Observed, observing
-from .process_tree import children
+from .pending import Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 
 IMPORT_TIMEOUT_SECS = 60  # for one module; what needs longer hangs
 
@@ -35,9 +37,6 @@ WANTS = frozenset(
 WORD = r"[A-Z][A-Z0-9_]{2,}"
 
 
-_fork = os.fork
-
-
 def import_ours() -> None:
     """Import what our own part of a run uses."""
     for name in OURS:
@@ -45,87 +44,178 @@ def import_ours() -> None:
 
 
 class RefusedError(Exception):
-    """A module cannot be preloaded; the text says why."""
+    """Some modules cannot be ahead.
+
+    Args:
+        reasons: why, by their names; empty when no module is to blame.
+        kept: names of those that can be, in their order.
+        is_unclear: some module is to blame, but to tell which takes a closer look.
+    """
+
+    def __init__(self, reasons: dict[str, str], kept: Sequence[str] = (), *, is_unclear: bool = False) -> None:
+        super().__init__(reasons, kept)
+        self.reasons = reasons
+        self.kept = list(kept)
+        self.is_unclear = is_unclear
 
 
-def import_all(names: Sequence[str], announce: Callable[[str], None]) -> Observed:
+class Preloaded(NamedTuple):
+    """What came of the imports.
+
+    Args:
+        observed: what they looked at.
+        pending: what some have yet to do, in each run that imports them.
+        missing: names of modules that are not there.
+        late: names of those beside the standard library's that neither the program asks for nor what it asks for.
+    """
+
+    observed: Observed
+    pending: Pending
+    missing: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+
+
+def import_all(
+    names: Sequence[str], wanted: Collection[str], announce: Callable[[str], None], *, in_detail: bool = False
+) -> Preloaded:
     """Import these modules, in their order.
 
     Args:
         names: of modules.
+        wanted: names of those that a program asks for itself.
+        in_detail: whether to look at the process after each module, which takes longer than most imports.
         announce: called with the name of each before it is imported: an import may never come back.
 
-    Returns:
-        What they looked at.
-
     Raises:
-        RefusedError: one of them cannot be preloaded; ``args`` are its name, empty when it is not to blame, and
-            the reason.
+        RefusedError: some of them cannot be ahead.
     """
-    observed = _import_observed(names, announce) if names else Observed()
+    imports = Imports()
+    changes = Changes(imports)
+    observed, missing = Observed(imports.blame, changes), list[str]()
+    if names:
+        missing = _import_observed(names, wanted, observed, imports, changes, announce, in_detail=in_detail)
+    changes.judge()
+    changes.undo()
+    pending = Pending(imports, changes.made)
+    unmarked = pending.unmarked()
+    if unmarked is not None:
+        imports.reasons.setdefault(unmarked, "nobody can tell when it is imported, and it sets variables")
+    for name in imports.failed.keys() & {*names, *wanted}:
+        imports.reasons.setdefault(name, imports.failed[name])
+    if imports.reasons:
+        raise RefusedError({**_consequences(wanted, imports), **imports.reasons}, _kept(names, wanted, imports))
+    pending.mark()
     observed.files = _watched(observed.files)
     _add_start_hooks(observed)
-    return observed
+    late = [name for name in imports.tops if not (stdlib.is_standard(name) or _leads_to(wanted, name))]
+    return Preloaded(observed, pending, tuple(missing), tuple(late))
 
 
-def _import_observed(names: Sequence[str], announce: Callable[[str], None]) -> Observed:
-    references = _references_to_main()
-    with observing(names) as observed, _output_watched() as has_written:
-        for name in _with_parents(names):
-            if name in sys.modules:
-                continue
-            loaded, before = set(sys.modules), state.of_process()
-            announce(name)
-            observed.listens = True
-            _import(name)
-            observed.listens = False
-            new = [module for module in sys.modules if module not in loaded]
-            reason = (
-                observed.effects.prevented
-                or ("it prints" if has_written() else None)
-                or _foreign_origin(new)
-                or ("it draws secrets" if observed.secrets else None)
-                or _kept_pid(new, observed.asked_for_pid)
-                or state.difference(before, state.of_process())
-                or _company()
-                or ("it keeps __main__" if _is_main_kept(references) else None)
-            )
-            if reason:
-                raise RefusedError(name, reason)
-    return observed
+def _leads_to(wanted: Iterable[str], name: str) -> bool:
+    """Whether a module is one of these, or a package that one of them is in."""
+    return any(one == name or one.startswith(f"{name}.") for one in wanted)
+
+
+def _kept(names: Sequence[str], wanted: Collection[str], imports: Imports) -> list[str]:
+    """What can be imported without any that is refused, and would be by a run that imports those by itself."""
+    refused = reached(imports.reasons, imports.needing())
+    kept = imports.kept(wanted, imports.reasons)
+    return [name for name in names if not is_within(name, refused) and (name in kept or stdlib.is_standard(name))]
+
+
+def _consequences(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
+    """Why what a program asks for cannot be ahead that is not to blame itself."""
+    found = {}
+    for name in wanted:
+        refused = reached([name], imports.needs) & imports.reasons.keys()
+        if refused and name not in imports.reasons:
+            culprit = min(refused)
+            found[name] = f"it imports {culprit}: {imports.reasons[culprit]}"
+    return found
+
+
+def is_within(name: str, packages: Container[str]) -> bool:
+    """Whether a module is one of these, or in one of them.
+
+    Args:
+        name: of the module.
+        packages: names of others.
+    """
+    parts = name.split(".")
+    return any(".".join(parts[:count]) in packages for count in range(1, len(parts) + 1))
+
+
+def _import_observed(
+    names: Sequence[str],
+    wanted: Collection[str],
+    observed: Observed,
+    imports: Imports,
+    changes: Changes,
+    announce: Callable[[str], None],
+    *,
+    in_detail: bool,
+) -> list[str]:
+    """Import them, and note who does what; the names of those that are not there."""
+    missing, references = [], references_to_main()
+    with observing(observed, names, changes.patches()), _output_watched() as has_written:
+        judge = Judge(imports, observed, has_written, in_detail=in_detail)
+        with imports.watched(judge.look):
+            for name in _with_parents(names):
+                if name in sys.modules:
+                    continue
+                before, loaded = state.in_full(), len(imports.loaded)
+                announce(name)
+                imports.ask_for(name)
+                observed.listens = True
+                missing += _import(name, imports, as_main=name in wanted)
+                judge.look()
+                observed.listens = False
+                reason = (
+                    changes.others()
+                    or state.difference(before, state.in_full())
+                    or company()
+                    or ("it keeps __main__" if is_main_kept(references) else None)
+                )
+                if reason and len(imports.loaded) - loaded > 1 and not in_detail:
+                    raise RefusedError({}, names, is_unclear=True)
+                if reason:
+                    imports.blame(reason)
+    judge.look_at_origins()
+    return missing
 
 
 def _with_parents(names: Iterable[str]) -> Iterator[str]:
-    """Each after the packages that it is in: what those do is their fault, and that of all that is in them."""
+    """Each after the packages that it is in."""
     for name in names:
         parts = name.split(".")
         yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
-def _references_to_main() -> int:
-    return sys.getrefcount(sys.modules["__main__"])
+def _import(name: str, imports: Imports, *, as_main: bool) -> list[str]:
+    """Import a module; its name when it is not there.
 
-
-def _is_main_kept(references: int) -> bool:
-    """Whether there are more references to ``__main__`` than so many, beside those of frames that nobody has."""
-    if _references_to_main() > references:
-        gc.collect()
-    return _references_to_main() > references
-
-
-def _import(name: str) -> None:
+    Args:
+        name: of the module.
+        imports: note what fails.
+        as_main: as the program would: of some things only ``__main__`` is warned.
+    """
     signal.alarm(IMPORT_TIMEOUT_SECS)  # nobody handles it: it ends the process, whatever the import is stuck in
     try:
-        importlib.import_module(name)
+        if as_main:
+            exec(f"import {name}", {"__name__": "__main__"})  # noqa: S102 - a name with dots
+        else:
+            importlib.import_module(name)
     except ModuleNotFoundError as problem:
-        if problem.name != name:  # otherwise it is gone, and nothing was imported in its place
-            raise RefusedError(name, f"{problem.name} is missing") from None
+        if is_within(name, {str(problem.name)}):  # nothing was imported in its place
+            return [name]
+        imports.failed.setdefault(name, f"{problem.name} is missing")
     except BaseException as problem:  # noqa: BLE001 - whatever the module does
         if _is_for_want(problem):
-            raise RefusedError("", "the system is short of something") from None
-        raise RefusedError(name, f"{type(problem).__name__} while it was imported") from None
+            raise RefusedError({}) from None
+        imports.failed.setdefault(name, f"{type(problem).__name__} while it was imported")
     finally:
         signal.alarm(0)
+    return []
 
 
 def _is_for_want(problem: BaseException) -> bool:
@@ -138,52 +228,23 @@ def _is_for_want(problem: BaseException) -> bool:
     )
 
 
-def _foreign_origin(new: Iterable[str]) -> str | None:
-    for name in new:
-        module = sys.modules.get(name)
-        if module is not None and not libraries.is_installed(module):
-            return f"{name} lies in a folder of the user's"
-    return None
-
-
-def _kept_pid(new: Iterable[str], asked: set[str]) -> str | None:
-    pid = os.getpid()
-    for name in asked.intersection(new):
-        if any(type(value) is int and value == pid for value in vars(sys.modules[name]).values()):
-            return f"{name} keeps the number of the process"
-    return None
-
-
-def _company() -> str | None:
-    if children(os.getpid()):
-        return "it starts a process"
-    if _threads() > 1:
-        pid = _fork()  # takes down the threads of a library that handles forks itself
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
-        if _threads() > 1:
-            return "it starts a thread"
-    return None
-
-
-def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - as in process_tree
-
-
 @contextmanager
 def _output_watched() -> Iterator[Callable[[], bool]]:
-    """Descriptors 1 and 2 go to a file in memory inside this block; yields what says whether anything is there."""
+    """Descriptors 1 and 2 go to a file in memory inside this block; yields what says whether it has grown."""
     kept = [descriptors.moved(os.dup(target), descriptors.PLUMBING) for target in (1, 2)]
     file = descriptors.moved(os.memfd_create("output"), descriptors.PLUMBING)
     for target in (1, 2):
         os.dup2(file, target)
 
+    written = 0
+
     def has_written() -> bool:
+        nonlocal written
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        return os.fstat(file).st_size > 0
+        before, written = written, os.fstat(file).st_size
+        return written > before
 
     try:
         yield has_written

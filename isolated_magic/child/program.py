@@ -156,6 +156,8 @@ def new_main() -> dict[str, object]:
     module = type(sys)("__main__")
     vars(module).update(__builtins__=builtins, __annotations__={})
     sys.modules["__main__"] = module
+    if "__mp_main__" in sys.modules:  # as multiprocessing calls it that was imported ahead
+        sys.modules["__mp_main__"] = module
     sys.argv = ["-c"]
     return vars(module)
 

@@ -6,6 +6,8 @@ the fork becomes the run. Warning filters are left out: nearly every large libra
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what signal wraps in enums: this is asked after each import
+import contextvars
 import gc
 import os
 import signal
@@ -15,13 +17,13 @@ from typing import Any
 
 from . import attributes
 
-_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_SIGNALS = sorted(map(int, _signal.valid_signals()))
+_TIMERS = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)  # the real one is ours: it ends an import that hangs
 
 
 def of_process() -> dict[str, object]:
-    """The state, by what to call it."""
+    """What can be had in a moment, by what to say of a module that changes it."""
     return {
-        "the environment": dict(os.environ),
         "the working directory": os.getcwd(),  # noqa: PTH109 - as in process_tree
         "sys.path": list(sys.path),
         "sys.excepthook": (sys.excepthook, sys.displayhook, sys.unraisablehook, sys.gettrace(), sys.getprofile()),
@@ -32,21 +34,25 @@ def of_process() -> dict[str, object]:
             gc.get_threshold(),
         ),
         "signal handling": (
-            [signal.getsignal(number) for number in signal.valid_signals()],
+            [_signal.getsignal(number) for number in _SIGNALS],
             signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         ),
         "the time zone": time.tzname,
         "a limit": attributes.limits(),
-        "its priority": (
-            os.getpriority(os.PRIO_PROCESS, 0),
-            os.sched_getaffinity(0) if sys.platform == "linux" else 0,
-        ),
+        "the processors that it may use": os.sched_getaffinity(0) if sys.platform == "linux" else 0,
         "the open files": _open_files(),
-        "shared memory": _shared_memory(),
         "the umask": _umask(),
         "a timer": [signal.getitimer(number) for number in _TIMERS],
-        "the seed of random": _states_of_generators(),
         **_of_modules(),
+    }
+
+
+def in_full() -> dict[str, object]:
+    """That, and what takes longer to find out."""
+    return {
+        **of_process(),
+        "shared memory": _shared_memory(),
+        "the seed of random": _states_of_generators(),
     }
 
 
@@ -84,26 +90,29 @@ def _states_of_generators() -> list[object]:
 def _of_modules() -> dict[str, object]:
     """What modules keep that may or may not be loaded; its absence is no difference."""
     found: dict[str, object] = {}
-    faulthandler: Any = sys.modules.get("faulthandler")
+    faulthandler, decimal, locale = (_finished(name) for name in ("faulthandler", "decimal", "locale"))
     if faulthandler is not None:
         found["faulthandler"] = faulthandler.is_enabled()
-    decimal: Any = sys.modules.get("decimal")
     if decimal is not None:
-        import contextvars  # noqa: PLC0415 - a template that has no decimal numbers does without
-
         # Asking for it makes one, which would be there in every fork.
         found["the decimal context"] = contextvars.copy_context().run(lambda: str(decimal.getcontext()))
-    locale: Any = sys.modules.get("locale")
     if locale is not None:
         found["the locale"] = locale.setlocale(locale.LC_ALL)
     return found
 
 
+def _finished(name: str) -> Any:  # noqa: ANN401 - a module
+    """A module that is there; not one whose import goes on."""
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    return None if getattr(spec, "_initializing", None) is True else module
+
+
 def difference(before: dict[str, object], after: dict[str, object]) -> str | None:
-    """What is no longer the same, None when all is.
+    """What to say of a change, None when all is the same.
 
     Args:
         before: of :func:`of_process`.
         after: likewise, later.
     """
-    return next((name for name in before if before[name] != after[name]), None)
+    return next((f"it changes {name}" for name in before if before[name] != after.get(name)), None)

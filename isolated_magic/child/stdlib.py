@@ -95,3 +95,13 @@ def _is_taken(name: str) -> bool:
         if os.path.exists(f"{path}.py") or os.path.isdir(path):  # noqa: PTH110, PTH112 - likewise
             return True
     return False
+
+
+def is_standard(name: str) -> bool:
+    """Whether a module is one of the standard library's.
+
+    Args:
+        name: of the module.
+    """
+    package = name.partition(".")[0]
+    return package in sys.stdlib_module_names or package.startswith("_sysconfigdata")

@@ -5,9 +5,10 @@ interpreter or a library starts, and with no others: it never sees a run's envir
 straight to the fork over the fork's own channel. A fork serves one run, or is a worker that serves many; whether
 it was made ahead of them is the owner's affair.
 
-The first frame on the control socket says what to import. The template answers ``{"importing": NAME}`` before each
-module, then ``{"ready": {...}}`` with what its imports looked at, or ``{"refused": [NAME, REASON]}``, after which
-it ends.
+The first frame on the control socket says what to import. The template answers with its pid, with
+``{"importing": NAME}`` before each module, then ``{"ready": {...}}`` with what its imports looked at, or
+``{"refused": {NAME: REASON}}`` with what can be imported without those, after which it ends. Where it is unclear
+which module is to blame, the next template takes a closer look.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import gc
 import os
 import socket
 import sys
+from contextlib import nullcontext
 from io import FileIO
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from . import (
+    attributes,
     descriptors,
     finish,
     fresh,
@@ -42,8 +45,6 @@ from .wakeup import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from .observe import Observed
 
 
 def main(args: list[str]) -> int:
@@ -80,7 +81,6 @@ def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:
     original = prepare(settings, ours, lambda message: wire.write_frame(stream, dumps(message).encode()))
     if original is None:
         finish.leave(1)
-    memory.use_huge_pages()
     keeper = Keeper(control, owner_process, settings["idle_secs"])
     connection = keeper.serve()
     if connection is None:
@@ -119,20 +119,29 @@ def prepare(
     try:
         preload.import_ours()
         stdin.install()
-        with randomness.noting_generators(bool(settings["modules"])) as generators:
-            observed = preload.import_all(settings["modules"], lambda name: tell({"importing": name}))
+        gives_way = attributes.giving_way() if settings["gives_way"] else nullcontext()
+        with gives_way, randomness.noting_generators(bool(settings["modules"])) as generators:
+            tell({"pid": os.getpid()})
+            preloaded = preload.import_all(
+                settings["modules"],
+                settings["wanted"],
+                lambda name: tell({"importing": name}),
+                in_detail=settings["in_detail"],
+            )
     except preload.RefusedError as problem:
-        tell({"refused": problem.args})
+        tell({"refused": problem.reasons, "kept": problem.kept, "is_unclear": problem.is_unclear})
         return None
     if own_folder is not None:
         sys.path.insert(0, "")
     stdlib.settle()
     run.rehearse()
-    tell({"ready": _report(observed, folders)})
+    report = _report(preloaded, folders)
     _be_silent()
     original = fresh.Original(settings["attributes"], generators, ours)
     gc.collect()
     gc.freeze()
+    memory.use_huge_pages()
+    tell({"ready": report})  # at last: whoever has waited for it wants a fork at once
     return original
 
 
@@ -144,7 +153,8 @@ def _be_silent() -> None:
     os.close(null)
 
 
-def _report(observed: Observed, folders: dict[str, Any]) -> dict[str, Any]:
+def _report(preloaded: preload.Preloaded, folders: dict[str, Any]) -> dict[str, Any]:
+    observed = preloaded.observed
     in_front = next((i for i, entry in enumerate(sys.path) if entry.startswith(stdlib.FOLDER)), len(sys.path))
     return {
         "names": sorted(observed.names),
@@ -152,6 +162,8 @@ def _report(observed: Observed, folders: dict[str, Any]) -> dict[str, Any]:
         "exempt": sorted(observed.exempt),
         "folder": observed.folder,
         "missing": sorted(observed.missing),
+        "late": preloaded.late,
+        "not_there": preloaded.missing,
         "files": fingerprint(observed.files),
         "packages": folders,
         "modules": [name for name in sys.modules if not name.startswith(str(__package__))],

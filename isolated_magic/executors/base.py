@@ -212,7 +212,8 @@ class Executor(Lifetime):
             timeout_secs: seconds to wait at most.
 
         Returns:
-            Whether it is. True at once where every run is a cold one.
+            Whether it is, with all modules that ``preload`` names; :attr:`preloaded` tells what is missing. True
+            at once where every run is a cold one.
         """
         return self._launcher.warm_up(self._any_request(), timeout_secs)
 

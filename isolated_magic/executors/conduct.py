@@ -82,7 +82,7 @@ def _conduct(
         ending = replace(ending, out_of_memory=_out_of_memory_kills.came())
     creation_ms = max(0.0, (ending.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
-    return judge(ending, request, timings, child.launch)
+    return judge(ending, request, timings, child.launch_for(ending.said))
 
 
 def _attempt(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from isolated_magic.executors.live import LiveRun
-    from isolated_magic.launch.base import Launcher
+    from isolated_magic.launch.base import Launcher, Preloaded
 
 DEFAULT_TEARDOWN_TIMEOUT_SECS = 5.0
 
@@ -111,6 +111,11 @@ class Lifetime:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.teardown()
+
+    @property
+    def preloaded(self) -> Preloaded:
+        """What is imported ahead of runs now, and what cannot be: for all executors that start runs alike."""
+        return self._launcher.preloaded()
 
     @property
     def live_runs(self) -> tuple[LiveRun, ...]:

@@ -10,7 +10,10 @@ import os
 import signal
 import threading
 import weakref
+from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from isolated_magic.launch.base import Preloaded
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,6 +36,14 @@ def add(executor: Lifetime) -> None:
 def live_runs() -> list[LiveRun]:
     """The runs of all executors that are going on, the oldest first."""
     return sorted((live for one in list(_executors) for live in one.live_runs), key=lambda live: live.begun_at)
+
+
+def preloaded() -> Preloaded:
+    """What is imported ahead of the runs of any executor."""
+    found = [one.preloaded for one in list(_executors)]
+    packages = {name for each in found for name in each.packages}
+    refused = {name: reason for each in found for name, reason in each.refused.items() if name not in packages}
+    return Preloaded(tuple(sorted(packages)), MappingProxyType(dict(sorted(refused.items()))))
 
 
 def handle_termination() -> None:

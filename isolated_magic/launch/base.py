@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from isolated_magic.errors import LaunchError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from io import FileIO
 
     from isolated_magic.launch.handle import Handle
@@ -29,6 +30,7 @@ class Child:
         stderr: likewise for descriptor 2.
         handle: on whatever keeps the process.
         launch: how it came to life.
+        lacked: tells from what the run said whether it had to import packages itself, None when it does anyway.
         report_pages: what to do with the memory that it reports to have written to, None when it is not asked.
         distrust: what to do when it was not heard of in time, None when there is nothing to do.
         give_back: for a worker, takes it back when a run is over, with what that said, or None when it cannot be
@@ -42,6 +44,7 @@ class Child:
     stderr: FileIO
     handle: Handle
     launch: Launch = "cold"
+    lacked: Callable[[Messages], bool] | None = None
     report_pages: Callable[[tuple[int, ...] | None], None] | None = None
     distrust: Callable[[], object] | None = None
     give_back: Callable[[Messages | None], None] | None = None
@@ -51,6 +54,14 @@ class Child:
     def is_worker(self) -> bool:
         """Whether it may do another run after this one."""
         return self.give_back is not None
+
+    def launch_for(self, said: Messages) -> Launch:
+        """How the run was launched: a fork that had nothing of the packages that it needs saved it nothing.
+
+        Args:
+            said: what the run said.
+        """
+        return "cold" if self.lacked is not None and self.lacked(said) else self.launch
 
     def end(self, said: Messages | None) -> None:
         """Its run is over: it goes back to where it came from, or is let go.
@@ -67,6 +78,19 @@ class Child:
         """Let go. What still runs is killed by whatever keeps it."""
         for stream in (self.handle, self.channel, self.stdout, self.stderr):
             stream.close()
+
+
+@dataclass(frozen=True)
+class Preloaded:
+    """What is imported ahead of runs.
+
+    Args:
+        packages: names of the packages that are and that code or ``preload`` asks for, in alphabetical order.
+        refused: why a module cannot be, by its name.
+    """
+
+    packages: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class StoppedError(LaunchError):
@@ -143,6 +167,10 @@ class Launcher(ABC):
             Whether it is.
         """
         return True
+
+    def preloaded(self) -> Preloaded:
+        """What is imported ahead of the runs that it launches."""
+        return Preloaded()
 
     @abstractmethod
     def release(self) -> Callable[[], None]:

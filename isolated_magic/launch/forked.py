@@ -6,35 +6,44 @@ for each run (see :meth:`Template.suits`), so that nothing but the time tells a 
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import warnings
 import weakref
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.child.attributes import credentials
+from isolated_magic.child.stdlib import is_standard
 from isolated_magic.launch.attributes import current_attributes
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, to_nobody
 from isolated_magic.launch.connection import connected, role_messages, run_messages, send_at_once
-from isolated_magic.launch.folders import home_of
+from isolated_magic.launch.folders import has_module_named, home_of, package_folders
 from isolated_magic.launch.guardian import Guardian
-from isolated_magic.launch.learned import Learned, Lesson
+from isolated_magic.launch.learned import NOT_THERE
 from isolated_magic.launch.platform import require_processes
 from isolated_magic.launch.recipe import Recipe, environment_for
 from isolated_magic.launch.scan import Program, program_in, program_of
-from isolated_magic.launch.templates import Templates
+from isolated_magic.launch.sharing import Membership, Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from isolated_magic.launch.attributes import Attributes
+    from isolated_magic.launch.base import Preloaded
+    from isolated_magic.launch.learned import Learned, Lesson
     from isolated_magic.launch.template import Template
+    from isolated_magic.launch.templates import Templates
+    from isolated_magic.messages import Messages
     from isolated_magic.run_request import RunRequest
 
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
 
+PACKAGE = __name__.partition(".")[0]
 LARGEST_ENVIRONMENT_BYTES = 1 << 20  # execve(2) takes a quarter of the stack limit, six megabytes at most
 
 CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its frameworks is not safe
@@ -56,13 +65,23 @@ class ForkedLauncher(ProcessLauncher):
         require_processes()
         self._guardian = Guardian()
         self._learns = preload == "learned"
-        self._fixed = () if preload is None or isinstance(preload, str) else tuple(preload)
-        self._learned = Learned(self._fixed)
-        self._templates = Templates(self._guardian.start_run, self._learned, standby, idle_secs)
-        weakref.finalize(self, _close, self._templates, self._guardian)
+        self._given = () if preload is None or isinstance(preload, str) else tuple(preload)
+        self._membership = Membership(Way(self._given, self._learns, standby, idle_secs))
+        weakref.finalize(self, _close, self._membership, self._guardian)
+        self._warned: set[str] = set()
+        self._warn({name: NOT_THERE for name in self._given if _is_missing(name)})
+
+    @property
+    def _templates(self) -> Templates:
+        return self._membership.shared.templates
+
+    @property
+    def _learned(self) -> Learned:
+        return self._membership.shared.learned
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
         """Start a child for this request; see :class:`Launcher`."""
+        self._warn(self._learned.reasons)
         attributes = current_attributes()
         if request.fresh or _is_large(request.environment):
             messages = run_messages(request, attributes)
@@ -77,6 +96,7 @@ class ForkedLauncher(ProcessLauncher):
             rest = send_at_once(child, messages)
             # The child is at work by now: this costs the run nothing.
             if template is not None:
+                child.lacked = partial(_lacked, template, program, home_of(request))
                 child.distrust = partial(self._templates.remove, template)
                 self._templates.refill(template)
             self._want(template, request, program, lesson, attributes)
@@ -106,10 +126,8 @@ class ForkedLauncher(ProcessLauncher):
     def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:
         """Whether a template has packages of such runs that these lack; see :class:`ProcessLauncher`."""
         program, lesson = self._known_of(request)
-        standard = sys.stdlib_module_names  # a new process costs more than most of them
-        lacking = [
-            name for name in lesson.modules if name not in modules and name.partition(".")[0] not in standard
-        ]
+        # A new process costs more than most of the standard library's.
+        lacking = [name for name in lesson.modules if name not in modules and not is_standard(name)]
         if not lacking:
             return False
         template = self._templates.best_for(request, program, current_attributes())
@@ -117,8 +135,10 @@ class ForkedLauncher(ProcessLauncher):
 
     def _known_of(self, request: RunRequest) -> tuple[Program, Lesson]:
         """What the code says about itself, with the files that it imports; and what was learned from such code."""
-        own = _program(request)
-        lesson = self._learned.lesson_for(own, home_of(request))
+        own, home = _program(request), home_of(request)
+        lesson = self._learned.lesson_for(own, home, request.environment)
+        if own.in_order and not lesson.is_known:
+            own = _with_imports_from(home, own)
         return reduce(or_, map(program_in, lesson.files), own), lesson
 
     def _want(
@@ -133,16 +153,24 @@ class ForkedLauncher(ProcessLauncher):
         modules = lesson.modules
         if template is not None and template.has(modules):
             return
-        is_special = not self._fixed and _has_third_party(modules)
+        is_special = not self._given and _has_third_party(modules)
         if (modules and program.redirects) or (is_special and program.looks_around):
             return
         imports = program.imports if is_special else frozenset[str]()
         environment = environment_for(request.environment)
         stack_bytes = request.limits.stack_bytes
         recipe = Recipe(
-            sys.executable, modules, imports, environment, request.cwd, stack_bytes, attributes, credentials()
+            sys.executable,
+            modules,
+            lesson.wanted,
+            imports,
+            environment,
+            request.cwd,
+            stack_bytes,
+            attributes,
+            credentials(),
         )
-        self._templates.want(recipe, request.environment)
+        self._templates.want(recipe, request.environment, self._membership)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
         """Take in what a run imported; see :class:`Launcher`."""
@@ -161,16 +189,29 @@ class ForkedLauncher(ProcessLauncher):
 
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:
         """Wait for the templates that are starting, one for this request among them; see :class:`Launcher`."""
+        template = None
         with suppress(OSError):  # no descriptors left to look
             self._prepare(request)
             if self._templates.wait(timeout_secs):
                 program, _ = self._known_of(request)
-                return self._templates.best_for(request, program, current_attributes()) is not None
-        return False
+                template = self._templates.best_for(request, program, current_attributes())
+        self._warn(self._learned.reasons)
+        return template is not None and template.modules.issuperset(self._given)
+
+    def preloaded(self) -> Preloaded:
+        """What templates have imported; see :class:`Launcher`."""
+        return self._membership.preloaded()
+
+    def _warn(self, reasons: Mapping[str, str]) -> None:
+        """Warn once of each module that somebody said is to be imported ahead, and is not."""
+        for name in self._given:
+            if name in reasons and name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(f"{name} is not imported ahead: {reasons[name]}.", stacklevel=_level_of_user())
 
     def release(self) -> Callable[[], None]:
         """Leave templates and guardian to what runs on them; see :class:`Launcher`."""
-        close_templates, close_guardian = self._templates.release(), self._guardian.release()
+        close_templates, close_guardian = self._membership.leave(), self._guardian.release()
 
         def close() -> None:
             close_templates()
@@ -179,9 +220,72 @@ class ForkedLauncher(ProcessLauncher):
         return close
 
 
-def _close(templates: Templates, guardian: Guardian) -> None:
-    templates.release()()
+def _close(membership: Membership, guardian: Guardian) -> None:
+    membership.leave()()
     guardian.close()
+
+
+def _with_imports_from(home: str, program: Program) -> Program:
+    """The program with the modules of the user's that it imports, as far as nobody has seen yet which those are.
+
+    Args:
+        home: the folder that stands first on the path of the run.
+        program: what its code says about itself.
+    """
+    found, rest = program, list(program.in_order)
+    seen = set(rest)
+    while rest:
+        name = rest.pop()
+        package = name.partition(".")[0]
+        if not has_module_named({package}, home):
+            if not any(has_module_named({package}, folder) for folder in package_folders()):
+                return replace(found, sets_anything=True)  # it is somewhere else, or nowhere
+            continue
+        path = Path(home, *name.split("."))
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            imported = program_in(str(file))
+            found |= imported
+            rest += [other for other in imported.in_order if other not in seen]
+            seen.update(rest)
+    return found
+
+
+def _is_missing(name: str) -> bool:
+    """Whether there is no package of this name here; a module in one is looked for when that is imported."""
+    try:
+        return importlib.util.find_spec(name.partition(".")[0]) is None
+    except (ImportError, ValueError):  # it is there, and odd
+        return False
+
+
+def _level_of_user() -> int:
+    """For a warning: how many calls up the code is that has called the library."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _lacked(template: Template, program: Program, home: str, said: Messages) -> bool:
+    """Whether a run on this template had to import a package that was not there, or what its text names of one.
+
+    Args:
+        template: that it is a fork of.
+        program: what its code says about itself.
+        home: the folder that it is at home in, whose modules are never ahead.
+        said: what the run said.
+    """
+    if said.imported is not None:
+        installed = [name for name in said.imported.installed if not is_standard(name)]
+        return any(
+            name.partition(".")[0] not in template.packages or name in program.imports for name in installed
+        )
+    if said.outcome is not None or not program.imports:  # there was nothing to report
+        return False
+    packages = {name.partition(".")[0] for name in program.imports} - template.packages
+    with suppress(OSError):  # no descriptors left to look
+        return any(not has_module_named({name}, home) for name in packages)
+    return False
 
 
 def _program(request: RunRequest) -> Program:
@@ -196,4 +300,4 @@ def _is_large(environment: Mapping[bytes, bytes]) -> bool:
 
 
 def _has_third_party(modules: tuple[str, ...]) -> bool:
-    return any(name.partition(".")[0] not in sys.stdlib_module_names for name in modules)
+    return not all(map(is_standard, modules))

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+from isolated_magic.child.stdlib import is_standard
+from isolated_magic.launch.recipe import environment_for
+from isolated_magic.launch.scan import program_in
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from isolated_magic.launch.recipe import Recipe, Refusal
     from isolated_magic.launch.scan import Program
 
 # Importing these is an event of its own: it opens a window or a browser, prints, or changes the terminal.
-_NEVER = frozenset({"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test", "readline"})
+_OPENING = frozenset({"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test", "readline"})
+# And these warn whoever imports them that they are deprecated (PEP 594, PEP 632).
+_WARNING = frozenset(
+    {
+        *(
+            "aifc",
+            "asynchat",
+            "asyncore",
+            "audioop",
+            "cgi",
+            "cgitb",
+            "chunk",
+            "crypt",
+            "distutils",
+            "imghdr",
+            "imp",
+        ),
+        *("lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd", "sndhdr", "spwd"),
+        *("sunau", "telnetlib", "uu", "xdrlib"),
+    }
+)
+_NEVER = _OPENING | _WARNING
+
+# Our own part of each run imports these, and so does every template before anything else.
+_OURS = frozenset({"_posixsubprocess", "linecache", "token", "tokenize", "warnings"})
 
 MOST_PROGRAMS = 256
+NOT_THERE = "there is no such module"
 
 Key: TypeAlias = "tuple[frozenset[str], str]"
 
@@ -24,25 +53,16 @@ class Lesson:
     """What a program with certain imports was seen to import.
 
     Args:
-        modules: names, in the order in which they came.
+        modules: names, in the order in which to import them.
         files: paths of what it imported that is not installed.
+        wanted: names of those modules that the program and these files ask for themselves.
+        is_known: whether such a program was seen.
     """
 
     modules: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-
-
-def without(refused: Container[str], modules: Iterable[str]) -> Iterator[str]:
-    """Those that can be imported without importing any of the refused ones.
-
-    Args:
-        refused: names of modules.
-        modules: likewise.
-    """
-    for name in modules:
-        parts = name.split(".")
-        if not any(".".join(parts[:count]) in refused for count in range(1, len(parts) + 1)):
-            yield name
+    wanted: frozenset[str] = frozenset()
+    is_known: bool = False
 
 
 class Learned:
@@ -56,10 +76,14 @@ class Learned:
     """
 
     def __init__(self, given: Iterable[str] = ()) -> None:
+        self.given = tuple(given)
+        self.reasons: dict[str, str] = {}  # why a module cannot be ahead
         self._everywhere: dict[str, None] = dict.fromkeys(given)
         self._by_program: dict[Key, Lesson] = {}
-        self._refused: set[str] = set()
-        self._lessons: dict[Key, Lesson] = {}  # what was asked for, ready made: it may name thousands of modules
+        self._dropped: dict[frozenset[str], dict[int, set[str]]] = {}  # by the imports, and by the environment
+        self._lessons: dict[
+            tuple[frozenset[str], str, int], Lesson
+        ] = {}  # what was asked for, ready made: it may name thousands of modules
 
     def learn(self, program: Program, folder: str, modules: Iterable[str], files: Iterable[str]) -> None:
         """Take in what a run reports.
@@ -73,7 +97,7 @@ class Learned:
         self._lessons.clear()
         wanted = [name for name in modules if name.partition(".")[0] not in _NEVER]
         if not program.imports:
-            names = [name for name in wanted if name.partition(".")[0] in sys.stdlib_module_names]
+            names = [name for name in wanted if is_standard(name) and name not in _OURS]
             self._everywhere.update(dict.fromkeys(names))
             return
         if len(self._by_program) >= MOST_PROGRAMS:
@@ -81,38 +105,82 @@ class Learned:
         key = (program.imports, folder)
         before = self._by_program.get(key, Lesson())
         self._by_program[key] = Lesson(
-            tuple(dict.fromkeys([*before.modules, *wanted])), tuple(dict.fromkeys([*before.files, *files]))
+            tuple(dict.fromkeys([*before.modules, *wanted])),
+            tuple(dict.fromkeys([*before.files, *files])),
+            is_known=True,
         )
 
-    def refuse(self, module: str) -> None:
-        """Never again, until the installed packages change.
+    def refuse(self, recipe: Recipe, refusal: Refusal) -> None:
+        """Such programs do without some modules, until the installed packages change.
 
         Args:
-            module: whose import did not do.
+            recipe: of the template that tried.
+            refusal: what came of it.
         """
-        self._refused.add(module)
+        self.reasons.update(refusal.reasons)
+        dropped = self._dropped.setdefault(recipe.imports, {})
+        dropped.setdefault(_kind(recipe.environment), set()).update({*recipe.modules} - {*refusal.kept})
         self._lessons.clear()
+
+    def note_missing(self, names: Iterable[str]) -> None:
+        """Modules are not there.
+
+        Args:
+            names: theirs.
+        """
+        self.reasons.update((name, NOT_THERE) for name in names if name in self.given)
 
     def packages_changed(self) -> None:
         """What was refused may do now, and what was seen may be gone."""
-        self._refused.clear()
-        self._by_program.clear()
-        self._lessons.clear()
+        for known in (self.reasons, self._dropped, self._by_program, self._lessons):
+            known.clear()
 
-    def lesson_for(self, program: Program, folder: str) -> Lesson:
+    def lesson_for(self, program: Program, folder: str, environment: Mapping[bytes, bytes]) -> Lesson:
         """What to import for this program.
 
         Args:
             program: that is to run.
             folder: that it is at home in.
+            environment: of the run.
+
+        Raises:
+            OSError: the system is short of what it takes to read a file.
         """
-        key = (program.imports, folder)
+        imports = program.imports
+        depends = self._dropped.keys() & {imports, frozenset()} if self._dropped else ()
+        kind = _kind(environment) if depends else 0
+        key = (imports, folder, kind)
         lesson = self._lessons.get(key)
         if lesson is None:
             if len(self._lessons) >= MOST_PROGRAMS:
                 self._lessons.clear()
-            known = self._by_program.get(key, Lesson())
-            modules = dict.fromkeys([*self._everywhere, *known.modules])
-            lesson = Lesson(tuple(without(self._refused, modules)), known.files)
-            self._lessons[key] = lesson
+            lesson = self._lessons[key] = self._made(
+                program, self._by_program.get((imports, folder), Lesson()), kind
+            )
         return lesson
+
+    def _made(self, program: Program, known: Lesson, kind: int) -> Lesson:
+        """A module is imported by whoever asks for it: what this one does before that is done then."""
+        asked_for = [program.in_order, *(program_in(file).in_order for file in known.files), self.given]
+        wanted = dict.fromkeys(name for names in asked_for for name in names)
+        modules = dict.fromkeys([*self._everywhere, *known.modules])
+        dropped = {
+            name
+            for imports in (program.imports, frozenset[str]())
+            for name in self._dropped.get(imports, {}).get(kind, ())
+        }
+        standard = [name for name in modules if is_standard(name)]
+        # A module stands behind those that it asked for: it has them imported when it comes before them.
+        others = dict.fromkeys([*(name for name in wanted if name in modules), *reversed(modules)])
+        in_order = dict.fromkeys([*standard, *others])
+        return Lesson(
+            tuple(name for name in in_order if name not in dropped),
+            known.files,
+            frozenset(wanted.keys() & modules.keys()),
+            known.is_known,
+        )
+
+
+def _kind(environment: Mapping[bytes, bytes]) -> int:
+    """What tells environments apart in which an import may be refused or not."""
+    return hash(frozenset(environment_for(environment).items()))

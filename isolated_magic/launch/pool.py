@@ -15,7 +15,7 @@ from isolated_magic.launch.crew import Crew
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from isolated_magic.launch.base import ProcessLauncher
+    from isolated_magic.launch.base import Preloaded, ProcessLauncher
     from isolated_magic.launch.crew import Taken
     from isolated_magic.launch.worker import Worker
     from isolated_magic.messages import Messages
@@ -80,6 +80,10 @@ class PoolLauncher(Launcher):
         self._crew.close_unused()
         self._crew.fill(request)
         return is_warm
+
+    def preloaded(self) -> Preloaded:
+        """What workers have imported when they start; see :class:`Launcher`."""
+        return self._processes.preloaded()
 
     def release(self) -> Callable[[], None]:
         """Start afresh from now on; see :class:`Launcher`."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.child.attributes import credentials
+from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start, is_public
 from isolated_magic.launch.attributes import fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from isolated_magic.launch.attributes import Attributes
 
@@ -28,6 +29,8 @@ class Report(TypedDict):
         exempt: names that no pattern means.
         folder: whether they looked at the working directory.
         missing: names of modules that they looked for and that are not there.
+        late: names of those beside the standard library's that no program asks for, but a function that it calls.
+        not_there: names of those that were to be imported and are not there.
         files: what they looked at that is not part of a package: nanoseconds of the last change and size by path,
             None for what was missing.
         packages: likewise, the folders that packages are installed into, and the interpreter.
@@ -41,11 +44,41 @@ class Report(TypedDict):
     exempt: list[str]
     folder: bool
     missing: list[str]
+    late: list[str]
+    not_there: list[str]
     files: dict[str, list[int] | None]
     packages: dict[str, list[int] | None]
     modules: list[str]
     places: list[str]
     in_front: list[str]
+
+
+def without(refused: Container[str], modules: Iterable[str]) -> Iterator[str]:
+    """Those that can be imported without importing any of the refused ones.
+
+    Args:
+        refused: names of modules.
+        modules: likewise.
+    """
+    for name in modules:
+        parts = name.split(".")
+        if not any(".".join(parts[:count]) in refused for count in range(1, len(parts) + 1)):
+            yield name
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a template has ended instead of becoming ready.
+
+    Args:
+        reasons: why a module cannot be ahead, by its name; empty when no module is to blame.
+        kept: names of those that can be, in their order.
+        is_unclear: to tell which module is to blame takes a closer look.
+    """
+
+    reasons: Mapping[str, str]
+    kept: tuple[str, ...] = ()
+    is_unclear: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,22 +88,38 @@ class Recipe:
     Args:
         executable: the interpreter.
         modules: to import, in this order.
+        wanted: those of them that a program asks for itself.
         imports: it may serve programs that import all of these.
         environment: what it is started with.
         cwd: the working directory it is started in.
         stack_bytes: of its main thread, and of the threads of its forks.
         attributes: what it inherits.
         credentials: whom it acts for.
+        in_detail: whether it looks at its process after each module.
     """
 
     executable: str
     modules: tuple[str, ...]
+    wanted: frozenset[str]
     imports: frozenset[str]
     environment: Mapping[bytes, bytes] = field(repr=False)
     cwd: str
     stack_bytes: int
     attributes: Attributes
     credentials: tuple[object, ...]
+    in_detail: bool = False
+
+    def refusal_of(self, name: str, reason: str) -> Refusal:
+        """A module is to blame, and nobody knows what it imports: what no program asks for itself goes too.
+
+        Args:
+            name: of the module, empty when it is none.
+            reason: why.
+        """
+        if not name:
+            return Refusal({})
+        kept = [one for one in self.modules if is_standard(one) or one in self.wanted]
+        return Refusal({name: reason}, tuple(without({name}, kept)))
 
     def is_for(self, attributes: Attributes) -> bool:
         """Whether this process, with these attributes, would inherit the same to a child of its own.

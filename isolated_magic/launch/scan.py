@@ -10,16 +10,21 @@ import ast
 import stat
 import sys
 import warnings
+from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from isolated_magic.launch.mutations import Mutations
 from isolated_magic.launch.shortage import is_shortage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGEST_SOURCE = 200_000  # characters: walking the tree of more takes longer than most imports
 
 _SETTERS = frozenset({"setdefault", "update", "putenv", "setenv", "unsetenv", "pop"})
-_LOADERS = frozenset({"load_dotenv", "dotenv"})  # they set what no program text says
 _MACHINERY = frozenset({"modules", "meta_path", "path_hooks", "path_importer_cache"})
 _HARMLESS_ON_PATH = frozenset({"append", "extend", "copy", "index", "count", "get", "keys", "items", "values"})
 _MOVERS = frozenset({"chdir", "fchdir", "addsitedir"})
@@ -30,25 +35,39 @@ class Program:
     """What there is to know.
 
     Args:
-        imports: dotted names of modules beside the standard library's, wherever the program imports them.
+        in_order: dotted names of modules beside the standard library's, wherever the program imports them.
         sets: names of variables that it may set.
-        sets_anything: it may set variables that its text does not name.
+        sets_anything: before its last import it may set variables that its text does not name, or change something
+            else that an import may see.
+        sets_later: it may set such variables after that.
         redirects: it may change where modules come from.
         looks_around: it looks at where modules come from, or at which are loaded.
     """
 
-    imports: frozenset[str] = frozenset()
+    in_order: tuple[str, ...] = ()
     sets: frozenset[str] = frozenset()
     sets_anything: bool = False
+    sets_later: bool = False
     redirects: bool = False
     looks_around: bool = False
+
+    @cached_property
+    def imports(self) -> frozenset[str]:
+        """The names of the modules that it imports."""
+        return frozenset(self.in_order)
+
+    @cached_property
+    def packages(self) -> frozenset[str]:
+        """The names of the packages that these are in."""
+        return frozenset(name.partition(".")[0] for name in self.in_order)
 
     def __or__(self, other: Program) -> Program:
         """What two files say that belong to one program; the imports are those of the first."""
         return Program(
-            self.imports,
+            self.in_order,
             self.sets | other.sets,
-            self.sets_anything or other.sets_anything,
+            self.sets_anything or other.sets_anything or other.sets_later,  # who knows when that one is called
+            self.sets_later,
             self.redirects or other.redirects,
             self.looks_around or other.looks_around,
         )
@@ -67,15 +86,17 @@ def program_of(source: str | bytes) -> Program:
     if len(source) > LONGEST_SOURCE:
         return OPAQUE
     try:
-        nodes = list(ast.walk(_parsed(source)))
+        tree = _parsed(source)
+        nodes, mutations = list(_as_it_runs(tree)), Mutations(tree)
     except (SyntaxError, ValueError):
         return Program()
     except (RecursionError, MemoryError):
         return OPAQUE
     return Program(
-        imports=frozenset(_imports(nodes)),
-        sets=frozenset(_names_set(nodes)),
-        sets_anything=any(_sets_anything(node) for node in nodes),
+        in_order=tuple(dict.fromkeys(_imports(nodes))),
+        sets=frozenset(mutations.named.union(_names_set(nodes))),
+        sets_anything=mutations.before,
+        sets_later=mutations.after,
         redirects=_redirects(nodes) or any(_imports_from_sys(node) for node in nodes),
         looks_around=_looks_around(nodes),
     )
@@ -117,6 +138,20 @@ def _program_in(path: str, _changed_at: int, size: int) -> Program:
     if size > LONGEST_SOURCE:
         return OPAQUE
     return program_of(Path(path).read_bytes())
+
+
+def _as_it_runs(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes, as they stand in the text; what is in functions comes last."""
+    rest: list[ast.AST] = [tree]
+    functions: deque[ast.AST] = deque()
+    while rest or functions:
+        is_called = not rest
+        node = functions.popleft() if is_called else rest.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not is_called:
+            functions.append(node)
+            continue
+        yield node
+        rest += reversed(list(ast.iter_child_nodes(node)))
 
 
 def _imports(nodes: list[ast.AST]) -> list[str]:
@@ -170,12 +205,6 @@ def _called(node: ast.Call) -> str:
     if isinstance(function, ast.Attribute):
         return function.attr
     return function.id if isinstance(function, ast.Name) else ""
-
-
-def _sets_anything(node: ast.AST) -> bool:
-    if isinstance(node, ast.Call):
-        return _called(node) in _LOADERS or (_called(node) in {"clear", "popitem"} and _is_environ(node.func))
-    return isinstance(node, ast.Import) and any(alias.name in _LOADERS for alias in node.names)
 
 
 def _redirects(nodes: list[ast.AST]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -13,13 +14,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from isolated_magic.child import wire
+from isolated_magic.child.attributes import set_group_nice
+from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch import folders
 from isolated_magic.launch.connection import connected, receive_frame, start_messages
 from isolated_magic.launch.guardian import LOST
 from isolated_magic.launch.handle import NO_SIGNAL, send_descriptors
-from isolated_magic.launch.recipe import Inputs
+from isolated_magic.launch.recipe import Inputs, Refusal
 from isolated_magic.launch.watch import Watch
 
 if TYPE_CHECKING:
@@ -43,73 +46,111 @@ class Template:
         start: starts a process around descriptors.
         owner_pid: with whose death it ends.
         idle_secs: seconds after which it ends when nobody wants anything of it.
+        is_awaited: somebody waits for it: it does not give way to other processes.
     """
 
     def __init__(
-        self, recipe: Recipe, start: Callable[[list[int]], None], owner_pid: int, idle_secs: float
+        self,
+        recipe: Recipe,
+        start: Callable[[list[int]], None],
+        owner_pid: int,
+        idle_secs: float,
+        *,
+        is_awaited: bool,
     ) -> None:
         self.recipe = recipe
+        self.asker: object = None  # whom it counts for, among those that share it
         self.state: Literal["starting", "ready", "over"] = "starting"
         self.used_at = time.monotonic()
         self.modules: frozenset[str] = frozenset()
+        self.packages: frozenset[str] = frozenset()
+        self.not_there: tuple[str, ...] = ()
         self.inputs = Inputs()
         self._report: Report | None = None
         self._watch = Watch([], 0)
         self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
-        roots = {name.partition(".")[0] for name in recipe.modules}
-        self._is_special = not roots <= sys.stdlib_module_names
+        self._is_special = not all(map(is_standard, recipe.modules))
         self._seen: tuple[str, ...] = ()
         self._samples = 0
+        self._pid: int | None = None
+        self._is_hurried = False
+        self._late: tuple[str, ...] = ()
         self._pages: set[int] = set()
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._child = connected(start)
         settings = {
             "modules": recipe.modules,
+            "wanted": sorted(recipe.wanted),
+            "in_detail": recipe.in_detail,
+            "gives_way": self._is_special and not is_awaited,
             "owner_pid": owner_pid,
             "idle_secs": idle_secs,
             "attributes": recipe.attributes,
         }
         try:
-            self._child.channel.settimeout(SEND_TIMEOUT_SECS)
-            messages = start_messages(
-                recipe.executable,
-                "template",
-                recipe.cwd,
-                recipe.stack_bytes,
-                recipe.attributes,
-                recipe.environment,
-            )
-            self._child.channel.sendall(messages + wire.frame(json.dumps(settings).encode()), NO_SIGNAL)
+            self._tell(settings)
         except BaseException:
             self._child.close()
             raise
 
-    def wait_until_ready(self) -> str | None:
+    def _tell(self, settings: dict[str, object]) -> None:
+        """Say what to be, and what to import."""
+        recipe = self.recipe
+        self._child.channel.settimeout(SEND_TIMEOUT_SECS)
+        messages = start_messages(
+            recipe.executable,
+            "template",
+            recipe.cwd,
+            recipe.stack_bytes,
+            recipe.attributes,
+            recipe.environment,
+        )
+        self._child.channel.sendall(messages + wire.frame(json.dumps(settings).encode()), NO_SIGNAL)
+
+    def wait_until_ready(self) -> Refusal | None:
         """Wait for what the template has to say, as long as its imports take.
 
         Returns:
-            None when it is ready; else the name of the module that it could not import, empty when none is to
-            blame.
+            None when it is ready.
         """
-        importing, refused = "", False
+        importing, refusal = "", None
         with suppress(OSError, EOFError, ValueError):
             self._child.channel.settimeout(None)
-            while True:
+            while refusal is None:
                 message = json.loads(receive_frame(self._child.channel))
                 importing = message.get("importing", importing)
+                self._pid = message.get("pid", self._pid)
+                if self._is_hurried and "pid" in message:
+                    self.hurry()
                 if "refused" in message:
-                    importing, refused = message["refused"][0], True
-                    break
+                    kept = tuple(message["kept"])
+                    refusal = Refusal(message["refused"], kept, message["is_unclear"])
                 if "ready" in message:
                     if self._child.stdout.read() or self._child.stderr.read():
-                        refused = True  # it prints when it starts: a fork would not
+                        refusal = self.recipe.refusal_of(
+                            importing, "it prints"
+                        )  # when it starts: a fork would not
                         break
                     self._take_report(message["ready"])
                     return None
-        is_to_blame = refused or (self.state != "over" and not self._was_killed())
+        if refusal is None:
+            was_ended = self.state == "over" or self._was_killed()
+            refusal = (
+                Refusal({})
+                if was_ended
+                else self.recipe.refusal_of(importing, "its import ends the process, or hangs")
+            )
         self.close()
-        return importing if is_to_blame else ""
+        return refusal
+
+    def hurry(self) -> None:
+        """Somebody waits for it: it is to give way to other processes no longer, where the system lets it."""
+        pid, self._is_hurried = self._pid, True
+        if self.state == "starting" and self._is_special and pid is not None:
+            set_group_nice(pid, 0)
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, pid, self.recipe.attributes["nice"])
 
     def _was_killed(self) -> bool:
         """Whether it ended by no fault of its own: the system was out of memory, or its guardian was lost."""
@@ -122,14 +163,23 @@ class Template:
 
     def _take_report(self, report: Report) -> None:
         self.modules = frozenset(report["modules"])
+        self.not_there = tuple(report["not_there"])
         self.inputs = Inputs(report)
+        self._late = tuple(report["late"])
         self._report = report
-        self._roots = frozenset(name.partition(".")[0] for name in self.modules).union(report["missing"])
+        self.packages = frozenset(name.partition(".")[0] for name in self.modules)
+        self._roots = self.packages.union(report["missing"])
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         with self._lock:
             if self.state == "starting":
                 self._watch = Watch(report["places"], self._begun_at)
                 self.state = "ready"
+
+    @property
+    def asked_for(self) -> frozenset[str]:
+        """The packages that programs ask for, or who made this, and that are there."""
+        names = [*(self.recipe.wanted & self.modules), *self._late]
+        return frozenset(name.partition(".")[0] for name in names)
 
     def has(self, modules: tuple[str, ...]) -> bool:
         """Whether it has imported all of these.
@@ -174,8 +224,8 @@ class Template:
         )
 
     def _would_notice(self, program: Program) -> bool:
-        """Whether the program may set a variable first that the imports would have looked at."""
-        if self._is_special and program.sets_anything:
+        """Whether the program may change something first that the imports would have looked at."""
+        if self._is_special and (program.sets_anything or (program.sets_later and self._late)):
             return True
         names = [name.encode() for name in program.sets if name.isascii()]
         return any(self.inputs.read(name) or (self._is_special and acts_at_start(name)) for name in names)

@@ -1,4 +1,4 @@
-"""The templates of one launcher: which there are, which are on their way, which have to go."""
+"""The templates of launchers that share them: which there are, which are on their way, which have to go."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.learned import without
-from isolated_magic.launch.recipe import Recipe, environment_for
+from isolated_magic.launch.recipe import Recipe, Refusal, environment_for
 from isolated_magic.launch.shortage import start_thread
 from isolated_magic.launch.template import Template
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.scan import Program
     from isolated_magic.run_request import RunRequest
 
-MOST_TEMPLATES = 4  # a template with Opik takes 90 MB
+MOST_TEMPLATES = 4  # that one launcher has asked for; a template with Opik takes 90 MB
 KEEP_SECS = 20.0  # one that was used so recently does not have to make room
 RETRY_SECS = 60.0
 MOST_GIVEN_UP = 100
@@ -52,6 +51,7 @@ class Templates:
         self._all: list[Template] = []
         self._leaving: list[Template] = []
         self._starting = 0
+        self._awaited = 0
         self._given_up: dict[int, float] = {}
         self._changed = threading.Condition(threading.RLock())  # re-entered by a signal handler that tears down
         _instances.add(self)
@@ -68,6 +68,15 @@ class Templates:
         ready = [template for template in list(self._all) if template.state == "ready"]
         suitable = [template for template in ready if template.suits(request, program, attributes)]
         return max(suitable, key=lambda template: len(template.modules), default=None)
+
+    def modules(self) -> frozenset[str]:
+        """The names of all modules that are in one that is ready."""
+        return frozenset().union(*(one.modules for one in list(self._all) if one.state == "ready"))
+
+    def packages(self) -> frozenset[str]:
+        """The names of those that somebody asks for and that are in one that is ready."""
+        ready = [template.asked_for for template in list(self._all) if template.state == "ready"]
+        return frozenset().union(*ready)
 
     def _tend(self) -> None:
         """Drop those that ended, retire those that are out of date."""
@@ -97,12 +106,13 @@ class Templates:
         template.retire()
         return True
 
-    def want(self, recipe: Recipe, environment: Mapping[bytes, bytes]) -> None:
+    def want(self, recipe: Recipe, environment: Mapping[bytes, bytes], asker: object) -> None:
         """Start a template unless there is one of that kind, or too many in use.
 
         Args:
             recipe: what it is made of.
             environment: of a run that it has to suit.
+            asker: of those that share the templates the one that asks.
         """
         with self._changed:
             self._all = [template for template in self._all if template.state != "over"]
@@ -115,18 +125,33 @@ class Templates:
                     recipe = replace(recipe, environment=wanted)
             if time.monotonic() < self._given_up.get(_kind(recipe), 0.0):
                 return
-            if len(self._all) >= MOST_TEMPLATES:
-                oldest = min(self._all, key=lambda template: template.used_at)
+            its_own = [template for template in self._all if template.asker is asker]
+            if len(its_own) >= MOST_TEMPLATES:
+                oldest = min(its_own, key=lambda template: template.used_at)
                 if time.monotonic() - oldest.used_at < KEEP_SECS:
                     return
                 self.remove(oldest)
-            started = self._started(recipe)
+            started = self._started(recipe, asker)
         if started is None:
             return
         try:
             start_thread(partial(self._bring_up, started, environment, MOST_ATTEMPTS), "isolated_magic template")
         except LaunchError:  # the runs that go on are not to blame
             self._over(started)
+
+    def orphan(self, asker: object) -> None:
+        """One of those that share the templates leaves: the others go on using what it has asked for, for a while.
+
+        Args:
+            asker: that leaves.
+        """
+        with self._changed:
+            for template in self._all:
+                if template.asker is asker:
+                    template.asker = None
+            orphans = sorted((one for one in self._all if one.asker is None), key=lambda one: one.used_at)
+        for template in orphans[:-MOST_TEMPLATES]:
+            self.remove(template)
 
     def _over(self, started: Template) -> None:
         """Nobody waits for it any longer, and it did not become ready."""
@@ -135,12 +160,13 @@ class Templates:
             self._starting -= 1
             self._changed.notify_all()
 
-    def _started(self, recipe: Recipe) -> Template | None:
+    def _started(self, recipe: Recipe, asker: object) -> Template | None:
         """A template that starts, listed; None when the system refuses: the run at hand will say so."""
         try:
-            template = Template(recipe, self._start, os.getpid(), self._idle_secs)
+            template = Template(recipe, self._start, os.getpid(), self._idle_secs, is_awaited=self._awaited > 0)
         except (OSError, LaunchError):
             return None
+        template.asker = asker
         self._all.append(template)
         self._starting += 1
         return template
@@ -160,8 +186,8 @@ class Templates:
         self, template: Template, first: Recipe, environment: Mapping[bytes, bytes], *, may_retry: bool
     ) -> Template | None:
         """Wait for a template; the one to wait for in its place, None when this one does or nothing will."""
-        refused = template.wait_until_ready()
-        better = self._better(template, refused, environment) if may_retry else None
+        refusal = template.wait_until_ready()
+        better = self._better(template, refusal, environment) if may_retry else None
         if better is None and template.state == "ready":
             template.fill(self._standby)
             self._retire_replaced(template)
@@ -169,7 +195,7 @@ class Templates:
             following = None
             if better is not None or template.state != "ready":
                 was_wanted = self.remove(template)
-                following = self._started(better) if better is not None and was_wanted else None
+                following = self._started(better, template.asker) if better is not None and was_wanted else None
                 if better is None and was_wanted:
                     self._give_up(first)
             self._starting -= 1
@@ -183,18 +209,21 @@ class Templates:
         self._given_up[_kind(recipe)] = time.monotonic() + RETRY_SECS
 
     def _better(
-        self, template: Template, refused: str | None, environment: Mapping[bytes, bytes]
+        self, template: Template, refusal: Refusal | None, environment: Mapping[bytes, bytes]
     ) -> Recipe | None:
         """What would have done instead; None when this one does, or nothing will."""
         recipe = template.recipe
-        if refused is None:
+        if refusal is None:
+            self._learned.note_missing(template.not_there)
             wanted = environment_for(environment, template.inputs)
             missing = any(recipe.environment.get(name) != value for name, value in wanted.items())
             return replace(recipe, environment=wanted) if missing else None
-        if not refused:
+        if refusal.is_unclear:
+            return replace(recipe, in_detail=True)
+        if not refusal.reasons:
             return None
-        self._learned.refuse(refused)
-        return replace(recipe, modules=tuple(without({refused}, recipe.modules)))
+        self._learned.refuse(recipe, refusal)
+        return replace(recipe, modules=refusal.kept, in_detail=False)
 
     def _retire_replaced(self, new: Template) -> None:
         """Of two of which one can do all that the other can, keep that one."""
@@ -211,8 +240,14 @@ class Templates:
         Args:
             timeout_secs: seconds.
         """
-        with self._changed:
-            return self._changed.wait_for(lambda: self._starting == 0, timeout_secs)
+        self._awaited += 1
+        try:
+            for template in list(self._all):
+                template.hurry()
+            with self._changed:
+                return self._changed.wait_for(lambda: self._starting == 0, timeout_secs)
+        finally:
+            self._awaited -= 1
 
     def refill(self, template: Template) -> None:
         """Have as many children wait as there should.

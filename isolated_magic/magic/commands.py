@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from isolated_magic.history import History
+    from isolated_magic.launch.base import Preloaded
     from isolated_magic.magic.credentials import Asked
     from isolated_magic.magic.strategies import Strategies
     from isolated_magic.models import RunResult
@@ -90,7 +91,7 @@ class Commands:
         table = [("pid", "age", "label"), *rows]
         widths = [max(len(row[column]) for row in table) for column in (0, 1)]
         lines = [f"{pid:>{widths[0]}}  {age:>{widths[1]}}  {label}" for pid, age, label in table]
-        return "\n".join([*(lines if rows else ["Nothing runs."]), *self._ends])
+        return "\n".join([*(lines if rows else ["Nothing runs."]), *self._ends, *_preloads(registry.preloaded())])
 
     def _stop(self, words: list[str]) -> str:
         _require(len(words) <= 1, "stop", "takes one pid, or none to stop all")
@@ -136,6 +137,12 @@ class Commands:
             raise OptionError(f"%isolated on-teardown {name}: it is {kind}; give a function without arguments.")
         self._strategies.register_teardown_callback(function)
         return f"{name}() is called at %isolated teardown, or when the kernel shuts down."
+
+
+def _preloads(preloaded: Preloaded) -> list[str]:
+    """What is imported ahead, and what is not and why."""
+    packages = [f"Imported ahead of runs: {', '.join(preloaded.packages)}."] if preloaded.packages else []
+    return [*packages, *(f"Not imported ahead: {name} ({why})." for name, why in preloaded.refused.items())]
 
 
 def _require(holds: bool, command: str, otherwise: str) -> None:

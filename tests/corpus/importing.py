@@ -390,6 +390,7 @@ PROGRAMS = [
         import yaml
         {"scores": [], "seen": ["yaml" in asked, sorted(name for name in asked if name.startswith("yaml"))]}
         """,
+        launch="cold",
         needs=("yaml",),
     ),
     Program(

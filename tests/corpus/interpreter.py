@@ -120,6 +120,7 @@ PROGRAMS = [
         {"scores": [], "seen": [before, "numpy" in sys.modules, "pandas" in sys.modules]}
         """,
         seen=[False, True, False],
+        launch="cold",
         needs=("numpy",),
     ),
     Program(

@@ -93,6 +93,7 @@ PROGRAMS = [
     Program(
         "modules_of_numpy",
         "import sys, numpy\n{'scores': [], 'seen': sorted(name for name in sys.modules if name.startswith('numpy'))}",
+        launch="cold",
         needs=("numpy",),
     ),
     Program(
@@ -103,6 +104,7 @@ PROGRAMS = [
         seen = [numpy.__file__, numpy.__cached__, type(numpy.__loader__).__name__, spec.origin, spec.submodule_search_locations, numpy.__name__]
         {"scores": [], "seen": [*seen, sys.modules["numpy"] is numpy, numpy.__package__, spec.parent, spec._initializing]}
         """,
+        launch="cold",
         needs=("numpy",),
     ),
     Program(
@@ -174,6 +176,7 @@ PROGRAMS = [
         print(frame.describe())
         {"scores": [], "seen": [*seen, "matplotlib" in sys.modules]}
         """,
+        launch="cold",
         needs=("pandas",),
     ),
     Program(
@@ -247,6 +250,7 @@ PROGRAMS = [
             "OPIK_SENTRY_ENABLE": "true",
             "OPIK_SENTRY_DSN": "http://key@127.0.0.1:1/1",
         },
+        launch="cold",  # Sentry sets sys.excepthook
         needs=("opik",),
     ),
     Program(
@@ -329,6 +333,7 @@ PROGRAMS = [
         known = sys.stdlib_module_names
         {"scores": [], "seen": sorted({name.partition(".")[0] for name in sys.modules if "isolated_magic" not in name} - known)}
         """,
+        launch="cold",
         needs=("attrs", "httpx", "jinja2", "numpy", "pydantic", "requests", "yaml"),
     ),
 ]

@@ -37,7 +37,7 @@ class Package:
 
     Args:
         name: by which it is imported.
-        source: of its module.
+        source: of its module, or of its modules by file name.
         code: the program that uses it.
         rounds: its uses, in their order.
         stdout: all that each use must print.
@@ -49,7 +49,7 @@ class Package:
     """
 
     name: str
-    source: str = field(repr=False)
+    source: str | Mapping[str, str] = field(repr=False)
     code: str = field(repr=False)
     rounds: tuple[Round, ...] = (Round(),)
     stdout: str = ""
@@ -89,6 +89,146 @@ def reader(name: str, expression: str, *, missing: object = UNCHECKED) -> Packag
     return Package(name, source, f"import {name}\nseen = {name}.VALUE\n{SEEN}", tuple(rounds))
 
 
+# Ways to set TINY_VALUE that no text names.
+UNNAMED = (
+    'os.environ["TINY_" + "VALUE"] = "by the code"',
+    'name = "_".join(["TINY", "VALUE"])\nos.environ[f"{name}"] = "by the code"',
+    "import json\nos.environ.update(json.loads('{\"TINY_' + 'VALUE\": \"by the code\"}'))",
+    'os.environ.update(**{"TINY_" + "VALUE": "by the code"})',
+    'os.environ |= {"TINY_" + "VALUE": "by the code"}',
+    'os.environ.setdefault("TINY_" + "VALUE", "by the code")',
+    'os.environ.__setitem__("TINY_" + "VALUE", "by the code")',
+    'for last in ("A", "VALUE"):\n    os.environ["TINY_" + last] = "by the code"',
+    'env = os.environ\nenv["TINY_" + "VALUE"] = "by the code"',
+    'from os import environ as e\ne["TINY_" + "VALUE"] = "by the code"',
+    'def put(where): where["TINY_" + "VALUE"] = "by the code"\nput(os.environ)',
+    'vars(os)["environ"]["TINY_" + "VALUE"] = "by the code"',
+    'getattr(os, "environ")["TINY_" + "VALUE"] = "by the code"',
+    'os.environb[b"TINY_" + b"VALUE"] = b"by the code"',
+    "exec(\"os.environ['TINY_' + 'VALUE'] = 'by the code'\")",
+    'import unittest.mock\nunittest.mock.patch.dict(os.environ, {"TINY_" + "VALUE": "by the code"}).start()',
+    'setattr(os, "environ", {"TINY_" + "VALUE": "by the code"})',
+    'list(map(os.environ.update, [{"TINY_" + "VALUE": "by the code"}]))',
+)
+SETTINGS = {"settings.py": "import os\ndef set_up():\n    os.environ.update({'TINY_' + 'VALUE': 'by the code'})\n"}
+# What else a program may do before an import that sees it.
+CHANGES = (
+    "pass",
+    "locale.setlocale(locale.LC_NUMERIC, 'C.UTF-8')",
+    "sys.setswitchinterval(0.25)",
+    "sys.setrecursionlimit(1234)",
+    "warnings.simplefilter('error')",
+    "warnings.filterwarnings('ignore')",
+    "multiprocessing.set_start_method('spawn')",
+    "logging.basicConfig()",
+    "logging.disable(50)",
+    "gc.disable()",
+    "sys.stdout = io.StringIO()",
+    "sys.argv = ['program', 'argument']",
+    "setattr(sys, 'tiny_mark', 1)",
+    "from sys import setrecursionlimit as limit\nlimit(1234)",
+)
+
+
+def setter(name: str, source: str | Mapping[str, str], line: str, *rounds: Round) -> Package:
+    """A package that changes variables while it is imported, and can be ahead all the same.
+
+    Args:
+        name: of the package.
+        source: of its module, or of its modules by file name.
+        line: that imports it.
+        rounds: its uses.
+    """
+    look = "[os.environ.get('TINY_SET'), getenv('TINY_SET')]"
+    getenv = "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.getenv.restype = ctypes.c_char_p\ngetenv = lambda name: (libc.getenv(name.encode()) or b'').decode()"
+    code = f"import os\n{getenv}\nseen = [{look}]\nimport tinyplainly\nseen += [{look}]\n{line}\nseen += [{look}, os.environ.get('TINY_OTHER')]\n{SEEN}"
+    plainly = source if isinstance(source, Mapping) else {"__init__.py": source}
+    return Package(name, {**plainly, "../tinyplainly.py": ""}, code, rounds, launch="forked")
+
+
+def states(before: str | None, after: str | None, other: str | None = None) -> list[object]:
+    """What such a program sees of the variables.
+
+    Args:
+        before: value of one before the import, None where there is none.
+        after: likewise, after it.
+        other: value of the other one then.
+    """
+    return [[before, before or ""], [before, before or ""], [after, after or ""], other]
+
+
+SETTERS = [
+    setter(
+        "tinysetsdefault",
+        "import os\nos.environ.setdefault('TINY_SET', 'by the package')\n",
+        "import tinysetsdefault",
+        Round(seen=states(None, "by the package")),
+        Round({"TINY_SET": "mine"}, seen=states("mine", "mine")),
+        Round(seen=states(None, "by the package")),
+    ),
+    setter(
+        "tinyupdates",
+        "import os\nos.environ.update(TINY_SET='by the package', TINY_OTHER='2')\n",
+        "import tinyupdates",
+        Round(seen=states(None, "by the package", "2")),
+    ),
+    setter(
+        "tinydeletes",
+        "import os\nos.environ.pop('TINY_SET', None)\n",
+        "import tinydeletes",
+        Round({"TINY_SET": "mine"}, seen=states("mine", None)),
+    ),
+    setter(
+        "tinysetspart",
+        {
+            "__init__.py": "",
+            "part.py": "import os\nos.environ['TINY_SET'] = 'by the part'\n",
+            "user.py": "from . import part\n",
+        },
+        "import tinysetspart.user",
+        Round(seen=states(None, "by the part")),
+    ),
+    setter(
+        "tinysetsfrom",
+        {"__init__.py": "", "part.py": "import os\nos.environ['TINY_SET'] = 'by the part'\n"},
+        "import tinysetsfrom\nassert not hasattr(tinysetsfrom, 'part')\nfrom tinysetsfrom import part\nassert tinysetsfrom.part is part",
+        Round(seen=states(None, "by the part")),
+    ),
+    setter(
+        "tinysetsround",
+        {
+            "__init__.py": "from . import one\n",
+            "one.py": "from . import two\nfrom os import environ\nenviron['TINY_SET'] = 'by one'\n",
+            "two.py": "from . import one\n",
+        },
+        "import importlib\nimportlib.import_module('tinysetsround.two')",
+        Round(seen=states(None, "by one")),
+    ),
+    setter(
+        "tinysetsalias",
+        "import os, sys, types\nos.environ['TINY_SET'] = 'by the package'\nsys.modules[__name__ + '.inner'] = inner = types.ModuleType(__name__ + '.inner')\n",
+        "import sys\nimport tinysetsalias.inner",
+        Round(seen=states(None, "by the package")),
+    ),
+    setter(
+        "tinysetslazily",
+        {
+            "__init__.py": "def use():\n    from . import part\n",
+            "part.py": "import os\nos.environ['TINY_SET'] = 'by the part'\n",
+        },
+        "import tinysetslazily\nassert os.environ.get('TINY_SET') is None\ntinysetslazily.use()",
+        Round(seen=states(None, "by the part")),
+    ),
+    setter(
+        "tinysetsmaybe",
+        "import os\nos.environ['TINY_SET'] = 'by the package'\n",
+        "if os.environ.get('TINY_GO'): import tinysetsmaybe",
+        Round({"TINY_GO": "1"}, seen=states(None, "by the package")),
+        Round(seen=states(None, None)),
+        Round({"TINY_GO": "1"}, seen=states(None, "by the package")),
+    ),
+]
+
 READERS = [
     reader("tinyname", "os.environ['TINY_VALUE']"),
     reader("tinyget", "os.environ.get('TINY_VALUE')", missing=None),
@@ -126,7 +266,9 @@ READERS = [
             Round({"TINY_SET": "mine"}, seen=[["mine", None], ["mine", "1"]]),
             Round(seen=[[None, None], ["by the package", "1"]]),
         ),
+        launch="forked",
     ),
+    *SETTERS,
     Package(
         "tinycode",
         "import os\nVALUE = os.environ.get('TINY_VALUE')\n",
@@ -142,7 +284,31 @@ READERS = [
                 ("os.environ['TINY_VALUE'] = 'otherwise'", {}, "otherwise"),
                 ("os.environ.pop('TINY_VALUE')", {"TINY_VALUE": "set"}, None),
                 ("pass", {"TINY_VALUE": "set"}, "set"),
+                *((line, {}, "by the code") for line in UNNAMED),
             ]
+        ),
+    ),
+    Package(
+        "tinycodefile",
+        "import os\nVALUE = os.environ.get('TINY_VALUE')\n",
+        f"import settings\nsettings.set_up()\nimport tinycodefile\nseen = tinycodefile.VALUE\n{SEEN}",
+        (
+            Round(code=f"import tinycodefile\nseen = tinycodefile.VALUE\n{SEEN}", seen=None),
+            Round(files=SETTINGS, seen="by the code"),
+        ),
+    ),
+    Package(
+        "tinynotes",
+        "import gc, io, locale, logging, multiprocessing, sys, warnings\n"
+        "SEEN = [locale.setlocale(locale.LC_NUMERIC), sys.getswitchinterval(), sys.getrecursionlimit(), warnings.filters[0][0],\n"
+        "    multiprocessing.get_start_method(allow_none=True), len(logging.root.handlers), logging.root.manager.disable, gc.isenabled(),\n"
+        "    isinstance(sys.stdout, io.StringIO), sys.argv[1:], hasattr(sys, 'tiny_mark')]\n",
+        "",
+        tuple(
+            Round(
+                code=f"import gc, io, locale, logging, multiprocessing, sys, warnings\n{line}\nimport tinynotes\nsys.stdout = sys.__stdout__\nseen = tinynotes.SEEN\n{SEEN}"
+            )
+            for line in CHANGES
         ),
     ),
 ]
@@ -200,6 +366,35 @@ EFFECTS = [
         f"import tinyplain\nseen = tinyplain.VERSION\n{SEEN}",
         (Round(seen=1),),
         launch="forked",
+    ),
+    Package(
+        "tinyhalf",
+        {
+            "__init__.py": "import os, secrets\nos.environ.setdefault('TINY_LOG', 'quiet')\nfrom . import part\nTOKEN = secrets.token_hex(4)\n",
+            "part.py": "import tinyhalflib\n",
+            "../tinyhalflib.py": "import os\nif os.environ.get('TINY_LOG') != 'quiet': os.write(2, b'INFO: the library is here')\n",
+        },
+        "before = list(vars(__import__('sys'))['modules'])\nimport tinyhalf\nseen = [name for name in before if 'tinyhalf' in name]\n"
+        + SEEN,
+        (Round(seen=[]), Round(seen=[])),
+        launch="cold",
+    ),
+    Package(
+        "tinyreads",
+        {
+            "__init__.py": "import os, tinyreadsset, tinyreadsit\n",
+            "../tinyreadsset.py": "import os\nos.environ['TINY_SET'] = 'set'\n",
+            "../tinyreadsit.py": "import os\nVALUE = os.environ.get('TINY_SET')\n",
+        },
+        f"import os\nif os.environ.get('TINY_ALL'): import tinyreads\nimport tinyreadsit\nseen = tinyreadsit.VALUE\n{SEEN}",
+        (Round({"TINY_ALL": "1"}, seen="set"), Round(seen=None), Round({"TINY_ALL": "1"}, seen="set")),
+    ),
+    Package(
+        "tinydeprecated",
+        "import warnings\nwarnings.warn('old', DeprecationWarning, stacklevel=2)\n",
+        "import tinydeprecated\n0.5",
+        (Round(), Round()),
+        shows=("DeprecationWarning: old",),
     ),
     Package(
         "tinyprints",
