@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -97,7 +98,8 @@ class Learned:
         self._lessons.clear()
         wanted = [name for name in modules if name.partition(".")[0] not in _NEVER]
         if not program.imports:
-            names = [name for name in wanted if is_standard(name) and name not in _OURS]
+            # Code that lists what is not of the standard library by its name would see _sysconfigdata_..., too.
+            names = [name for name in wanted if name.partition(".")[0] in sys.stdlib_module_names - _OURS]
             self._everywhere.update(dict.fromkeys(names))
             return
         if len(self._by_program) >= MOST_PROGRAMS:
