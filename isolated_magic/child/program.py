@@ -14,6 +14,9 @@ from . import stdlib, streams
 with stdlib.Imports():
     import __future__
 
+    import linecache
+    import warnings  # without it the compiler shows its own ones another way, without the line
+
 ONLY_OURS = 2  # the name, and the argument of sys.getrefcount()
 MOST_PROGRAMS = 64
 LONGEST_SOURCE = 1 << 18  # characters of what is kept
@@ -100,9 +103,6 @@ programs = Programs()
 def _warns(source: str | bytes, filename: str) -> bool:
     """Whether the compiler has warnings for it, which every run of it is to print."""
     try:
-        with stdlib.Imports():
-            import warnings  # noqa: PLC0415 - of workers
-
         with warnings.catch_warnings(record=True) as came:
             warnings.simplefilter("always")
             compile(source, filename, "exec", dont_inherit=True)
@@ -123,8 +123,7 @@ def publish(source: str, filename: str) -> None:
         filename: what it is compiled as.
     """
     try:
-        stdlib.module("warnings")  # without it the compiler shows its own ones another way, without the line
-        stdlib.module("linecache").cache[filename] = cache_entry(source, filename)
+        linecache.cache[filename] = cache_entry(source, filename)
     except Exception:  # noqa: BLE001 - an earlier run of a worker took it apart
         return
 
