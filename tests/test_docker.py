@@ -108,6 +108,17 @@ class TestProtocol:
         run.kill()
         assert run.result(HANG_GUARD_SECS).error.kind == "killed"
 
+    def test_what_was_printed_before_a_metric_class_is_known_when_it_is_asked_for(self, executor):
+        code = (
+            "print('y' * 3_000_000)\n"
+            'print(\'{"scores": [{"name": "printed", "value": 1}]}\')\n'
+            "class BaseMetric: pass\n"
+            "class Mine(BaseMetric):\n"
+            "    def score(self, **ignored): return 0.5\n"
+        )
+        result = executor.run(code, on_output=lambda *_: time.sleep(0.001))
+        assert [(score.name, score.value) for score in result.scores] == [("printed", 1)]
+
     def test_a_reader_that_takes_its_time_gets_all_of_it(self, executor):
         pieces = []
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from . import stack, wakeup, wire
 from .ladder import Ladders
-from .packets import CHANNEL, DEADLINE, ENOUGH_BYTES, NEWS, ORDER, PIECE_BYTES, STACK, Packets, packet
+from .packets import CHANNEL, DEADLINE, ENOUGH_BYTES, NEWS, ORDER, PIECE_BYTES, STACK, STDOUT, Packets, packet
 
 if TYPE_CHECKING:
     import socket
 
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
+PIPE_BYTES = 1 << 20  # the most that a pipe of a user holds (fs.pipe-max-size, proc(5))
 # Of the container's own control group: version 2, version 1.
 MEMORY_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 MEMORY_PEAK = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
@@ -149,7 +150,16 @@ class Multiplexer:
             except OSError:  # the run closed it
                 self.to_channel.clear()
         if mask & ~select.POLLOUT:
+            if descriptor == self.channel.fileno():
+                self._read_printed()
             self._read(descriptor)
+
+    def _read_printed(self) -> None:
+        """Take what was printed before the run said something: it may ask whether that is its result."""
+        for descriptor in [number for number, kind in self.sources.items() if kind == STDOUT]:
+            for _ in range(PIPE_BYTES // PIECE_BYTES + 1):
+                if not self._read(descriptor):
+                    return
 
     def _read(self, descriptor: int) -> bool:
         """Take what a stream of the run's has; whether there may be more."""

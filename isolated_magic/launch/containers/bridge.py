@@ -91,6 +91,7 @@ class Bridge:
         self._outputs = {STDOUT: stdout, STDERR: stderr}
         self._descriptors = {CHANNEL: channel, STDOUT: stdout, STDERR: stderr}
         self._unread = {kind: bytearray() for kind in self._descriptors}  # on its way to the supervisor
+        self._printed_before = 0  # bytes of stdout still on their way that came before what the channel brought
         self._unsent = bytearray(packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode()))  # to the container
         self._news = b""
         self._listens = {CHANNEL, NEWS}  # which of our ends still have somebody at the other end
@@ -140,7 +141,7 @@ class Bridge:
     def _wanted(self) -> dict[int, int]:
         wanted: dict[int, int] = {}
         for kind, descriptor in self._descriptors.items():
-            if self._unread[kind]:
+            if self._unread[kind] and not (kind == CHANNEL and self._printed_before):
                 wanted[descriptor] = select.POLLOUT
         if CHANNEL in self._listens and len(self._unsent) < ENOUGH_BYTES:
             channel = self._channel.fileno()
@@ -179,6 +180,7 @@ class Bridge:
         for kind, descriptor in self._descriptors.items():
             unread = self._unread[kind]
             if unread and descriptor in ready:
+                size = len(unread)
                 try:
                     while unread:
                         del unread[: os.write(descriptor, unread[:PIECE_BYTES])]
@@ -186,6 +188,8 @@ class Bridge:
                     pass
                 except OSError:  # the supervisor closed it
                     unread.clear()
+                if kind == STDOUT:
+                    self._printed_before = max(0, self._printed_before - (size - len(unread)))
 
     def _take_from_supervisor(self) -> None:
         try:
@@ -222,6 +226,8 @@ class Bridge:
                 self._on_news(body)
             elif kind in self._unread and self._has_room(kind):
                 self._unread[kind] += body
+                if kind == CHANNEL:  # it may ask what was printed until now
+                    self._printed_before = len(self._unread[STDOUT])
         return None
 
     def _has_room(self, kind: bytes) -> bool:

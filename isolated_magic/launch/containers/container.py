@@ -36,7 +36,7 @@ _HEADER_BYTES, _ON_STDOUT = 8, 1  # as the daemon wraps what a container without
 
 
 class _Refusal(TypedDict):
-    refused: tuple[str, str]
+    refused: dict[str, str]
 
 
 class Attached:
@@ -176,7 +176,14 @@ class Container:
     def _prepare(self, attached: Attached, own_id: str) -> None:
         settings = self.settings
         idle_secs = None if settings.idle_secs > 1e9 else settings.idle_secs
-        wanted = {"modules": list(settings.preload), "cwd": settings.cwd, "idle_secs": idle_secs}
+        wanted = {
+            "modules": list(settings.preload),
+            "wanted": list(settings.preload),
+            "in_detail": True,  # there is one attempt
+            "gives_way": False,
+            "cwd": settings.cwd,
+            "idle_secs": idle_secs,
+        }
         unsent = memoryview(program_frame() + wire.frame(json.dumps(wanted).encode()))
         deadline = time.monotonic() + READY_TIMEOUT_SECS
         try:
@@ -208,7 +215,9 @@ class Container:
 
     def _take(self, message: dict[str, object]) -> None:
         if "refused" in message:
-            name, reason = cast("_Refusal", message)["refused"]
+            reasons = cast("_Refusal", message)["refused"]
+            name = next(name for name in (*self.settings.preload, *reasons, "") if name in reasons or not name)
+            reason = reasons.get(name, "the image does not say why")
             raise LaunchError(
                 f"The module {name} cannot be imported ahead in image {self.settings.image}: {reason}. "
                 "Take it out of preload."
