@@ -243,7 +243,9 @@ class TestTeardown:
     def test_while_a_template_starts(self, secs):
         """That it had to go is no fault of the module that it was importing."""
         before = set(psutil.Process().children(recursive=True))
-        with IsolatedSubprocessExecutor(timeout_secs=60, idle_secs=599) as executor:  # as no other: nothing is shared
+        with IsolatedSubprocessExecutor(
+            timeout_secs=60, idle_secs=599
+        ) as executor:  # as no other: nothing is shared
             assert executor.run("import numpy\n1").ok  # a template with numpy starts
             time.sleep(secs)
             executor.teardown()
