@@ -1,10 +1,21 @@
 """Fixtures that need nothing but the package itself: the virtual machine loads them without ``conftest.py``."""
 
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
+from isolated_magic.launch import sharing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _templates_of_this_file() -> Iterator[None]:
+    """As in a process of their own: executors of one file's tests share nothing with those of another's."""
+    before = sharing._by_way, sharing._learned
+    sharing._by_way, sharing._learned = {}, weakref.WeakValueDictionary()
+    yield
+    sharing._by_way, sharing._learned = before
 
 
 @pytest.fixture(scope="session")

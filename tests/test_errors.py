@@ -437,10 +437,13 @@ class TestTimeout:
         error = run(executor, "import os\nos.execvp('sleep', ['sleep', '1000'])", timeout_secs=1).error
         assert (error.text, error.excerpt) == ("Execution timed out after 1 seconds", "")
 
-    def test_a_result_that_was_sent_before_counts(self, executor):
+    def test_one_after_the_code_had_finished_says_so(self, executor):
         code = "import atexit, time\natexit.register(time.sleep, 1000)\n0.5"
         result = run(executor, code, timeout_secs=1)
-        assert result.error.text == "Execution timed out after 1 seconds"
+        assert result.error.text == (
+            "Execution timed out after 1 seconds (the code had finished; a thread, an exit function or a finalizer "
+            "of its had not)"
+        )
 
     def test_in_a_cell(self, cells):
         shown = cells.run("%%isolated -t 1\nimport time\ntime.sleep(1000)")

@@ -445,6 +445,13 @@ class TestTheEndOfTheProcess:
         result = executor.run(code)
         assert (result.ok, result.stdout, result.notes) == (True, "gone\n", ())
 
+    def test_finalizers_have_the_names_of_the_code_when_multiprocessing_is_ahead(self):
+        code = "import time\nclass Thing:\n    def __del__(self):\n        time.sleep(0)\n        print('gone', flush=True)\nthing = Thing()\n0.5"
+        with IsolatedSubprocessExecutor(timeout_secs=60, preload=["multiprocessing"]) as executor:
+            assert executor.warm_up()
+            result = executor.run(code)
+        assert (result.launch, result.stdout, result.stderr) == ("forked", "gone\n", "")
+
     def test_an_error_of_the_code_stays_one_when_a_finalizer_is_cut_off(self, forked):
         code = "import sys, time\nclass Thing:\n    def __del__(self):\n        time.sleep(1000)\nthing = Thing()\nsys.exit(4)"
         result = forked.run(code, timeout_secs=20)

@@ -40,6 +40,7 @@ ENDED_WITH_IMPORTS = ("path", "argv", "ps1", "ps2", "last_type", "last_value", "
 )
 ENDED_WITH_IMPORTS += ("path_hooks", "path_importer_cache", "meta_path", "__interactivehook__")
 NO_IMPORTS = "sys.meta_path is None, Python is likely shutting down"  # _find_spec in Lib/importlib/_bootstrap.py
+MAIN_NAMES = ("__main__", "__mp_main__")  # multiprocessing, which the template may have, holds it under the second
 LOOK_SECS = 0.2  # how often to look whether a finalizer goes on; one that is seen twice is cut off
 MOST_LOOKS = 4  # at whatever finalizers
 
@@ -222,9 +223,9 @@ def _refuse_import(*_: object, **__: object) -> NoReturn:
 def _drop_modules(modules: Collection[str]) -> None:
     """Drop what the run imported and its ``__main__``."""
     loaded = sys.modules
-    names = ["__main__"] if "__main__" in loaded else []
+    names = [name for name in MAIN_NAMES if name in loaded]
     if len(loaded) != len(modules):  # the walk would write to many pages that the template has, too
-        names += [name for name in loaded if name not in modules and name != "__main__"]
+        names += [name for name in loaded if name not in modules and name not in MAIN_NAMES]
     dropped = [_weak(loaded[name]) for name in names]
     for name in names:
         loaded[name] = None  # type: ignore[assignment]  # as finalize_modules does: an import of it is refused

@@ -395,8 +395,9 @@ PROGRAMS = [
                 if not name.startswith("__") or name == "__dict__": tell(name)
                 raise AttributeError(name)
         logging.kept, here = [Proxy()], [Proxy()]
-        sys.modules["lazy_one"], lazy = Proxy(), Lazy("lazy")
-        sys.modules["lazy_two"] = lazy
+        modules = vars(sys)["modules"]  # to name it would have the run go cold
+        modules["lazy_one"], lazy = Proxy(), Lazy("lazy")
+        modules["lazy_two"] = lazy
         print("end")
         0.5
         """,
