@@ -66,10 +66,13 @@ class TestRuns:
         assert len(pids_in(folder)) == settled
 
     def test_a_guardian_that_is_killed_costs_its_runs_and_nothing_more(self, executor):
-        results = []
-        thread = threading.Thread(target=lambda: results.append(executor.run("import time\ntime.sleep(1000)")))
+        results, begun = [], threading.Event()
+        code = "import time\nprint('begun', flush=True)\ntime.sleep(1000)"
+        thread = threading.Thread(
+            target=lambda: results.append(executor.run(code, on_output=lambda *_: begun.set()))
+        )
         thread.start()
-        wait_until(lambda: executor.active_pids)
+        assert begun.wait(HANG_GUARD_SECS)  # one that has not begun starts anew
         (pid,) = executor.active_pids
         os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
         thread.join(HANG_GUARD_SECS)

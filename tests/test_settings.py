@@ -189,7 +189,7 @@ class TestProject:
         assert shown.ename == "SettingError"
         assert said in shown.evalue
         assert str(project) in shown.evalue
-        assert shown.traceback == f"SettingError: {shown.evalue}"
+        assert " ".join(shown.traceback.split()) == f"SettingError: {shown.evalue}"  # sentences are wrapped
         project.unlink()
         cells.ok("%load_ext isolated_magic")
         assert cells.ok("%%isolated\n0.5").text.startswith("score  0.5")
