@@ -43,6 +43,9 @@ _NEVER = _OPENING | _WARNING
 # Our own part of each run imports these, and so does every template before anything else.
 _OURS = frozenset({"_posixsubprocess", "linecache", "token", "tokenize", "warnings"})
 
+# multiprocessing gives __main__ a second name in sys.modules, which every program would see.
+_NOT_FOR_ALL = ("multiprocessing", "concurrent.futures.process")
+
 MOST_PROGRAMS = 256
 NOT_THERE = "there is no such module"
 
@@ -99,7 +102,11 @@ class Learned:
         wanted = [name for name in modules if name.partition(".")[0] not in _NEVER]
         if not program.imports:
             # Code that lists what is not of the standard library by its name would see _sysconfigdata_..., too.
-            names = [name for name in wanted if name.partition(".")[0] in sys.stdlib_module_names - _OURS]
+            names = [
+                name
+                for name in wanted
+                if name.partition(".")[0] in sys.stdlib_module_names - _OURS and not name.startswith(_NOT_FOR_ALL)
+            ]
             self._everywhere.update(dict.fromkeys(names))
             return
         if len(self._by_program) >= MOST_PROGRAMS:
