@@ -12,11 +12,13 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
+from isolated_magic.launch.templates import KEEP_SECS
 from tests.corpus import PROGRAMS
 from tests.corpus.packages import PACKAGES
 from tests.corpus.program import FOLDER, UNCHECKED
@@ -159,6 +161,12 @@ def test_a_program_cannot_tell_how_it_was_launched(program, cold, request, folde
     assert first == expected
     forked.warm_up()
     last, varies, launch = run(forked, program, folder)
+    deadline = time.monotonic() + 2 * KEEP_SECS
+    while launch == "cold" and program.launch == "forked" and CAN_FORK and time.monotonic() < deadline:
+        time.sleep(0.5)  # templates that were used a moment ago do not make room for one more
+        run(forked, program, folder)
+        forked.warm_up()
+        last, varies, launch = run(forked, program, folder)
     assert last == expected
     if program.varies:
         again = [run(executor, program, folder)[1] for executor in (cold, forked)]
