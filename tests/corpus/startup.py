@@ -166,6 +166,7 @@ PROGRAMS = [
         {"scores": [], "seen": [os.path.isdir("cache"), sys.pycache_prefix, os.path.exists("__pycache__")]}
         """,
         {"PYTHONPYCACHEPREFIX": "{folder}/cache"},
+        launch="either",  # after many programs, whose modules of the standard library it has not compiled there, cold
         files=SIBLING,
     ),
     *(
