@@ -222,11 +222,21 @@ class Supervisor:
         except OSError:
             self._handle.kill_without_keeper()
 
+    def _wait_for_pid(self) -> None:
+        """A new worker may be through with its first run before the guardian has said which process it is."""
+        self._handle.socket.settimeout(KILL_TIMEOUT_SECS)
+        with suppress(OSError):
+            while self._handle.pid is None and not self._handle.is_over:
+                self._handle.take_news(self._on_created)
+        self._handle.socket.setblocking(False)
+
     def _finish(self) -> None:
         """What was written before the end is in the pipes already."""
         for stream in (self._stdout, self._stderr):
             stream.drain()
             stream.take(b"", final=True)
+        if self._idle is not None and self._handle.pid is None:
+            self._wait_for_pid()
         if self._idle is None:
             with suppress(OSError):
                 for _ in range(LAST_CHUNKS):
