@@ -101,7 +101,7 @@ def test_every_public_name_is_there():
 def test_files_and_functions_stay_short():
     for file in FILES:
         text = file.read_text()
-        assert text.count("\n") <= 400, file
+        assert text.count("\n") <= 500, file
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
