@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     )
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.executors.base import Executor
-    from isolated_magic.executors.choice import Recommendation, create_executor, recommend
     from isolated_magic.executors.docker import DockerExecutor
+    from isolated_magic.executors.factory import Recommendation, create_executor, recommend
     from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
     from isolated_magic.executors.process import ProcessExecutor
     from isolated_magic.history import History
@@ -68,7 +68,7 @@ _HOMES = {
     "OptionError": "isolated_magic.errors",
     "Preloaded": "isolated_magic.launch.base",
     "ProcessExecutor": "isolated_magic.executors.process",
-    "Recommendation": "isolated_magic.executors.choice",
+    "Recommendation": "isolated_magic.executors.factory",
     "RunError": "isolated_magic.models",
     "RunFailedError": "isolated_magic.errors",
     "RunInterrupted": "isolated_magic.errors",
@@ -79,8 +79,8 @@ _HOMES = {
     "StillRunningError": "isolated_magic.errors",
     "Timings": "isolated_magic.models",
     "UnsupportedPlatformError": "isolated_magic.errors",
-    "create_executor": "isolated_magic.executors.choice",
-    "recommend": "isolated_magic.executors.choice",
+    "create_executor": "isolated_magic.executors.factory",
+    "recommend": "isolated_magic.executors.factory",
 }
 
 __all__ = [

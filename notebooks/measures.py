@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from isolated_magic import DockerExecutor, IsolatedSubprocessExecutor, ProcessExecutor
-    from isolated_magic.executors.choice import ExecutorName
+    from isolated_magic.executors.factory import ExecutorName
 
     AnyExecutor: TypeAlias = IsolatedSubprocessExecutor | ProcessExecutor | DockerExecutor
 

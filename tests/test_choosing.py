@@ -5,7 +5,7 @@ import sys
 import nbformat
 import pytest
 
-from isolated_magic.executors.choice import HOMES
+from isolated_magic.executors.factory import HOMES
 from tests import daemon as daemons
 from tests.conftest import NOTEBOOKS
 

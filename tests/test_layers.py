@@ -17,7 +17,7 @@ LAYERS = [
     ["__init__"],
     ["magic"],
     ["executors", "batch"],
-    ["supervise", "verdict", "telemetry", "request", "render", "interrupts"],
+    ["supervise", "verdict", "telemetry", "request", "render"],
     ["launch"],
     ["history", "output", "messages", "stacks", "environment", "payload"],
     ["packing", "results", "redaction"],

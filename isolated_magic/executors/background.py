@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.errors import StillRunningError
-from isolated_magic.executors.live import in_thread
+from isolated_magic.executors.lifecycle import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pandas
 
-    from isolated_magic.executors.live import LiveRun
+    from isolated_magic.executors.lifecycle import LiveRun
     from isolated_magic.models import JsonObject, Launch, NanStyle, RunError, RunResult, Score, Timings
     from isolated_magic.output import OnOutput
 

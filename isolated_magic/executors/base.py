@@ -8,12 +8,12 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from isolated_magic import interrupts, telemetry
+from isolated_magic import telemetry
 from isolated_magic.errors import InvalidRequestError
+from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
-from isolated_magic.executors.conduct import conduct
-from isolated_magic.executors.lifetime import Lifetime
-from isolated_magic.executors.live import LiveRun, in_thread
+from isolated_magic.executors.lifecycle import Lifetime, LiveRun, in_thread
+from isolated_magic.executors.runner import conduct
 from isolated_magic.launch.shortage import NO_MEMORY
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.models import ErrorKind, RunError, RunResult
@@ -311,7 +311,7 @@ class Executor(Lifetime):
         if instruments:
             instruments.started()
         try:
-            with self._live.added(live), interrupts.held_back(live.interrupt):
+            with self._live.added(live), sigint.held_back(live.interrupt):
                 result = conduct(self._launcher, request, on_output, live, called_at)
         except BaseException:
             if instruments:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from isolated_magic import interrupts
+from isolated_magic.executors import sigint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ class Cells:
         self._shell.input_transformers_cleanup.remove(without_body)
         for event, callback in self._callbacks.items():
             self._shell.events.unregister(event, callback)
-        interrupts.retract()
+        sigint.retract()
 
     def _before(self, info: ExecutionInfo) -> None:
         text = info.raw_cell or ""
@@ -75,7 +75,7 @@ class Cells:
         # A kernel puts its own handler in place when the request is over (ipykernel/kernelbase.py,
         # post_handler_hook). Until then IPython is at work, and would show the cell if it were interrupted there.
         if not hasattr(self._shell, "kernel"):
-            interrupts.retract()
+            sigint.retract()
 
 
 def without_body(lines: list[str]) -> list[str]:
@@ -99,9 +99,9 @@ without_body.has_side_effects = True  # type: ignore[attr-defined]  # how IPytho
 
 def _announce(text: str) -> None:
     if _ALL_OURS.match(text):
-        interrupts.announce()
+        sigint.announce()
     else:
-        interrupts.retract()
+        sigint.retract()
 
 
 class Fate(Enum):

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
-from isolated_magic.executors import registry
+from isolated_magic.executors import lifecycle
 from isolated_magic.magic import tokens
 from isolated_magic.magic.suggestions import did_you_mean, own_variables
 from isolated_magic.render.listing import outcome_text
@@ -86,16 +86,16 @@ class Commands:
         now = time.monotonic()
         rows = [
             (str(live.wait_for_pid(LAUNCH_TIMEOUT_SECS) or "-"), _age(now - live.begun_at), live.label)
-            for live in registry.live_runs()
+            for live in lifecycle.live_runs()
         ]
         table = [("pid", "age", "label"), *rows]
         widths = [max(len(row[column]) for row in table) for column in (0, 1)]
         lines = [f"{pid:>{widths[0]}}  {age:>{widths[1]}}  {label}" for pid, age, label in table]
-        return "\n".join([*(lines if rows else ["Nothing runs."]), *self._ends, *_preloads(registry.preloaded())])
+        return "\n".join([*(lines if rows else ["Nothing runs."]), *self._ends, *_preloads(lifecycle.preloaded())])
 
     def _stop(self, words: list[str]) -> str:
         _require(len(words) <= 1, "stop", "takes one pid, or none to stop all")
-        runs = registry.live_runs()
+        runs = lifecycle.live_runs()
         if words:
             runs = [live for live in runs if str(live.pid) == words[0]]
             _require(bool(runs), f"stop {words[0]}", "has no run with that pid: `%isolated status` lists them")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
-from isolated_magic.executors import registry
-from isolated_magic.executors.choice import HOMES
+from isolated_magic.executors import lifecycle
+from isolated_magic.executors.factory import HOMES
 from isolated_magic.magic import parser
 from isolated_magic.magic.commands import FIRST_WORDS
 from isolated_magic.magic.suggestions import own_variables
@@ -140,7 +140,7 @@ class Completion:
         if last == "run":
             return _files(word, _ENDINGS["run"]), "file"
         if last == "stop":
-            return [str(pid) for live in registry.live_runs() if (pid := live.pid) is not None], "process"
+            return [str(pid) for live in lifecycle.live_runs() if (pid := live.pid) is not None], "process"
         if last == "on-teardown":
             return [name for name in self._variables(word) if callable(self._shell.user_ns.get(name))], "function"
         return (), "command"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isolated_magic.executors import registry
+from isolated_magic.executors import lifecycle
 from isolated_magic.magic.magics import IsolatedMagics
 from isolated_magic.magic.settings import settings_of
 
@@ -29,7 +29,7 @@ def load(shell: InteractiveShell) -> None:
     magics.display.register()
     magics.cells.register()
     magics.completion.register()
-    registry.handle_termination()
+    lifecycle.handle_termination()
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -42,7 +42,7 @@ def unload(shell: InteractiveShell) -> None:
     if magics is None:
         return
     magics.strategies.teardown()
-    registry.leave_termination()
+    lifecycle.leave_termination()
     magics.completion.unregister()
     magics.cells.unregister()
     magics.display.unregister()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.display import display as display_now
 
-from isolated_magic import interrupts
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
+from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.history import UNNAMED, CellKey, History, Inputs, differences
 from isolated_magic.magic import credentials, display, no_score, options
@@ -108,7 +108,7 @@ class IsolatedMagics(Magics):
             names = {**names, **local_ns}
         words = line.rstrip() if cell is None else line
         try:
-            with interrupts.without_traceback():
+            with sigint.without_traceback():
                 value = self._value_of(words.removesuffix(";") if cell is None else words, cell, names)
                 return self._shown(value, is_silent=cell is None and words.endswith(";"))
         except RunInterrupted:

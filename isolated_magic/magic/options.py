@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError, OptionError
-from isolated_magic.executors.choice import HOMES
+from isolated_magic.executors.factory import HOMES
 from isolated_magic.limits import size_of
 from isolated_magic.magic import tokens
 from isolated_magic.magic.mistakes import sentence_about
@@ -19,7 +19,7 @@ from isolated_magic.request import checked_timeout
 if TYPE_CHECKING:
     import argparse
 
-    from isolated_magic.executors.choice import ExecutorName
+    from isolated_magic.executors.factory import ExecutorName
     from isolated_magic.magic.settings import IsolatedMagic
 
 NO_LIMIT = "none"

@@ -17,7 +17,7 @@ from traitlets.config import Configurable
 
 from isolated_magic.errors import InvalidRequestError, SettingError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
-from isolated_magic.executors.choice import HOMES, NAMES
+from isolated_magic.executors.factory import HOMES, NAMES
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, MOST_STANDBY, check_launch
 from isolated_magic.limits import Limits, size_of
 from isolated_magic.magic.project import project_table

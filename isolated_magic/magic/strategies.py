@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError, OptionError
-from isolated_magic.executors.choice import create_executor
+from isolated_magic.executors.factory import create_executor
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from isolated_magic.executors.base import Executor
-    from isolated_magic.executors.choice import ExecutorName
+    from isolated_magic.executors.factory import ExecutorName
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.settings import IsolatedMagic
 

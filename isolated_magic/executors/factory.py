@@ -13,6 +13,7 @@ from isolated_magic.errors import InvalidRequestError
 if TYPE_CHECKING:
     from isolated_magic.executors.base import Executor
 
+
 ExecutorName: TypeAlias = Literal["isolated", "process", "docker"]
 
 # Imported when they are asked for: one needs no docker SDK for the others.

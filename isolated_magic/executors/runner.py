@@ -18,7 +18,7 @@ from isolated_magic.supervise import Supervisor
 from isolated_magic.verdict import judge
 
 if TYPE_CHECKING:
-    from isolated_magic.executors.live import LiveRun
+    from isolated_magic.executors.lifecycle import LiveRun
     from isolated_magic.launch.base import Child, Launcher
     from isolated_magic.messages import Messages
     from isolated_magic.output import OnOutput

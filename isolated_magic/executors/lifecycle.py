@@ -1,0 +1,395 @@
+"""Live runs, teardown callbacks, and the registry of all executors of this process.
+
+On a shutdown request and on a restart, a kernel runs ``atexit``, and with it every teardown. A SIGTERM that
+nobody handles ends Python before that, so we handle it. Nobody can handle SIGKILL: only the guardian cleans up then.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import logging
+import os
+import signal
+import threading
+import time
+import weakref
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self
+
+from isolated_magic.environment import in_kernel
+from isolated_magic.errors import LaunchError
+from isolated_magic.launch.base import Preloaded
+from isolated_magic.launch.shortage import start_thread
+from isolated_magic.models import ErrorKind, RunError, RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType, TracebackType
+
+    from isolated_magic.launch.base import Launcher, Orders
+
+logger = logging.getLogger(__name__)
+
+
+class LiveRun:
+    """One run, from before its launch until nothing of it is left.
+
+    Args:
+        label: what to call it where runs are listed; nothing that differs from tenant to tenant.
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label.strip("<>")
+        self.pid: int | None = None
+        self.begun_at = time.monotonic()
+        self._is_gone = False
+        self._thread = 0
+        self._orders: Orders | None = None
+        self._interrupted = False
+        self._stopped = False
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+        self._changed = threading.Condition(self._lock)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it was asked to end as Ctrl-C does."""
+        return self._interrupted
+
+    def attach(self, orders: Orders) -> None:
+        """There is somebody now for orders, to whom goes at once what was asked of the run before.
+
+        Args:
+            orders: takes them.
+        """
+        with self._lock:
+            self._orders = orders
+            if self._interrupted:
+                orders.interrupt()
+            if self._stopped:
+                orders.kill()
+
+    def detach(self) -> None:
+        """The child is about to be closed: no order goes to a descriptor that may be somebody else's by then."""
+        with self._lock:
+            self._orders = None
+
+    def created(self, pid: int) -> None:
+        """The child's process exists.
+
+        Args:
+            pid: of the process.
+        """
+        with self._lock:
+            self.pid = pid
+            self._changed.notify_all()
+
+    def wait_for_pid(self, timeout: float | None = None) -> int | None:
+        """The pid of its process as soon as there is one, None when it ended without.
+
+        Args:
+            timeout: seconds to wait, None for as long as it takes.
+        """
+        with self._lock:
+            self._changed.wait_for(lambda: self.pid is not None or self._is_gone, timeout)
+            return self.pid
+
+    def begin(self) -> None:
+        """This thread supervises the run from now on."""
+        self._thread = threading.get_ident()
+
+    def end(self) -> None:
+        """Nothing of the run is left."""
+        with self._lock:
+            self._is_gone = True
+            self._changed.notify_all()
+
+    def wait_until_gone(self, timeout: float) -> bool:
+        """Whether nothing of the run is left, now or within the timeout.
+
+        Args:
+            timeout: seconds to wait. The thread that supervises the run does not: it is in the middle of that,
+                and asks from a signal handler or from a callback for output.
+        """
+        if self._thread == threading.get_ident():
+            return self._is_gone
+        with self._lock:
+            return self._changed.wait_for(lambda: self._is_gone, timeout)
+
+    def stop(self) -> None:
+        """Kill the run now, or as soon as there is something to kill. Does not wait."""
+        with self._lock:
+            self._stopped = True
+            if self._orders is not None:
+                self._orders.kill()
+
+    def interrupt(self) -> None:
+        """Ask the run to end, as Ctrl-C does, and see to it that it does. Does not wait."""
+        with self._lock:
+            self._interrupted = True
+            if self._orders is not None:
+                self._orders.interrupt()
+
+
+class LiveRuns:
+    """All runs of one executor."""
+
+    def __init__(self) -> None:
+        self._runs: set[LiveRun] = set()
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+
+    @contextmanager
+    def added(self, live: LiveRun) -> Iterator[None]:
+        """The run is among them inside this block, and gone after it.
+
+        Args:
+            live: the run.
+        """
+        with self._lock:
+            self._runs.add(live)
+        live.begin()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs.discard(live)
+            live.end()
+
+    def all(self) -> list[LiveRun]:
+        """Those that are going on now."""
+        with self._lock:
+            return list(self._runs)
+
+    def with_pid(self, pid: int) -> LiveRun | None:
+        """The run whose process has that pid.
+
+        Args:
+            pid: of a process.
+        """
+        return next((live for live in self.all() if live.pid == pid), None)
+
+    def pids(self) -> tuple[int, ...]:
+        """The pids of those that have a process, in ascending order."""
+        return tuple(sorted(live.pid for live in self.all() if live.pid is not None))
+
+
+def in_thread(work: Callable[[], RunResult]) -> Future[RunResult]:
+    """Do the work in a thread of its own: a pool would let waiting runs starve one another.
+
+    Args:
+        work: called once, with the context variables of the caller.
+    """
+    future: Future[RunResult] = Future()
+    future.set_running_or_notify_cancel()  # from now on only the work decides how it ends
+
+    def target() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as problem:  # noqa: BLE001 - handed to whoever waits
+            future.set_exception(problem)
+
+    try:
+        start_thread(partial(contextvars.copy_context().run, target), "isolated_magic run")
+    except LaunchError as problem:
+        future.set_result(RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem))))
+    return future
+
+
+class Callbacks:
+    """Callables, each to be called once, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], object]] = []
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+
+    def add(self, callback: Callable[[], object]) -> None:
+        """Have it called by the next :meth:`run`.
+
+        Args:
+            callback: called without arguments.
+        """
+        with self._lock:
+            self._waiting.append(callback)
+
+    def run(self) -> None:
+        """Call and forget them all, each even when another one raised.
+
+        Raises:
+            KeyboardInterrupt: the user interrupted one of them; the others ran.
+        """
+        with self._lock:
+            callbacks, self._waiting = self._waiting, []
+        interrupt: KeyboardInterrupt | None = None
+        for callback in callbacks:
+            try:
+                callback()
+            except KeyboardInterrupt as problem:
+                interrupt = problem
+            except BaseException:
+                logger.exception("A teardown callback failed; the others still run.")
+        if interrupt is not None:
+            raise interrupt
+
+
+DEFAULT_TEARDOWN_TIMEOUT_SECS = 5.0
+
+
+class Lifetime:
+    """The runs of one executor, its teardown callbacks, and the end of both.
+
+    Args:
+        launcher: whatever it keeps between runs ends too.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+        self._live = LiveRuns()
+        self._callbacks = Callbacks()
+        self._callbacks_pid = os.getpid()
+        _executors.add(self)
+
+    def register_teardown_callback(self, callback: Callable[[], object]) -> None:
+        """Have something called once when the executor is torn down, at the latest when this process exits.
+
+        Args:
+            callback: called without arguments, after those registered before it. What it raises is logged.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        if not callable(callback):
+            raise TypeError(
+                f"A teardown callback is called without arguments; {type(callback).__name__} cannot be."
+            )
+        self._callbacks.add(callback)
+        self._callbacks_pid = os.getpid()
+        atexit.unregister(self._teardown_at_exit)
+        atexit.register(self._teardown_at_exit)
+        if in_kernel():
+            handle_termination()
+
+    def teardown(self, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> None:
+        """Kill what still runs, give back what is kept between runs, and run the callbacks.
+
+        A second call finds nothing left to do. The executor can be used again afterwards.
+
+        Args:
+            timeout: seconds to wait for the runs to be gone.
+        """
+        end_the_rest = self._launcher.release()  # runs that begin from now on are not torn down
+        self.kill_all_processes(timeout)
+        end_the_rest()
+        atexit.unregister(self._teardown_at_exit)
+        self._callbacks.run()
+
+    def kill_process(self, pid: int, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> bool:
+        """Kill one run and everything that it started.
+
+        Args:
+            pid: one of :attr:`active_pids`.
+            timeout: seconds to wait until it is gone.
+
+        Returns:
+            True when it is gone; False when no run has that pid, or it was not gone in time.
+        """
+        live = self._live.with_pid(pid)
+        if live is None:
+            return False
+        live.stop()
+        return live.wait_until_gone(timeout)
+
+    def kill_all_processes(self, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> None:
+        """Kill all runs and everything that they started.
+
+        Args:
+            timeout: seconds to wait until they are gone.
+        """
+        runs = self._live.all()
+        for live in runs:
+            live.stop()
+        deadline = time.monotonic() + timeout
+        for live in runs:
+            live.wait_until_gone(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def active_pids(self) -> tuple[int, ...]:
+        """The pids of the runs that are going on, in ascending order."""
+        return self._live.pids()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.teardown()
+
+    @property
+    def preloaded(self) -> Preloaded:
+        """What is imported ahead of runs now, and what cannot be: for all executors that start runs alike."""
+        return self._launcher.preloaded()
+
+    @property
+    def live_runs(self) -> tuple[LiveRun, ...]:
+        """What is going on now, the oldest first."""
+        return tuple(sorted(self._live.all(), key=lambda live: live.begun_at))
+
+    def _teardown_at_exit(self) -> None:
+        if os.getpid() == self._callbacks_pid:  # the exit of a fork tears nothing down
+            self.teardown()
+
+    def forget(self) -> None:
+        """In a fork: the runs and the callbacks belong to the original."""
+        self._live = LiveRuns()
+        self._callbacks = Callbacks()
+
+
+_executors: weakref.WeakSet[Lifetime] = weakref.WeakSet()
+
+
+def live_runs() -> list[LiveRun]:
+    """The runs of all executors that are going on, the oldest first."""
+    return sorted((live for one in list(_executors) for live in one.live_runs), key=lambda live: live.begun_at)
+
+
+def preloaded() -> Preloaded:
+    """What is imported ahead of the runs of any executor."""
+    found = [one.preloaded for one in list(_executors)]
+    packages = {name for each in found for name in each.packages}
+    refused = {name: reason for each in found for name, reason in each.refused.items() if name not in packages}
+    return Preloaded(tuple(sorted(packages)), MappingProxyType(dict(sorted(refused.items()))))
+
+
+def handle_termination() -> None:
+    """Tear every executor down on SIGTERM, unless somebody handles that already."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_termination)
+
+
+def leave_termination() -> None:
+    """Undo :func:`handle_termination`."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGTERM) is _on_termination:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _on_termination(number: int, _frame: FrameType | None) -> None:
+    try:
+        for executor in list(_executors):
+            executor.teardown()
+    finally:  # and end as without us: by the signal
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def _forget_all() -> None:
+    for executor in list(_executors):
+        executor.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
