@@ -1,7 +1,7 @@
 """Live runs, teardown callbacks, and the registry of all executors of this process.
 
 On a shutdown request and on a restart, a kernel runs ``atexit``, and with it every teardown. A SIGTERM that
-nobody handles ends Python before that, so we handle it. Nobody can handle SIGKILL: only the guardian cleans up then.
+nobody handles ends Python before that, so we handle it. SIGKILL cannot be handled: the guardian cleans up then.
 """
 
 from __future__ import annotations
