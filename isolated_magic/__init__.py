@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         MissingLibraryError,
         NoSuchScoreError,
         OptionError,
-        RunFailedError,
         RunInterrupted,
         SettingError,
         UnsupportedPlatformError,
@@ -46,8 +45,8 @@ if TYPE_CHECKING:
     from isolated_magic.history import History
     from isolated_magic.launch.base import Preloaded
     from isolated_magic.limits import Limits
-    from isolated_magic.models import Found, RunError, RunResult, Score, Timings
-    from isolated_magic.redaction import Secret
+    from isolated_magic.models import Found, RunError, RunFailedError, RunResult, Score, Timings
+    from isolated_magic.redaction.redactor import Secret
 
 __version__ = "0.1.0"
 
@@ -70,11 +69,11 @@ _HOMES = {
     "ProcessExecutor": "isolated_magic.executors.process",
     "Recommendation": "isolated_magic.executors.factory",
     "RunError": "isolated_magic.models",
-    "RunFailedError": "isolated_magic.errors",
+    "RunFailedError": "isolated_magic.models",
     "RunInterrupted": "isolated_magic.errors",
     "RunResult": "isolated_magic.models",
     "Score": "isolated_magic.models",
-    "Secret": "isolated_magic.redaction",
+    "Secret": "isolated_magic.redaction.redactor",
     "SettingError": "isolated_magic.errors",
     "StillRunningError": "isolated_magic.errors",
     "Timings": "isolated_magic.models",

@@ -8,7 +8,7 @@
     |-- MissingLibraryError(ImportError)        a method needs a library that is not installed
     |-- NoSuchScoreError(KeyError)              result["name"] of a result that has no such score
     |-- OptionError                             the magic's line is wrong: an option, a variable, a file
-    |-- RunFailedError                          raised by the magic for a run that failed; has .result
+    |-- RunFailedError                          raised by the magic for a failed run; has .result (see models.py)
     |-- SettingError(ValueError)                a setting in a profile or in pyproject.toml cannot be
     |-- StillRunningError(RuntimeError)         scores of a run in the background that has not ended
     `-- UnsupportedPlatformError(RuntimeError)  no processes here at all
@@ -21,12 +21,7 @@ nbval stop at the failing cell.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from isolated_magic.text import wrapped
-
-if TYPE_CHECKING:
-    from isolated_magic.models import RunResult
+from isolated_magic.sanitize import wrapped
 
 
 class IsolatedError(Exception):
@@ -73,27 +68,6 @@ class StillRunningError(IsolatedError, RuntimeError):
 
 class UnsupportedPlatformError(IsolatedError, RuntimeError):
     """This platform has no processes, or none that can be kept in hand."""
-
-
-class RunFailedError(IsolatedError):
-    """A run of ``%%isolated`` failed.
-
-    Args:
-        result: the whole result; ``result.error`` holds the code, the kind and the full text.
-        shown: what IPython shows of it instead of a traceback; empty for the full text.
-        painted: the same with codes for the terminal that it is printed in; empty for none.
-    """
-
-    def __init__(self, result: RunResult, shown: str = "", painted: str = "") -> None:
-        self.result = result
-        self._shown = shown or str(result.error)
-        self._painted = painted
-        super().__init__(result.error.summary if result.error else "the run failed")
-
-    def _render_traceback_(self) -> list[str]:
-        # IPython asks first to print it, and then, since version 9, to keep it for a saved notebook.
-        shown, self._painted = self._painted or self._shown, ""
-        return shown.split("\n")
 
 
 class RunInterrupted(KeyboardInterrupt):

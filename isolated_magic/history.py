@@ -8,7 +8,7 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.frames import frame_of
+from isolated_magic.models import frame_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

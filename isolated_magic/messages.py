@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from isolated_magic import results
+from isolated_magic import strict_json
 from isolated_magic.child import wire
 from isolated_magic.child.lengths import LONGEST_LINE, LONGEST_VALUE, SENT, shortened
 from isolated_magic.models import Found
 
 if TYPE_CHECKING:
-    from isolated_magic.models import JsonObject, JsonValue
+    from isolated_magic.strict_json import JsonObject, JsonValue
 
 MOST_NAMES = 20_000  # of modules that one run imported
 LONGEST_NAME = 4096  # characters: no path is longer
@@ -112,11 +112,11 @@ class Outcome:
     is_bare: bool = False
 
     @property
-    def rank(self) -> results.Rank | None:
+    def rank(self) -> strict_json.Rank | None:
         """How much of a result it is; None for none."""
         if self.result is None:
             return None
-        return results.Rank.BARE if self.is_bare else results.rank_of(self.result)
+        return strict_json.Rank.BARE if self.is_bare else strict_json.rank_of(self.result)
 
     @property
     def is_end(self) -> bool:
@@ -168,7 +168,7 @@ class Messages:
                 while (body := self._next_body()) is not None:
                     asked = self._take(body) or asked
                     self._take_stack()
-            except results.RefusedError as problem:
+            except strict_json.RefusedError as problem:
                 self._break(f"the result {problem}")
             except (ValueError, LookupError):
                 self._break(
@@ -212,8 +212,8 @@ class Messages:
         length = int.from_bytes(self._received[: wire.LENGTH_BYTES], "big")
         if length > LONGEST_FRAME:
             raise ValueError(length)
-        if length > results.LARGEST_RESULT_BYTES:
-            raise results.too_large(length)
+        if length > strict_json.LARGEST_RESULT_BYTES:
+            raise strict_json.too_large(length)
         end = wire.LENGTH_BYTES + length
         if len(self._received) < end:
             return None
@@ -225,7 +225,7 @@ class Messages:
         if body == wire.STARTED and self._last == "":  # as of every run
             self.started, self._last = True, "started"
             return ""
-        ((kind, value),) = _object(results.decode(body)).items()
+        ((kind, value),) = _object(strict_json.decode(body)).items()
         if kind not in _FOLLOWERS[self._last]:
             raise ValueError(kind)
         self._last = kind

@@ -9,17 +9,15 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from isolated_magic.errors import InvalidRequestError, NoSuchScoreError
-from isolated_magic.frames import frame_of
-from isolated_magic.text import without_nan
+from isolated_magic.errors import InvalidRequestError, IsolatedError, MissingLibraryError, NoSuchScoreError
+from isolated_magic.sanitize import without_nan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pandas
 
-JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
-JsonObject: TypeAlias = dict[str, JsonValue]
+    from isolated_magic.strict_json import JsonObject, JsonValue
 
 ProcessLaunch: TypeAlias = Literal["forked", "cold"]
 Launch: TypeAlias = ProcessLaunch | Literal["reused"]
@@ -28,6 +26,10 @@ NanStyle: TypeAlias = Literal["float", "null"]
 
 MOST_IN_REPR = 10  # scores
 MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names and their characters, in search of a similar one
+NO_PANDAS = (
+    "to_pandas() needs pandas, which is not installed: pip install 'isolated-magic[notebooks]', "
+    "or pandas by itself: pip install pandas"
+)
 NO_VALUE = "no value"  # the reason of a score without one, before its own
 
 _repr_of_notes = reprlib.Repr()
@@ -343,6 +345,27 @@ class RunResult:
         return frame_of([asdict(score) for score in self.scores], [field.name for field in fields(Score)])
 
 
+class RunFailedError(IsolatedError):
+    """A run of ``%%isolated`` failed.
+
+    Args:
+        result: the whole result; ``result.error`` holds the code, the kind and the full text.
+        shown: what IPython shows of it instead of a traceback; empty for the full text.
+        painted: the same with codes for the terminal that it is printed in; empty for none.
+    """
+
+    def __init__(self, result: RunResult, shown: str = "", painted: str = "") -> None:
+        self.result = result
+        self._shown = shown or str(result.error)
+        self._painted = painted
+        super().__init__(result.error.summary if result.error else "the run failed")
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks first to print it, and then, since version 9, to keep it for a saved notebook.
+        shown, self._painted = self._painted or self._shown, ""
+        return shown.split("\n")
+
+
 def _names(scores: Iterable[Score], wanted: str) -> str:
     """The names of scores, those first that are like the one that is wanted, with how many there are of each."""
     import difflib  # noqa: PLC0415 - for an error alone
@@ -396,3 +419,20 @@ def scores_of(payload: JsonObject) -> tuple[Score, ...]:
         return ()
     scores = [Score.from_json(item) for item in items]
     return tuple(score for score in scores if score is not None) if None not in scores else ()
+
+
+def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pandas.DataFrame:
+    """A data frame.
+
+    Args:
+        rows: each with all the columns.
+        columns: their names, in order.
+
+    Raises:
+        MissingLibraryError: pandas is not installed.
+    """
+    try:
+        import pandas  # noqa: PLC0415 - half a second, and not installed everywhere
+    except ImportError:
+        raise MissingLibraryError(NO_PANDAS) from None
+    return pandas.DataFrame(list(rows), columns=list(columns))

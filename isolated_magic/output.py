@@ -6,15 +6,15 @@ import codecs
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from isolated_magic import results
+from isolated_magic import strict_json
 from isolated_magic.limits import size_text
-from isolated_magic.redaction import StreamRedactor
+from isolated_magic.redaction.redactor import StreamRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import FileIO
 
-    from isolated_magic.redaction import Redactor
+    from isolated_magic.redaction.redactor import Redactor
 
     OnOutput = Callable[[str, str], None]
 
@@ -73,7 +73,7 @@ class _Kept:
         if not self.is_cut:
             self._parts.append(text)
         elif not was_cut:
-            beginning = "".join([*self._parts, text])[: min(results.LONGEST_QUOTE, self._most)]
+            beginning = "".join([*self._parts, text])[: min(strict_json.LONGEST_QUOTE, self._most)]
             self._parts = [self._redactor.cut_text(beginning) if self._redactor is not None else beginning]
 
     def text(self) -> str:
@@ -101,7 +101,7 @@ class ResultLine:
         redactor: hides secrets in what is said of the line, None when there are none.
     """
 
-    def __init__(self, most: int = results.LARGEST_RESULT_BYTES, redactor: Redactor | None = None) -> None:
+    def __init__(self, most: int = strict_json.LARGEST_RESULT_BYTES, redactor: Redactor | None = None) -> None:
         self._most = most
         self._redactor = redactor
         self._best = self._kept()  # an earlier line that has scores, and blank lines after it
@@ -131,7 +131,7 @@ class ResultLine:
             line_end = text.find("\n") + 1 or len(text)
             self._feed(text[:line_end], passed)
             text = text[line_end:]
-        if text and (self._best or results.SCORES_KEY in text or results.SCORES_KEY in self._held.text()):
+        if text and (self._best or strict_json.SCORES_KEY in text or strict_json.SCORES_KEY in self._held.text()):
             *lines, rest = text.split("\n")
             for line in (*(f"{line}\n" for line in lines), rest):
                 self._feed(line, passed)
@@ -169,11 +169,11 @@ class ResultLine:
         if not self._held:
             return
         printed = None
-        if self._best or results.SCORES_KEY in self._held.text():
+        if self._best or strict_json.SCORES_KEY in self._held.text():
             printed = self._printed(self._held, is_late=self._held_is_late)
         if printed is None or not printed.counts:
             passed += [self._take_best(), self._held.take()]
-        elif printed.rank is results.Rank.SCORED:
+        elif printed.rank is strict_json.Rank.SCORED:
             passed.append(self._take_best())
             self._best, self._held = self._held, self._best
             self._best_is_late = printed.is_late
@@ -208,31 +208,31 @@ class ResultLine:
             self._add(self._blank.take() + text[:lines_end], passed)
         self._blank.add(text[lines_end:])
 
-    def result(self) -> results.Printed | None:
+    def result(self) -> strict_json.Printed | None:
         """What may be the result: a line that is held back, None when there is none."""
         last = self._printed(self._held, is_late=self._held_is_late)
         if self._is_best(last):
             return self._printed(self._best, is_late=self._best_is_late)
         return last
 
-    def _is_best(self, last: results.Printed | None) -> bool:
+    def _is_best(self, last: strict_json.Printed | None) -> bool:
         """Whether an earlier line counts for more than the last one."""
-        return bool(self._best) and last is not None and last.counts and last.rank < results.Rank.SCORED
+        return bool(self._best) and last is not None and last.counts and last.rank < strict_json.Rank.SCORED
 
-    def _printed(self, kept: _Kept, *, is_late: bool) -> results.Printed | None:
+    def _printed(self, kept: _Kept, *, is_late: bool) -> strict_json.Printed | None:
         text = kept.text()
         if kept.is_cut:
-            problem = f"the last line printed {results.too_large(kept.size)}"
-            rank = results.presumed_rank(text)
-            return results.Printed(None, problem, is_refused=True, rank=rank, is_late=is_late)
+            problem = f"the last line printed {strict_json.too_large(kept.size)}"
+            rank = strict_json.presumed_rank(text)
+            return strict_json.Printed(None, problem, is_refused=True, rank=rank, is_late=is_late)
         line = text.partition("\n")[0].strip()
         if not line:
             return None
         if self._redactor is None:
-            return replace(results.read_line(line), is_late=is_late)
+            return replace(strict_json.read_line(line), is_late=is_late)
         if self._redactor.is_secret(line):
-            return results.Printed(None, "the last line printed is a secret, which is no result")
-        return replace(results.read_line(line, self._redactor.text), is_late=is_late)
+            return strict_json.Printed(None, "the last line printed is a secret, which is no result")
+        return replace(strict_json.read_line(line, self._redactor.text), is_late=is_late)
 
     def release(self, *, without_result: bool = False) -> str:
         """What is held back, when it turns out to be ordinary output. Empties it.
@@ -364,7 +364,7 @@ class Stdout(OutputStream):
             self.line.mark()
             return b"marked"
         printed = self.line.result()
-        return b"scores" if printed is not None and printed.rank is results.Rank.SCORED else b"nothing"
+        return b"scores" if printed is not None and printed.rank is strict_json.Rank.SCORED else b"nothing"
 
     def _sift(self, text: str) -> str:
         return self.line.feed(text)

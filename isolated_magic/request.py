@@ -13,8 +13,8 @@ from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.launch.calls import working_directory
 from isolated_magic.limits import NO_LIMITS, Limits
-from isolated_magic.payload import arrivals_in, encode_payload
-from isolated_magic.redaction import TOO_SHORT, Secret, is_too_short, secret_values
+from isolated_magic.payload.encode import arrivals_in, encode_payload
+from isolated_magic.redaction.redactor import TOO_SHORT, Secret, is_too_short, secret_values
 from isolated_magic.run_request import RunRequest
 
 if TYPE_CHECKING:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from isolated_magic.limits import NO_LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from isolated_magic.payload.encode import Arrival
 
 
 @dataclass(frozen=True)
@@ -37,26 +39,6 @@ class Elsewhere:
     without: frozenset[bytes] = frozenset()
     folder: str = ""
     memory_bytes: int | None = None
-
-
-class Arrival(NamedTuple):
-    """A part of the data that is a list or a dict in the run, and was something else before.
-
-    Args:
-        name: what the code calls it, such as ``data["df"]``.
-        key: of it in the data, empty for all of the data.
-        was: its type.
-        form: what it is in the run: ``"list"`` or ``"dict"``.
-        told: in words.
-        remedy: the expression that makes of it what it was.
-    """
-
-    name: str
-    key: str
-    was: type
-    form: str
-    told: str
-    remedy: str
 
 
 @dataclass(frozen=True)

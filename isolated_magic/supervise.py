@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Child
     from isolated_magic.messages import Idle, Messages, Outcome
     from isolated_magic.output import OnOutput
-    from isolated_magic.redaction import Redactor
-    from isolated_magic.results import Printed
+    from isolated_magic.redaction.redactor import Redactor
+    from isolated_magic.strict_json import Printed
 
 # Unlike epoll, poll takes no descriptor of its own; each run watches four.
 _Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)

@@ -15,16 +15,17 @@ from isolated_magic.child.wire import LOST_OUTPUT_STATUS
 from isolated_magic.launch.shortage import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, scores_of
-from isolated_magic.payload import hint_about
-from isolated_magic.redaction import MASK, redactor_for
-from isolated_magic.results import LONGEST_QUOTE, quoted
-from isolated_magic.text import printable, without_ansi
+from isolated_magic.payload.encode import hint_about
+from isolated_magic.redaction.redactor import MASK, redactor_for
+from isolated_magic.sanitize import printable, without_ansi
+from isolated_magic.strict_json import LONGEST_QUOTE, quoted
 
 if TYPE_CHECKING:
     from isolated_magic.messages import NotStarted
-    from isolated_magic.models import JsonObject, Launch
-    from isolated_magic.redaction import Redactor
+    from isolated_magic.models import Launch
+    from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.run_request import RunRequest
+    from isolated_magic.strict_json import JsonObject
     from isolated_magic.supervise import Ending
 
 HAD_FINISHED = " (the code had finished; a thread, an exit function or a finalizer of its had not)"

@@ -19,7 +19,7 @@ from isolated_magic.magic.display import bundle
 from isolated_magic.messages import Messages
 from isolated_magic.models import Timings
 from isolated_magic.output import Decoder, ResultLine
-from isolated_magic.payload import encode_payload
+from isolated_magic.payload.encode import encode_payload
 from isolated_magic.render.html import to_html
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of

@@ -21,8 +21,8 @@ from hypothesis.extra import numpy as arrays_of
 
 from isolated_magic import InvalidRequestError
 from isolated_magic.child.run import _as_json, _decoded
-from isolated_magic.conversion import convert
-from isolated_magic.payload import encode_payload
+from isolated_magic.payload.conversion import convert
+from isolated_magic.payload.encode import encode_payload
 
 
 def sent(data, payload_type=None):

@@ -11,8 +11,15 @@ import urllib.parse
 
 import pytest
 
-from isolated_magic.redaction import CREDENTIAL_NAMES, MASK, Redactor, Secret, StreamRedactor, secret_values
-from isolated_magic.text import without_ansi
+from isolated_magic.redaction.redactor import (
+    CREDENTIAL_NAMES,
+    MASK,
+    Redactor,
+    Secret,
+    StreamRedactor,
+    secret_values,
+)
+from isolated_magic.sanitize import without_ansi
 
 NASTY = "sk-proj/ab+c=é\"x' 9<&"
 FORMS = {

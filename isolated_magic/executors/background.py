@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import pandas
 
     from isolated_magic.executors.lifecycle import LiveRun
-    from isolated_magic.models import JsonObject, Launch, NanStyle, RunError, RunResult, Score, Timings
+    from isolated_magic.models import Launch, NanStyle, RunError, RunResult, Score, Timings
     from isolated_magic.output import OnOutput
+    from isolated_magic.strict_json import JsonObject
 
     class _Work(Protocol):
         def __call__(self, *, on_output: OnOutput) -> RunResult: ...

@@ -13,7 +13,7 @@ from isolated_magic.launch.confine import confined
 from isolated_magic.launch.out_of_memory import OutOfMemoryKills
 from isolated_magic.launch.shortage import NO_MEMORY, refused
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
-from isolated_magic.redaction import redactor_for
+from isolated_magic.redaction.redactor import redactor_for
 from isolated_magic.supervise import Supervisor
 from isolated_magic.verdict import judge
 

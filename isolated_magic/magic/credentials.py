@@ -12,8 +12,8 @@ from IPython.core.error import StdinNotImplementedError
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import tokens
 from isolated_magic.magic.namespace import VARIABLE, checked_secret
-from isolated_magic.redaction import Secret, is_credential, looks_like_credentials
-from isolated_magic.text import warn
+from isolated_magic.redaction.redactor import Secret, is_credential, looks_like_credentials
+from isolated_magic.sanitize import warn
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

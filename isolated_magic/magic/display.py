@@ -18,7 +18,7 @@ from isolated_magic.render.listing import view_of_background, view_of_history
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import COLORS, to_text
 from isolated_magic.render.view import MOST_ROWS, view_of
-from isolated_magic.text import printable_json
+from isolated_magic.sanitize import printable_json
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
     from isolated_magic.magic.settings import IsolatedMagic
-    from isolated_magic.models import JsonObject
     from isolated_magic.render.blocks import View
+    from isolated_magic.strict_json import JsonObject
 
     Shown: TypeAlias = RunResult | BackgroundRun | History
     Bundle: TypeAlias = tuple[dict[str, str], dict[str, object]]

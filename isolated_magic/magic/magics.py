@@ -12,7 +12,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from IPython.display import display as display_now
 
 from isolated_magic.environment import environment_for_run
-from isolated_magic.errors import InvalidRequestError, OptionError, RunFailedError, RunInterrupted
+from isolated_magic.errors import InvalidRequestError, OptionError, RunInterrupted
 from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.history import UNNAMED, CellKey, History, Inputs, differences
@@ -26,8 +26,8 @@ from isolated_magic.magic.parser import help_text
 from isolated_magic.magic.programs import code_of, data_name, key_of, label_of, name_of, without_run
 from isolated_magic.magic.saving import saving
 from isolated_magic.magic.strategies import Strategies
-from isolated_magic.models import ErrorKind, RunError, RunResult
-from isolated_magic.redaction import redactor_for, secret_values
+from isolated_magic.models import ErrorKind, RunError, RunFailedError, RunResult
+from isolated_magic.redaction.redactor import redactor_for, secret_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import suggestions, tokens
 from isolated_magic.magic.suggestions import UNKNOWN
-from isolated_magic.payload import TRACE_THREAD, as_record
-from isolated_magic.redaction import TOO_SHORT, is_too_short
-from isolated_magic.text import warn
+from isolated_magic.payload.encode import TRACE_THREAD, as_record
+from isolated_magic.redaction.redactor import TOO_SHORT, is_too_short
+from isolated_magic.sanitize import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -23,7 +23,7 @@ from isolated_magic.limits import Limits, size_of
 from isolated_magic.magic.project import project_table
 from isolated_magic.magic.sizes import too_little_memory
 from isolated_magic.magic.traits import Choice, Names, Preloads, Seconds, Size, Switch, Text, Whole, as_shown
-from isolated_magic.redaction import CREDENTIAL_NAMES
+from isolated_magic.redaction.redactor import CREDENTIAL_NAMES
 from isolated_magic.render.view import MOST_ROWS
 from isolated_magic.request import checked_timeout
 

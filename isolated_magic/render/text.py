@@ -18,7 +18,7 @@ from isolated_magic.render.values import (
     is_right_to_left,
     shortened,
 )
-from isolated_magic.text import wrapped
+from isolated_magic.sanitize import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,12 +8,13 @@ from decimal import Context, Decimal
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from isolated_magic.text import printable, without_ansi
+from isolated_magic.sanitize import printable, without_ansi
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from isolated_magic.models import JsonValue, Score
+    from isolated_magic.models import Score
+    from isolated_magic.strict_json import JsonValue
 
 BAR_CELLS = 10
 FULL, EMPTY = "\N{FULL BLOCK}", "\N{LIGHT SHADE}"

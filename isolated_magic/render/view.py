@@ -26,8 +26,9 @@ from isolated_magic.render.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from isolated_magic.models import JsonObject, JsonValue, RunError, RunResult, Score
+    from isolated_magic.models import RunError, RunResult, Score
     from isolated_magic.render.blocks import Block, View
+    from isolated_magic.strict_json import JsonObject, JsonValue
 
 HEADERS = ("score", "value", "change", "bar", "reason")
 MOST_ROWS = 20  # seen without a click

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
-    from isolated_magic.models import JsonObject, JsonValue
+    from isolated_magic.strict_json import JsonObject, JsonValue
+
 
 WIDTH = 80  # columns of our own sentences, where nothing else wraps them
 

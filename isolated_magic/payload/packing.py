@@ -12,17 +12,20 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from isolated_magic.child import packed
-from isolated_magic.conversion import (
+from isolated_magic.payload.conversion import (
+    Block,
     NotJsonError,
+    Table,
+    block_of,
     convert,
     has_repeated_keys,
     table_of,
     with_plain_keys,
 )
-from isolated_magic.frames import Block, Table, block_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
 
 PACKED_FROM = 1024  # values; below that, JSON is as fast
 MOST_AT_ONCE = 100  # values that are looked at one by one; of more, all together

@@ -1,6 +1,6 @@
 """Secret values, and what stands for them in everything that a run prints or comes to.
 
-A value is found as it is, and as programs write it (see needles.py), also across colours and the ends of lines of
+A value is found as it is, and as programs write it (see matching.py), also across colours and the ends of lines of
 wrapped Base64.
 """
 
@@ -15,14 +15,14 @@ from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from isolated_magic.finding import Beginnings, Finder, View, merged
-from isolated_magic.needles import needles_of
+from isolated_magic.redaction.matching import Beginnings, Finder, View, merged, needles_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from isolated_magic.finding import Span
-    from isolated_magic.models import JsonObject, JsonValue
+    from isolated_magic.redaction.matching import Span
+    from isolated_magic.strict_json import JsonObject, JsonValue
+
 
 MASK = "***"
 SHORTEST_SECRET = 4  # characters: what is shorter stands in other words, too

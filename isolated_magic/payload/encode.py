@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isolated_magic.child.excerpt import ARROW
-from isolated_magic.conversion import NotJsonError, by_label, convert, has_repeated_keys, plain_key
 from isolated_magic.errors import InvalidRequestError
-from isolated_magic.frames import is_row
-from isolated_magic.packing import encode
-from isolated_magic.run_request import Arrival
+from isolated_magic.payload.conversion import NotJsonError, by_label, convert, has_repeated_keys, is_row, plain_key
+from isolated_magic.payload.packing import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,6 +152,26 @@ def _shown(key: object) -> str:
     if isinstance(plain, str):
         return json.dumps(plain)
     return repr(plain) if plain is None or isinstance(plain, (int, float)) else f"<{type(key).__name__}>"
+
+
+class Arrival(NamedTuple):
+    """A part of the data that is a list or a dict in the run, and was something else before.
+
+    Args:
+        name: what the code calls it, such as ``data["df"]``.
+        key: of it in the data, empty for all of the data.
+        was: its type.
+        form: what it is in the run: ``"list"`` or ``"dict"``.
+        told: in words.
+        remedy: the expression that makes of it what it was.
+    """
+
+    name: str
+    key: str
+    was: type
+    form: str
+    told: str
+    remedy: str
 
 
 def arrivals_in(data: object) -> tuple[Arrival, ...]:

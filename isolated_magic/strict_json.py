@@ -12,14 +12,16 @@ import json
 import sys
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from isolated_magic.child.lengths import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from isolated_magic.models import JsonObject, JsonValue
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject: TypeAlias = dict[str, JsonValue]
 
 LARGEST_RESULT_BYTES = 64 << 20
 SCORES_KEY = '"scores"'  # as each program writes it

@@ -1,0 +1,1 @@
+"""Hiding secrets in what a run prints, raises and returns."""
