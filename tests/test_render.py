@@ -12,12 +12,11 @@ from isolated_magic.history import CellKey, History
 from isolated_magic.magic.display import bundle
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score, scores_of
 from isolated_magic.render.blocks import Line
+from isolated_magic.render.formatting import bar, change_text, mean_text, number_in, number_text
 from isolated_magic.render.html import to_html
-from isolated_magic.render.listing import view_of_history
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
-from isolated_magic.render.values import bar, change_text, mean_text, number_in, number_text
-from isolated_magic.render.view import view_of
+from isolated_magic.render.view import view_of, view_of_history
 
 
 def result_of(payload):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
 from isolated_magic.executors import lifecycle
-from isolated_magic.magic import tokens
+from isolated_magic.magic import lexer
+from isolated_magic.magic.options import COMMANDS
 from isolated_magic.magic.suggestions import did_you_mean, own_variables
-from isolated_magic.render.listing import outcome_text
+from isolated_magic.render.view import outcome_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     from isolated_magic.history import History
     from isolated_magic.launch.base import Preloaded
     from isolated_magic.magic.credentials import Asked
-    from isolated_magic.magic.strategies import Strategies
+    from isolated_magic.magic.executors import Strategies
     from isolated_magic.models import RunResult
 
-COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
-FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
 
 STOP_TIMEOUT_SECS = 5.0
 MOST_ENDS = 10  # of runs in the background, listed until a teardown
@@ -79,7 +78,7 @@ class Commands:
         """
         first, *rest = line.split(maxsplit=1) or [""]
         command = self._commands.get(first)
-        return None if command is None else command(tokens.split("".join(rest)))
+        return None if command is None else command(lexer.split("".join(rest)))
 
     def _status(self, words: list[str]) -> str:
         _require(not words, "status", "takes no words")
@@ -113,7 +112,7 @@ class Commands:
 
     def _forget(self, words: list[str]) -> str:
         _require(len(words) == 1, "forget", "takes the name of a secret that was asked for")
-        name = tokens.plain(words[0])
+        name = lexer.plain(words[0])
         _require(self._asked.forget(name), f"forget {name}", "has nothing to forget: it was not asked for")
         return f"{name} is asked for again."
 
@@ -125,7 +124,7 @@ class Commands:
 
     def _on_teardown(self, words: list[str]) -> str:
         _require(len(words) == 1, "on-teardown", "takes the name of a function of the notebook")
-        name = tokens.plain(words[0])
+        name = lexer.plain(words[0])
         variables = self._shell.user_ns
         if name not in variables:
             own = own_variables(variables, self._shell.user_ns_hidden)

@@ -13,8 +13,8 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from isolated_magic.executors import lifecycle
 from isolated_magic.executors.factory import HOMES
-from isolated_magic.magic import parser
-from isolated_magic.magic.commands import FIRST_WORDS
+from isolated_magic.magic import options
+from isolated_magic.magic.options import FIRST_WORDS
 from isolated_magic.magic.suggestions import own_variables
 from isolated_magic.models import RunResult
 
@@ -100,7 +100,7 @@ class Completion:
             return word, *self._values(option, word)
         if not is_cell and len(before) <= 1 and not word.startswith("-"):
             return word, *self._command(last, word)
-        return word, parser.long_options() if word.startswith("-") or not word else (), "option"
+        return word, options.long_options() if word.startswith("-") or not word else (), "option"
 
     def _kind_of(self, word: str, kind: str) -> str:
         """What a word is among those that are offered together, most of which are of one kind."""
@@ -127,16 +127,16 @@ class Completion:
         if option == "--data":
             return [*self._variables(word), *_files(word, (".json",))], "variable"
         if option == "--compare":
-            return [*self._variables(word, RunResult), *([] if word else parser.long_options())], "variable"
+            return [*self._variables(word, RunResult), *([] if word else options.long_options())], "variable"
         if option in _ENDINGS:
             return _files(word, _ENDINGS[option]), "file"
         if option in _VALUES:
             return _VALUES[option], "value"
-        return (parser.long_options(), "option") if not word and option in parser.switches() else ((), "value")
+        return (options.long_options(), "option") if not word and option in options.switches() else ((), "value")
 
     def _command(self, last: str, word: str) -> Offer:
         if not last:
-            return [*FIRST_WORDS, *([] if word else parser.long_options())], "command"
+            return [*FIRST_WORDS, *([] if word else options.long_options())], "command"
         if last == "run":
             return _files(word, _ENDINGS["run"]), "file"
         if last == "stop":

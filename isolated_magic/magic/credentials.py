@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from IPython.core.error import StdinNotImplementedError
 
 from isolated_magic.errors import OptionError
-from isolated_magic.magic import tokens
-from isolated_magic.magic.namespace import VARIABLE, checked_secret
+from isolated_magic.magic import lexer
+from isolated_magic.magic.values import VARIABLE, checked_secret
 from isolated_magic.redaction.redactor import Secret, is_credential, looks_like_credentials
 from isolated_magic.sanitize import warn
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from isolated_magic.magic.namespace import Assigned
     from isolated_magic.magic.options import Options
+    from isolated_magic.magic.values import Assigned
 
 
 class Asked:
@@ -177,7 +177,7 @@ def warn_of_literals(options: Options, patterns: Collection[str]) -> None:
 
 def _literals_in(word: str) -> list[tuple[str, str]]:
     """The names and the values that a word writes out, a dict in braces among them."""
-    tree = _parsed(tokens.plain(word)) if tokens.plain(word).startswith("{") else None
+    tree = _parsed(lexer.plain(word)) if lexer.plain(word).startswith("{") else None
     if isinstance(tree, ast.Dict):
         pairs = zip(tree.keys, tree.values, strict=True)
         return [
@@ -186,7 +186,7 @@ def _literals_in(word: str) -> list[tuple[str, str]]:
             if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
         ]
     name, _, value = word.partition("=")
-    return [(tokens.plain(name), _literal_in(value))]
+    return [(lexer.plain(name), _literal_in(value))]
 
 
 def _literal_in(value: str) -> str:
@@ -196,4 +196,4 @@ def _literal_in(value: str) -> str:
     if value.startswith("{") and value.endswith("}"):
         tree = _parsed(value[1:-1])
         return str(tree.value) if isinstance(tree, ast.Constant) else ""
-    return tokens.plain(value)
+    return lexer.plain(value)

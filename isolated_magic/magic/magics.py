@@ -20,12 +20,11 @@ from isolated_magic.magic import credentials, display, no_score, options
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
-from isolated_magic.magic.hints import with_hint
-from isolated_magic.magic.namespace import Namespace
-from isolated_magic.magic.parser import help_text
-from isolated_magic.magic.programs import code_of, data_name, key_of, label_of, name_of, without_run
-from isolated_magic.magic.saving import saving
-from isolated_magic.magic.strategies import Strategies
+from isolated_magic.magic.display import with_hint
+from isolated_magic.magic.executors import Strategies
+from isolated_magic.magic.options import help_text
+from isolated_magic.magic.source import code_of, data_name, key_of, label_of, name_of, saving, without_run
+from isolated_magic.magic.values import Namespace
 from isolated_magic.models import ErrorKind, RunError, RunFailedError, RunResult
 from isolated_magic.redaction.redactor import redactor_for, secret_values
 
@@ -125,7 +124,7 @@ class IsolatedMagics(Magics):
         if answer is None:
             is_cell = cell is not None
             chosen = options.parse(line if is_cell else without_run(line), is_cell=is_cell)
-            return self._obey(chosen.with_settings(self.settings), cell, names)
+            return self._obey(self.settings.complete(chosen), cell, names)
         if isinstance(answer, History):
             return answer
         print(answer)  # noqa: T201 - what the user asked for

@@ -1,28 +1,28 @@
-"""What the line of ``%%isolated`` says once it is parsed."""
+"""The options of ``%%isolated`` and ``%isolated``: what there is, what a line says, and what is wrong with it."""
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import keyword
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import TYPE_CHECKING, NoReturn
 
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.executors.factory import HOMES
-from isolated_magic.limits import size_of
-from isolated_magic.magic import tokens
-from isolated_magic.magic.mistakes import sentence_about
-from isolated_magic.magic.parser import parser, wrong_line
-from isolated_magic.magic.sizes import too_little_memory
+from isolated_magic.limits import MIB, size_of
+from isolated_magic.magic import lexer
 from isolated_magic.request import checked_timeout
 
 if TYPE_CHECKING:
-    import argparse
-
     from isolated_magic.executors.factory import ExecutorName
-    from isolated_magic.magic.settings import IsolatedMagic
+
 
 NO_LIMIT = "none"
+COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
+FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
 
 
 @dataclass(frozen=True)
@@ -85,22 +85,6 @@ class Options:
         keeps_result = self.out is not None and not self.in_background  # else the handle of the run
         return keeps_result or self.save is not None or self.asks_to_compare
 
-    def with_settings(self, settings: IsolatedMagic) -> Options:
-        """The options with what the settings say where the line says nothing.
-
-        Args:
-            settings: of the shell.
-        """
-        return replace(
-            self,
-            timeout_secs=settings.timeout_secs if self.timeout_secs is None else self.timeout_secs,
-            raises=settings.raise_errors if self.raises is None else self.raises,
-            has_clean_env=settings.clean_env if self.has_clean_env is None else self.has_clean_env,
-            is_strict=settings.strict if self.is_strict is None else self.is_strict,
-            executor=settings.executor if self.executor is None else self.executor,
-            is_compared=settings.compare if self.is_compared is None else self.is_compared,
-        )
-
 
 def parse(line: str, *, is_cell: bool) -> Options:
     """The options on the line.
@@ -113,7 +97,7 @@ def parse(line: str, *, is_cell: bool) -> Options:
         OptionError: an unknown, abbreviated or incomplete option, or a value that cannot be, or two options that
             do not go together.
     """
-    words = tokens.split(line)
+    words = lexer.split(line)
     given, unused = parser().parse_known_args(words)
     if unused:
         raise wrong_line(sentence_about(words, unused, is_cell=is_cell))
@@ -163,7 +147,7 @@ def _executor(text: str) -> ExecutorName:
 
 
 def _plain(text: str | None) -> str | None:
-    return None if text is None else tokens.plain(text)
+    return None if text is None else lexer.plain(text)
 
 
 def _limits(given: argparse.Namespace) -> dict[str, float | None]:
@@ -215,3 +199,252 @@ def _identifier(option: str, text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise OptionError(f"{option} {text}: give the name of a variable.")
     return text
+
+
+HELP_WIDTH = 100  # and not the terminal's: a saved notebook has none
+
+DESCRIPTION = """\
+Run the cell in a Python process of its own, with its own environment. The scores that it computes are the
+cell's value.
+
+Scores are printed as a JSON object on the last line, or are the value of the last expression (a number, a
+score, a list of scores, a dict with "scores", a metric), or come of the BaseMetric subclasses that the cell
+defines. A JSON object without "scores" counts when nothing else does.
+"""
+
+EXAMPLES = """\
+Examples:
+  %%isolated --env TENANT_ID=t1 --data row
+      TENANT_ID is "t1" in the run's environment; the notebook's dict row is the name data in the cell.
+  %%isolated -e REGION={regions["eu"]} -d answer=$text -d limit=3
+      The values of an expression and of a variable; data is {"answer": ..., "limit": 3}.
+  %%isolated --secret OPENAI_API_KEY -e tenant
+      A secret is a variable of the notebook or the kernel, or is asked for; *** stands for it in all output.
+      With -e, a notebook variable gives its value, a dict all its items; else the kernel's own variable.
+  %%isolated --env-file tenant.env --clean-env -t 10 -o result
+      Nothing inherited but what an interpreter needs, ten seconds, the result kept as result.
+  %%isolated -d row --compare --save metrics/relevance.py
+      Each score against the run before; the cell written to a file.
+  %isolated run metrics/relevance.py --data row
+      That file instead of a cell.
+  %%isolated --bg -o run --memory 512M
+      The cell ends at once: run.pid, run.done(), run.result(timeout), run.stdout, run.kill().
+
+%isolated history lists the runs of this kernel with their scores, %isolated status what runs now,
+%isolated stop [PID] stops one run or all, %isolated teardown ends everything and runs what
+%isolated on-teardown NAME registered, %isolated forget NAME forgets a secret that was asked for.
+
+A value in single quotes is taken as it stands: -e 'GREETING=pa$$word {x}'.
+`%config IsolatedMagic` shows what can be set once for all cells.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise wrong_line(_without_values(message))
+
+
+def wrong_line(told: str) -> OptionError:
+    """The error for a line that cannot be parsed.
+
+    Args:
+        told: what is wrong, as a sentence.
+    """
+    return OptionError(f"{told} `%isolated --help` shows the options.")
+
+
+def _without_values(message: str) -> str:
+    """What a message of argparse's says, without the words that it repeats: one may be a part of a value."""
+    about, _, problem = message.partition(": ")
+    option = about.removeprefix("argument ").rpartition("/")[2]
+    if problem.startswith("ignored explicit argument"):
+        return f"{option} takes no value."
+    return f"{option} needs a value." if problem.startswith("expected") else f"{lexer.plain(message)}."
+
+
+@cache
+def parser() -> argparse.ArgumentParser:
+    """What parses the words of a line."""
+    made = _Parser(
+        prog="%%isolated",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=HELP_WIDTH),
+        add_help=False,
+        allow_abbrev=False,
+    )
+    _add_inputs(made)
+    _add_handling(made)
+    _add_limits(made)
+    return made
+
+
+def help_text() -> str:
+    """What ``%isolated --help`` shows."""
+    return parser().format_help()
+
+
+def long_options() -> list[str]:
+    """The options by their long names."""
+    return [action.option_strings[-1] for action in _actions()]
+
+
+def switches() -> list[str]:
+    """The options that take no value, by their long names."""
+    return [action.option_strings[-1] for action in _actions() if action.nargs == 0]
+
+
+def _actions() -> list[argparse.Action]:
+    """The options, as argparse has them."""
+    return parser()._actions
+
+
+def _add_inputs(made: argparse.ArgumentParser) -> None:
+    """What the run gets."""
+    repeatable = partial(made.add_argument, action="append", default=[])
+    repeatable(
+        "-e",
+        "--env",
+        metavar="NAME=VALUE",
+        help="set an environment variable: NAME=literal, NAME=$variable, NAME={expression}, or NAME alone for "
+        "the notebook's or the kernel's variable of that name, $dict for all its items; repeatable",
+    )
+    repeatable(
+        "--secret",
+        metavar="NAME",
+        help="set one that is hidden in all output: from the notebook's or the kernel's variable of that name, or "
+        "asked for once; NAME=$variable, NAME={expression} and $dict too; repeatable",
+    )
+    repeatable("--env-file", metavar="PATH", help="set what a .env file sets; repeatable")
+    repeatable(
+        "-d",
+        "--data",
+        metavar="DATA",
+        help="the names and values of `data`: a notebook variable, KEY=$variable, KEY={expression}, KEY=literal, "
+        "a JSON literal, or a .json file; repeatable, merged, later ones win",
+    )
+    add = made.add_argument
+    add("--payload-type", metavar="TYPE", help="such as trace_thread: data is a list, and score() gets it whole")
+    add("--file", metavar="PATH", help="run this file instead of the cell's body; `%%isolated run PATH` too")
+    _add_switch(made, "--clean-env", "--no-clean-env", "inherit nothing but what an interpreter needs")
+
+
+def _add_handling(made: argparse.ArgumentParser) -> None:
+    """What becomes of the run."""
+    add = made.add_argument
+    add("-t", "--timeout", metavar="SECONDS", help="kill the run after so long (default 30)")
+    add("--bg", action="store_true", help="end the cell at once; its value is the handle of the run")
+    add(
+        "--executor",
+        metavar="NAME",
+        help="isolated, a process of its own (default); process, a worker that is used again; docker, a container",
+    )
+    add("--image", metavar="NAME", help="of the container, which is never pulled")
+    add("--allow-net", action="store_true", help="give the container a network, which it has not otherwise")
+    add("--fresh", action="store_true", help="start a new interpreter, even where a prepared one would do")
+    add("-o", "--out", metavar="NAME", help="keep the result object in this variable")
+    add(
+        "--compare",
+        nargs="?",
+        const=True,
+        metavar="NAME",
+        help="show each score against that of the run of this cell before, or of a result that was kept with -o",
+    )
+    add("--no-compare", dest="compare", action="store_false", default=None, help=_opposite_of("--compare"))
+    add(
+        "--save",
+        metavar="PATH",
+        help="write the cell's body to this .py file, which runs with --file as it does here",
+    )
+    _add_switch(made, "--no-raise", "--raise", "show the error of a failed run instead of raising it")
+    _add_switch(made, "--strict", "--no-strict", "take a note beside the scores for an error")
+    add("--no-score", action="store_true", help="no score is meant: what is printed is all that there is to see")
+    add("-h", "--help", action="store_true", help="show this and run nothing")
+
+
+def _add_switch(made: argparse.ArgumentParser, name: str, opposite: str, what: str) -> None:
+    """Two options: the second is for when the settings say what the first says."""
+    destination = name.strip("-").replace("-", "_")
+    made.add_argument(name, dest=destination, action="store_true", default=None, help=what)
+    made.add_argument(opposite, dest=destination, action="store_false", default=None, help=_opposite_of(name))
+
+
+def _opposite_of(option: str) -> str:
+    return f"the opposite of {option}, where a setting says that"
+
+
+def _add_limits(made: argparse.ArgumentParser) -> None:
+    """What the run may use."""
+    add = made.add_argument_group("limits, with sizes such as 512M or 2G, or none").add_argument
+    add("--memory", metavar="SIZE", help="of memory")
+    add("--cpu", metavar="SECONDS", help="of processor time")
+    add("--open-files", metavar="N", help="open at once")
+    add("--file-size", metavar="SIZE", help="of a file that it writes")
+    add("--processes", metavar="N", help="at once, threads included")
+    add("--max-output", metavar="SIZE", help="of what it prints; the rest is left out (default 32M)")
+
+
+LONGEST_QUOTED = 40  # characters
+_MAY_HOLD_SECRETS = ("-e", "--env", "--secret")
+
+
+def sentence_about(words: list[str], unused: list[str], *, is_cell: bool) -> str:
+    """What to tell the user.
+
+    Args:
+        words: of the line.
+        unused: those that belong to no option; one at least.
+        is_cell: whether it is the line of a cell magic.
+    """
+    option = next((word.partition("=")[0] for word in unused if word.startswith("-")), None)
+    if option is not None:
+        name = lexer.plain(option)
+        near = difflib.get_close_matches(name, long_options(), n=1, cutoff=0.7)
+        return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else ".")
+    first = lexer.plain(unused[0])
+    if first.startswith("#"):
+        return "a comment cannot stand on the magic's line: write it below."
+    if (
+        unused[0] == words[0]
+        and _can_be_quoted(words, first)
+        and (about := _about_command(first, is_cell=is_cell))
+    ):
+        return about
+    told = f"the word {first!r}" if _can_be_quoted(words, first) else "a word on the line"
+    return (
+        f"{told} belongs to no option: a value with spaces needs quotes, and there are no spaces around = or "
+        "commas between values."
+    )
+
+
+def _about_command(word: str, *, is_cell: bool) -> str | None:
+    near = difflib.get_close_matches(word, FIRST_WORDS, n=1, cutoff=0.7)
+    if is_cell:
+        return f"write %isolated {near[0]}, with one % and in a cell without code of its own." if near else None
+    if near:
+        return f"{word!r} is no command; did you mean {near[0]}?"
+    *most, last = FIRST_WORDS
+    return f"{word[:LONGEST_QUOTED]!r} is no command; those are {', '.join(most)} and {last}."
+
+
+def _can_be_quoted(words: list[str], word: str) -> bool:
+    """Whether the word can be no part of a value: a secret with a space in it may be two words."""
+    if any("=" in one or one.startswith(("$", "{", *_MAY_HOLD_SECRETS)) for one in words):
+        return False
+    return len(word) <= LONGEST_QUOTED and word.isprintable()
+
+
+LEAST_MEMORY_BYTES = 16 * MIB  # an interpreter needs about ten
+
+
+def too_little_memory(text: str, size: int) -> str | None:
+    """What to say of a limit of memory under which no run can start; None when one can.
+
+    Args:
+        text: the limit as it was written.
+        size: the bytes that it stands for.
+    """
+    if not 0 < size < LEAST_MEMORY_BYTES:
+        return None
+    meant = f"did you mean {text}M?" if text.isdecimal() and size >= 16 else "give at least 16M."
+    return f"no interpreter starts with so little memory; {meant}"

@@ -9,10 +9,13 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+import tomllib
 import weakref
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from traitlets import Enum, List, TraitError, TraitType, Unicode, validate
+from traitlets import Bool, Enum, Float, Int, List, TraitError, TraitType, Unicode, Union, validate
 from traitlets.config import Configurable
 
 from isolated_magic.errors import InvalidRequestError, SettingError
@@ -20,23 +23,23 @@ from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
 from isolated_magic.executors.factory import HOMES, NAMES
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, MOST_STANDBY, check_launch
 from isolated_magic.limits import Limits, size_of
-from isolated_magic.magic.project import project_table
-from isolated_magic.magic.sizes import too_little_memory
-from isolated_magic.magic.traits import Choice, Names, Preloads, Seconds, Size, Switch, Text, Whole, as_shown
+from isolated_magic.magic.options import too_little_memory
 from isolated_magic.redaction.redactor import CREDENTIAL_NAMES
 from isolated_magic.render.view import MOST_ROWS
 from isolated_magic.request import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, TypeAlias
+    from typing import Any, NoReturn, TypeAlias
 
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
     from isolated_magic.executors.isolated import LaunchSettings
+    from isolated_magic.magic.options import Options
 
-    _Proposal: TypeAlias = Any  # traitlets' own, which it types no closer
+    _Anything: TypeAlias = Any  # traitlets types its values and proposals no closer
+
 
 MOST_SCORES = 100_000
 SIZE = "a text such as '512M', or a number of bytes"
@@ -53,6 +56,90 @@ OF_LIMITS = {
     "file_size": "file_size_bytes",
     "max_output": "output_bytes",
 }
+
+
+NO_LIMIT = ("none", "inf")
+LONGEST_SHOWN = 100  # characters
+
+
+class _Clear(TraitType):  # type: ignore[type-arg]  # mixed into traits of several types
+    """A trait that says what to give instead.
+
+    Args:
+        arguments: of the trait.
+        wants: what it takes, as in "give a number".
+        no_limit: what the words for no limit stand for; anything else than a limit takes no such words.
+        options: of the trait.
+    """
+
+    def __init__(
+        self, *arguments: _Anything, wants: str = "", no_limit: object = ..., **options: _Anything
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._wants = wants
+        self._no_limit = no_limit
+
+    def validate(self, obj: _Anything, value: _Anything) -> _Anything:
+        if self._no_limit is not ... and isinstance(value, str) and value.strip().lower() in NO_LIMIT:
+            return self._no_limit
+        return super().validate(obj, value)  # type: ignore[misc]  # that of the trait that it is mixed into
+
+    def error(
+        self,
+        obj: object,  # noqa: ARG002 - all of these as traitlets has them
+        value: object,
+        error: Exception | None = None,  # noqa: ARG002
+        info: str | None = None,  # noqa: ARG002
+    ) -> NoReturn:
+        raise TraitError(f"{self.name} is {as_shown(value)}: give {self._wants}.") from None
+
+
+class Seconds(_Clear, Float):  # type: ignore[type-arg]  # likewise
+    """A number of seconds."""
+
+
+class Whole(_Clear, Int):  # type: ignore[type-arg]  # likewise
+    """A whole number."""
+
+
+class Text(_Clear, Unicode):  # type: ignore[type-arg]  # likewise
+    """A text."""
+
+
+class Switch(_Clear, Bool):  # type: ignore[type-arg]  # likewise
+    """True or False."""
+
+
+class Choice(_Clear, Enum):  # type: ignore[type-arg]  # traitlets types its values no closer
+    """One of a few words."""
+
+
+class Size(_Clear, Union):
+    """A number of bytes, or a text that stands for one."""
+
+    def __init__(self, default: str | None = None, **options: _Anything) -> None:
+        super().__init__([Int(), Unicode()], default_value=default, allow_none=True, no_limit=None, **options)
+
+
+class Names(_Clear, List):  # type: ignore[type-arg]  # likewise
+    """A list of names."""
+
+
+class Preloads(_Clear, Union):
+    """What is imported ahead of runs."""
+
+
+def as_shown(value: object) -> str:
+    """The value as an error shows it.
+
+    Args:
+        value: anything.
+    """
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001 - too long an integer, or whatever a repr of somebody else's raises
+        return f"a value of type {type(value).__name__}"
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
 
 
 class IsolatedMagic(Configurable):
@@ -148,7 +235,7 @@ class IsolatedMagic(Configurable):
     del _trait
 
     @validate("timeout_secs", "most_scores", *OF_LIMITS, *OF_LAUNCH)
-    def _checked(self, proposal: _Proposal) -> object:
+    def _checked(self, proposal: _Anything) -> object:
         name, value = proposal["trait"].name, proposal["value"]
         try:
             if name == "timeout_secs":
@@ -162,6 +249,18 @@ class IsolatedMagic(Configurable):
         except InvalidRequestError as problem:
             raise TraitError(str(problem)) from None
         return value
+
+    def complete(self, options: Options) -> Options:
+        """The options, with the settings where the line says nothing."""
+        return replace(
+            options,
+            timeout_secs=self.timeout_secs if options.timeout_secs is None else options.timeout_secs,
+            raises=self.raise_errors if options.raises is None else options.raises,
+            has_clean_env=self.clean_env if options.has_clean_env is None else options.has_clean_env,
+            is_strict=self.strict if options.is_strict is None else options.is_strict,
+            executor=self.executor if options.executor is None else options.executor,
+            is_compared=self.compare if options.is_compared is None else options.is_compared,
+        )
 
     @property
     def limits(self) -> Limits:
@@ -239,3 +338,44 @@ def _in_bytes(name: str, value: object) -> object:
 def _check_scores(most: int) -> None:
     if not 1 <= most <= MOST_SCORES:
         raise InvalidRequestError(f"most_scores is {as_shown(most)}: give {SCORES}.")
+
+
+FILE = "pyproject.toml"
+
+
+def project_table() -> tuple[Path | None, dict[str, object]]:
+    """The nearest such table, in the working directory or above it.
+
+    Returns:
+        The file and what the table holds; None and nothing when there is no such table.
+
+    Raises:
+        SettingError: a file on the way holds no TOML, or something else than a table under that name.
+    """
+    for folder in _folders():
+        file = folder / FILE
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+        except (OSError, ValueError) as problem:  # ValueError: no TOML, or not UTF-8
+            raise SettingError(f"{file} cannot be read: {problem}.") from None
+        except RecursionError:
+            raise SettingError(f"{file} cannot be read: it is nested too deeply.") from None
+        tools = content.get("tool", {})
+        if not isinstance(tools, dict):
+            raise SettingError(f"{file}: tool is {type(tools).__name__}: make it a table.")
+        table = tools.get("isolated_magic")
+        if isinstance(table, dict):
+            return file, table
+        if table is not None:
+            raise SettingError(f"{file}: tool.isolated_magic is {type(table).__name__}: make it a table.")
+    return None, {}
+
+
+def _folders() -> list[Path]:
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return []
+    return [here, *here.parents]

@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
-from isolated_magic.render.values import LONGEST_NAME, LONGEST_PROSE, is_right_to_left, shortened
+from isolated_magic.render.formatting import LONGEST_NAME, LONGEST_PROSE, is_right_to_left, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

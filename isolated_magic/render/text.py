@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
-from isolated_magic.render.values import (
+from isolated_magic.render.formatting import (
     DOWN,
     EMPTY,
     FULL,

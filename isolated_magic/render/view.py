@@ -1,4 +1,4 @@
-"""What there is to see of a result: its scores, what stands beside them, or why there are none."""
+"""What there is to see of a result, of a run in the background, and of the history of a kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.child.excerpt import ARROW
 from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
-from isolated_magic.render.values import (
+from isolated_magic.render.formatting import (
     FAILED,
     as_json,
     bar,
@@ -26,9 +26,12 @@ from isolated_magic.render.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from isolated_magic.executors.background import BackgroundRun
+    from isolated_magic.history import History, Run
     from isolated_magic.models import RunError, RunResult, Score
     from isolated_magic.render.blocks import Block, View
     from isolated_magic.strict_json import JsonObject, JsonValue
+
 
 HEADERS = ("score", "value", "change", "bar", "reason")
 MOST_ROWS = 20  # seen without a click
@@ -240,3 +243,89 @@ def _kind(value: JsonValue) -> str:
     if isinstance(value, float):
         return "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else "too large"
     return "too large"
+
+
+HISTORY_HEADERS = ("run", "cell", "result", "changed")
+MOST_RUNS = 50
+MOST_SCORES_OF_RUN = 6  # of one run
+LONGEST_ERROR = 80  # characters; to_pandas() has all of it
+LONGEST_OUTPUT = 10_000  # characters of each stream
+NOTHING = "No cell has been run yet."
+
+
+def view_of_history(history: History) -> View:
+    """What there is to see of the runs, the oldest first.
+
+    Args:
+        history: of a kernel.
+    """
+    if not history.runs:
+        return (Line(NOTHING),)
+    listed = history.runs[-MOST_RUNS:]
+    table = Table(
+        HISTORY_HEADERS, tuple(map(_history_row, listed)), has_headers_in_text=True
+    ).without_empty_columns()
+    left_out = len(history.runs) - len(listed)
+    if not left_out:
+        return (table,)
+    return (Line(f"{left_out} earlier runs are not shown: to_pandas() has them.", Role.NOTE), table)
+
+
+def view_of_background(run: BackgroundRun, most_rows: int = MOST_ROWS, *, is_just_begun: bool = False) -> View:
+    """What there is to see of a run in the background: once it has ended, its output and its result.
+
+    Args:
+        run: the handle.
+        most_rows: scores beyond this many are folded.
+        is_just_begun: whether it is shown as running whether it has ended or not, so that what a notebook saves
+            does not depend on how fast it was.
+    """
+    state = "running" if is_just_begun else run.state
+    title = Line(f"{type(run).__name__} {one_line(run.label)}: {state}", Role.HEADLINE)
+    result = None if state == "running" else run.peek()
+    if result is None:
+        return (title,)
+    return (
+        title,
+        *_output_blocks("", result.stdout),
+        *_output_blocks("stderr", result.stderr),
+        *view_of(result, most_rows),
+    )
+
+
+def _output_blocks(name: str, text: str) -> Iterator[Block]:
+    lines = shown(text[:LONGEST_OUTPUT]).strip("\n")
+    if not lines.strip():
+        return
+    if name:
+        yield Line(f"{name}:", Role.NOTE)
+    yield Code(lines)
+    if len(text) > LONGEST_OUTPUT:
+        more = len(text) - LONGEST_OUTPUT
+        yield Line(f"{more:,} more characters of it are in the handle's {name or 'stdout'}.", Role.NOTE)
+
+
+def _history_row(run: Run) -> tuple[Cell, ...]:
+    outcome = outcome_text(run.scores, run.error)
+    return (
+        Cell(str(run.number), Role.NAME),
+        Cell(one_line(run.cell), Role.VALUE),
+        Cell(outcome),
+        Cell(one_line(", ".join(run.differs_in)), Role.CHANGE),
+    )
+
+
+def outcome_text(scores: Sequence[Score], error: str) -> str:
+    """What a run came to, on one short line.
+
+    Args:
+        scores: of the run.
+        error: in one line; empty when there is none.
+    """
+    if error:
+        error = one_line(error)
+        return f"error: {error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 3] + '...'}"
+    told = [f"{one_line(score.name)} {value_text(score)}" for score in scores[:MOST_SCORES_OF_RUN]]
+    if len(scores) > MOST_SCORES_OF_RUN:
+        told.append(f"... {len(scores) - MOST_SCORES_OF_RUN} more")
+    return ", ".join(told) or "no scores"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from isolated_magic.models import Score
     from isolated_magic.strict_json import JsonValue
 
+
 BAR_CELLS = 10
 FULL, EMPTY = "\N{FULL BLOCK}", "\N{LIGHT SHADE}"
 UP, DOWN = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"

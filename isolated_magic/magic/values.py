@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
-from isolated_magic.magic import suggestions, tokens
+from isolated_magic.magic import lexer, suggestions
 from isolated_magic.magic.suggestions import UNKNOWN
 from isolated_magic.payload.encode import TRACE_THREAD, as_record
 from isolated_magic.redaction.redactor import TOO_SHORT, is_too_short
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.magic.options import Options
+
 
 VARIABLE = re.compile(r"\$([^\W\d]\w*)")
 _REFERENCE_INSIDE = re.compile(r"(?<!\0)(\$[^\W\d]|\{.*\})", re.DOTALL)
@@ -100,7 +101,7 @@ class Namespace:
         for word, part in parts:
             record = as_record(part)
             if not isinstance(record, Mapping):
-                shown = tokens.plain(word).partition("=")[0]
+                shown = lexer.plain(word).partition("=")[0]
                 if word.endswith(".json"):
                     raise OptionError(suggestions.about_file(shown, part))
                 raise OptionError(
@@ -114,9 +115,9 @@ class Namespace:
         if (values := self._whole(word, "--env")) is not None:
             return values  # type: ignore[return-value]  # checked where the environment is made
         name, equals, value = word.partition("=")
-        name = tokens.plain(name)
+        name = lexer.plain(name)
         if equals:
-            return {name: self._value(value, f"--env {name}", literal=tokens.plain)}  # type: ignore[dict-item]  # likewise
+            return {name: self._value(value, f"--env {name}", literal=lexer.plain)}  # type: ignore[dict-item]  # likewise
         if name in self._names:
             return _items_or_itself(name, self._names[name])  # type: ignore[return-value]  # likewise
         if name in os.environ:
@@ -128,9 +129,9 @@ class Namespace:
         if (values := self._whole(word, "--secret")) is not None:
             return {name: checked_secret(name, value) for name, value in values.items()}
         name, equals, text = word.partition("=")
-        name = tokens.plain(name)
+        name = lexer.plain(name)
         if equals:
-            value = self._value(text, f"--secret {name}", literal=tokens.plain)
+            value = self._value(text, f"--secret {name}", literal=lexer.plain)
         elif name in self._names:
             value = self._names[name]
         else:
@@ -139,13 +140,13 @@ class Namespace:
 
     def _whole(self, word: str, option: str) -> Mapping[str, object] | None:
         """The items of a dict that the word refers to without a name of its own; None for any other word."""
-        text = tokens.plain(word)
-        if not word.startswith(("$", "{", f"{tokens.PROTECTED}{{")):
+        text = lexer.plain(word)
+        if not word.startswith(("$", "{", f"{lexer.PROTECTED}{{")):
             return None
-        if word.startswith(tokens.PROTECTED):
+        if word.startswith(lexer.PROTECTED):
             value = _json_literal(text, option)
         else:
-            value = self._value(word, option, literal=tokens.plain)
+            value = self._value(word, option, literal=lexer.plain)
         name = text.removeprefix("$") if word.startswith("$") else text[1:-1].strip()
         if name.isidentifier():
             return _items_or_itself(name, value)
@@ -159,23 +160,23 @@ class Namespace:
     def _path(self, word: str, option: str) -> str:
         """The path that a word is or refers to."""
         if not word.startswith(("$", "{")):
-            return tokens.plain(word)
-        value = self._value(word, option, literal=tokens.plain)
+            return lexer.plain(word)
+        value = self._value(word, option, literal=lexer.plain)
         if not isinstance(value, (str, os.PathLike)):
             raise OptionError(f"{option}: what {word[0]} leads to is {type(value).__name__}: give a path.")
         return os.fsdecode(value)
 
     def _data_part(self, word: str) -> object:
         if (match := _KEY.match(word)) and not self._is_cut_expression(match[1]):
-            key = tokens.plain(match[1])
+            key = lexer.plain(match[1])
             return {key: self._value(word[match.end() :], f"--data {key}", literal=_data_literal)}
-        text = tokens.plain(word)
+        text = lexer.plain(word)
         if text.startswith("["):
             return _json_literal(text)
         if text.startswith("{"):
-            return _json_literal(text) if word.startswith(tokens.PROTECTED) else self._braces(text, "--data")
+            return _json_literal(text) if word.startswith(lexer.PROTECTED) else self._braces(text, "--data")
         if word.startswith("$"):
-            return self._value(word, f"--data {text}", literal=tokens.plain)
+            return self._value(word, f"--data {text}", literal=lexer.plain)
         if text in self._names:
             return self._names[text]
         if text.endswith(".json"):
@@ -316,7 +317,7 @@ def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
     is_list = isinstance(record, (list, tuple)) and not isinstance(value, str)
     if is_list and payload_type == TRACE_THREAD:
         return
-    name = tokens.plain(word).removeprefix("$")
+    name = lexer.plain(word).removeprefix("$")
     has_name = name.isidentifier()
     key = "rows" if is_list else "value"
     if word.endswith(".json"):
@@ -332,7 +333,7 @@ def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
 
 def _data_literal(text: str) -> object:
     """A literal of ``--data KEY=literal``: JSON where it is JSON, Python's three words, else text."""
-    text = tokens.plain(text)
+    text = lexer.plain(text)
     if text in _WORDS:
         return _WORDS[text]
     try:
