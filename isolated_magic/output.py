@@ -357,7 +357,7 @@ class Stdout(OutputStream):
         """Answer a question of the child's about what was printed until now.
 
         Args:
-            question: as :mod:`isolated_magic.messages` has it.
+            question: as :mod:`isolated_magic.launch.protocol` has it.
         """
         self.drain()
         if question == "mark":

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import stacks
 from isolated_magic.child import stack
-from isolated_magic.launch.conversation import BRIEF_SECS, Conversation
+from isolated_magic.launch.protocol import BRIEF_SECS, Conversation
 from isolated_magic.output import OutputStream, Stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.messages import Idle, Messages, Outcome
+    from isolated_magic.launch.protocol import Idle, Messages, Outcome
     from isolated_magic.output import OnOutput
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.strict_json import Printed

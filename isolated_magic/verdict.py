@@ -21,7 +21,7 @@ from isolated_magic.sanitize import printable, without_ansi
 from isolated_magic.strict_json import LONGEST_QUOTE, quoted
 
 if TYPE_CHECKING:
-    from isolated_magic.messages import NotStarted
+    from isolated_magic.launch.protocol import NotStarted
     from isolated_magic.models import Launch
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.run_request import RunRequest

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
-from isolated_magic.launch import sharing
+from isolated_magic.launch.fork_server import servers
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _templates_of_this_file() -> Iterator[None]:
     """As in a process of their own: executors of one file's tests share nothing with those of another's."""
-    before = sharing._by_way, sharing._learned
-    sharing._by_way, sharing._learned = {}, weakref.WeakValueDictionary()
+    before = servers._by_way, servers._learned
+    servers._by_way, servers._learned = {}, weakref.WeakValueDictionary()
     yield
-    sharing._by_way, sharing._learned = before
+    servers._by_way, servers._learned = before
 
 
 @pytest.fixture(scope="session")

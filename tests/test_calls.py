@@ -60,7 +60,7 @@ def test_what_has_come_to_a_socket_stays_there():
 
 ATTRIBUTES = """
 import os
-from isolated_magic.launch.attributes import current_attributes
+from isolated_magic.launch.spawn import current_attributes
 
 def umask():
     return current_attributes()["umask"]

@@ -18,7 +18,7 @@ import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
 from isolated_magic.child import process_tree
-from isolated_magic.launch.handle import Handle
+from isolated_magic.launch.process import Handle
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is below a process is looked for in /proc")

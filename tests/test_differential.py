@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
-from isolated_magic.launch.templates import KEEP_SECS
+from isolated_magic.launch.fork_server.servers import KEEP_SECS
 from tests.corpus import PROGRAMS
 from tests.corpus.packages import PACKAGES
 from tests.corpus.program import FOLDER, UNCHECKED

@@ -459,7 +459,7 @@ class TestFindings:
         assert warm.run("1", timeout_secs=20).ok
 
     def test_an_interrupt_while_the_template_starts(self, monkeypatch):
-        from isolated_magic.launch.templates import Templates
+        from isolated_magic.launch.fork_server.servers import Templates
 
         def interrupt(*_):
             raise KeyboardInterrupt

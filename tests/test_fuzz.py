@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from isolated_magic import InvalidRequestError
 from isolated_magic.child import outcome, run, wire
 from isolated_magic.child.owner import encode
+from isolated_magic.launch.protocol import Messages
 from isolated_magic.magic.display import bundle
-from isolated_magic.messages import Messages
 from isolated_magic.models import Timings
 from isolated_magic.output import Decoder, ResultLine
 from isolated_magic.payload.encode import encode_payload

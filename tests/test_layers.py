@@ -19,7 +19,7 @@ LAYERS = [
     ["executors", "batch"],
     ["supervise", "verdict", "telemetry", "request", "render"],
     ["launch"],
-    ["history", "output", "messages", "stacks", "environment"],
+    ["history", "output", "stacks", "environment"],
     ["run_request", "redaction"],
     ["payload"],
     ["models"],

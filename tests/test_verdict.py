@@ -8,7 +8,7 @@ import pytest
 
 from isolated_magic import Limits
 from isolated_magic.child import wire
-from isolated_magic.messages import Messages
+from isolated_magic.launch.protocol import Messages
 from isolated_magic.models import Timings
 from isolated_magic.request import build_request
 from isolated_magic.supervise import Ending

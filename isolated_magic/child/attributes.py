@@ -1,4 +1,4 @@
-"""What the system grants a process, and how to have what the owner has (see ``launch/attributes.py``)."""
+"""What the system grants a process, and how to have what the owner has (see ``launch/spawn.py``)."""
 
 from __future__ import annotations
 

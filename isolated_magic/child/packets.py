@@ -14,7 +14,7 @@ STACK = b"s"  # an order, beside those that a keeper takes: to have the run say 
 
 # What a run's channel begins with: whether a fork will do or a new interpreter has to take its place.
 FORKED, COLD = b"forked", b"cold"
-# In a container nothing is inherited from the owner (see ``launch/attributes.py``).
+# In a container nothing is inherited from the owner (see ``launch/spawn.py``).
 NO_ATTRIBUTES: dict[str, object] = {"umask": None, "nice": 0, "affinity": None, "limits": []}
 
 HEADER_BYTES = 5

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from isolated_magic.environment import EnvValue
-    from isolated_magic.launch.forked import Preload
+    from isolated_magic.launch.fork_server.launcher import Preload
     from isolated_magic.limits import Limits
     from isolated_magic.run_request import RunRequest
 

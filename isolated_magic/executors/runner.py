@@ -20,7 +20,7 @@ from isolated_magic.verdict import judge
 if TYPE_CHECKING:
     from isolated_magic.executors.lifecycle import LiveRun
     from isolated_magic.launch.base import Child, Launcher
-    from isolated_magic.messages import Messages
+    from isolated_magic.launch.protocol import Messages
     from isolated_magic.output import OnOutput
     from isolated_magic.run_request import Elsewhere, RunRequest
     from isolated_magic.supervise import Ending

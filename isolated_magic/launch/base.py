@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from io import FileIO
 
-    from isolated_magic.launch.handle import Handle
-    from isolated_magic.messages import Messages
+    from isolated_magic.launch.process import Handle
+    from isolated_magic.launch.protocol import Messages
     from isolated_magic.models import Launch
     from isolated_magic.run_request import RunRequest
 

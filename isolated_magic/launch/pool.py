@@ -9,16 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from isolated_magic.launch.base import Attach, Child, Launcher, to_nobody
-from isolated_magic.launch.connection import program_messages, send_at_once
 from isolated_magic.launch.crew import Crew
+from isolated_magic.launch.spawn import program_messages, send_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from isolated_magic.launch.base import Preloaded, ProcessLauncher
     from isolated_magic.launch.crew import Taken
+    from isolated_magic.launch.protocol import Messages
     from isolated_magic.launch.worker import Worker
-    from isolated_magic.messages import Messages
     from isolated_magic.run_request import RunRequest
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child.attributes import credentials
 from isolated_magic.child.fingerprint import fingerprint
-from isolated_magic.launch.attributes import Attributes, current_attributes
-from isolated_magic.launch.conversation import let_wait
-from isolated_magic.launch.folders import is_unchanged, package_folders
+from isolated_magic.launch.fork_server.freshness import is_unchanged, package_folders
+from isolated_magic.launch.protocol import let_wait
+from isolated_magic.launch.spawn import Attributes, current_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from isolated_magic.launch.base import Child, ProcessLauncher
-    from isolated_magic.messages import Messages
+    from isolated_magic.launch.protocol import Messages
     from isolated_magic.run_request import RunRequest
 
 MOST_SOURCES = 256  # that a worker is known to have run

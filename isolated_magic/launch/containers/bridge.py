@@ -23,8 +23,8 @@ from isolated_magic.child.packets import (
     STDOUT,
     packet,
 )
-from isolated_magic.launch.connection import connected
-from isolated_magic.launch.handle import Handle
+from isolated_magic.launch.process import Handle
+from isolated_magic.launch.spawn import connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable

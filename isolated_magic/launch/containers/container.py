@@ -20,7 +20,7 @@ from isolated_magic.launch.containers.settings import (
     creation,
     processes_of,
 )
-from isolated_magic.launch.recipe import Inputs
+from isolated_magic.launch.fork_server.freshness import Inputs
 from isolated_magic.limits import STACK_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.containers.client import Client
     from isolated_magic.launch.containers.settings import ContainerSettings, Shape
-    from isolated_magic.launch.recipe import Report
+    from isolated_magic.launch.fork_server.freshness import Report
 
 READY_TIMEOUT_SECS = 60.0  # for its interpreter, and for what it imports
 MOST_SAID_BYTES = 4096  # of what it says on stderr before it is ready

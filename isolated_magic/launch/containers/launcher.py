@@ -16,7 +16,7 @@ from isolated_magic.launch.containers.client import require_sdk
 from isolated_magic.launch.containers.pool import Pool
 from isolated_magic.launch.containers.program import container_messages
 from isolated_magic.launch.containers.settings import shape_for
-from isolated_magic.launch.scan import program_of
+from isolated_magic.launch.fork_server.source_scan import program_of
 from isolated_magic.launch.shortage import start_thread
 from isolated_magic.limits import NO_LIMITS, STACK_LIMIT_BYTES
 

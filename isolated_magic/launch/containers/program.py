@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from isolated_magic import child
 from isolated_magic.child import wire
 from isolated_magic.child.packets import COLD, FOLDER, FORKED, NO_ATTRIBUTES
-from isolated_magic.launch.connection import program_messages
+from isolated_magic.launch.spawn import program_messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,6 +19,7 @@ from isolated_magic.launch.shortage import in_words
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 # A program may have SIGPIPE at its default, which would kill it where a process of ours has ended. macOS has no
 # such flag; Python itself ignores the signal unless the program says otherwise.
 NO_SIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))

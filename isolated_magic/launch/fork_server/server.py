@@ -18,21 +18,21 @@ from isolated_magic.child.attributes import set_group_nice
 from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch import folders
-from isolated_magic.launch.connection import connected, receive_frame, start_messages
+from isolated_magic.launch.fork_server import freshness
+from isolated_magic.launch.fork_server.freshness import Inputs, Refusal, Watch
 from isolated_magic.launch.guardian import LOST
-from isolated_magic.launch.handle import NO_SIGNAL, send_descriptors
-from isolated_magic.launch.recipe import Inputs, Refusal
-from isolated_magic.launch.watch import Watch
+from isolated_magic.launch.process import NO_SIGNAL, send_descriptors
+from isolated_magic.launch.spawn import connected, receive_frame, start_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from isolated_magic.launch.attributes import Attributes
     from isolated_magic.launch.base import Child
-    from isolated_magic.launch.recipe import Recipe, Report
-    from isolated_magic.launch.scan import Program
+    from isolated_magic.launch.fork_server.freshness import Recipe, Report
+    from isolated_magic.launch.fork_server.source_scan import Program
+    from isolated_magic.launch.spawn import Attributes
     from isolated_magic.run_request import RunRequest
+
 
 MOST_SAMPLES = 2  # runs that are asked which memory they wrote to
 SEND_TIMEOUT_SECS = 10.0  # a template that takes no request for so long is stopped or starved
@@ -234,16 +234,18 @@ class Template:
         """Whether a folder that stands before the libraries has a module of a name that was imported already."""
         in_front = self._report["in_front"] if self._report else []
         return any(
-            folders.has_module_named(self._roots, folder) for folder in (folders.home_of(request), *in_front)
+            freshness.has_module_named(self._roots, folder) for folder in (freshness.home_of(request), *in_front)
         )
 
     def is_current(self) -> bool:
         """Whether the packages and files that its imports read are still the same."""
-        return self.packages_are_current() and folders.is_unchanged(self._report["files"] if self._report else {})
+        return self.packages_are_current() and freshness.is_unchanged(
+            self._report["files"] if self._report else {}
+        )
 
     def packages_are_current(self) -> bool:
         """Whether the same packages are installed as when it was started."""
-        return not self._watch.has_changed() and folders.is_unchanged(
+        return not self._watch.has_changed() and freshness.is_unchanged(
             self._report["packages"] if self._report else {}
         )
 

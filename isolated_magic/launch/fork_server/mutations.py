@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 _ENVIRONS = frozenset({"environ", "environb"})
 _READERS = frozenset(
     {"get", "items", "keys", "values", "copy", "__getitem__", "__contains__", "__len__", "__iter__"}

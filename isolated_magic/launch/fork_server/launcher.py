@@ -19,27 +19,31 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.child.attributes import credentials
 from isolated_magic.child.stdlib import is_standard
-from isolated_magic.launch.attributes import current_attributes
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, to_nobody
-from isolated_magic.launch.connection import connected, role_messages, run_messages, send_at_once
-from isolated_magic.launch.folders import has_module_named, home_of, package_folders
+from isolated_magic.launch.fork_server.freshness import (
+    Recipe,
+    environment_for,
+    has_module_named,
+    home_of,
+    package_folders,
+)
+from isolated_magic.launch.fork_server.servers import Membership, Way
+from isolated_magic.launch.fork_server.source_scan import NOT_THERE, Program, program_in, program_of
 from isolated_magic.launch.guardian import Guardian
-from isolated_magic.launch.learned import NOT_THERE
 from isolated_magic.launch.platform import require_processes
-from isolated_magic.launch.recipe import Recipe, environment_for
-from isolated_magic.launch.scan import Program, program_in, program_of
-from isolated_magic.launch.sharing import Membership, Way
+from isolated_magic.launch.spawn import connected, current_attributes, role_messages, run_messages, send_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from isolated_magic.launch.attributes import Attributes
     from isolated_magic.launch.base import Preloaded
-    from isolated_magic.launch.learned import Learned, Lesson
-    from isolated_magic.launch.template import Template
-    from isolated_magic.launch.templates import Templates
-    from isolated_magic.messages import Messages
+    from isolated_magic.launch.fork_server.server import Template
+    from isolated_magic.launch.fork_server.servers import Templates
+    from isolated_magic.launch.fork_server.source_scan import Learned, Lesson
+    from isolated_magic.launch.protocol import Messages
+    from isolated_magic.launch.spawn import Attributes
     from isolated_magic.run_request import RunRequest
+
 
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
 

@@ -1,21 +1,103 @@
-"""What a template is made of, and what its imports looked at."""
+"""What a template is made of and what its imports read, so that one that is out of date is not used."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
+import sys
+import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.machinery import all_suffixes
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.child.attributes import credentials
 from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start, is_public
-from isolated_magic.launch.attributes import fixed
+from isolated_magic.launch.calls import state_of
+from isolated_magic.launch.shortage import is_shortage
+from isolated_magic.launch.spawn import fixed
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
-    from isolated_magic.launch.attributes import Attributes
+    from isolated_magic.launch.spawn import Attributes
+    from isolated_magic.run_request import RunRequest
+
+
+_SUFFIXES = tuple(all_suffixes())
+SETTLED_SECS = 2.0  # within one tick of a file system's clock, a folder may change and keep its time
+
+
+def home_of(request: RunRequest) -> str:
+    """The folder that stands first on the path of a run.
+
+    Args:
+        request: the run.
+    """
+    if request.path is None:
+        return request.cwd
+    return str(Path(request.cwd, request.path).resolve().parent)
+
+
+def has_module_named(names: Container[str], folder: str) -> bool:
+    """Whether a module or package of one of these names lies in a folder.
+
+    Args:
+        names: without suffix.
+        folder: its path; one that cannot be read holds none.
+
+    Raises:
+        OSError: the system is short of what it takes to look.
+    """
+    try:
+        changed_at = os.stat(folder).st_mtime_ns  # noqa: PTH116 - of every run
+    except (OSError, ValueError):
+        return False
+    settled = time.time() - changed_at / 1e9 > SETTLED_SECS
+    files, subfolders = _settled_entries(folder, changed_at) if settled else _entries(folder)
+    if any(name in names for name in files):
+        return True
+    return any(name in names and Path(folder, name, "__init__.py").exists() for name in subfolders)
+
+
+def _entries(folder: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of what may be modules, and of what may be packages."""
+    files, subfolders = set(), set()
+    try:
+        for entry in os.listdir(folder):  # noqa: PTH208 - of every run
+            name, _, rest = entry.partition(".")
+            if not rest:
+                subfolders.add(name)
+            elif f".{rest}" in _SUFFIXES:
+                files.add(name)
+    except OSError as problem:
+        if is_shortage(problem):  # what is in there is not known, and must not be taken for nothing
+            raise
+    return frozenset(files), frozenset(subfolders)
+
+
+@lru_cache(maxsize=64)
+def _settled_entries(folder: str, _changed_at: int) -> tuple[frozenset[str], frozenset[str]]:
+    return _entries(folder)
+
+
+def package_folders() -> list[str]:
+    """The folders that packages are installed into, as far as this interpreter looks there."""
+    return [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
+
+
+def is_unchanged(states: Mapping[str, list[int] | None]) -> bool:
+    """Whether files and folders are as they were.
+
+    Args:
+        states: by path, as ``child/fingerprint.py`` has them.
+    """
+    return all(state_of(path) == before for path, before in states.items())
+
 
 MOST_NAMES = 10_000  # remembered: some programs have variables whose names change from run to run
 
@@ -176,3 +258,62 @@ class Inputs:
         if name in self._exempt:
             return False
         return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in self._patterns)
+
+
+IN_ATTRIB, IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO = 0x4, 0x8, 0x40, 0x80
+IN_DELETE, IN_ONLYDIR = 0x200, 0x1000000
+CHANGES = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_ATTRIB
+
+
+class Watch:
+    """A watch on folders. Where the system has none, or no more of them, it hears nothing.
+
+    Args:
+        folders: that hold the files.
+        since: nanoseconds since the epoch: what changed after that has changed.
+    """
+
+    def __init__(self, folders: list[str], since: int) -> None:
+        self._descriptor: int | None = None
+        self._changed = False
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+        if sys.platform != "linux" or not folders:
+            return
+        import ctypes  # noqa: PLC0415 - only those who have something to watch need it
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if descriptor < 0:
+            return
+        self._descriptor = descriptor
+        for folder in folders:
+            libc.inotify_add_watch(descriptor, os.fsencode(folder), CHANGES | IN_ONLYDIR)
+        self._changed = any(_has_newer(folder, since) for folder in folders)
+
+    def has_changed(self) -> bool:
+        """Whether anything did."""
+        with self._lock:
+            if not self._changed and self._descriptor is not None:
+                with suppress(BlockingIOError):
+                    self._changed = bool(os.read(self._descriptor, 4096))
+            return self._changed
+
+    def forget(self) -> None:
+        """In a fork of the process that watches: another thread may have held the lock."""
+        self._lock = threading.RLock()
+        self.close()
+
+    def close(self) -> None:
+        """Hear of no more."""
+        with self._lock:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+
+def _has_newer(folder: str, since: int) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.stat().st_mtime_ns > since for entry in entries if entry.name.endswith(".py"))
+    except OSError:
+        return True
