@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
     from isolated_magic.models import RunResult, Score
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 MOST_RUNS = 1000
 MOST_SCORES = 1000  # of one run

@@ -1,28 +1,104 @@
-"""From the arguments of a call to one frozen RunRequest, where all that can be wrong with them is found."""
+"""RunRequest: the frozen value that goes down into a run, and what checks and builds it."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import math
 import os
 import stat
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError
-from isolated_magic.launch.calls import working_directory
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.payload.encode import arrivals_in, encode_payload
 from isolated_magic.redaction.redactor import TOO_SHORT, Secret, is_too_short, secret_values
-from isolated_magic.run_request import RunRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.payload.encode import Arrival
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """How the limits of a run are held.
+
+    Args:
+        limits: by name (see ``child/limits.py``), empty for none.
+        groups: files of control groups that its processes belong to.
+    """
+
+    limits: Mapping[str, int] = field(default_factory=dict)
+    groups: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """How a run differs that has nothing of this machine: neither its files nor its environment.
+
+    Args:
+        without: names of variables that it is not to have, whatever is there.
+        folder: where the child program lies there.
+        memory_bytes: that all processes of it have together, None for as much as there is.
+    """
+
+    without: frozenset[bytes] = frozenset()
+    folder: str = ""
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run, complete: what a launcher and the child program need, and nothing else.
+
+    Args:
+        source: Python source, or None when a file runs.
+        path: the file to run as ``python path`` would, or None when source runs.
+        source_name: what tracebacks call the source.
+        payload: ``{"data": ..., "payload_type": ...}`` as JSON or packed (see ``child/packed.py``); any size.
+        environment: the whole environment of the process, encoded as the system takes it.
+        cwd: the working directory the process starts in.
+        timeout_secs: seconds from launch to the end of the process; infinity for no limit.
+        limits: what it may use.
+        fresh: a new interpreter for this run, whatever else would do.
+        secrets: values of its environment that are hidden in all that it prints and comes to.
+        confinement: how its limits are held; made when it is launched.
+        data_name: the expression that stands for the data on the magic's line, None where there is no line.
+        strict: a result with notes is an error.
+        arrivals: parts of the data that are something else in the run.
+        elsewhere: how it differs from a run of this machine, None when it is one. The environment is then what is
+            set over the one that is there.
+    """
+
+    source: str | None = field(repr=False)
+    path: str | None
+    source_name: str
+    payload: bytes = field(repr=False)
+    environment: Mapping[bytes, bytes] = field(repr=False)
+    cwd: str
+    timeout_secs: float
+    limits: Limits = NO_LIMITS
+    fresh: bool = False
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    data_name: str | None = None
+    strict: bool = False
+    confinement: Confinement = Confinement()
+    arrivals: tuple[Arrival, ...] = field(default=(), repr=False)
+    elsewhere: Elsewhere | None = None
+
 
 SOURCE_NAME = "<string>"  # what python -c calls it
+_PATH_BYTES = 4096  # no path is longer
+
+if sys.platform == "linux":
+    _getcwd = ctypes.PyDLL(None).getcwd  # unlike CDLL, it keeps the lock
+    _getcwd.argtypes, _getcwd.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_void_p
 
 
 def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
@@ -180,6 +256,19 @@ def _is_file(path: str) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):  # too long for a name, or a NUL in it
         return False
+
+
+def working_directory() -> str:
+    """As ``os.getcwd()`` has it, without letting go of the interpreter's lock (see ``launch/calls.py``).
+
+    Raises:
+        OSError: it is gone.
+    """
+    if sys.platform == "linux":
+        path = ctypes.create_string_buffer(_PATH_BYTES)
+        if _getcwd(path, _PATH_BYTES) and path.value.startswith(b"/"):
+            return os.fsdecode(path.value)
+    return os.getcwd()  # noqa: PTH109 - as above
 
 
 def _working_directory() -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from isolated_magic.child import fingerprint
 from isolated_magic.launch import calls
+from isolated_magic.request import working_directory
 
 
 @pytest.mark.parametrize("name", ["file", "folder", "link", "broken", "missing", "naïve", "a\0b", "x" * 5000])
@@ -34,7 +35,7 @@ def test_the_working_directory(tmp_path, monkeypatch):
     for folder in (tmp_path, tmp_path / "ü" / ("long" * 50)):
         folder.mkdir(parents=True, exist_ok=True)
         monkeypatch.chdir(folder)
-        assert calls.working_directory() == str(Path.cwd())
+        assert working_directory() == str(Path.cwd())
 
 
 def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
@@ -42,7 +43,7 @@ def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     with pytest.raises(FileNotFoundError):
-        calls.working_directory()
+        working_directory()
 
 
 def test_what_has_come_to_a_socket_stays_there():

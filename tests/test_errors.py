@@ -14,7 +14,7 @@ from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of
-from isolated_magic.stacks import is_complete, place_in
+from isolated_magic.supervisor.timeout_stack import is_complete, place_in
 from tests.kernels import kernel
 
 OURS = ("isolated_magic", "_isolated_magic_child")
@@ -468,7 +468,7 @@ class TestStacks:
     request = SimpleNamespace(path=None, source="\nf()\nf()\n", source_name="<cell>", cwd="/", elsewhere=None)
 
     def written(self, *lines):
-        from isolated_magic.stacks import OWN_FOLDER
+        from isolated_magic.supervisor.timeout_stack import OWN_FOLDER
 
         return b"\n".join(lines or [WRITTEN]).replace(b"CHILD", OWN_FOLDER.encode())
 

@@ -18,13 +18,13 @@ from isolated_magic.child.owner import encode
 from isolated_magic.launch.protocol import Messages
 from isolated_magic.magic.display import bundle
 from isolated_magic.models import Timings
-from isolated_magic.output import Decoder, ResultLine
 from isolated_magic.payload.encode import encode_payload
 from isolated_magic.render.html import to_html
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of
 from isolated_magic.request import build_request
-from isolated_magic.verdict import judge
+from isolated_magic.supervisor.output import Decoder, ResultLine
+from isolated_magic.supervisor.result import judge
 from tests.test_verdict import ENDED
 
 REQUEST = build_request("1", {}, None, 1, None)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from isolated_magic.output import Decoder, ResultLine
+from isolated_magic.supervisor.output import Decoder, ResultLine
 
 TEXTS = [
     "",

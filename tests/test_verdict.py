@@ -11,8 +11,8 @@ from isolated_magic.child import wire
 from isolated_magic.launch.protocol import Messages
 from isolated_magic.models import Timings
 from isolated_magic.request import build_request
-from isolated_magic.supervise import Ending
-from isolated_magic.verdict import judge
+from isolated_magic.supervisor.result import judge
+from isolated_magic.supervisor.supervisor import Ending
 
 
 def said(*messages):

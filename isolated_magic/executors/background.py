@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from isolated_magic.executors.lifecycle import LiveRun
     from isolated_magic.models import Launch, NanStyle, RunError, RunResult, Score, Timings
-    from isolated_magic.output import OnOutput
     from isolated_magic.strict_json import JsonObject
+    from isolated_magic.supervisor.output import OnOutput
 
     class _Work(Protocol):
         def __call__(self, *, on_output: OnOutput) -> RunResult: ...

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.launch.base import Launcher
-    from isolated_magic.output import OnOutput
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
     from isolated_magic.strict_json import JsonObject
+    from isolated_magic.supervisor.output import OnOutput
 
 DEFAULT_TIMEOUT_SECS = 30.0
 DEFAULT_WARM_UP_SECS = 60.0

@@ -16,7 +16,7 @@ from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
 from isolated_magic.limits import MIB, NO_LIMITS
-from isolated_magic.run_request import Elsewhere
+from isolated_magic.request import Elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.limits import Limits
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 class DockerExecutor(Executor):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from isolated_magic.environment import EnvValue
     from isolated_magic.launch.fork_server.launcher import Preload
     from isolated_magic.limits import Limits
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 DEFAULT_MAX_RUNS = 1000
 

@@ -14,16 +14,16 @@ from isolated_magic.launch.out_of_memory import OutOfMemoryKills
 from isolated_magic.launch.shortage import NO_MEMORY, refused
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.redaction.redactor import redactor_for
-from isolated_magic.supervise import Supervisor
-from isolated_magic.verdict import judge
+from isolated_magic.supervisor.result import judge
+from isolated_magic.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from isolated_magic.executors.lifecycle import LiveRun
     from isolated_magic.launch.base import Child, Launcher
     from isolated_magic.launch.protocol import Messages
-    from isolated_magic.output import OnOutput
-    from isolated_magic.run_request import Elsewhere, RunRequest
-    from isolated_magic.supervise import Ending
+    from isolated_magic.request import Elsewhere, RunRequest
+    from isolated_magic.supervisor.output import OnOutput
+    from isolated_magic.supervisor.supervisor import Ending
 
 
 _out_of_memory_kills = OutOfMemoryKills()

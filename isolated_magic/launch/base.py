@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.process import Handle
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.models import Launch
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 @dataclass

@@ -17,15 +17,14 @@ from isolated_magic.child import fingerprint
 
 if sys.platform == "linux":
     _libc = ctypes.PyDLL(None, use_errno=True)  # unlike CDLL, it keeps the lock
-    _getcwd, _pread, _recv = _libc.getcwd, _libc.pread, _libc.recv
-    _getcwd.argtypes, _getcwd.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_void_p
+    _pread, _recv = _libc.pread, _libc.recv
     _pread.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long)
     _waiting_recv = ctypes.CDLL(None, use_errno=True).recv
     _recv.argtypes = _waiting_recv.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
     _pread.restype = _recv.restype = _waiting_recv.restype = ctypes.c_ssize_t
     _statx = getattr(_libc, "statx", None)  # glibc 2.28, musl 1.2.5
 
-_PAGE_BYTES = 4096  # no path is longer
+_PAGE_BYTES = 4096
 _Page = ctypes.c_char * _PAGE_BYTES
 
 # statx(2), linux/stat.h: what is asked for, and where it stands in the answer.
@@ -34,19 +33,6 @@ _SIZE, _MTIME, _Statx = struct.Struct("=Q"), struct.Struct("=qI"), ctypes.c_char
 _SIZE_AT, _MTIME_AT = 40, 112
 DO_NOT_WAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 _PEEK = int(getattr(socket, "MSG_PEEK", 0)) | DO_NOT_WAIT
-
-
-def working_directory() -> str:
-    """As ``os.getcwd()`` has it.
-
-    Raises:
-        OSError: it is gone.
-    """
-    if sys.platform == "linux":
-        path = _Page()
-        if _getcwd(path, _PAGE_BYTES) and path.value.startswith(b"/"):
-            return os.fsdecode(path.value)
-    return os.getcwd()  # noqa: PTH109 - as above
 
 
 def beginning_of(descriptor: int) -> bytes:

@@ -13,7 +13,7 @@ from isolated_magic.launch.spawn import connected, current_attributes, role_mess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 class ColdLauncher(ProcessLauncher):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Attach, ProcessLauncher
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.launch.worker import Surroundings, Worker
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 LONGEST_WAIT_SECS = 1.0  # should whoever is to wake the next run be interrupted just then
 STOPPED = "The run was stopped while it waited for a worker."

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.crew import Taken
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.launch.worker import Worker
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 class PoolLauncher(Launcher):

@@ -20,7 +20,6 @@ from isolated_magic.child.lengths import LONGEST_LINE, LONGEST_VALUE, SENT, shor
 from isolated_magic.launch import calls
 from isolated_magic.launch.process import NO_SIGNAL
 from isolated_magic.models import Found
-from isolated_magic.output import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -346,6 +345,7 @@ def _page(value: JsonValue) -> int:
     return value
 
 
+CHUNK_BYTES = 1 << 20
 BRIEF_SECS = 0.005  # most runs of a worker take less
 
 

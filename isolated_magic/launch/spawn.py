@@ -22,7 +22,7 @@ from isolated_magic.launch.shortage import is_shortage, refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 def connected(hand_over: Callable[[list[int]], None]) -> Child:

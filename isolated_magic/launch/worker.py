@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.base import Child, ProcessLauncher
     from isolated_magic.launch.protocol import Messages
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 MOST_SOURCES = 256  # that a worker is known to have run
 

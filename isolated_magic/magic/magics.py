@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from isolated_magic.limits import Limits
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.settings import IsolatedMagic
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
     _Inputs: TypeAlias = tuple[str | Path, object, dict[str, EnvValue], float | None, str | None]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.containers.container import Container
     from isolated_magic.launch.containers.settings import ContainerSettings
     from isolated_magic.limits import Limits
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 START_TIMEOUT_SECS = 10.0  # to wait for a container

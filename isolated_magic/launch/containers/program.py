@@ -15,7 +15,7 @@ from isolated_magic.launch.spawn import program_messages
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 # What the container is told to run, as anybody can see who may inspect it. It reads the program from stdin, writes

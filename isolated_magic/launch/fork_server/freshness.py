@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
     from isolated_magic.launch.spawn import Attributes
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 _SUFFIXES = tuple(all_suffixes())

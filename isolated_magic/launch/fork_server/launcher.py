@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.fork_server.source_scan import Learned, Lesson
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.launch.spawn import Attributes
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"

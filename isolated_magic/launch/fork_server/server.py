@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.fork_server.freshness import Recipe, Report
     from isolated_magic.launch.fork_server.source_scan import Program
     from isolated_magic.launch.spawn import Attributes
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 MOST_SAMPLES = 2  # runs that are asked which memory they wrote to

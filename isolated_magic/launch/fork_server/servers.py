@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.fork_server.source_scan import Program
     from isolated_magic.launch.spawn import Attributes
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
 
 
 MOST_TEMPLATES = 4  # that one launcher has asked for; a template with Opik takes 90 MB

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     OnOutput = Callable[[str, str], None]
 
+
 MOST_BEHIND = 1 << 20  # characters
 CHUNK_BYTES = 1 << 20  # at least what a pipe holds: 64 KiB unless somebody enlarged it (pipe(7))
 

@@ -14,7 +14,8 @@ from isolated_magic.child import excerpt as excerpts
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
+
 
 OWN_FOLDER = str(Path(child.__file__).parent)
 MOST_FRAMES = 30  # of one stack that an error shows

@@ -14,19 +14,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isolated_magic import stacks
 from isolated_magic.child import stack
 from isolated_magic.launch.protocol import BRIEF_SECS, Conversation
-from isolated_magic.output import OutputStream, Stdout
+from isolated_magic.supervisor import timeout_stack
+from isolated_magic.supervisor.output import OutputStream, Stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.protocol import Idle, Messages, Outcome
-    from isolated_magic.output import OnOutput
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.strict_json import Printed
+    from isolated_magic.supervisor.output import OnOutput
+
 
 # Unlike epoll, poll takes no descriptor of its own; each run watches four.
 _Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
@@ -206,7 +207,7 @@ class Supervisor:
             return
         if conversation.events != events:
             self._selector.modify(conversation.channel, conversation.events, self._on_channel)
-        if self._stack_asked and not self._timed_out and stacks.is_complete(conversation.messages.stack):
+        if self._stack_asked and not self._timed_out and timeout_stack.is_complete(conversation.messages.stack):
             self._on_deadline()
 
     def _on_handle(self, _mask: int) -> None:

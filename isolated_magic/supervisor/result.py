@@ -8,7 +8,6 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from isolated_magic import stacks
 from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_CODE_LINE
 from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, shortened
 from isolated_magic.child.wire import LOST_OUTPUT_STATUS
@@ -19,14 +18,16 @@ from isolated_magic.payload.encode import hint_about
 from isolated_magic.redaction.redactor import MASK, redactor_for
 from isolated_magic.sanitize import printable, without_ansi
 from isolated_magic.strict_json import LONGEST_QUOTE, quoted
+from isolated_magic.supervisor import timeout_stack
 
 if TYPE_CHECKING:
     from isolated_magic.launch.protocol import NotStarted
     from isolated_magic.models import Launch
     from isolated_magic.redaction.redactor import Redactor
-    from isolated_magic.run_request import RunRequest
+    from isolated_magic.request import RunRequest
     from isolated_magic.strict_json import JsonObject
-    from isolated_magic.supervise import Ending
+    from isolated_magic.supervisor.supervisor import Ending
+
 
 HAD_FINISHED = " (the code had finished; a thread, an exit function or a finalizer of its had not)"
 CUT_OFF = "A finalizer (such as __del__) took too long after the code had finished: it was cut off."
@@ -152,7 +153,7 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     if ending.timed_out and stopped:
         text = f"Execution timed out after {request.timeout_secs:g} seconds"
         text += HAD_FINISHED if said.outcome is not None else ""
-        place = stacks.place_in(said.stack, request)
+        place = timeout_stack.place_in(said.stack, request)
         return RunError(ErrorKind.TIMEOUT, text, text, excerpt=place.excerpt, stack=place.stack)
     if ending.killed and stopped:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")

@@ -1,0 +1,1 @@
+"""One live child, from its launch to its RunResult."""
