@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,11 @@ def layer_of(file: Path) -> str:
     return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports_of(file: Path):
-    """Absolute names that the file imports when it runs; imports for type checkers are left out."""
+def imports_of(file: Path, *, for_types: bool = False):
+    """Absolute names that the file imports when it runs; with ``for_types`` those for type checkers too."""
     tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_types:
             node.body = []
     package = ["isolated_magic", *file.relative_to(ROOT).parts[:-1]]
     for node in ast.walk(tree):
@@ -52,6 +53,19 @@ def imports_of(file: Path):
             base = [*package[: len(package) - node.level + 1]] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def module_of(file: Path) -> str:
+    return ".".join(["isolated_magic", *file.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    modules = {module_of(file): file for file in FILES}
+    graph = {}
+    for module, file in modules.items():
+        names = set(imports_of(file, for_types=True))
+        graph[module] = {name if name in modules else name.rpartition(".")[0] for name in names} & set(modules)
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
