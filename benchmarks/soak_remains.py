@@ -21,7 +21,7 @@ POLL_SECS = 0.05
 # What is free, but not given back to the system, would look like a leak.
 GIVE_BACK = "import ctypes, gc\ngc.collect()\ngetattr(ctypes.CDLL(None), 'malloc_trim', int)(0)"
 
-KEEPERS = ("guardian", "template")
+KEEPERS = ("guardian", "fork_server")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _role_of(process: psutil.Process) -> str | None:
     try:
         words, above = process.cmdline(), process.parent()
         role = next((role for role in KEEPERS if role in words), None)
-        return None if above is not None and role == "template" and role in above.cmdline() else role
+        return None if above is not None and role == "fork_server" and role in above.cmdline() else role
     except psutil.Error:
         return None
 

@@ -69,7 +69,7 @@ def keepers():
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if {"guardian", "template"} & set(process.cmdline()[:6]) and process.num_threads():
+            if {"guardian", "fork_server"} & set(process.cmdline()[:6]) and process.num_threads():
                 found.append(process.pid)
     return found
 

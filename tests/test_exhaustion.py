@@ -237,7 +237,7 @@ class TestMemory:
         """)
 
     @needs_root
-    @pytest.mark.parametrize("roles", [("guardian",), ("template",), ("guardian", "template")])
+    @pytest.mark.parametrize("roles", [("guardian",), ("fork_server",), ("guardian", "fork_server")])
     def test_no_memory_for_what_a_keeper_forks(self, owner, tmp_path, roles):
         wrapper = tmp_path / "python"
         wrapper.write_text(

@@ -59,7 +59,7 @@ def pids_of(role: str) -> list[int]:
 def the_template() -> int:
     """The one template there is, not one of its forks."""
     guardians = pids_of("guardian")
-    (found,) = [pid for pid in pids_of("template") if psutil.Process(pid).ppid() in guardians]
+    (found,) = [pid for pid in pids_of("fork_server") if psutil.Process(pid).ppid() in guardians]
     return found
 
 
@@ -96,7 +96,7 @@ class TestChoice:
         with IsolatedSubprocessExecutor(launch="cold") as executor:
             assert executor.warm_up()
             assert {executor.run("1").launch for _ in range(3)} == {"cold"}
-            assert not pids_of("template")
+            assert not pids_of("fork_server")
 
     def test_a_single_run_may_ask_for_a_new_interpreter(self, warm):
         assert warm.run("1", fresh=True).launch == "cold"
@@ -249,7 +249,7 @@ class TestSharing:
         assert taught.run(self.CODE).launch == "forked"  # it can be used again
         taught.teardown()
         other.teardown()
-        wait_until(lambda: not pids_of("template"))
+        wait_until(lambda: not pids_of("fork_server"))
 
     def test_nor_is_it_when_one_is_dropped(self, taught):
         del_me = IsolatedSubprocessExecutor(timeout_secs=60)
@@ -359,7 +359,7 @@ class TestSecrets:
         assert result.launch == "forked"
         assert f"API_KEY={secret}" in result.stdout.split("\0")
         wait_until(lambda: len(waiting_children()) == 2)
-        for pid in [*pids_of("guardian"), *pids_of("template")]:
+        for pid in [*pids_of("guardian"), *pids_of("fork_server")]:
             assert secret.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
             assert secret.encode() not in memory_of(pid)
 
@@ -568,7 +568,7 @@ class TestMishaps:
         """Nothing that root can set makes the kernel refuse: os.fork() itself is replaced, in a process of its own."""
         code = """
             import errno, os, socket
-            from isolated_magic.child import keeper, wire
+            from isolated_magic.child import reaper, wire
             def refuse():
                 raise BlockingIOError(errno.EAGAIN, "refused")
             os.fork = refuse
@@ -577,7 +577,7 @@ class TestMishaps:
             descriptors = [its.fileno()] + [os.open("/dev/null", os.O_RDWR) for _ in range(3)]
             socket.send_fds(ours, [wire.RUN], descriptors)
             ours.shutdown(socket.SHUT_WR)
-            assert keeper.Keeper(theirs, None).serve() is None
+            assert reaper.Reaper(theirs, None).serve() is None
             print(handle.recv(1000).decode())
         """
         done = subprocess.run(
@@ -603,7 +603,7 @@ class TestMishaps:
         with IsolatedSubprocessExecutor(idle_secs=0.3) as executor:
             assert executor.warm_up()
             assert executor.run("1").launch == "forked"
-            wait_until(lambda: not pids_of("template"))
+            wait_until(lambda: not pids_of("fork_server"))
             assert executor.run("1").ok
             assert executor.warm_up()
             assert executor.run("1").launch == "forked"

@@ -19,7 +19,7 @@ from io import FileIO
 from json import dumps, loads
 from typing import NoReturn
 
-from . import attributes, descriptors, finish, fresh, keeper, program, run, template, wire
+from . import after_fork, descriptors, finish, fork_server, process_state, program, reaper, run, wire
 from .multiplexer import Multiplexer
 from .owner import Owner
 from .packets import COLD, NO_ATTRIBUTES, READY, STDERR, STDOUT, packet
@@ -41,7 +41,7 @@ def main(_args: list[str]) -> int:
     return finish.end(status, original.modules, owner)
 
 
-def _serve() -> tuple[Owner, fresh.Original]:
+def _serve() -> tuple[Owner, after_fork.Original]:
     """Keep the run; returns in the fork that is it, when there is a request."""
     settings = loads(wire.read_frame(FileIO(0, "r", closefd=False)))
     incoming, outgoing, errors = (descriptors.moved(os.dup(number), descriptors.PLUMBING) for number in range(3))
@@ -49,13 +49,13 @@ def _serve() -> tuple[Owner, fresh.Original]:
     os.chdir(settings["cwd"])
     said: list[dict[str, object]] = []
     settings["attributes"] = NO_ATTRIBUTES
-    original = template.prepare(settings, {incoming, outgoing, errors}, said.append)
+    original = fork_server.prepare(settings, {incoming, outgoing, errors}, said.append)
     _prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     channel, its_channel = socket.socketpair()
     (stdout, its_stdout), (stderr, its_stderr) = os.pipe(), os.pipe()
     pid = os.fork() if original is not None else -1
     if pid == 0 and original is not None:
-        return _become_run(keeper.Connection(its_channel.detach(), its_stdout, its_stderr), original)
+        return _become_run(reaper.Connection(its_channel.detach(), its_stdout, its_stderr), original)
     os.dup2(errors, 2)  # where an error of ours is read, as long as nobody uses the container
     its_channel.close()
     os.close(its_stdout)
@@ -79,7 +79,7 @@ def _put_null_at(*targets: int) -> None:
     os.close(null)
 
 
-def _become_run(connection: keeper.Connection, original: fresh.Original) -> tuple[Owner, fresh.Original]:
+def _become_run(connection: reaper.Connection, original: after_fork.Original) -> tuple[Owner, after_fork.Original]:
     owner = Owner(connection.channel)
     channel = owner.stream.fileno()
     original.restore(connection, channel)
@@ -89,7 +89,7 @@ def _become_run(connection: keeper.Connection, original: fresh.Original) -> tupl
     if wire.read_frame(owner.stream) == COLD:
         _become_interpreter(owner)
     original.take_on(owner.stream)
-    program.new_main()  # see template.py
+    program.new_main()  # see fork_server.py
     return owner, original
 
 
@@ -100,7 +100,7 @@ def _become_interpreter(owner: Owner) -> NoReturn:
         launch = loads(wire.read_frame(owner.stream))
         environment = wire.environment_in(bytes(wire.read_frame(owner.stream)))
         os.chdir(launch["cwd"])
-        attributes.limit_stack(launch["stack_bytes"])
+        process_state.limit_stack(launch["stack_bytes"])
         os.set_inheritable(owner.descriptor, True)
         os.execve(sys.executable, [sys.executable, start, "run", str(owner.descriptor)], environment)  # noqa: S606 - starting it is what we are for
     except (OSError, MemoryError) as problem:

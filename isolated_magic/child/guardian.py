@@ -16,8 +16,8 @@ import sys
 from contextlib import suppress
 from io import FileIO
 
-from . import attributes, cgroup, interrupts, wire
-from .keeper import Connection, Keeper, become_subreaper
+from . import cgroup, interrupts, process_state, wire
+from .reaper import Connection, Reaper, become_subreaper
 from .wakeup import PUT_ASIDE, watch
 
 OWNERS_END_SECS = 0.5
@@ -40,7 +40,7 @@ def main(args: list[str]) -> int:
     if os.getppid() != owner_pid:  # it ended before the line above, and the pid went to somebody else
         return 0
     _raise_limit_of_files()
-    keeper = Keeper(control, owner)
+    keeper = Reaper(control, owner)
     os.dup2(1, 2)  # where the owner hears of a start that fails
     control.send(wire.READY)
     connection = keeper.serve()
@@ -60,7 +60,7 @@ def _has_ended(owner: int | None) -> bool:
 
 
 def _raise_limit_of_files() -> None:
-    """What the owner is short of, its runs need not be: each fork takes on the owner's limits (attributes.py)."""
+    """What the owner is short of, its runs need not be: forks take on the owner's limits (process_state.py)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS has a lower one of its own
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -77,8 +77,8 @@ def _become_run(connection: Connection) -> None:
         become_subreaper()
         _reset_signals()
         os.chdir(launch["cwd"])
-        attributes.take_on(launch["attributes"])
-        attributes.limit_stack(launch["stack_bytes"])
+        process_state.take_on(launch["attributes"])
+        process_state.limit_stack(launch["stack_bytes"])
         _connect(connection)
         argv = [launch["executable"], launch["program"], launch["role"], str(connection.channel)]
         os.execve(launch["executable"], argv, environment)  # noqa: S606 - starting it is what we are for

@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import stack, wakeup, wire
-from .ladder import Ladders
 from .packets import CHANNEL, DEADLINE, ENOUGH_BYTES, NEWS, ORDER, PIECE_BYTES, STACK, STDOUT, Packets, packet
+from .reaper import Ladders
 
 if TYPE_CHECKING:
     import socket

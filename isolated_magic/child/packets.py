@@ -7,7 +7,7 @@ from __future__ import annotations
 
 FOLDER = "/run/isolated_magic"  # of a container, in memory: where the child program lies
 
-# Both ways: bytes of the run's channel. Up: what it prints, news of it (see ``keeper.py``), and once what the
+# Both ways: bytes of the run's channel. Up: what it prints, news of it (see ``reaper.py``), and once what the
 # container is. Down: an order, and the seconds after which the container ends by itself.
 CHANNEL, STDOUT, STDERR, NEWS, READY, ORDER, DEADLINE = b"c", b"o", b"e", b"n", b"r", b"x", b"d"
 STACK = b"s"  # an order, beside those that a keeper takes: to have the run say where it is

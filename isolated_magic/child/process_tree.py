@@ -3,7 +3,7 @@
 A process that forks while it is being killed wins against a single pass, and a new session or process group hides
 from ``killpg``. So everything is stopped first, until nothing new is found, and only then killed: what is stopped
 neither forks nor makes room for another one under a limit of processes. Whoever calls this is a subreaper on Linux
-(see ``keeper.py``): what escapes is then its own child, and it calls again.
+(see ``reaper.py``): what escapes is then its own child, and it calls again.
 """
 
 from __future__ import annotations

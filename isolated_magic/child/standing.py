@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 
-from . import attributes, stdlib
+from . import process_state, stdlib
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ class Standing:
     """That of this process now."""
 
     def __init__(self) -> None:
-        self._limits = attributes.limits()
+        self._limits = process_state.limits()
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._processors = os.sched_getaffinity(0) if _HAS_AFFINITY else None
-        self._credentials = attributes.credentials()
+        self._credentials = process_state.credentials()
         self._locale = _locale.setlocale(_locale.LC_ALL)
         self._stack_bytes = _thread.stack_size()
         self._digits = sys.get_int_max_str_digits()
@@ -43,10 +43,10 @@ class Standing:
             OSError: likewise.
             ValueError: likewise.
         """
-        if attributes.credentials() != self._credentials:
+        if process_state.credentials() != self._credentials:
             return False
-        if (limits := attributes.limits()) != self._limits:
-            for number, before, now in zip(attributes.LIMITS, self._limits, limits, strict=True):
+        if (limits := process_state.limits()) != self._limits:
+            for number, before, now in zip(process_state.LIMITS, self._limits, limits, strict=True):
                 if now != before:
                     resource.setrlimit(number, before)
         if os.getpriority(os.PRIO_PROCESS, 0) != self._nice:

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from . import attributes
+from . import process_state
 
 _SIGNALS = sorted(map(int, _signal.valid_signals()))
 _TIMERS = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)  # the real one is ours: it ends an import that hangs
@@ -38,7 +38,7 @@ def of_process() -> dict[str, object]:
             signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         ),
         "the time zone": time.tzname,
-        "a limit": attributes.limits(),
+        "a limit": process_state.limits(),
         "the processors that it may use": os.sched_getaffinity(0) if sys.platform == "linux" else 0,
         "the open files": _open_files(),
         "the umask": _umask(),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import child
 from isolated_magic.child import wire
-from isolated_magic.child.attributes import credentials
+from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.process import send_descriptors
 from isolated_magic.launch.shortage import limit_of_memory, refused

@@ -1,4 +1,4 @@
-"""What ties the owner to the process that keeps a run (see ``child/keeper.py``): orders down, news up."""
+"""What ties the owner to the process that keeps a run (see ``child/reaper.py``): orders down, news up."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Handle:
         self._order(wire.KILL)
 
     def interrupt(self) -> None:
-        """Ask the process to end as Ctrl-C does, and see to it that it does (see ``child/ladder.py``)."""
+        """Ask the process to end as Ctrl-C does, and see to it that it does (see ``child/reaper.py``)."""
         self.interrupted = True
         self._order(wire.INTERRUPT)
 

@@ -12,7 +12,7 @@ from io import FileIO
 from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.child import wire
-from isolated_magic.child.attributes import LIMITS, limits
+from isolated_magic.child.process_state import LIMITS, limits
 from isolated_magic.launch import calls
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM

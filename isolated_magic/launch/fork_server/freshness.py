@@ -14,7 +14,7 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from isolated_magic.child.attributes import credentials
+from isolated_magic.child.process_state import credentials
 from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start, is_public
 from isolated_magic.launch.calls import state_of

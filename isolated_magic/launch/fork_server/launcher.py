@@ -17,7 +17,7 @@ from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from isolated_magic.child.attributes import credentials
+from isolated_magic.child.process_state import credentials
 from isolated_magic.child.stdlib import is_standard
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, to_nobody
 from isolated_magic.launch.fork_server.freshness import (

@@ -1,4 +1,4 @@
-"""The owner's end of one template (see ``child/template.py``): whom it may serve, and its children."""
+"""The owner's end of one template (see ``child/fork_server.py``): whom it may serve, and its children."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from isolated_magic.child import wire
-from isolated_magic.child.attributes import set_group_nice
+from isolated_magic.child.process_state import set_group_nice
 from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
@@ -100,7 +100,7 @@ class Template:
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         messages = start_messages(
             recipe.executable,
-            "template",
+            "fork_server",
             recipe.cwd,
             recipe.stack_bytes,
             recipe.attributes,

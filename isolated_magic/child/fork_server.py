@@ -1,6 +1,6 @@
 """The fork server: an interpreter that has imported what runs need, and forks one child for each run.
 
-It is a keeper (see ``keeper.py``) whose forks do not exec. It is started with the variables that act when an
+It is a keeper (see ``reaper.py``) whose forks do not exec. It is started with the variables that act when an
 interpreter or a library starts, and with no others: it never sees a run's environment, data or code, which go
 straight to the fork over the fork's own channel. A fork serves one run, or is a worker that serves many; whether
 it was made ahead of them is the owner's affair.
@@ -13,7 +13,9 @@ which module is to blame, the next template takes a closer look.
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import mmap
 import os
 import socket
 import sys
@@ -23,15 +25,13 @@ from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from . import (
-    attributes,
+    after_fork,
     descriptors,
     finish,
-    fresh,
     libraries,
-    memory,
     preload,
+    process_state,
     program,
-    randomness,
     run,
     stdin,
     stdlib,
@@ -39,8 +39,8 @@ from . import (
     worker,
 )
 from .fingerprint import fingerprint
-from .keeper import Keeper, become_subreaper
 from .owner import Owner
+from .reaper import Reaper, become_subreaper
 from .wakeup import watch
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def main(args: list[str]) -> int:
         if role == "worker":
             status = worker.serve(owner, original.modules)
         else:
-            status = run.perform(owner, original.modules, memory.own_pages)
+            status = run.perform(owner, original.modules, own_pages)
     except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork
         finish.leave(1)
     return finish.end(status, original.modules, owner)
 
 
-def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:
+def _serve(descriptor: int) -> tuple[Owner, after_fork.Original, str]:
     """Be the template; returns in each fork, when there is a run for it.
 
     Until then only ``finish.leave()`` may end this process: what was imported has exit functions.
@@ -81,7 +81,7 @@ def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:
     original = prepare(settings, ours, lambda message: wire.write_frame(stream, dumps(message).encode()))
     if original is None:
         finish.leave(1)
-    keeper = Keeper(control, owner_process, settings["idle_secs"])
+    keeper = Reaper(control, owner_process, settings["idle_secs"])
     connection = keeper.serve()
     if connection is None:
         finish.leave(0)
@@ -91,9 +91,9 @@ def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:
     owner = Owner(connection.channel)
     channel = owner.stream.fileno()
     original.restore(connection, channel)
-    if not fresh.wait_for_request(channel, 0):
-        memory.copy_ahead(pages)
-    if not fresh.wait_for_request(channel, settings["idle_secs"]):
+    if not after_fork.wait_for_request(channel, 0):
+        copy_ahead(pages)
+    if not after_fork.wait_for_request(channel, settings["idle_secs"]):
         finish.leave(0)  # nobody needs it
     role = original.take_on(owner.stream)
     program.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
@@ -102,7 +102,7 @@ def _serve(descriptor: int) -> tuple[Owner, fresh.Original, str]:
 
 def prepare(
     settings: dict[str, Any], ours: set[int], tell: Callable[[dict[str, object]], None]
-) -> fresh.Original | None:
+) -> after_fork.Original | None:
     """Import what the owner asked for, say what came of it, and set all memory aside for sharing.
 
     Args:
@@ -119,8 +119,8 @@ def prepare(
     try:
         preload.import_ours()
         stdin.install()
-        gives_way = attributes.giving_way() if settings["gives_way"] else nullcontext()
-        with gives_way, randomness.noting_generators(bool(settings["modules"])) as generators:
+        gives_way = process_state.giving_way() if settings["gives_way"] else nullcontext()
+        with gives_way, after_fork.noting_generators(bool(settings["modules"])) as generators:
             tell({"pid": os.getpid()})
             preloaded = preload.import_all(
                 settings["modules"],
@@ -137,10 +137,10 @@ def prepare(
     run.rehearse()
     report = _report(preloaded, folders)
     _be_silent()
-    original = fresh.Original(settings["attributes"], generators, ours)
+    original = after_fork.Original(settings["attributes"], generators, ours)
     gc.collect()
     gc.freeze()
-    memory.use_huge_pages()
+    use_huge_pages()
     tell({"ready": report})  # at last: whoever has waited for it wants a fork at once
     return original
 
@@ -170,3 +170,72 @@ def _report(preloaded: preload.Preloaded, folders: dict[str, Any]) -> dict[str, 
         "places": libraries.places(),
         "in_front": [entry for entry in sys.path[:in_front] if entry],
     }
+
+
+MADV_POPULATE_WRITE, MADV_COLLAPSE = 23, 25  # linux/mman.h, since Linux 5.14 and 6.1
+PAGE = mmap.PAGESIZE
+HUGE_PAGE = 1 << 21
+ENTRY_BYTES = 8  # of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)
+LARGEST_MEMORY = 4 << 30  # addresses, most of them of nothing: there are eight bytes to read for each page
+EXCLUSIVELY_MAPPED = 1 << 56
+MOST_PAGES = 4000  # a run that writes to more than that does not tell what the next one will write to
+
+_madvise = ctypes.PyDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def use_huge_pages() -> None:
+    """Have the kernel put what was allocated so far into huge pages.
+
+    A fork copies one entry for each page of its parent, and gives each one back when it ends: with Opik imported,
+    that is much of what a run costs. What a fork writes to is split up again, and copied in small pages as before.
+    Where the kernel refuses, nothing changes.
+    """
+    for start, end, is_of_file in _writable_memory():
+        first = (start + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
+        for address in range(first, end - HUGE_PAGE + 1, HUGE_PAGE):
+            if not is_of_file:
+                _madvise(address, HUGE_PAGE, MADV_COLLAPSE)
+
+
+def own_pages() -> list[int]:
+    """In a fork: the numbers of the pages that it has written to, and no longer shares with the template."""
+    found: list[int] = []
+    spans = _writable_memory()
+    if sum(end - start for start, end, _ in spans) > LARGEST_MEMORY:
+        return found
+    descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for start, end, _ in spans:
+            first = start // PAGE
+            entries = os.pread(descriptor, (end - start) // PAGE * ENTRY_BYTES, first * ENTRY_BYTES)
+            view = memoryview(entries).cast("Q")
+            found += [first + index for index, entry in enumerate(view) if entry & EXCLUSIVELY_MAPPED]
+    finally:
+        os.close(descriptor)
+    return found[:MOST_PAGES]
+
+
+def copy_ahead(pages: list[int]) -> None:
+    """In a fork that waits: have copies now of what most runs write to, while nobody waits for them.
+
+    Args:
+        pages: their numbers, ascending, as earlier forks of the same template found them.
+    """
+    begin = 0
+    for index in range(1, len(pages) + 1):
+        if index == len(pages) or pages[index] != pages[index - 1] + 1:
+            _madvise(pages[begin] * PAGE, (index - begin) * PAGE, MADV_POPULATE_WRITE)
+            begin = index
+
+
+def _writable_memory() -> list[tuple[int, int, bool]]:
+    """From where to where it lies, and whether it belongs to a file (proc(5), /proc/PID/maps)."""
+    found = []
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - a special file
+        for line in maps:
+            span, mode, _, _, inode, *_ = line.split()
+            if mode == "rw-p":
+                start, end = span.split("-")
+                found.append((int(start, 16), int(end, 16), inode != "0"))
+    return found

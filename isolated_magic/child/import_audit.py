@@ -1,29 +1,119 @@
-"""What importing modules looks at, other than the modules themselves, and what it would do to anything else.
-
-A template is worth a fresh interpreter only to runs for which all that its imports looked at is still the same:
-variables, the working directory, files that are not a part of any package, modules that were not there. What they
-drew from the system's randomness is in no other interpreter the same. The ways to all that are patched while the
-imports go on, and as before after it. What leaves a trace outside the process is not let through (``effects.py``).
-"""
+"""What a module must not do while it is imported in a template, and who does it."""
 
 from __future__ import annotations
 
 import _io
 import builtins
+import gc
 import io
 import os
+import socket
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .effects import Effects
-from .patches import patched
+from . import libraries, state
+from .import_changes import patched
+from .process_tree import children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from .changes import Changes
-    from .patches import Patch
+    from .import_changes import Changes, Imports, Patch
+
+
+_fork = os.fork
+
+
+class Judge:
+    """Blames a module for what it does that nothing in a template must do.
+
+    Args:
+        imports: know whose code runs.
+        observed: what they look at.
+        has_written: whether anything was printed since it was last called.
+        in_detail: whether to look at the process each time.
+    """
+
+    def __init__(
+        self, imports: Imports, observed: Observed, has_written: Callable[[], bool], *, in_detail: bool
+    ) -> None:
+        self._imports = imports
+        self._observed = observed
+        self._has_written = has_written
+        self._in_detail = in_detail
+        self._state = state.of_process()
+
+    def look(self) -> None:
+        """Another module's code has its turn: see what the one has done that had it until now."""
+        if not self._observed.listens:  # it is we who import something
+            return
+        self._observed.listens = False
+        reason = "it prints" if self._has_written() else None
+        if self._in_detail:
+            before, self._state = self._state, state.of_process()
+            reason = reason or state.difference(before, self._state) or company()
+        if reason:
+            self._imports.blame(reason)
+        self._observed.listens = True
+
+    def look_at_origins(self) -> None:
+        """What is no package, and what has noted the number of this process."""
+        for name in self._imports.loaded:
+            reason = _foreign_origin(name) or (_kept_pid(name) if name in self._observed.asked_for_pid else None)
+            if reason:
+                self._imports.reasons.setdefault(name, reason)
+
+
+def references_to_main() -> int:
+    """How many there are to ``__main__``."""
+    return sys.getrefcount(sys.modules["__main__"])
+
+
+def is_main_kept(references: int) -> bool:
+    """Whether there are more references to ``__main__`` now, beside those of frames that nobody has.
+
+    Args:
+        references: that there were before.
+    """
+    if "__mp_main__" in sys.modules:  # of multiprocessing; each fork gives it its own (program.py)
+        references += 1
+    if references_to_main() > references:
+        gc.collect()
+    return references_to_main() > references
+
+
+def _foreign_origin(name: str) -> str | None:
+    module = sys.modules.get(name)
+    if module is not None and not libraries.is_installed(module):
+        return "it lies in a folder of the user's"
+    return None
+
+
+def _kept_pid(name: str) -> str | None:
+    pid = os.getpid()
+    if any(type(value) is int and value == pid for value in vars(sys.modules[name]).values()):
+        return "it keeps the number of the process"
+    return None
+
+
+def company() -> str | None:
+    """What this process has beside its one thread, None when there is nothing."""
+    if children(os.getpid()):
+        return "it starts a process"
+    if _threads() > 1:
+        pid = _fork()  # takes down the threads of a library that handles forks itself
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        if _threads() > 1:
+            return "it starts a thread"
+    return None
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - as in process_tree
+
 
 # What those who walk over the whole environment look for there, as fnmatch has it, in lower case.
 WALKERS = {"tqdm.utils": "tqdm_*", "urllib.request": "*_proxy"}
@@ -248,3 +338,111 @@ def observing(observed: Observed, names: Collection[str], others: Iterable[Patch
             yield
     finally:
         sys.meta_path.remove(observed)
+
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+IN_MEMORY = (":memory:", "")  # names of databases (https://www.sqlite.org/inmemorydb.html)
+
+CHANGERS = (
+    "chmod",
+    "chown",
+    "lchown",
+    "remove",
+    "removexattr",
+    "rename",
+    "replace",
+    "rmdir",
+    "setxattr",
+    "truncate",
+    "unlink",
+    "utime",
+)
+MAKERS = ("mkdir", "mkfifo", "mknod")
+LINKERS = ("link", "symlink")
+CALLERS = ("connect", "connect_ex", "sendto")
+
+
+class EffectError(BaseException):
+    """An import was stopped. No Exception: libraries handle those, and go on to the next thing."""
+
+
+class Effects:
+    """What imports set out to do, and were kept from.
+
+    Args:
+        touch: called with a path on whose being there it depends what a call does.
+        blame: called with what they were kept from.
+    """
+
+    def __init__(self, touch: Callable[[object], None], blame: Callable[[str], None]) -> None:
+        self._touch = touch
+        self._blame = blame
+
+    def patches(self) -> list[Patch]:
+        """The ways to such effects, beside those of opening a file."""
+        patches: list[Patch] = [
+            *((os, name, self.change) for name in CHANGERS),
+            *((os, name, self.make) for name in MAKERS),
+            *((os, name, self.make_link) for name in LINKERS),
+            *((socket.socket, name, self.call) for name in CALLERS),
+            (socket.socket, "bind", self.bind),
+        ]
+        databases = [sys.modules[name] for name in ("sqlite3", "sqlite3.dbapi2") if name in sys.modules]
+        patches += [(module, "connect", self.open_database) for module in databases]
+        return [patch for patch in patches if hasattr(patch[0], patch[1])]
+
+    def open_file(self, file: object, mode: object) -> None:
+        """As ``open()`` has it."""
+        if isinstance(mode, str) and not set(mode).isdisjoint("wax+"):
+            self._write(file)
+
+    def open_descriptor(self, path: object, flags: object) -> None:
+        """As ``os.open()`` has it."""
+        if isinstance(flags, int) and flags & WRITING:
+            self._write(path)
+
+    def _write(self, path: object) -> None:
+        if isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path) != os.devnull:
+            self._prevent("it writes a file")
+
+    def change(self, path: object = None, *_: object, src: object = None, **settings: object) -> None:
+        """A file or folder is changed, moved or removed; where there is none, the call itself will fail."""
+        if self._is_there(src if path is None else path, settings) is not False:
+            self._prevent("it changes what is in a folder")
+
+    def make(self, path: object, *_: object, **settings: object) -> None:
+        """A folder or special file is made; where there is one, the call itself will fail."""
+        if self._is_there(path, settings) is not True:
+            self._prevent("it changes what is in a folder")
+
+    def make_link(self, _src: object = None, dst: object = None, *_: object, **settings: object) -> None:
+        """A link is made; where something is, the call itself will fail."""
+        self.make(dst, **settings)
+
+    def open_database(self, database: object, *_: object, **__: object) -> None:
+        """As ``sqlite3.connect()`` has it: it makes the file when it is missing."""
+        if database not in IN_MEMORY:
+            self._prevent("it opens a database")
+
+    def call(self, *_: object) -> None:
+        """Somebody is called, or sent something."""
+        self._prevent("it opens a connection")
+
+    def bind(self, _socket: object, address: object) -> None:
+        """A socket gets an address; with any port that is free, only to see whether that kind of address works."""
+        if not (isinstance(address, tuple) and address[1:2] == (0,)):
+            self._prevent("it can be called")
+
+    def _prevent(self, what: str) -> None:
+        self._blame(what)
+        raise EffectError(what)
+
+    def _is_there(self, path: Any, settings: dict[str, object]) -> bool | None:  # noqa: ANN401 - whatever was passed
+        """Whether something is at this path; None when it cannot be said."""
+        if any(name.endswith("dir_fd") and value is not None for name, value in settings.items()):
+            return None
+        self._touch(path)
+        try:
+            return isinstance(path, int) or os.path.lexists(path)  # a descriptor is that of something
+        except (TypeError, ValueError):
+            return None

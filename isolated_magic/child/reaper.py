@@ -9,7 +9,7 @@ that go on have ended.
 
 On the handle the keeper writes ``pid N``, with a descriptor of the process where the system has such a thing, then
 ``exit STATUS CPU_SECS`` when the run and everything that it started are gone, or ``failed ERRNO OPEN_FILES``, with
-its own limit of open files. It reads there INTERRUPT, to ask the run to end (see ``ladder.py``), or KILL. The end
+its own limit of open files. It reads there INTERRUPT, to ask the run to end (see ``reaper.py``), or KILL. The end
 of the stream, which the owner's death brings about as well, means KILL too.
 
 On Linux both the keeper and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to its run
@@ -24,6 +24,7 @@ import errno
 import json
 import math
 import os
+import resource
 import select
 import signal
 import socket
@@ -34,11 +35,11 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import news, process_tree, wakeup, wire
-from .ladder import Ladders
+from . import process_tree, wakeup, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
 
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 SWEEP_AGAIN_SECS = 0.2
@@ -87,7 +88,7 @@ class Ended(NamedTuple):
     cleaners: set[int]
 
 
-class Keeper:
+class Reaper:
     """The loop and what it knows.
 
     Args:
@@ -211,7 +212,7 @@ class Keeper:
             os.close(descriptor)
         for descriptor in descriptors[:1]:
             with socket.socket(fileno=descriptor) as handle:
-                news.tell_failure(handle, errno.EMFILE)
+                tell_failure(handle, errno.EMFILE)
         if self.room is None:
             self._make_room()
 
@@ -221,7 +222,7 @@ class Keeper:
         try:
             pid = os.fork()
         except OSError as problem:
-            news.tell_failure(handle, problem.errno or 0)
+            tell_failure(handle, problem.errno or 0)
             handle.close()
             pid = -1
         if pid == 0:
@@ -232,14 +233,14 @@ class Keeper:
         if pid > 0:
             self.runs[pid] = handle
             self.poll.register(handle, select.POLLIN)
-            news.tell_pid(handle, pid)
+            tell_pid(handle, pid)
         return None
 
     def _obey(self, descriptor: int) -> None:
         """Do to a run what its owner asks for on its handle."""
         for pid, handle in self.runs.items():
             if handle.fileno() == descriptor:
-                if news.orders(handle) == {*wire.INTERRUPT}:
+                if orders(handle) == {*wire.INTERRUPT}:
                     self.ladders.begin(pid)
                 else:
                     self.poll.unregister(handle)  # it may stay readable: once is enough
@@ -264,7 +265,7 @@ class Keeper:
         for batch in done:
             self.untold.remove(batch)
             for handle, end in batch.runs:
-                news.tell(handle, f"exit {end}")
+                tell(handle, f"exit {end}")
                 handle.close()
         return bool(done)
 
@@ -330,3 +331,120 @@ def _kill(pids: Iterable[int]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     return None
+
+
+def orders(handle: socket.socket) -> set[int]:
+    """The bytes of what the owner asks for; none when it is gone.
+
+    Args:
+        handle: of a run, readable.
+    """
+    try:
+        return set(handle.recv(64))
+    except OSError:
+        return set()
+
+
+def tell_pid(handle: socket.socket, pid: int) -> None:
+    """Say which process it is. The number alone may be somebody else's by the time that the owner reads it.
+
+    Args:
+        handle: of a run.
+        pid: of its process.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        return tell(handle, f"pid {pid}")
+    try:
+        with suppress(OSError):
+            socket.send_fds(handle, [b"pid %d\n" % pid], [descriptor])
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def tell_failure(handle: socket.socket, number: int) -> None:
+    """Say that there will be no process.
+
+    Args:
+        handle: of a run.
+        number: of the system's error.
+    """
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    tell(handle, f"failed {number} {open_files}")
+
+
+def tell(handle: socket.socket, line: str) -> None:
+    """Say something.
+
+    Args:
+        handle: of a run.
+        line: without its end.
+    """
+    with suppress(OSError):  # the owner closed its end: it no longer wants to know
+        handle.sendall(line.encode() + b"\n")
+
+
+INTERRUPT_GRACE_SECS = 0.8  # for `finally` blocks, after what Ctrl-C sends in a terminal
+TERMINATE_GRACE_SECS = 0.4
+
+STEPS = ((signal.SIGINT, INTERRUPT_GRACE_SECS), (signal.SIGTERM, TERMINATE_GRACE_SECS))
+
+
+class Ladders:
+    """The runs that were asked to end and have not ended yet.
+
+    Each leads a process group, which its parent, who uses this, has not reaped: the signals go to nobody else.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[int, tuple[float, int]] = {}  # by pid: when to take the next step, and which
+
+    def begin(self, pid: int) -> None:
+        """Ask a run to end; once more changes nothing.
+
+        Args:
+            pid: of its process.
+        """
+        if pid not in self._next:
+            self._take(pid, 0)
+
+    def end(self, pid: int) -> None:
+        """The run has ended, or is being killed.
+
+        Args:
+            pid: of its process.
+        """
+        self._next.pop(pid, None)
+
+    def secs_to_next_step(self) -> float:
+        """How long until :meth:`climb` has something to do; infinity when it will not have."""
+        due = min((when for when, _ in self._next.values()), default=math.inf)
+        return max(0.0, due - time.monotonic())
+
+    def climb(self) -> list[int]:
+        """Take the steps that are due.
+
+        Returns:
+            The pids of the runs for which there is none left: they have to be killed.
+        """
+        now = time.monotonic()
+        due = [(pid, step) for pid, (when, step) in self._next.items() if when <= now]
+        for pid, step in due:
+            if step < len(STEPS):
+                self._take(pid, step)
+            else:
+                self.end(pid)
+        return [pid for pid, step in due if step == len(STEPS)]
+
+    def _take(self, pid: int, step: int) -> None:
+        number, grace_secs = STEPS[step]
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:  # it has not made its group yet
+            os.kill(pid, number)
+        except PermissionError:  # it became another user
+            return
+        finally:
+            self._next[pid] = time.monotonic() + grace_secs, step + 1
