@@ -140,7 +140,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
         UnsupportedPlatformError: where there are no processes to run code in (Pyodide), or where this
             version does not know how to keep them in hand (Windows).
     """
-    from isolated_magic.launch.platform import require_processes  # noqa: PLC0415 - import stays cheap
+    from isolated_magic.launch.base import require_processes  # noqa: PLC0415 - import stays cheap
 
     require_processes()
     from isolated_magic.magic.extension import load  # noqa: PLC0415 - needs IPython

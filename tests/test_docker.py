@@ -15,7 +15,7 @@ import docker
 import pytest
 
 from isolated_magic import DockerExecutor, InvalidRequestError, Limits
-from isolated_magic.launch.containers import owner
+from isolated_magic.launch.containers import client
 from tests import daemon as daemons
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
@@ -397,7 +397,7 @@ class TestOwners:
         command = [sys.executable, "-c", OWNER, daemons.IMAGE, daemon.url]
 
         def own():
-            labels = [each["Labels"].get(owner.LABEL, "{}") for each in daemon.containers()]
+            labels = [each["Labels"].get(client.LABEL, "{}") for each in daemon.containers()]
             return [label for label in labels if json.loads(label).get("pid") == process.pid]
 
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -412,17 +412,17 @@ class TestOwners:
             [
                 sys.executable,
                 "-c",
-                "from isolated_magic.launch.containers.owner import *\nprint(this_process().labels[LABEL])",
+                "from isolated_magic.launch.containers.client import *\nprint(this_process().labels[LABEL])",
             ],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.strip()
-        of_this = owner.this_process().labels[owner.LABEL]
+        of_this = client.this_process().labels[client.LABEL]
         elsewhere = json.dumps(json.loads(gone) | {"host": "another-machine"})
         with daemon.api() as api:
             left, kept, foreign = (
-                api.create_container(daemons.IMAGE, command=["true"], labels={owner.LABEL: label})["Id"]
+                api.create_container(daemons.IMAGE, command=["true"], labels={client.LABEL: label})["Id"]
                 for label in (gone, of_this, elsewhere)
             )
             with executor_of(daemon) as executor:

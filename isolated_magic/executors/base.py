@@ -14,7 +14,7 @@ from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.lifecycle import Lifetime, LiveRun, in_thread
 from isolated_magic.executors.runner import conduct
-from isolated_magic.launch.shortage import NO_MEMORY
+from isolated_magic.launch.resources import NO_MEMORY
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.models import ErrorKind, RunError, RunResult
 from isolated_magic.request import SOURCE_NAME, build_request, checked_limits, checked_timeout

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from isolated_magic.environment import in_kernel
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import Preloaded
-from isolated_magic.launch.shortage import start_thread
+from isolated_magic.launch.resources import start_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import process_launcher
-from isolated_magic.launch.pool import PoolLauncher
+from isolated_magic.launch.worker_pool import PoolLauncher
 from isolated_magic.limits import NO_LIMITS
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import StoppedError
-from isolated_magic.launch.confine import confined
-from isolated_magic.launch.out_of_memory import OutOfMemoryKills
-from isolated_magic.launch.shortage import NO_MEMORY, refused
+from isolated_magic.launch.limits import confined
+from isolated_magic.launch.resources import NO_MEMORY, OutOfMemoryKills, refused
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.redaction.redactor import redactor_for
 from isolated_magic.supervisor.result import judge

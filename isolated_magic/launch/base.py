@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from isolated_magic.errors import LaunchError
+from isolated_magic.errors import LaunchError, UnsupportedPlatformError
 
 if TYPE_CHECKING:
     import socket
@@ -200,3 +202,22 @@ class ProcessLauncher(Launcher):
             modules: names of those that another worker has.
         """
         return False
+
+
+def require_processes() -> None:
+    """Pass where runs are possible.
+
+    Raises:
+        UnsupportedPlatformError: in Pyodide, on Windows, or wherever else a process cannot be forked.
+    """
+    if sys.platform == "emscripten":
+        raise UnsupportedPlatformError(
+            "isolated_magic runs code in processes of its own, and there are no processes in the browser "
+            "(Pyodide, JupyterLite). Open the notebook on a Jupyter server instead."
+        )
+    if sys.platform == "win32":
+        raise UnsupportedPlatformError(
+            "isolated_magic does not support Windows itself yet. Run Jupyter under WSL, where it works."
+        )
+    if not hasattr(os, "fork"):
+        raise UnsupportedPlatformError(f"isolated_magic needs processes, which {sys.platform} does not have.")

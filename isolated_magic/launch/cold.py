@@ -5,9 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, to_nobody
+from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, require_processes, to_nobody
 from isolated_magic.launch.guardian import Guardian
-from isolated_magic.launch.platform import require_processes
 from isolated_magic.launch.spawn import connected, current_attributes, role_messages, run_messages, send_at_once
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from isolated_magic.child import wire
 from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.process import send_descriptors
-from isolated_magic.launch.shortage import limit_of_memory, refused
+from isolated_magic.launch.resources import limit_of_memory, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child import process_tree, stack, wire
 from isolated_magic.launch import calls
-from isolated_magic.launch.shortage import in_words
+from isolated_magic.launch.resources import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable

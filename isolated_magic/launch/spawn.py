@@ -17,7 +17,7 @@ from isolated_magic.launch import calls
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
 from isolated_magic.launch.process import NO_SIGNAL, Handle
-from isolated_magic.launch.shortage import is_shortage, refused
+from isolated_magic.launch.resources import is_shortage, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_CODE_LINE
 from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, shortened
 from isolated_magic.child.wire import LOST_OUTPUT_STATUS
-from isolated_magic.launch.shortage import in_words, limit_of_memory
+from isolated_magic.launch.resources import in_words, limit_of_memory
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, scores_of
 from isolated_magic.payload.encode import hint_about

@@ -1,4 +1,4 @@
-"""One container: made, waiting, used once, and gone."""
+"""One container: create it, send it the child program, wait until it is ready, use it once, remove it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import socket
 import ssl
 import time
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
+from isolated_magic import child
 from isolated_magic.child import wire
-from isolated_magic.child.packets import PIECE_BYTES, READY, Packets
+from isolated_magic.child.packets import COLD, FOLDER, FORKED, NO_ATTRIBUTES, PIECE_BYTES, READY, Packets
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.containers.program import COMMAND, program_frame
 from isolated_magic.launch.containers.settings import (
     RESERVED_PROCESSES,
     STARTING_PROCESSES,
@@ -21,14 +23,17 @@ from isolated_magic.launch.containers.settings import (
     processes_of,
 )
 from isolated_magic.launch.fork_server.freshness import Inputs
+from isolated_magic.launch.spawn import program_messages
 from isolated_magic.limits import STACK_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from isolated_magic.launch.containers.client import Client
     from isolated_magic.launch.containers.settings import ContainerSettings, Shape
     from isolated_magic.launch.fork_server.freshness import Report
+    from isolated_magic.request import RunRequest
+
 
 READY_TIMEOUT_SECS = 60.0  # for its interpreter, and for what it imports
 MOST_SAID_BYTES = 4096  # of what it says on stderr before it is ready
@@ -280,3 +285,59 @@ class Container:
         """In a fork of the owner: close our copies; the container belongs to the original."""
         if self.attached is not None:
             self.attached.close()
+
+
+# What the container is told to run, as anybody can see who may inspect it. It reads the program from stdin, writes
+# it down, and becomes it.
+BOOTSTRAP = f"""\
+import os, sys, time
+if sys.version_info < (3, 11):
+    os.write(2, b"Python " + sys.version.split()[0].encode() + b"\\n")
+    time.sleep(0.5)  # Podman does not hand on the last words of what ends before it is attached
+    os._exit(1)
+import json
+def take(count):
+    got = b""
+    while len(got) < count:
+        more = os.read(0, count - len(got))
+        if not more:
+            os._exit(0)
+        got += more
+    return got
+files = json.loads(take(int.from_bytes(take({wire.LENGTH_BYTES}), "big")))
+for name in files:
+    with open("{FOLDER}/" + name, "w", encoding="utf-8") as file:
+        file.write(files[name])
+os.execv(sys.executable, [sys.executable, "{FOLDER}/start.py", "container"])
+"""
+COMMAND = ("python3", "-I", "-S", "-c", BOOTSTRAP)
+
+
+@cache
+def program_frame() -> bytes:
+    """The files of the child program, as the bootstrap takes them."""
+    folder = Path(child.__file__).parent
+    files = {file.name: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py"))}
+    return wire.frame(json.dumps(files).encode())
+
+
+def container_messages(request: RunRequest, environment: Mapping[bytes, bytes], *, cold: bool) -> bytes:
+    """What makes a run of the fork that waits in a container.
+
+    Args:
+        request: the run.
+        environment: all of it.
+        cold: True for a new interpreter.
+    """
+    launch = {
+        "role": "run",
+        "cwd": request.cwd,
+        "stack_bytes": request.limits.stack_bytes,
+        "attributes": NO_ATTRIBUTES,
+    }
+    return (
+        wire.frame(COLD if cold else FORKED)
+        + wire.frame(json.dumps(launch).encode())
+        + wire.frame(wire.environment_block(environment))
+        + program_messages(request)
+    )

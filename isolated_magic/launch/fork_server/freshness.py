@@ -18,7 +18,7 @@ from isolated_magic.child.process_state import credentials
 from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start, is_public
 from isolated_magic.launch.calls import state_of
-from isolated_magic.launch.shortage import is_shortage
+from isolated_magic.launch.resources import is_shortage
 from isolated_magic.launch.spawn import fixed
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.child.process_state import credentials
 from isolated_magic.child.stdlib import is_standard
-from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, to_nobody
+from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, require_processes, to_nobody
 from isolated_magic.launch.fork_server.freshness import (
     Recipe,
     environment_for,
@@ -30,7 +30,6 @@ from isolated_magic.launch.fork_server.freshness import (
 from isolated_magic.launch.fork_server.servers import Membership, Way
 from isolated_magic.launch.fork_server.source_scan import NOT_THERE, Program, program_in, program_of
 from isolated_magic.launch.guardian import Guardian
-from isolated_magic.launch.platform import require_processes
 from isolated_magic.launch.spawn import connected, current_attributes, role_messages, run_messages, send_at_once
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from isolated_magic.launch.fork_server.freshness import Recipe, Refusal, environ
 from isolated_magic.launch.fork_server.server import Template
 from isolated_magic.launch.fork_server.source_scan import Learned
 from isolated_magic.launch.guardian import Guardian
-from isolated_magic.launch.shortage import start_thread
+from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

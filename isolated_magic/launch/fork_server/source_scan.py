@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from isolated_magic.child.stdlib import is_standard
 from isolated_magic.launch.fork_server.freshness import environment_for
 from isolated_magic.launch.fork_server.mutations import Mutations
-from isolated_magic.launch.shortage import is_shortage
+from isolated_magic.launch.resources import is_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What the system is short of, in words: why there is no process, no descriptor, no thread, and what to do."""
+"""What the system has run out of: processes, descriptors, threads, memory, and what the user can do about it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import mmap
 import os
 import resource
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
@@ -14,6 +15,7 @@ from isolated_magic.limits import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
 
 THREAD_BYTES = 16 << 20  # address space for a stack, and for what the interpreter takes to begin with
 
@@ -100,3 +102,38 @@ def start_thread(work: Callable[[], object], name: str) -> None:
         raise LaunchError(
             f"No thread could be started: {'the program is ending' if ending else _NO_THREADS}."
         ) from None
+
+
+READ_AGAIN_SECS = 1.0  # one read takes 23 microseconds, a hundredth of a run
+_COUNTER = b"\noom_kill "  # proc(5), /proc/vmstat: those for the limit of a cgroup too, since Linux 4.13
+
+
+class OutOfMemoryKills:
+    """The count of processes that it killed, anywhere in the system."""
+
+    def __init__(self) -> None:
+        self._before: int | None = None
+        self._read_at = -READ_AGAIN_SECS
+
+    def note(self) -> None:
+        """A run begins: what was killed before, give or take a second, is no concern of it."""
+        if time.monotonic() - self._read_at >= READ_AGAIN_SECS:
+            self._before, self._read_at = _count(), time.monotonic()
+
+    def came(self) -> bool:
+        """Whether it killed anything since; False where the system does not tell."""
+        now = _count()
+        return now is not None and self._before is not None and now > self._before
+
+
+def _count() -> int | None:
+    try:
+        descriptor = os.open("/proc/vmstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        found = os.read(descriptor, 1 << 16)
+    finally:
+        os.close(descriptor)
+    _, _, rest = found.partition(_COUNTER)
+    return int(rest.split(None, 1)[0]) if rest else None

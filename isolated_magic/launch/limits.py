@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child.cgroup import Group
 from isolated_magic.errors import LaunchError, LimitWarning
-from isolated_magic.launch.shortage import refused
+from isolated_magic.launch.resources import refused
 from isolated_magic.request import Confinement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from isolated_magic.request import RunRequest
+
 
 NO_GROUP = Group({})
 
