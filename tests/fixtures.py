@@ -12,10 +12,10 @@ from isolated_magic.launch.fork_server import servers
 @pytest.fixture(scope="module", autouse=True)
 def _templates_of_this_file() -> Iterator[None]:
     """As in a process of their own: executors of one file's tests share nothing with those of another's."""
-    before = servers._by_way, servers._learned
-    servers._by_way, servers._learned = {}, weakref.WeakValueDictionary()
+    before = servers._pools, servers._histories
+    servers._pools, servers._histories = {}, weakref.WeakValueDictionary()
     yield
-    servers._by_way, servers._learned = before
+    servers._pools, servers._histories = before
 
 
 @pytest.fixture(scope="session")

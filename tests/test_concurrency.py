@@ -18,7 +18,7 @@ import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
 from isolated_magic.child import process_tree
-from isolated_magic.launch.process import Handle
+from isolated_magic.launch.process import ProcessHandle
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is below a process is looked for in /proc")
@@ -306,7 +306,7 @@ class TestPids:
 
         process, child = stranger
         ours, theirs = socket.socketpair()
-        handle = Handle(ours)
+        handle = ProcessHandle(ours)
         socket.send_fds(theirs, [b"pid %d\n" % process.pid], [ended])
         handle.take_news(lambda _: None)
         theirs.close()  # the keeper is killed

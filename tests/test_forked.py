@@ -459,12 +459,12 @@ class TestFindings:
         assert warm.run("1", timeout_secs=20).ok
 
     def test_an_interrupt_while_the_template_starts(self, monkeypatch):
-        from isolated_magic.launch.fork_server.servers import Templates
+        from isolated_magic.launch.fork_server.servers import ForkServerPool
 
         def interrupt(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(Templates, "want", interrupt)
+        monkeypatch.setattr(ForkServerPool, "ensure", interrupt)
         with IsolatedSubprocessExecutor() as executor, pytest.raises(KeyboardInterrupt):
             executor.run("import time\ntime.sleep(1000)")
         wait_until(lambda: not pids_of("run"))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
-    from isolated_magic.launch.base import Launcher, Orders
+    from isolated_magic.launch.base import Launcher, RunControl
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class LiveRun:
         self.begun_at = time.monotonic()
         self._is_gone = False
         self._thread = 0
-        self._orders: Orders | None = None
+        self._orders: RunControl | None = None
         self._interrupted = False
         self._stopped = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
@@ -59,7 +59,7 @@ class LiveRun:
         """Whether it was asked to end as Ctrl-C does."""
         return self._interrupted
 
-    def attach(self, orders: Orders) -> None:
+    def attach(self, orders: RunControl) -> None:
         """There is somebody now for orders, to whom goes at once what was asked of the run before.
 
         Args:

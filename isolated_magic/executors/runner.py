@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import StoppedError
 from isolated_magic.launch.limits import confined
-from isolated_magic.launch.resources import NO_MEMORY, OutOfMemoryKills, refused
+from isolated_magic.launch.resources import NO_MEMORY, OutOfMemoryKills, launch_error
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.redaction.redactor import redactor_for
 from isolated_magic.supervisor.result import judge
@@ -90,7 +90,7 @@ def _attempt(
     try:
         child, messages = launcher.launch(request, live.attach)
     except OSError as problem:
-        raise refused(problem) from problem
+        raise launch_error(problem) from problem
     said: Messages | None = None
     try:
         live.attach(child.handle)

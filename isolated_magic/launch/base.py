@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from io import FileIO
 
-    from isolated_magic.launch.process import Handle
+    from isolated_magic.launch.process import ProcessHandle
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.models import Launch
     from isolated_magic.request import RunRequest
@@ -44,7 +44,7 @@ class Child:
     channel: socket.socket
     stdout: FileIO
     stderr: FileIO
-    handle: Handle
+    handle: ProcessHandle
     launch: Launch = "cold"
     lacked: Callable[[Messages], bool] | None = None
     report_pages: Callable[[tuple[int, ...] | None], None] | None = None
@@ -99,7 +99,7 @@ class StoppedError(LaunchError):
     """The run was stopped while it waited for a worker or a container."""
 
 
-class Orders(Protocol):
+class RunControl(Protocol):
     """Whom the orders to a run go to."""
 
     def kill(self) -> None:
@@ -109,14 +109,14 @@ class Orders(Protocol):
         """End it as Ctrl-C does."""
 
 
-Attach: TypeAlias = "Callable[[Orders], None]"
+Attach: TypeAlias = "Callable[[RunControl], None]"
 
 
-def to_nobody(_orders: Orders) -> None:
+def to_nobody(_orders: RunControl) -> None:
     """Who has nobody to tell."""
 
 
-class Started(NamedTuple):
+class StartedWorker(NamedTuple):
     """A worker that starts.
 
     Args:
@@ -183,7 +183,7 @@ class ProcessLauncher(Launcher):
     """One that starts processes of this machine, which can be workers too."""
 
     @abstractmethod
-    def start_worker(self, request: RunRequest) -> Started:
+    def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, require_processes, to_nobody
+from isolated_magic.launch.base import Attach, Child, ProcessLauncher, StartedWorker, require_processes, to_nobody
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.spawn import connected, current_attributes, role_messages, run_messages, send_at_once
 
@@ -33,11 +33,11 @@ class ColdLauncher(ProcessLauncher):
         messages = run_messages(request, current_attributes())
         return connected(self._guardian.start_run), messages
 
-    def start_worker(self, request: RunRequest) -> Started:
+    def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
         messages = role_messages("worker", request, current_attributes())
         child = connected(self._guardian.start_run)
-        return Started(child, send_at_once(child, messages), frozenset())
+        return StartedWorker(child, send_at_once(child, messages), frozenset())
 
     def release(self) -> Callable[[], None]:
         """Leave the guardian to what runs on it; see :class:`Launcher`."""

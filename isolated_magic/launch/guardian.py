@@ -20,7 +20,7 @@ from isolated_magic.child import wire
 from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.process import send_descriptors
-from isolated_magic.launch.resources import limit_of_memory, refused
+from isolated_magic.launch.resources import launch_error, memory_limit_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class Guardian:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-        self._running: _Running | None = None
+        self._running: _GuardianProcess | None = None
         _instances.add(self)
 
     def start_run(self, descriptors: list[int]) -> None:
@@ -64,9 +64,9 @@ class Guardian:
                 self._drop(running)  # it was killed, or another thread closed it: a new one takes its place
                 self._connected().send(descriptors)
         except OSError as problem:
-            raise refused(problem) from problem
+            raise launch_error(problem) from problem
 
-    def _connected(self) -> _Running:
+    def _connected(self) -> _GuardianProcess:
         with self._lock:
             running = self._running
             if running is not None and running.credentials != credentials():
@@ -75,7 +75,7 @@ class Guardian:
                 self._running = _start()
             return self._running
 
-    def _drop(self, running: _Running) -> None:
+    def _drop(self, running: _GuardianProcess) -> None:
         with self._lock:
             if running is not self._running:  # whoever let go of it closes it
                 return
@@ -102,7 +102,7 @@ class Guardian:
 
 
 @dataclass(frozen=True)
-class _Running:
+class _GuardianProcess:
     """A guardian that runs: its process, our end of its control socket, and whom it acts for."""
 
     process: subprocess.Popen[bytes]
@@ -128,7 +128,7 @@ class _Running:
                 raise
 
 
-def _start() -> _Running:
+def _start() -> _GuardianProcess:
     if not sys.executable:
         raise LaunchError("No process could be started: sys.executable does not name a Python interpreter.")
     with contextlib.ExitStack() as on_failure:
@@ -136,7 +136,7 @@ def _start() -> _Running:
         on_failure.enter_context(ours).settimeout(START_TIMEOUT_SECS)
         with theirs:
             process = _spawn(theirs.fileno())
-        running = _Running(process, ours, credentials())
+        running = _GuardianProcess(process, ours, credentials())
         on_failure.callback(running.close)
         with process.stderr or contextlib.nullcontext() as stderr:
             try:
@@ -156,7 +156,7 @@ def _not_started(how: str, said: str) -> LaunchError:
     lines = said.splitlines()
     fatal = next((line for line in lines if line.startswith("Fatal Python error")), lines[-1] if lines else "")
     because = f": {fatal.strip()}" if fatal else ""
-    return LaunchError(f"The process that keeps runs could not start ({how}{because}).{limit_of_memory()}")
+    return LaunchError(f"The process that keeps runs could not start ({how}{because}).{memory_limit_note()}")
 
 
 def _spawn(control: int) -> subprocess.Popen[bytes]:

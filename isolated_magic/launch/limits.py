@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child.cgroup import Group
 from isolated_magic.errors import LaunchError, LimitWarning
-from isolated_magic.launch.resources import refused
+from isolated_magic.launch.resources import launch_error
 from isolated_magic.request import Confinement
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _tasks_of_user() -> int:
     try:
         names = os.listdir("/proc")  # noqa: PTH208 - hundreds
     except OSError as problem:
-        raise refused(problem) from problem
+        raise launch_error(problem) from problem
     count = 0
     for name in names:
         with suppress(OSError):  # it ended meanwhile

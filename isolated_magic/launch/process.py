@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child import process_tree, stack, wire
 from isolated_magic.launch import calls
-from isolated_magic.launch.resources import in_words
+from isolated_magic.launch.resources import explain_errno
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def send_descriptors(channel: socket.socket, word: bytes, descriptors: list[int]
     channel.sendmsg([word], [rights], NO_SIGNAL)
 
 
-class Handle:
+class ProcessHandle:
     """Our end of the handle of one run. Orders may be given from any thread; one thread takes in the news.
 
     Args:
@@ -140,7 +140,7 @@ class Handle:
             self.exit_status, self.cpu_secs, self.is_over = int(status), float(cpu_secs), True
         else:
             number, _, open_files = rest.partition(" ")
-            self.failure = in_words(int(number), "the process that keeps runs", int(open_files))
+            self.failure = explain_errno(int(number), "the process that keeps runs", int(open_files))
             self.is_over = True
 
     def kill_without_keeper(self) -> None:

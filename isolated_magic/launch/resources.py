@@ -44,7 +44,7 @@ def is_shortage(problem: OSError) -> bool:
     return problem.errno in _SHORTAGES
 
 
-def in_words(number: int, whose: str = "this process", open_files: int | None = None) -> str:
+def explain_errno(number: int, whose: str = "this process", open_files: int | None = None) -> str:
     """What an error of the system's means for somebody who wants a process.
 
     Args:
@@ -60,17 +60,17 @@ def in_words(number: int, whose: str = "this process", open_files: int | None = 
     return os.strerror(number) if number in errno.errorcode else "the system gave no reason"
 
 
-def refused(problem: OSError) -> LaunchError:
+def launch_error(problem: OSError) -> LaunchError:
     """The error to raise for one of the system's.
 
     Args:
         problem: what the system said to this process.
     """
-    words = in_words(problem.errno) if problem.errno else str(problem)
+    words = explain_errno(problem.errno) if problem.errno else str(problem)
     return LaunchError(f"No process could be started: {words}.")
 
 
-def limit_of_memory() -> str:
+def memory_limit_note() -> str:
     """How much memory a process has that inherits our limits, to be added to why it could not start."""
     found = map(_soft, ("RLIMIT_AS", "RLIMIT_DATA"))
     soft = min((limit for limit in found if limit != resource.RLIM_INFINITY), default=None)

@@ -16,8 +16,8 @@ from isolated_magic.child.process_state import LIMITS, limits
 from isolated_magic.launch import calls
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
-from isolated_magic.launch.process import NO_SIGNAL, Handle
-from isolated_magic.launch.resources import is_shortage, refused
+from isolated_magic.launch.process import NO_SIGNAL, ProcessHandle
+from isolated_magic.launch.resources import is_shortage, launch_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ def connected(hand_over: Callable[[list[int]], None]) -> Child:
         try:
             child, descriptors = _connect(on_failure, theirs)
         except OSError as problem:
-            raise refused(problem) from problem
+            raise launch_error(problem) from problem
         hand_over(descriptors)
         on_failure.pop_all()
     return child
@@ -60,7 +60,7 @@ def _connect(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[
         return ours.enter_context(FileIO(readable, "r")), writable
 
     handle, channel, stdout, stderr = pair(), pair(), pipe(), pipe()
-    child = Child(channel[0], stdout[0], stderr[0], Handle(handle[0]))
+    child = Child(channel[0], stdout[0], stderr[0], ProcessHandle(handle[0]))
     return child, [handle[1], channel[1], stdout[1], stderr[1]]
 
 
@@ -93,7 +93,7 @@ def start_messages(
     role: str,
     cwd: str,
     stack_bytes: int,
-    attributes: Attributes,
+    attributes: ProcessAttributes,
     environment: Mapping[bytes, bytes],
 ) -> bytes:
     """What makes a process of a fork of the guardian's.
@@ -117,7 +117,7 @@ def start_messages(
     return wire.frame(json.dumps(launch).encode()) + wire.frame(wire.environment_block(environment))
 
 
-def run_messages(request: RunRequest, attributes: Attributes, *, reports_pages: bool = False) -> bytes:
+def run_messages(request: RunRequest, attributes: ProcessAttributes, *, reports_pages: bool = False) -> bytes:
     """What makes a run of a fork: what to start, what to run, and its data.
 
     Args:
@@ -128,7 +128,7 @@ def run_messages(request: RunRequest, attributes: Attributes, *, reports_pages: 
     return role_messages("run", request, attributes) + program_messages(request, reports_pages=reports_pages)
 
 
-def role_messages(role: str, request: RunRequest, attributes: Attributes) -> bytes:
+def role_messages(role: str, request: RunRequest, attributes: ProcessAttributes) -> bytes:
     """What makes a process of a fork that is to do such runs.
 
     Args:
@@ -196,7 +196,7 @@ def send_at_once(child: Child, messages: bytes) -> bytes:
         return messages
 
 
-class Attributes(TypedDict):
+class ProcessAttributes(TypedDict):
     """The attributes of this thread and process, None where the system does not tell.
 
     Args:
@@ -212,7 +212,7 @@ class Attributes(TypedDict):
     limits: list[tuple[int, int, int]]
 
 
-def current_attributes() -> Attributes:
+def current_attributes() -> ProcessAttributes:
     """Those of the calling thread, now.
 
     Raises:
@@ -226,14 +226,14 @@ def current_attributes() -> Attributes:
 @lru_cache(maxsize=4)  # nearly always they are those of the run before
 def _as_messages_have_them(
     umask: int | None, nice: int, affinity: frozenset[int] | None, limits: tuple[tuple[int, int], ...]
-) -> Attributes:
+) -> ProcessAttributes:
     numbered = [(number, *limit) for number, limit in zip(LIMITS, limits, strict=True)]
-    return Attributes(
+    return ProcessAttributes(
         umask=umask, nice=nice, affinity=None if affinity is None else sorted(affinity), limits=numbered
     )
 
 
-def fixed(attributes: Attributes) -> tuple[object, ...]:
+def fixed(attributes: ProcessAttributes) -> tuple[object, ...]:
     """What a process cannot take on any more once it runs: priority, processors, hard limits.
 
     Args:

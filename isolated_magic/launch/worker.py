@@ -9,7 +9,7 @@ from isolated_magic.child.fingerprint import fingerprint
 from isolated_magic.child.process_state import credentials
 from isolated_magic.launch.fork_server.freshness import is_unchanged, package_folders
 from isolated_magic.launch.protocol import let_wait
-from isolated_magic.launch.spawn import Attributes, current_attributes
+from isolated_magic.launch.spawn import ProcessAttributes, current_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ MOST_SOURCES = 256  # that a worker is known to have run
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerSpec:
     """What a worker has from its start, and keeps.
 
     Args:
@@ -36,17 +36,17 @@ class Surroundings:
     environment: Mapping[bytes, bytes] = field(repr=False)
     cwd: str
     stack_bytes: int
-    attributes: Attributes
+    attributes: ProcessAttributes
     credentials: tuple[object, ...]
 
 
-def surroundings_of(request: RunRequest) -> Surroundings:
+def spec_for(request: RunRequest) -> WorkerSpec:
     """What a worker for such a run has.
 
     Args:
         request: the run.
     """
-    return Surroundings(
+    return WorkerSpec(
         request.environment, request.cwd, request.limits.stack_bytes, current_attributes(), credentials()
     )
 
@@ -66,20 +66,20 @@ class Worker:
     """
 
     child: Child
-    surroundings: Surroundings
+    spec: WorkerSpec
     unsent: bytes
     modules: set[str]
     files: dict[str, list[int] | None]
     sources: set[str | None] = field(default_factory=set, repr=False)
     runs: int = 0
 
-    def suits(self, surroundings: Surroundings) -> bool:
+    def suits(self, spec: WorkerSpec) -> bool:
         """Whether a new one for such a run would be no other.
 
         Args:
             surroundings: of the run.
         """
-        return self.surroundings == surroundings and self.child.handle.lives() and is_unchanged(self.files)
+        return self.spec == spec and self.child.handle.lives() and is_unchanged(self.files)
 
     def has_done(self, request: RunRequest) -> bool:
         """Whether it has run this program before.
@@ -108,7 +108,7 @@ class Worker:
         self.child.close()
 
 
-def started(processes: ProcessLauncher, request: RunRequest, surroundings: Surroundings) -> Worker:
+def started(processes: ProcessLauncher, request: RunRequest, spec: WorkerSpec) -> Worker:
     """A worker that starts.
 
     Args:
@@ -123,7 +123,7 @@ def started(processes: ProcessLauncher, request: RunRequest, surroundings: Surro
     start = processes.start_worker(request)
     let_wait(start.child.channel)
     packages = fingerprint(package_folders())
-    return Worker(start.child, surroundings, start.unsent, set(start.modules), packages)
+    return Worker(start.child, spec, start.unsent, set(start.modules), packages)
 
 
 def _program_of(request: RunRequest) -> str | None:

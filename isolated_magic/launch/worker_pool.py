@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
 from isolated_magic.launch.spawn import program_messages, send_at_once
-from isolated_magic.launch.worker import started, surroundings_of
+from isolated_magic.launch.worker import spec_for, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from isolated_magic.launch.base import Attach, Preloaded, ProcessLauncher
     from isolated_magic.launch.protocol import Messages
-    from isolated_magic.launch.worker import Surroundings, Worker
+    from isolated_magic.launch.worker import Worker, WorkerSpec
     from isolated_magic.request import RunRequest
 
 
@@ -34,7 +34,7 @@ LONGEST_WAIT_SECS = 1.0  # should whoever is to wake the next run be interrupted
 STOPPED = "The run was stopped while it waited for a worker."
 
 
-class Place:
+class Slot:
     """The right of a run to a worker. It ends with :meth:`give_back`, and when nobody has it any more.
 
     An exception out of a signal handler may come between any two steps of whoever has it: what counts is one step.
@@ -48,7 +48,7 @@ class Place:
         self.is_over = True
 
 
-class Taken(NamedTuple):
+class Checkout(NamedTuple):
     """What a run has got.
 
     Args:
@@ -59,15 +59,15 @@ class Taken(NamedTuple):
 
     worker: Worker
     has_waited: bool
-    place: Place
+    slot: Slot
 
 
-class _Turn:
+class _Waiter:
     """A run that waits for a worker. Orders to the run end the waiting."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, pool: WorkerPool) -> None:
         self.is_stopped = False
-        self._crew = crew
+        self._pool = pool
         self._came = threading.Lock()  # unlike an Event, a signal handler can release it at any moment
         self._came.acquire()
 
@@ -82,12 +82,12 @@ class _Turn:
 
     def kill(self) -> None:
         """Wait no longer."""
-        self._crew.give_up(self)
+        self._pool.give_up(self)
 
     interrupt = kill
 
 
-class Crew:
+class WorkerPool:
     """The workers of one launcher, until it is released.
 
     Args:
@@ -99,13 +99,13 @@ class Crew:
         self._processes = processes
         self._most = most
         self._idle: list[Worker] = []  # the one that has worked last stands last
-        self._places: list[weakref.ref[Place]] = []
+        self._slots: list[weakref.ref[Slot]] = []
         self._reserved = 0
-        self._turns: deque[_Turn] = deque()
+        self._waiters: deque[_Waiter] = deque()
         self._is_closed = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
 
-    def take(self, request: RunRequest, attach: Attach) -> Taken:
+    def take(self, request: RunRequest, attach: Attach) -> Checkout:
         """A worker for this run.
 
         Args:
@@ -115,84 +115,84 @@ class Crew:
         Raises:
             LaunchError: the system refuses one, or the run was stopped.
         """
-        turn = _Turn(self)
-        place = self._place_for(turn)
-        has_waited = place is None
-        if place is None:
-            attach(turn)
-            place = self._wait_for(turn)
+        waiter = _Waiter(self)
+        slot = self._slot_for(waiter)
+        has_waited = slot is None
+        if slot is None:
+            attach(waiter)
+            slot = self._wait_for(waiter)
         try:
-            surroundings = surroundings_of(request)
-            worker = self._found(request, surroundings) or started(self._processes, request, surroundings)
+            spec = spec_for(request)
+            worker = self._found(request, spec) or started(self._processes, request, spec)
         except BaseException:
-            self._give_back(place)
+            self._give_back(slot)
             raise
-        return Taken(worker, has_waited, place)
+        return Checkout(worker, has_waited, slot)
 
-    def _place_for(self, turn: _Turn) -> Place | None:
+    def _slot_for(self, waiter: _Waiter) -> Slot | None:
         """A place when it is this run's turn, else it stands in the queue."""
         with self._lock:
-            is_first = not self._turns or self._turns[0] is turn
+            is_first = not self._waiters or self._waiters[0] is waiter
             if is_first and self._busy < self._most:
-                place = Place()
-                self._places.append(weakref.ref(place))
-                if self._turns:
-                    self._turns.popleft()
-                return place
-            if turn not in self._turns and not turn.is_stopped:
-                self._turns.append(turn)
+                slot = Slot()
+                self._slots.append(weakref.ref(slot))
+                if self._waiters:
+                    self._waiters.popleft()
+                return slot
+            if waiter not in self._waiters and not waiter.is_stopped:
+                self._waiters.append(waiter)
             return None
 
     @property
     def _busy(self) -> int:
         """How many runs have a place."""
-        places = [(ref, ref()) for ref in self._places]
-        self._places = [ref for ref, place in places if place is not None and not place.is_over]
-        return len(self._places)
+        slots = [(ref, ref()) for ref in self._slots]
+        self._slots = [ref for ref, slot in slots if slot is not None and not slot.is_over]
+        return len(self._slots)
 
-    def _wait_for(self, turn: _Turn) -> Place:
+    def _wait_for(self, waiter: _Waiter) -> Slot:
         try:
-            return self._claimed(turn)
+            return self._claimed(waiter)
         except BaseException:
-            self.give_up(turn)
+            self.give_up(waiter)
             raise
 
-    def _claimed(self, turn: _Turn) -> Place:
-        while (place := self._place_for(turn)) is None:
-            if turn.is_stopped:
+    def _claimed(self, waiter: _Waiter) -> Slot:
+        while (slot := self._slot_for(waiter)) is None:
+            if waiter.is_stopped:
                 raise StoppedError(STOPPED)
-            turn.wait()
+            waiter.wait()
         self._wake_next()
-        return place
+        return slot
 
     def _wake_next(self) -> None:
         with self._lock:
-            if self._turns:
-                self._turns[0].wake()
+            if self._waiters:
+                self._waiters[0].wake()
 
-    def _give_back(self, place: Place) -> None:
-        place.give_back()
+    def _give_back(self, slot: Slot) -> None:
+        slot.give_back()
         self._wake_next()
 
-    def give_up(self, turn: _Turn) -> bool:
+    def give_up(self, waiter: _Waiter) -> bool:
         """A run that waits is to wait no longer. Whether it did wait.
 
         Args:
             turn: its place in the queue.
         """
         with self._lock:
-            turn.is_stopped = True
-            turn.wake()
-            if turn not in self._turns:
+            waiter.is_stopped = True
+            waiter.wake()
+            if waiter not in self._waiters:
                 return False
-            self._turns.remove(turn)
+            self._waiters.remove(waiter)
             self._wake_next()
             return True
 
-    def _found(self, request: RunRequest, surroundings: Surroundings) -> Worker | None:
+    def _found(self, request: RunRequest, spec: WorkerSpec) -> Worker | None:
         """The best of the idle workers, None when a new one is better."""
         while (worker := self._pop(request)) is not None:
-            if worker.suits(surroundings) and not self._lacks_imports(worker, request):
+            if worker.suits(spec) and not self._lacks_imports(worker, request):
                 return worker
             worker.let_go()
         return None
@@ -209,7 +209,7 @@ class Crew:
     def _lacks_imports(self, worker: Worker, request: RunRequest) -> bool:
         return not worker.has_done(request) and self._processes.would_spare_imports(request, worker.modules)
 
-    def take_back(self, taken: Taken, request: RunRequest, said: Messages | None) -> None:
+    def take_back(self, checkout: Checkout, request: RunRequest, said: Messages | None) -> None:
         """A run is over. Its worker waits for the next one, or another does in its place.
 
         Args:
@@ -217,7 +217,7 @@ class Crew:
             request: what it was.
             said: what it said, None when the worker is of no use any more.
         """
-        worker, handle = taken.worker, taken.worker.child.handle
+        worker, handle = checkout.worker, checkout.worker.child.handle
         try:
             if said is None or handle.killed or handle.interrupted or self._is_closed:
                 worker.let_go()
@@ -226,7 +226,7 @@ class Crew:
                 with self._lock:
                     self._idle.append(worker)
         finally:
-            self._give_back(taken.place)
+            self._give_back(checkout.slot)
         self.fill(request)
 
     def fill(self, request: RunRequest) -> None:
@@ -238,7 +238,7 @@ class Crew:
         with suppress(OSError, LaunchError):  # the next run will say what the system is short of
             while self._reserve():
                 try:
-                    worker = started(self._processes, request, surroundings_of(request))
+                    worker = started(self._processes, request, spec_for(request))
                     with self._lock:
                         self._idle.insert(0, worker)
                 finally:
@@ -266,8 +266,8 @@ class Crew:
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
-            for turn in list(self._turns):
-                self.give_up(turn)
+            for waiter in list(self._waiters):
+                self.give_up(waiter)
         for worker in idle:
             worker.let_go()
 
@@ -294,21 +294,21 @@ class PoolLauncher(Launcher):
         self._workers = workers
         self._max_runs = max_runs
         self._largest_bytes = largest_bytes
-        self._crew = self._new_crew()
+        self._pool = self._new_pool()
         _instances.add(self)
 
-    def _new_crew(self) -> Crew:
-        crew = Crew(self._processes, self._workers)
-        self._end = weakref.finalize(self, crew.close)
-        return crew
+    def _new_pool(self) -> WorkerPool:
+        pool = WorkerPool(self._processes, self._workers)
+        self._end = weakref.finalize(self, pool.close)
+        return pool
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Find a worker for this request; see :class:`Launcher`."""
         if request.fresh or request.limits.of_resources:
             return self._processes.launch(request)
-        crew = self._crew
-        taken = crew.take(request, attach)
-        worker, child = taken.worker, _lent(taken, partial(crew.take_back, taken, request))
+        pool = self._pool
+        checkout = pool.take(request, attach)
+        worker, child = checkout.worker, _lent(checkout, partial(pool.take_back, checkout, request))
         worker.runs += 1
         messages, worker.unsent = worker.unsent + self._program(request, worker), b""
         return child, send_at_once(child, messages)
@@ -323,7 +323,7 @@ class PoolLauncher(Launcher):
         Args:
             request: a run such as they are for.
         """
-        self._crew.fill(request)
+        self._pool.fill(request)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
         """Take in what a run imported; see :class:`Launcher`."""
@@ -332,8 +332,8 @@ class PoolLauncher(Launcher):
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:
         """Wait for templates, and have the workers start from them; see :class:`Launcher`."""
         is_warm = self._processes.warm_up(request, timeout_secs)
-        self._crew.close_unused()
-        self._crew.fill(request)
+        self._pool.close_unused()
+        self._pool.fill(request)
         return is_warm
 
     def preloaded(self) -> Preloaded:
@@ -342,11 +342,11 @@ class PoolLauncher(Launcher):
 
     def release(self) -> Callable[[], None]:
         """Start afresh from now on; see :class:`Launcher`."""
-        crew, self._crew = self._crew, self._new_crew()
+        pool, self._pool = self._pool, self._new_pool()
         end_processes = self._processes.release()
 
         def close() -> None:
-            crew.close()
+            pool.close()
             end_processes()
 
         return close
@@ -354,14 +354,14 @@ class PoolLauncher(Launcher):
     def forget(self) -> None:
         """In a fork of the owner: the workers belong to the original."""
         self._end.detach()
-        self._crew.forget()
-        self._crew = self._new_crew()
+        self._pool.forget()
+        self._pool = self._new_pool()
 
 
-def _lent(taken: Taken, give_back: Callable[[Messages | None], None]) -> Child:
+def _lent(checkout: Checkout, give_back: Callable[[Messages | None], None]) -> Child:
     """The worker's process, as this run has it. Nothing else refers to it: it goes when it is lost."""
-    worker, child = taken.worker, taken.worker.child
-    handed_over_at = time.monotonic() if taken.has_waited or worker.runs else None
+    worker, child = checkout.worker, checkout.worker.child
+    handed_over_at = time.monotonic() if checkout.has_waited or worker.runs else None
     streams = child.channel, child.stdout, child.stderr, child.handle
     return Child(*streams, launch="reused", give_back=give_back, handed_over_at=handed_over_at)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_CODE_LINE
 from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, shortened
 from isolated_magic.child.wire import LOST_OUTPUT_STATUS
-from isolated_magic.launch.resources import in_words, limit_of_memory
+from isolated_magic.launch.resources import explain_errno, memory_limit_note
 from isolated_magic.limits import breach_text, size_text
 from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, scores_of
 from isolated_magic.payload.encode import hint_about
@@ -235,7 +235,7 @@ def _not_started(reported: NotStarted, request: RunRequest) -> RunError:
             f"{largest.decode(errors='replace')}. Pass large values as data instead.",
         )
     where = f"{reported.path}: " if reported.path else ""
-    return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{in_words(reported.errno)}.")
+    return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{explain_errno(reported.errno)}.")
 
 
 def _interpreter_failed(ending: Ending) -> str:
@@ -248,7 +248,7 @@ def _interpreter_failed(ending: Ending) -> str:
         else _death_by(-(ending.exit_status or 0))
     )
     why = f": {fatal[:LONGEST_QUOTE]}" if fatal else ""
-    hint = limit_of_memory()
+    hint = memory_limit_note()
     return f"The interpreter could not start ({how}){why}" + (f".{hint}" if hint or not fatal else "")
 
 

@@ -23,7 +23,7 @@ from isolated_magic.child.packets import (
     STDOUT,
     packet,
 )
-from isolated_magic.launch.process import Handle
+from isolated_magic.launch.process import ProcessHandle
 from isolated_magic.launch.spawn import connected
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _EXIT = re.compile(r"exit -?\d{1,3} \d{1,9}\.\d{3}\n")
 _PEAK = re.compile(r"peak \d{1,18}\n")
 
 
-class ContainerHandle(Handle):
+class ContainerHandle(ProcessHandle):
     """The handle of a run in a container: no process here is ever signalled for it.
 
     Args:
@@ -52,14 +52,14 @@ class ContainerHandle(Handle):
         self._cut = cut
 
     def ask_for_stack(self) -> bool:
-        """Have the run write its stacks to its channel; see :class:`Handle`."""
+        """Have the run write its stacks to its channel; see :class:`ProcessHandle`."""
         if self.is_over:
             return False
         self._order(STACK)
         return True
 
     def kill_without_keeper(self) -> None:
-        """End the container; see :class:`Handle`."""
+        """End the container; see :class:`ProcessHandle`."""
         self._cut()
 
     def _on_word(self, word: str, rest: str, on_created: Callable[[int], None]) -> None:

@@ -25,7 +25,7 @@ from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, RESERVED_PR
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from isolated_magic.launch.containers.settings import Creation
+    from isolated_magic.launch.containers.settings import ContainerConfig
 
 
 REMOVAL_TIMEOUT_SECS = 15.0
@@ -56,7 +56,7 @@ class Answer(Protocol):
     text: str
 
 
-class Client:
+class DaemonClient:
     """One daemon. Safe from many threads; not in a fork.
 
     Args:
@@ -86,7 +86,7 @@ class Client:
                 settings |= {"base_url": context.Host, "tls": context.TLSConfig or settings.get("tls")}
         return settings
 
-    def create(self, wanted: Creation, command: tuple[str, ...]) -> str:
+    def create(self, wanted: ContainerConfig, command: tuple[str, ...]) -> str:
         """Create a container.
 
         Args:
@@ -236,7 +236,7 @@ class Client:
         try:
             yield
         except self._docker.errors.APIError as problem:
-            raise refused(problem, image, self.url) from None
+            raise daemon_refused(problem, image, self.url) from None
         except (OSError, self._docker.errors.DockerException) as problem:
             close_left_open(problem)
             raise unreachable(problem, self.url) from None
@@ -283,7 +283,7 @@ class BusyError(LaunchError):
     """Something else is being done to it."""
 
 
-def refused(problem: object, image: str, url: str) -> LaunchError:
+def daemon_refused(problem: object, image: str, url: str) -> LaunchError:
     """The error for what the daemon said.
 
     Args:

@@ -22,16 +22,16 @@ from isolated_magic.launch.containers.settings import (
     creation,
     processes_of,
 )
-from isolated_magic.launch.fork_server.freshness import Inputs
+from isolated_magic.launch.fork_server.freshness import EnvironmentReads
 from isolated_magic.launch.spawn import program_messages
 from isolated_magic.limits import STACK_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from isolated_magic.launch.containers.client import Client
+    from isolated_magic.launch.containers.client import DaemonClient
     from isolated_magic.launch.containers.settings import ContainerSettings, Shape
-    from isolated_magic.launch.fork_server.freshness import Report
+    from isolated_magic.launch.fork_server.freshness import ReadyReport
     from isolated_magic.request import RunRequest
 
 
@@ -44,7 +44,7 @@ class _Refusal(TypedDict):
     refused: dict[str, str]
 
 
-class Attached:
+class AttachedStream:
     """The stream to a container's stdin and from its stdout. Never blocks.
 
     Args:
@@ -149,14 +149,16 @@ class Container:
         labels: to find it by.
     """
 
-    def __init__(self, client: Client, settings: ContainerSettings, shape: Shape, labels: dict[str, str]) -> None:
+    def __init__(
+        self, client: DaemonClient, settings: ContainerSettings, shape: Shape, labels: dict[str, str]
+    ) -> None:
         self.client = client
         self.settings = settings
         self.shape = shape
         self.pid = 0
         self.environment: dict[bytes, bytes] = {}
-        self.inputs = Inputs()
-        self.attached: Attached | None = None
+        self.inputs = EnvironmentReads()
+        self.attached: AttachedStream | None = None
         self.id: str | None = None
         self._labels = labels
         self._is_unwanted = False
@@ -169,7 +171,7 @@ class Container:
         """
         wanted = creation(self.settings, self.shape, self._labels, STACK_LIMIT_BYTES)
         self.id = self.client.create(wanted, COMMAND)
-        self.attached = Attached(*self.client.attach(self.id, self.settings.image))
+        self.attached = AttachedStream(*self.client.attach(self.id, self.settings.image))
         if self._is_unwanted:
             raise LaunchError("The container was given up before it was ready.")
         self.client.start(self.id, self.settings.image)
@@ -178,7 +180,7 @@ class Container:
         if processes + RESERVED_PROCESSES < STARTING_PROCESSES:  # too few for the runtime to start it
             self.client.limit_processes(self.id, processes)
 
-    def _prepare(self, attached: Attached, own_id: str) -> None:
+    def _prepare(self, attached: AttachedStream, own_id: str) -> None:
         settings = self.settings
         idle_secs = None if settings.idle_secs > 1e9 else settings.idle_secs
         wanted = {
@@ -207,7 +209,7 @@ class Container:
         except (EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise self._ended_early(attached) from None
 
-    def _first_message(self, attached: Attached, deadline: float) -> dict[str, object]:
+    def _first_message(self, attached: AttachedStream, deadline: float) -> dict[str, object]:
         while True:
             with suppress(BlockingIOError):
                 for kind, body in attached.receive():
@@ -227,17 +229,17 @@ class Container:
                 f"The module {name} cannot be imported ahead in image {self.settings.image}: {reason}. "
                 "Take it out of preload."
             )
-        report = cast("Report", message["ready"])
+        report = cast("ReadyReport", message["ready"])
         missing = [name for name in self.settings.preload if name not in report["modules"]]
         if missing:
             raise LaunchError(
                 f"The image {self.settings.image} has no module {missing[0]}: add it, or take it out of preload."
             )
-        self.inputs = Inputs(report)
+        self.inputs = EnvironmentReads(report)
         environment = cast("dict[str, str]", message["environment"])
         self.environment = {name.encode("latin-1"): text.encode("latin-1") for name, text in environment.items()}
 
-    def _ended_early(self, attached: Attached) -> LaunchError:
+    def _ended_early(self, attached: AttachedStream) -> LaunchError:
         """Why there is no container: what its interpreter said last."""
         with suppress(OSError, EOFError, ValueError):
             while True:

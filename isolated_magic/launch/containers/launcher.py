@@ -14,10 +14,10 @@ from isolated_magic.environment import QUIET_DEFAULTS, acts_at_start
 from isolated_magic.errors import IsolatedError, LaunchError
 from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
 from isolated_magic.launch.containers.bridge import Bridge
-from isolated_magic.launch.containers.client import Client, require_sdk, this_process
+from isolated_magic.launch.containers.client import DaemonClient, require_sdk, this_process
 from isolated_magic.launch.containers.container import Container, container_messages
 from isolated_magic.launch.containers.settings import shape_for
-from isolated_magic.launch.fork_server.source_scan import program_of
+from isolated_magic.launch.fork_server.source_scan import scan_source
 from isolated_magic.launch.resources import start_thread
 from isolated_magic.limits import NO_LIMITS, STACK_LIMIT_BYTES
 
@@ -36,7 +36,7 @@ CLOSE_TIMEOUT_SECS = 10.0
 STOPPED = "The run was stopped while it waited for a container."
 
 
-class _Taker:
+class _Waiter:
     """A run that waits for a container. Orders to the run end the waiting.
 
     Args:
@@ -56,7 +56,7 @@ class _Taker:
     interrupt = kill
 
 
-class Pool:
+class ContainerPool:
     """Containers of one shape. Safe from many threads.
 
     Args:
@@ -71,7 +71,7 @@ class Pool:
         self._standby = standby
         self._labels = this_process().labels
         self._changed = threading.Condition()  # its lock is re-entered by a signal handler that tears down
-        self._client: Client | None = None
+        self._client: DaemonClient | None = None
         self._waiting: deque[Container] = deque()
         self._in_use: set[Container] = set()
         self._makers = 0
@@ -90,7 +90,7 @@ class Pool:
         Raises:
             LaunchError: there is none; the message says why.
         """
-        taker = _Taker(self._changed)
+        taker = _Waiter(self._changed)
         attach(taker)
         deadline = time.monotonic() + min(timeout_secs, threading.TIMEOUT_MAX / 2)
         with self._changed:
@@ -196,11 +196,11 @@ class Pool:
         self._problem = problem
         self._changed.notify_all()
 
-    def _connected(self) -> Client:
+    def _connected(self) -> DaemonClient:
         with self._changed:
             client = self._client
         if client is None:
-            client = Client(self._settings.base_url)
+            client = DaemonClient(self._settings.base_url)
             client.sweep()
             with self._changed:
                 self._client = self._client or client
@@ -277,12 +277,12 @@ class ContainerLauncher(Launcher):
         self._settings = settings
         self._shape = shape_for(settings, limits)
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-        self._pools: list[Pool] = [self._new_pool()]
+        self._pools: list[ContainerPool] = [self._new_pool()]
         _instances.add(self)
         weakref.finalize(self, _close_all, self._pools)
 
-    def _new_pool(self) -> Pool:
-        return Pool(self._settings, self._shape, self._settings.standby)
+    def _new_pool(self) -> ContainerPool:
+        return ContainerPool(self._settings, self._shape, self._settings.standby)
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for this request; see :class:`Launcher`."""
@@ -303,14 +303,14 @@ class ContainerLauncher(Launcher):
             pool.refill()
         return bridge.child, messages
 
-    def _pool_for(self, request: RunRequest) -> Pool:
+    def _pool_for(self, request: RunRequest) -> ContainerPool:
         shape = shape_for(self._settings, request.limits)
         with self._lock:
             if shape == self._shape:
                 return self._pools[0]
             own = next((pool for pool in self._pools if pool.shape == shape), None)
             if own is None:
-                own = Pool(self._settings, shape, standby=0)
+                own = ContainerPool(self._settings, shape, standby=0)
                 self._pools.append(own)
             return own
 
@@ -333,7 +333,7 @@ class ContainerLauncher(Launcher):
         self._pools[:] = [self._new_pool()]
 
 
-def _serve(bridge: Bridge, pool: Pool, container: Container) -> None:
+def _serve(bridge: Bridge, pool: ContainerPool, container: Container) -> None:
     try:
         bridge.run()
     finally:
@@ -341,7 +341,7 @@ def _serve(bridge: Bridge, pool: Pool, container: Container) -> None:
         pool.discard(container)
 
 
-def _close_all(pools: list[Pool]) -> None:
+def _close_all(pools: list[ContainerPool]) -> None:
     for pool in pools:
         pool.close()
 
@@ -364,9 +364,9 @@ def _suits(request: RunRequest, container: Container, environment: Mapping[bytes
         return False
     if not container.settings.preload:
         return True
-    program = program_of(request.source or "")
-    sets = (os.fsencode(name) for name in program.sets)
-    return not (program.redirects or program.sets_anything or any(inputs.read(name) for name in sets))
+    scan = scan_source(request.source or "")
+    sets = (os.fsencode(name) for name in scan.sets)
+    return not (scan.redirects or scan.sets_anything or any(inputs.read(name) for name in sets))
 
 
 _instances: weakref.WeakSet[ContainerLauncher] = weakref.WeakSet()

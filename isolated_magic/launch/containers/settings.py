@@ -148,7 +148,9 @@ def processes_of(settings: ContainerSettings, shape: Shape) -> int:
     return settings.pids if shape.processes is None else min(settings.pids, shape.processes)
 
 
-def creation(settings: ContainerSettings, shape: Shape, labels: Mapping[str, str], stack_bytes: int) -> Creation:
+def creation(
+    settings: ContainerSettings, shape: Shape, labels: Mapping[str, str], stack_bytes: int
+) -> ContainerConfig:
     """What the daemon is told of a container. Whoever may inspect it can read that: nothing of a run is in it.
 
     Args:
@@ -187,7 +189,7 @@ def creation(settings: ContainerSettings, shape: Shape, labels: Mapping[str, str
         "core": 0,
     }
     mounts = tuple(Mount(here, *_target_of(there)) for here, there in settings.volumes.items())
-    return Creation(settings, host, limits, mounts, {**labels})
+    return ContainerConfig(settings, host, limits, mounts, {**labels})
 
 
 def _network(is_open: bool) -> str:
@@ -215,7 +217,7 @@ class Mount:
 
 
 @dataclass(frozen=True)
-class Creation:
+class ContainerConfig:
     """One container, as it is to be created.
 
     Args:

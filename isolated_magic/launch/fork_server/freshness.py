@@ -1,4 +1,4 @@
-"""What a template is made of and what its imports read, so that one that is out of date is not used."""
+"""What a fork server is made of and what its imports read, so that one that is out of date is not used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from isolated_magic.launch.spawn import fixed
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
-    from isolated_magic.launch.spawn import Attributes
+    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
 
@@ -32,7 +32,7 @@ _SUFFIXES = tuple(all_suffixes())
 SETTLED_SECS = 2.0  # within one tick of a file system's clock, a folder may change and keep its time
 
 
-def home_of(request: RunRequest) -> str:
+def first_path_entry(request: RunRequest) -> str:
     """The folder that stands first on the path of a run.
 
     Args:
@@ -102,8 +102,8 @@ def is_unchanged(states: Mapping[str, list[int] | None]) -> bool:
 MOST_NAMES = 10_000  # remembered: some programs have variables whose names change from run to run
 
 
-class Report(TypedDict):
-    """What a template says when it is ready.
+class ReadyReport(TypedDict):
+    """What a fork server says when it is ready.
 
     Args:
         names: of variables that its imports looked at.
@@ -149,8 +149,8 @@ def without(refused: Container[str], modules: Iterable[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why a template has ended instead of becoming ready.
+class PreloadFailure:
+    """Why a fork server has ended instead of becoming ready.
 
     Args:
         reasons: why a module cannot be ahead, by its name; empty when no module is to blame.
@@ -164,8 +164,8 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a template is made of.
+class ForkServerSpec:
+    """What a fork server is made of.
 
     Args:
         executable: the interpreter.
@@ -187,11 +187,11 @@ class Recipe:
     environment: Mapping[bytes, bytes] = field(repr=False)
     cwd: str
     stack_bytes: int
-    attributes: Attributes
+    attributes: ProcessAttributes
     credentials: tuple[object, ...]
     in_detail: bool = False
 
-    def refusal_of(self, name: str, reason: str) -> Refusal:
+    def refusal_of(self, name: str, reason: str) -> PreloadFailure:
         """A module is to blame, and nobody knows what it imports: what no program asks for itself goes too.
 
         Args:
@@ -199,11 +199,11 @@ class Recipe:
             reason: why.
         """
         if not name:
-            return Refusal({})
+            return PreloadFailure({})
         kept = [one for one in self.modules if is_standard(one) or one in self.wanted]
-        return Refusal({name: reason}, tuple(without({name}, kept)))
+        return PreloadFailure({name: reason}, tuple(without({name}, kept)))
 
-    def is_for(self, attributes: Attributes) -> bool:
+    def is_for(self, attributes: ProcessAttributes) -> bool:
         """Whether this process, with these attributes, would inherit the same to a child of its own.
 
         Args:
@@ -212,8 +212,10 @@ class Recipe:
         return self.credentials == credentials() and fixed(self.attributes) == fixed(attributes)
 
 
-def environment_for(environment: Mapping[bytes, bytes], inputs: Inputs | None = None) -> dict[bytes, bytes]:
-    """What a template for such runs is started with.
+def environment_for(
+    environment: Mapping[bytes, bytes], inputs: EnvironmentReads | None = None
+) -> dict[bytes, bytes]:
+    """What a fork server for such runs is started with.
 
     Args:
         environment: of a run that it is for.
@@ -226,14 +228,14 @@ def environment_for(environment: Mapping[bytes, bytes], inputs: Inputs | None = 
     return {name: value for name, value in environment.items() if matters(name)}
 
 
-class Inputs:
-    """What the imports of a template looked at, as it reports it.
+class EnvironmentReads:
+    """What the imports of a fork server looked at, as it reports it.
 
     Args:
-        report: the template's, None when there is none yet.
+        report: the fork server's, None when there is none yet.
     """
 
-    def __init__(self, report: Report | None = None) -> None:
+    def __init__(self, report: ReadyReport | None = None) -> None:
         self._names = frozenset(report["names"] if report else ())
         self._patterns = tuple(report["patterns"] if report else ())
         self._exempt = frozenset(report["exempt"] if report else ())

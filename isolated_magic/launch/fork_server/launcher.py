@@ -1,7 +1,7 @@
-"""A fork of a template that has imported what the run will import; a new interpreter where that would differ.
+"""A fork of a fork server that has imported what the run will import; a new interpreter where that would differ.
 
-Until a template is there, runs are cold: it is being started meanwhile. Whether a fork will do is asked anew
-for each run (see :meth:`Template.suits`), so that nothing but the time tells a forked run from a cold one.
+Until a fork server is there, runs are cold: it is being started meanwhile. Whether a fork will do is asked anew
+for each run (see :meth:`ForkServer.suits`), so that nothing but the time tells a forked run from a cold one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.child.process_state import credentials
 from isolated_magic.child.stdlib import is_standard
-from isolated_magic.launch.base import Attach, Child, ProcessLauncher, Started, require_processes, to_nobody
+from isolated_magic.launch.base import Attach, Child, ProcessLauncher, StartedWorker, require_processes, to_nobody
 from isolated_magic.launch.fork_server.freshness import (
-    Recipe,
+    ForkServerSpec,
     environment_for,
+    first_path_entry,
     has_module_named,
-    home_of,
     package_folders,
 )
-from isolated_magic.launch.fork_server.servers import Membership, Way
-from isolated_magic.launch.fork_server.source_scan import NOT_THERE, Program, program_in, program_of
+from isolated_magic.launch.fork_server.servers import PoolLease, PoolSettings
+from isolated_magic.launch.fork_server.source_scan import NOT_THERE, SourceScan, scan_file, scan_source
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.spawn import connected, current_attributes, role_messages, run_messages, send_at_once
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from isolated_magic.launch.base import Preloaded
-    from isolated_magic.launch.fork_server.server import Template
-    from isolated_magic.launch.fork_server.servers import Templates
-    from isolated_magic.launch.fork_server.source_scan import Learned, Lesson
+    from isolated_magic.launch.fork_server.server import ForkServer
+    from isolated_magic.launch.fork_server.servers import ForkServerPool
+    from isolated_magic.launch.fork_server.source_scan import ImportHistory, KnownImports
     from isolated_magic.launch.protocol import Messages
-    from isolated_magic.launch.spawn import Attributes
+    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
 
@@ -53,12 +53,12 @@ CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its
 
 
 class ForkedLauncher(ProcessLauncher):
-    """Forks children from templates.
+    """Forks children from fork servers.
 
     Args:
         preload: ``"learned"`` for what earlier runs of such a program imported; names of modules; None.
-        standby: how many children of a template wait for a run.
-        idle_secs: seconds after which a template that nobody uses ends.
+        standby: how many children of a fork server wait for a run.
+        idle_secs: seconds after which a fork server that nobody uses ends.
 
     Raises:
         UnsupportedPlatformError: there are no processes here.
@@ -69,103 +69,103 @@ class ForkedLauncher(ProcessLauncher):
         self._guardian = Guardian()
         self._learns = preload == "learned"
         self._given = () if preload is None or isinstance(preload, str) else tuple(preload)
-        self._membership = Membership(Way(self._given, self._learns, standby, idle_secs))
-        weakref.finalize(self, _close, self._membership, self._guardian)
+        self._lease = PoolLease(PoolSettings(self._given, self._learns, standby, idle_secs))
+        weakref.finalize(self, _close, self._lease, self._guardian)
         self._warned: set[str] = set()
         self._warn({name: NOT_THERE for name in self._given if _is_missing(name)})
 
     @property
-    def _templates(self) -> Templates:
-        return self._membership.shared.templates
+    def _servers(self) -> ForkServerPool:
+        return self._lease.shared.servers
 
     @property
-    def _learned(self) -> Learned:
-        return self._membership.shared.learned
+    def _history(self) -> ImportHistory:
+        return self._lease.shared.history
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
         """Start a child for this request; see :class:`Launcher`."""
-        self._warn(self._learned.reasons)
+        self._warn(self._history.reasons)
         attributes = current_attributes()
         if request.fresh or _is_large(request.environment):
             messages = run_messages(request, attributes)
             return connected(self._guardian.start_run), messages
-        program, lesson = self._known_of(request)
-        template = self._templates.best_for(request, program, attributes)
-        child = template.take() if template is not None else None
+        scan, known_imports = self._scan_and_known_imports(request)
+        server = self._servers.best_for(request, scan, attributes)
+        child = server.take() if server is not None else None
         if child is None:
-            template, child = None, connected(self._guardian.start_run)
+            server, child = None, connected(self._guardian.start_run)
         try:
             messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
             rest = send_at_once(child, messages)
             # The child is at work by now: this costs the run nothing.
-            if template is not None:
-                child.lacked = partial(_lacked, template, program, home_of(request))
-                child.distrust = partial(self._templates.remove, template)
-                self._templates.refill(template)
-            self._want(template, request, program, lesson, attributes)
+            if server is not None:
+                child.lacked = partial(_lacked, server, scan, first_path_entry(request))
+                child.distrust = partial(self._servers.remove, server)
+                self._servers.refill(server)
+            self._ensure_server(server, request, scan, known_imports, attributes)
         except BaseException:  # the user interrupts: nobody would see to the child
             child.close()
             raise
         return child, rest
 
-    def start_worker(self, request: RunRequest) -> Started:
+    def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
         attributes = current_attributes()
-        program, lesson = self._known_of(request)
-        template = self._templates.best_for(request, program, attributes)
-        child = template.next_child() if template is not None else None
+        scan, known_imports = self._scan_and_known_imports(request)
+        server = self._servers.best_for(request, scan, attributes)
+        child = server.next_child() if server is not None else None
         if child is None:
-            template, child = None, connected(self._guardian.start_run)
+            server, child = None, connected(self._guardian.start_run)
         try:
             unsent = send_at_once(child, role_messages("worker", request, attributes))
-            if template is not None:
-                self._templates.refill(template)
-            self._want(template, request, program, lesson, attributes)
+            if server is not None:
+                self._servers.refill(server)
+            self._ensure_server(server, request, scan, known_imports, attributes)
         except BaseException:
             child.close()
             raise
-        return Started(child, unsent, template.modules if template is not None else frozenset())
+        return StartedWorker(child, unsent, server.modules if server is not None else frozenset())
 
     def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:
-        """Whether a template has packages of such runs that these lack; see :class:`ProcessLauncher`."""
-        program, lesson = self._known_of(request)
+        """Whether a fork server has packages of such runs that these lack; see :class:`ProcessLauncher`."""
+        scan, known_imports = self._scan_and_known_imports(request)
         # A new process costs more than most of the standard library's.
-        lacking = [name for name in lesson.modules if name not in modules and not is_standard(name)]
+        lacking = [name for name in known_imports.modules if name not in modules and not is_standard(name)]
         if not lacking:
             return False
-        template = self._templates.best_for(request, program, current_attributes())
-        return template is not None and any(name in template.modules for name in lacking)
+        server = self._servers.best_for(request, scan, current_attributes())
+        return server is not None and any(name in server.modules for name in lacking)
 
-    def _known_of(self, request: RunRequest) -> tuple[Program, Lesson]:
+    def _scan_and_known_imports(self, request: RunRequest) -> tuple[SourceScan, KnownImports]:
         """What the code says about itself, with the files that it imports; and what was learned from such code."""
-        own, home = _program(request), home_of(request)
-        lesson = self._learned.lesson_for(own, home, request.environment)
-        if own.in_order and not lesson.is_known:
+        own, home = _scan_of(request), first_path_entry(request)
+        known_imports = self._history.imports_for(own, home, request.environment)
+        if own.in_order and not known_imports.is_known:
             own = _with_imports_from(home, own)
-        return reduce(or_, map(program_in, lesson.files), own), lesson
+        return reduce(or_, map(scan_file, known_imports.files), own), known_imports
 
-    def _want(
+    def _ensure_server(
         self,
-        template: Template | None,
+        server: ForkServer | None,
         request: RunRequest,
-        program: Program,
-        lesson: Lesson,
-        attributes: Attributes,
+        scan: SourceScan,
+        known_imports: KnownImports,
+        attributes: ProcessAttributes,
     ) -> None:
-        """See to a template that would do better than this one."""
-        modules = lesson.modules
-        if template is not None and template.has(modules):
+        """See to a fork server that would do better than this one."""
+        modules = known_imports.modules
+        if server is not None and server.has(modules):
             return
         is_special = not self._given and _has_third_party(modules)
-        if (modules and program.redirects) or (is_special and program.looks_around):
+        if (modules and scan.redirects) or (is_special and scan.looks_around):
             return
-        imports = program.imports if is_special else frozenset[str]()
+        imports = scan.imports if is_special else frozenset[str]()
         environment = environment_for(request.environment)
         stack_bytes = request.limits.stack_bytes
-        recipe = Recipe(
+        spec = ForkServerSpec(
             sys.executable,
             modules,
-            lesson.wanted,
+            known_imports.wanted,
             imports,
             environment,
             request.cwd,
@@ -173,37 +173,37 @@ class ForkedLauncher(ProcessLauncher):
             attributes,
             credentials(),
         )
-        self._templates.want(recipe, request.environment, self._membership)
+        self._servers.ensure(spec, request.environment, self._lease)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
         """Take in what a run imported; see :class:`Launcher`."""
         if not self._learns or request.fresh:
             return
         with suppress(OSError):  # no descriptors left to look: the next run will tell
-            self._learned.learn(_program(request), home_of(request), modules, files)
+            self._history.learn(_scan_of(request), first_path_entry(request), modules, files)
             self._prepare(request)
 
     def _prepare(self, request: RunRequest) -> None:
-        """See to it that the next run of this kind finds its template."""
+        """See to it that the next run of this kind finds its fork server."""
         attributes = current_attributes()
-        program, lesson = self._known_of(request)
-        template = self._templates.best_for(request, program, attributes)
-        self._want(template, request, program, lesson, attributes)
+        scan, known_imports = self._scan_and_known_imports(request)
+        server = self._servers.best_for(request, scan, attributes)
+        self._ensure_server(server, request, scan, known_imports, attributes)
 
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:
-        """Wait for the templates that are starting, one for this request among them; see :class:`Launcher`."""
-        template = None
+        """Wait for the fork servers that are starting, one for this request among them; see :class:`Launcher`."""
+        server = None
         with suppress(OSError):  # no descriptors left to look
             self._prepare(request)
-            if self._templates.wait(timeout_secs):
-                program, _ = self._known_of(request)
-                template = self._templates.best_for(request, program, current_attributes())
-        self._warn(self._learned.reasons)
-        return template is not None and template.modules.issuperset(self._given)
+            if self._servers.wait(timeout_secs):
+                scan, _ = self._scan_and_known_imports(request)
+                server = self._servers.best_for(request, scan, current_attributes())
+        self._warn(self._history.reasons)
+        return server is not None and server.modules.issuperset(self._given)
 
     def preloaded(self) -> Preloaded:
-        """What templates have imported; see :class:`Launcher`."""
-        return self._membership.preloaded()
+        """What fork servers have imported; see :class:`Launcher`."""
+        return self._lease.preloaded()
 
     def _warn(self, reasons: Mapping[str, str]) -> None:
         """Warn once of each module that somebody said is to be imported ahead, and is not."""
@@ -213,8 +213,8 @@ class ForkedLauncher(ProcessLauncher):
                 warnings.warn(f"{name} is not imported ahead: {reasons[name]}.", stacklevel=_level_of_user())
 
     def release(self) -> Callable[[], None]:
-        """Leave templates and guardian to what runs on them; see :class:`Launcher`."""
-        close_templates, close_guardian = self._membership.leave(), self._guardian.release()
+        """Leave fork servers and guardian to what runs on them; see :class:`Launcher`."""
+        close_templates, close_guardian = self._lease.leave(), self._guardian.release()
 
         def close() -> None:
             close_templates()
@@ -223,19 +223,19 @@ class ForkedLauncher(ProcessLauncher):
         return close
 
 
-def _close(membership: Membership, guardian: Guardian) -> None:
-    membership.leave()()
+def _close(lease: PoolLease, guardian: Guardian) -> None:
+    lease.leave()()
     guardian.close()
 
 
-def _with_imports_from(home: str, program: Program) -> Program:
+def _with_imports_from(home: str, scan: SourceScan) -> SourceScan:
     """The program with the modules of the user's that it imports, as far as nobody has seen yet which those are.
 
     Args:
         home: the folder that stands first on the path of the run.
         program: what its code says about itself.
     """
-    found, rest = program, list(program.in_order)
+    found, rest = scan, list(scan.in_order)
     seen = set(rest)
     while rest:
         name = rest.pop()
@@ -246,7 +246,7 @@ def _with_imports_from(home: str, program: Program) -> Program:
             continue
         path = Path(home, *name.split("."))
         for file in (path.with_suffix(".py"), path / "__init__.py"):
-            imported = program_in(str(file))
+            imported = scan_file(str(file))
             found |= imported
             rest += [other for other in imported.in_order if other not in seen]
             seen.update(rest)
@@ -269,32 +269,30 @@ def _level_of_user() -> int:
     return level
 
 
-def _lacked(template: Template, program: Program, home: str, said: Messages) -> bool:
-    """Whether a run on this template had to import a package that was not there, or what its text names of one.
+def _lacked(server: ForkServer, scan: SourceScan, home: str, said: Messages) -> bool:
+    """Whether a run on this fork server had to import a package that was not there, or what its text names of one.
 
     Args:
-        template: that it is a fork of.
+        fork server: that it is a fork of.
         program: what its code says about itself.
         home: the folder that it is at home in, whose modules are never ahead.
         said: what the run said.
     """
     if said.imported is not None:
         installed = [name for name in said.imported.installed if not is_standard(name)]
-        return any(
-            name.partition(".")[0] not in template.packages or name in program.imports for name in installed
-        )
-    if said.outcome is not None or not program.imports:  # there was nothing to report
+        return any(name.partition(".")[0] not in server.packages or name in scan.imports for name in installed)
+    if said.outcome is not None or not scan.imports:  # there was nothing to report
         return False
-    packages = {name.partition(".")[0] for name in program.imports} - template.packages
+    packages = {name.partition(".")[0] for name in scan.imports} - server.packages
     with suppress(OSError):  # no descriptors left to look
         return any(not has_module_named({name}, home) for name in packages)
     return False
 
 
-def _program(request: RunRequest) -> Program:
+def _scan_of(request: RunRequest) -> SourceScan:
     if request.path is not None:
-        return program_in(str(Path(request.cwd, request.path)))
-    return program_of(request.source or "")
+        return scan_file(str(Path(request.cwd, request.path)))
+    return scan_source(request.source or "")
 
 
 def _is_large(environment: Mapping[bytes, bytes]) -> bool:

@@ -1,8 +1,8 @@
 """What a program changes that an import after it may see, as far as its text tells.
 
-A write to the environment under names that stand in the text is judged by them (see ``Template.suits``). What is
-done to it otherwise, and what is done to the settings of the interpreter and to other modules, counts as a change
-of anything. So does whatever the text does with the environment that is not known to be harmless.
+A write to the environment under names that stand in the text is judged by them (see ``ForkServer.suits``). What
+is done to it otherwise, and what is done to the settings of the interpreter and to other modules, counts as a
+change of anything. So does whatever the text does with the environment that is not known to be harmless.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The owner's end of one template (see ``child/fork_server.py``): whom it may serve, and its children."""
+"""The owner's end of one fork server (see ``child/fork_server.py``): whom it may serve, and its children."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.fork_server import freshness
-from isolated_magic.launch.fork_server.freshness import Inputs, Refusal, Watch
+from isolated_magic.launch.fork_server.freshness import EnvironmentReads, PreloadFailure, Watch
 from isolated_magic.launch.guardian import LOST
 from isolated_magic.launch.process import NO_SIGNAL, send_descriptors
 from isolated_magic.launch.spawn import connected, receive_frame, start_messages
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.launch.fork_server.freshness import Recipe, Report
-    from isolated_magic.launch.fork_server.source_scan import Program
-    from isolated_magic.launch.spawn import Attributes
+    from isolated_magic.launch.fork_server.freshness import ForkServerSpec, ReadyReport
+    from isolated_magic.launch.fork_server.source_scan import SourceScan
+    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
 
 MOST_SAMPLES = 2  # runs that are asked which memory they wrote to
-SEND_TIMEOUT_SECS = 10.0  # a template that takes no request for so long is stopped or starved
+SEND_TIMEOUT_SECS = 10.0  # a fork server that takes no request for so long is stopped or starved
 
 
-class Template:
-    """A template, starting or ready.
+class ForkServer:
+    """A fork server, starting or ready.
 
     Args:
         recipe: what it is made of.
@@ -51,26 +51,26 @@ class Template:
 
     def __init__(
         self,
-        recipe: Recipe,
+        spec: ForkServerSpec,
         start: Callable[[list[int]], None],
         owner_pid: int,
         idle_secs: float,
         *,
         is_awaited: bool,
     ) -> None:
-        self.recipe = recipe
+        self.spec = spec
         self.asker: object = None  # whom it counts for, among those that share it
         self.state: Literal["starting", "ready", "over"] = "starting"
         self.used_at = time.monotonic()
         self.modules: frozenset[str] = frozenset()
         self.packages: frozenset[str] = frozenset()
         self.not_there: tuple[str, ...] = ()
-        self.inputs = Inputs()
-        self._report: Report | None = None
+        self.inputs = EnvironmentReads()
+        self._report: ReadyReport | None = None
         self._watch = Watch([], 0)
         self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
-        self._is_special = not all(map(is_standard, recipe.modules))
+        self._is_special = not all(map(is_standard, spec.modules))
         self._seen: tuple[str, ...] = ()
         self._samples = 0
         self._pid: int | None = None
@@ -80,13 +80,13 @@ class Template:
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._child = connected(start)
         settings = {
-            "modules": recipe.modules,
-            "wanted": sorted(recipe.wanted),
-            "in_detail": recipe.in_detail,
+            "modules": spec.modules,
+            "wanted": sorted(spec.wanted),
+            "in_detail": spec.in_detail,
             "gives_way": self._is_special and not is_awaited,
             "owner_pid": owner_pid,
             "idle_secs": idle_secs,
-            "attributes": recipe.attributes,
+            "attributes": spec.attributes,
         }
         try:
             self._tell(settings)
@@ -96,20 +96,20 @@ class Template:
 
     def _tell(self, settings: dict[str, object]) -> None:
         """Say what to be, and what to import."""
-        recipe = self.recipe
+        spec = self.spec
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         messages = start_messages(
-            recipe.executable,
+            spec.executable,
             "fork_server",
-            recipe.cwd,
-            recipe.stack_bytes,
-            recipe.attributes,
-            recipe.environment,
+            spec.cwd,
+            spec.stack_bytes,
+            spec.attributes,
+            spec.environment,
         )
         self._child.channel.sendall(messages + wire.frame(json.dumps(settings).encode()), NO_SIGNAL)
 
-    def wait_until_ready(self) -> Refusal | None:
-        """Wait for what the template has to say, as long as its imports take.
+    def wait_until_ready(self) -> PreloadFailure | None:
+        """Wait for what the fork server has to say, as long as its imports take.
 
         Returns:
             None when it is ready.
@@ -125,21 +125,19 @@ class Template:
                     self.hurry()
                 if "refused" in message:
                     kept = tuple(message["kept"])
-                    refusal = Refusal(message["refused"], kept, message["is_unclear"])
+                    refusal = PreloadFailure(message["refused"], kept, message["is_unclear"])
                 if "ready" in message:
                     if self._child.stdout.read() or self._child.stderr.read():
-                        refusal = self.recipe.refusal_of(
-                            importing, "it prints"
-                        )  # when it starts: a fork would not
+                        refusal = self.spec.refusal_of(importing, "it prints")  # when it starts: a fork would not
                         break
                     self._take_report(message["ready"])
                     return None
         if refusal is None:
             was_ended = self.state == "over" or self._was_killed()
             refusal = (
-                Refusal({})
+                PreloadFailure({})
                 if was_ended
-                else self.recipe.refusal_of(importing, "its import ends the process, or hangs")
+                else self.spec.refusal_of(importing, "its import ends the process, or hangs")
             )
         self.close()
         return refusal
@@ -150,7 +148,7 @@ class Template:
         if self.state == "starting" and self._is_special and pid is not None:
             set_group_nice(pid, 0)
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, pid, self.recipe.attributes["nice"])
+                os.setpriority(os.PRIO_PROCESS, pid, self.spec.attributes["nice"])
 
     def _was_killed(self) -> bool:
         """Whether it ended by no fault of its own: the system was out of memory, or its guardian was lost."""
@@ -161,10 +159,10 @@ class Template:
                 handle.take_news(lambda _: None)
         return handle.exit_status in {None, -signal.SIGKILL}
 
-    def _take_report(self, report: Report) -> None:
+    def _take_report(self, report: ReadyReport) -> None:
         self.modules = frozenset(report["modules"])
         self.not_there = tuple(report["not_there"])
-        self.inputs = Inputs(report)
+        self.inputs = EnvironmentReads(report)
         self._late = tuple(report["late"])
         self._report = report
         self.packages = frozenset(name.partition(".")[0] for name in self.modules)
@@ -178,7 +176,7 @@ class Template:
     @property
     def asked_for(self) -> frozenset[str]:
         """The packages that programs ask for, or who made this, and that are there."""
-        names = [*(self.recipe.wanted & self.modules), *self._late]
+        names = [*(self.spec.wanted & self.modules), *self._late]
         return frozenset(name.partition(".")[0] for name in names)
 
     def has(self, modules: tuple[str, ...]) -> bool:
@@ -193,7 +191,7 @@ class Template:
             self._seen = modules
         return True
 
-    def suits(self, request: RunRequest, program: Program, attributes: Attributes) -> bool:
+    def suits(self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes) -> bool:
         """Whether a fork of it cannot be told from an interpreter that is started for this run.
 
         Args:
@@ -201,40 +199,41 @@ class Template:
             program: what its code says about itself.
             attributes: of the caller.
         """
-        recipe = self.recipe
+        spec = self.spec
         return (
-            recipe.executable == sys.executable
-            and recipe.imports <= program.imports
-            and not (recipe.modules and program.redirects)
-            and not (recipe.imports and program.looks_around)
-            and recipe.stack_bytes == request.limits.stack_bytes
-            and recipe.is_for(attributes)
-            and (recipe.cwd == request.cwd or not (self._report and self._report["folder"]))
+            spec.executable == sys.executable
+            and spec.imports <= scan.imports
+            and not (spec.modules and scan.redirects)
+            and not (spec.imports and scan.looks_around)
+            and spec.stack_bytes == request.limits.stack_bytes
+            and spec.is_for(attributes)
+            and (spec.cwd == request.cwd or not (self._report and self._report["folder"]))
             and self._has_variables_of(request)
-            and not self._would_notice(program)
+            and not self._would_notice(scan)
             and not self._is_shadowed(request)
         )
 
     def _has_variables_of(self, request: RunRequest) -> bool:
-        mine, its = self.recipe.environment, request.environment
+        mine, its = self.spec.environment, request.environment
         return all(
             mine.get(name) == its.get(name)
             for name in {*mine, *its}
             if acts_at_start(name) or self.inputs.read(name)
         )
 
-    def _would_notice(self, program: Program) -> bool:
+    def _would_notice(self, scan: SourceScan) -> bool:
         """Whether the program may change something first that the imports would have looked at."""
-        if self._is_special and (program.sets_anything or (program.sets_later and self._late)):
+        if self._is_special and (scan.sets_anything or (scan.sets_later and self._late)):
             return True
-        names = [name.encode() for name in program.sets if name.isascii()]
+        names = [name.encode() for name in scan.sets if name.isascii()]
         return any(self.inputs.read(name) or (self._is_special and acts_at_start(name)) for name in names)
 
     def _is_shadowed(self, request: RunRequest) -> bool:
         """Whether a folder that stands before the libraries has a module of a name that was imported already."""
         in_front = self._report["in_front"] if self._report else []
         return any(
-            freshness.has_module_named(self._roots, folder) for folder in (freshness.home_of(request), *in_front)
+            freshness.has_module_named(self._roots, folder)
+            for folder in (freshness.first_path_entry(request), *in_front)
         )
 
     def is_current(self) -> bool:
@@ -250,7 +249,7 @@ class Template:
         )
 
     def take(self) -> Child | None:
-        """A child for one run: one that waits, or a new one; None when the template is gone."""
+        """A child for one run: one that waits, or a new one; None when the fork server is gone."""
         self.used_at = time.monotonic()
         child = self.next_child()
         if child is not None and self._samples < MOST_SAMPLES:
@@ -259,7 +258,7 @@ class Template:
         return child
 
     def next_child(self) -> Child | None:
-        """A child that waits, or a new one; None when the template is gone."""
+        """A child that waits, or a new one; None when the fork server is gone."""
         while True:
             with self._lock:
                 child = self._waiting.popleft() if self._waiting else None
@@ -337,7 +336,7 @@ class Template:
             self._child.close()
 
     def forget(self) -> None:
-        """In a fork of the owner: close our copies; the template belongs to the original."""
+        """In a fork of the owner: close our copies; the fork server belongs to the original."""
         self._lock = threading.RLock()
         self._watch.forget()
         self._drop()

@@ -1,7 +1,7 @@
 """What a program says about itself before it runs: what it imports, and what it changes before that.
 
-Read off its syntax tree. A template that has imported something may serve a program only when the program is going
-to import it too, and does nothing before that the import would have noticed.
+Read off its syntax tree. A fork server that has imported something may serve a program only if the program is
+going to import it too, and does nothing before that the import would have noticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from isolated_magic.launch.resources import is_shortage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from isolated_magic.launch.fork_server.freshness import Recipe, Refusal
+    from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure
 
 
 LONGEST_SOURCE = 200_000  # characters: walking the tree of more takes longer than most imports
@@ -36,7 +36,7 @@ _MOVERS = frozenset({"chdir", "fchdir", "addsitedir"})
 
 
 @dataclass(frozen=True)
-class Program:
+class SourceScan:
     """What there is to know.
 
     Args:
@@ -66,9 +66,9 @@ class Program:
         """The names of the packages that these are in."""
         return frozenset(name.partition(".")[0] for name in self.in_order)
 
-    def __or__(self, other: Program) -> Program:
+    def __or__(self, other: SourceScan) -> SourceScan:
         """What two files say that belong to one program; the imports are those of the first."""
-        return Program(
+        return SourceScan(
             self.in_order,
             self.sets | other.sets,
             self.sets_anything or other.sets_anything or other.sets_later,  # who knows when that one is called
@@ -78,11 +78,11 @@ class Program:
         )
 
 
-OPAQUE = Program(sets_anything=True, redirects=True, looks_around=True)
+OPAQUE = SourceScan(sets_anything=True, redirects=True, looks_around=True)
 
 
 @lru_cache(maxsize=256)
-def program_of(source: str | bytes) -> Program:
+def scan_source(source: str | bytes) -> SourceScan:
     """What a text says.
 
     Args:
@@ -94,10 +94,10 @@ def program_of(source: str | bytes) -> Program:
         tree = _parsed(source)
         nodes, mutations = list(_as_it_runs(tree)), Mutations(tree)
     except (SyntaxError, ValueError):
-        return Program()
+        return SourceScan()
     except (RecursionError, MemoryError):
         return OPAQUE
-    return Program(
+    return SourceScan(
         in_order=tuple(dict.fromkeys(_imports(nodes))),
         sets=frozenset(mutations.named.union(_names_set(nodes))),
         sets_anything=mutations.before,
@@ -116,7 +116,7 @@ def _parsed(source: str | bytes) -> ast.AST:
         return ast.parse(source)
 
 
-def program_in(path: str) -> Program:
+def scan_file(path: str) -> SourceScan:
     """What a file says.
 
     Args:
@@ -128,21 +128,21 @@ def program_in(path: str) -> Program:
     try:
         state = Path(path).stat()
         if not stat.S_ISREG(state.st_mode):
-            return Program()
-        return _program_in(path, state.st_mtime_ns, state.st_size)
+            return SourceScan()
+        return _scan_unchanged_file(path, state.st_mtime_ns, state.st_size)
     except OSError as problem:
         if is_shortage(problem):
             raise
-        return Program()
+        return SourceScan()
     except ValueError:  # no file has such a name
-        return Program()
+        return SourceScan()
 
 
 @lru_cache(maxsize=256)
-def _program_in(path: str, _changed_at: int, size: int) -> Program:
+def _scan_unchanged_file(path: str, _changed_at: int, size: int) -> SourceScan:
     if size > LONGEST_SOURCE:
         return OPAQUE
-    return program_of(Path(path).read_bytes())
+    return scan_source(Path(path).read_bytes())
 
 
 def _as_it_runs(tree: ast.AST) -> Iterator[ast.AST]:
@@ -279,7 +279,7 @@ _WARNING = frozenset(
 )
 _NEVER = _OPENING | _WARNING
 
-# Our own part of each run imports these, and so does every template before anything else.
+# Our own part of each run imports these, and so does every fork server before anything else.
 _OURS = frozenset({"_posixsubprocess", "linecache", "token", "tokenize", "warnings"})
 
 # multiprocessing gives __main__ a second name in sys.modules, which every program would see.
@@ -292,7 +292,7 @@ Key: TypeAlias = "tuple[frozenset[str], str]"
 
 
 @dataclass(frozen=True)
-class Lesson:
+class KnownImports:
     """What a program with certain imports was seen to import.
 
     Args:
@@ -308,27 +308,27 @@ class Lesson:
     is_known: bool = False
 
 
-class Learned:
+class ImportHistory:
     """What was learned.
 
-    Modules of the standard library go to every template. The others go to those for programs with the same imports
-    only: importing them may change what another program sees (its warnings, its codecs, its ``sys.modules``).
+    Modules of the standard library go to every fork server. The others go to those for programs with the same
+    imports only: importing them may change what another program sees (warnings, codecs, ``sys.modules``).
 
     Args:
-        given: modules that every template imports, because somebody said so.
+        given: modules that every fork server imports, because somebody said so.
     """
 
     def __init__(self, given: Iterable[str] = ()) -> None:
         self.given = tuple(given)
         self.reasons: dict[str, str] = {}  # why a module cannot be ahead
         self._everywhere: dict[str, None] = dict.fromkeys(given)
-        self._by_program: dict[Key, Lesson] = {}
+        self._by_program: dict[Key, KnownImports] = {}
         self._dropped: dict[frozenset[str], dict[int, set[str]]] = {}  # by the imports, and by the environment
-        self._lessons: dict[
-            tuple[frozenset[str], str, int], Lesson
+        self._ready_made: dict[
+            tuple[frozenset[str], str, int], KnownImports
         ] = {}  # what was asked for, ready made: it may name thousands of modules
 
-    def learn(self, program: Program, folder: str, modules: Iterable[str], files: Iterable[str]) -> None:
+    def learn(self, scan: SourceScan, folder: str, modules: Iterable[str], files: Iterable[str]) -> None:
         """Take in what a run reports.
 
         Args:
@@ -337,9 +337,9 @@ class Learned:
             modules: names of installed modules.
             files: paths of other modules.
         """
-        self._lessons.clear()
+        self._ready_made.clear()
         wanted = [name for name in modules if name.partition(".")[0] not in _NEVER]
-        if not program.imports:
+        if not scan.imports:
             # Code that lists what is not of the standard library by its name would see _sysconfigdata_..., too.
             names = [
                 name
@@ -350,25 +350,25 @@ class Learned:
             return
         if len(self._by_program) >= MOST_PROGRAMS:
             self._by_program.pop(next(iter(self._by_program)))
-        key = (program.imports, folder)
-        before = self._by_program.get(key, Lesson())
-        self._by_program[key] = Lesson(
+        key = (scan.imports, folder)
+        before = self._by_program.get(key, KnownImports())
+        self._by_program[key] = KnownImports(
             tuple(dict.fromkeys([*before.modules, *wanted])),
             tuple(dict.fromkeys([*before.files, *files])),
             is_known=True,
         )
 
-    def refuse(self, recipe: Recipe, refusal: Refusal) -> None:
+    def refuse(self, spec: ForkServerSpec, refusal: PreloadFailure) -> None:
         """Such programs do without some modules, until the installed packages change.
 
         Args:
-            recipe: of the template that tried.
+            recipe: of the fork server that tried.
             refusal: what came of it.
         """
         self.reasons.update(refusal.reasons)
-        dropped = self._dropped.setdefault(recipe.imports, {})
-        dropped.setdefault(_kind(recipe.environment), set()).update({*recipe.modules} - {*refusal.kept})
-        self._lessons.clear()
+        dropped = self._dropped.setdefault(spec.imports, {})
+        dropped.setdefault(_kind(spec.environment), set()).update({*spec.modules} - {*refusal.kept})
+        self._ready_made.clear()
 
     def note_missing(self, names: Iterable[str]) -> None:
         """Modules are not there.
@@ -380,10 +380,10 @@ class Learned:
 
     def packages_changed(self) -> None:
         """What was refused may do now, and what was seen may be gone."""
-        for known in (self.reasons, self._dropped, self._by_program, self._lessons):
+        for known in (self.reasons, self._dropped, self._by_program, self._ready_made):
             known.clear()
 
-    def lesson_for(self, program: Program, folder: str, environment: Mapping[bytes, bytes]) -> Lesson:
+    def imports_for(self, scan: SourceScan, folder: str, environment: Mapping[bytes, bytes]) -> KnownImports:
         """What to import for this program.
 
         Args:
@@ -394,34 +394,34 @@ class Learned:
         Raises:
             OSError: the system is short of what it takes to read a file.
         """
-        imports = program.imports
+        imports = scan.imports
         depends = self._dropped.keys() & {imports, frozenset()} if self._dropped else ()
         kind = _kind(environment) if depends else 0
         key = (imports, folder, kind)
-        lesson = self._lessons.get(key)
-        if lesson is None:
-            if len(self._lessons) >= MOST_PROGRAMS:
-                self._lessons.clear()
-            lesson = self._lessons[key] = self._made(
-                program, self._by_program.get((imports, folder), Lesson()), kind
+        known_imports = self._ready_made.get(key)
+        if known_imports is None:
+            if len(self._ready_made) >= MOST_PROGRAMS:
+                self._ready_made.clear()
+            known_imports = self._ready_made[key] = self._made(
+                scan, self._by_program.get((imports, folder), KnownImports()), kind
             )
-        return lesson
+        return known_imports
 
-    def _made(self, program: Program, known: Lesson, kind: int) -> Lesson:
+    def _made(self, scan: SourceScan, known: KnownImports, kind: int) -> KnownImports:
         """A module is imported by whoever asks for it: what this one does before that is done then."""
-        asked_for = [program.in_order, *(program_in(file).in_order for file in known.files), self.given]
+        asked_for = [scan.in_order, *(scan_file(file).in_order for file in known.files), self.given]
         wanted = dict.fromkeys(name for names in asked_for for name in names)
         modules = dict.fromkeys([*self._everywhere, *known.modules])
         dropped = {
             name
-            for imports in (program.imports, frozenset[str]())
+            for imports in (scan.imports, frozenset[str]())
             for name in self._dropped.get(imports, {}).get(kind, ())
         }
         standard = [name for name in modules if is_standard(name)]
         # A module stands behind those that it asked for: it has them imported when it comes before them.
         others = dict.fromkeys([*(name for name in wanted if name in modules), *reversed(modules)])
         in_order = dict.fromkeys([*standard, *others])
-        return Lesson(
+        return KnownImports(
             tuple(name for name in in_order if name not in dropped),
             known.files,
             frozenset(wanted.keys() & modules.keys()),
