@@ -24,32 +24,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Child:
-    """One run's process, as its supervisor holds it. All four streams are non-blocking.
+    """One run's process, as its supervisor holds it. All four streams are non-blocking."""
 
-    Args:
-        channel: the private way to the child program; frames both ways.
-        stdout: what the process and its descendants write to descriptor 1.
-        stderr: likewise for descriptor 2.
-        handle: on whatever keeps the process.
-        launch: how it came to life.
-        lacked: tells from what the run said whether it had to import packages itself, None when it does anyway.
-        report_pages: what to do with the memory that it reports to have written to, None when it is not asked.
-        distrust: what to do when it was not heard of in time, None when there is nothing to do.
-        give_back: for a worker, takes it back when a run is over, with what that said, or None when it cannot be
-            used again.
-        handed_over_at: when a worker or a container was there for this run, by time.monotonic(); None where nobody
-            waits for one.
-    """
-
-    channel: socket.socket
-    stdout: FileIO
-    stderr: FileIO
-    handle: ProcessHandle
-    launch: Launch = "cold"
+    channel: socket.socket  # the private way to the child program; frames both ways
+    stdout: FileIO  # what the process and its descendants write to descriptor 1
+    stderr: FileIO  # likewise for descriptor 2
+    handle: ProcessHandle  # on whatever keeps the process
+    launch: Launch = "cold"  # how it came to life
+    # tells from what the run said whether it had to import packages itself, None when it does anyway
     lacked: Callable[[Messages], bool] | None = None
+    # what to do with the memory that it reports to have written to, None when it is not asked
     report_pages: Callable[[tuple[int, ...] | None], None] | None = None
+    # what to do when it was not heard of in time, None when there is nothing to do
     distrust: Callable[[], object] | None = None
+    # for a worker, takes it back when a run is over, with what that said, or None when it cannot be used again
     give_back: Callable[[Messages | None], None] | None = None
+    # when a worker or a container was there for this run, by time.monotonic(); None where nobody waits for one
     handed_over_at: float | None = None
 
     @property
@@ -58,19 +48,11 @@ class Child:
         return self.give_back is not None
 
     def launch_for(self, said: Messages) -> Launch:
-        """How the run was launched: a fork that had nothing of the packages that it needs saved it nothing.
-
-        Args:
-            said: what the run said.
-        """
+        """How the run was launched: a fork that had nothing of the packages that it needs saved it nothing."""
         return "cold" if self.lacked is not None and self.lacked(said) else self.launch
 
     def end(self, said: Messages | None) -> None:
-        """Its run is over: it goes back to where it came from, or is let go.
-
-        Args:
-            said: what the run said, None when the child cannot do another one.
-        """
+        """Its run is over: it goes back to where it came from, or is let go."""
         if self.give_back is not None:
             self.give_back(said)
         else:
@@ -84,14 +66,11 @@ class Child:
 
 @dataclass(frozen=True)
 class Preloaded:
-    """What is imported ahead of runs.
+    """What is imported ahead of runs."""
 
-    Args:
-        packages: names of the packages that are and that code or ``preload`` asks for, in alphabetical order.
-        refused: why a module cannot be, by its name.
-    """
-
+    # names of the packages that are and that code or ``preload`` asks for, in alphabetical order
     packages: tuple[str, ...] = ()
+    # why a module cannot be, by its name
     refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -117,17 +96,11 @@ def to_nobody(_orders: RunControl) -> None:
 
 
 class StartedWorker(NamedTuple):
-    """A worker that starts.
+    """A worker that starts."""
 
-    Args:
-        child: that it is.
-        unsent: what is left to be sent before its first run.
-        modules: that it has imported from the start.
-    """
-
-    child: Child
-    unsent: bytes
-    modules: frozenset[str]
+    child: Child  # that it is
+    unsent: bytes  # what is left to be sent before its first run
+    modules: frozenset[str]  # that it has imported from the start
 
 
 class Launcher(ABC):
@@ -136,10 +109,6 @@ class Launcher(ABC):
     @abstractmethod
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for this request, or find one.
-
-        Args:
-            request: what to run.
-            attach: called with whom orders to the run go to, when it has to wait for a child.
 
         Returns:
             The child, and the bytes to send down its channel.
@@ -150,20 +119,10 @@ class Launcher(ABC):
         """
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:  # noqa: B027 - most need not
-        """Take in what a run imported.
-
-        Args:
-            request: of the run.
-            modules: names of installed modules, in the order in which they came.
-            files: paths of other modules.
-        """
+        """Take in what a run imported."""
 
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:  # noqa: ARG002 - of those who need to
         """Wait until everything that makes launches fast is there.
-
-        Args:
-            request: a run such as will be launched.
-            timeout_secs: seconds to wait at most.
 
         Returns:
             Whether it is.
@@ -186,21 +145,13 @@ class ProcessLauncher(Launcher):
     def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one.
 
-        Args:
-            request: a run.
-
         Raises:
             LaunchError: the system refuses; the message says what.
             OSError: likewise, in its own words.
         """
 
     def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:  # noqa: ARG002 - of those who import ahead
-        """Whether a worker started now would have imported what such runs import and these modules lack.
-
-        Args:
-            request: a run.
-            modules: names of those that another worker has.
-        """
+        """Whether a worker started now would have imported what such runs import and these modules lack."""
         return False
 
 

@@ -38,9 +38,6 @@ _PEEK = int(getattr(socket, "MSG_PEEK", 0)) | DO_NOT_WAIT
 def beginning_of(descriptor: int) -> bytes:
     """The first page of a file that is read without waiting for anything, as ``os.pread()`` has it.
 
-    Args:
-        descriptor: of the file.
-
     Raises:
         OSError: it cannot be read.
     """
@@ -52,9 +49,6 @@ def beginning_of(descriptor: int) -> bytes:
 
 def peek(connection: socket.socket) -> bytes:
     """What has come, a page of it at most, and stays there.
-
-    Args:
-        connection: a socket.
 
     Raises:
         BlockingIOError: nothing has come.
@@ -71,9 +65,6 @@ def receive_briefly(connection: socket.socket) -> bytes:
 
     Unlike ``recv()`` of Python's it does not begin anew after a signal: with a timer that is fast enough, that
     would go on for ever.
-
-    Args:
-        connection: a blocking socket.
 
     Raises:
         BlockingIOError: nothing has come.
@@ -94,11 +85,7 @@ def _counted(count: int) -> int:
 
 
 def state_of(path: str) -> list[int] | None:
-    """As ``child/fingerprint.py`` has it.
-
-    Args:
-        path: of a file, or of a folder.
-    """
+    """As ``child/fingerprint.py`` has it."""
     if sys.platform == "linux" and _statx is not None and "\0" not in path:
         found = _Statx()
         with suppress(ValueError):  # it cannot be encoded, so it is not there

@@ -48,9 +48,6 @@ class Guardian:
     def start_run(self, descriptors: list[int]) -> None:
         """Have a process forked around these descriptors.
 
-        Args:
-            descriptors: the child's ends of handle, channel, stdout and stderr.
-
         Raises:
             LaunchError: the guardian cannot be started or does not answer.
         """

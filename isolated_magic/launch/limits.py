@@ -37,9 +37,6 @@ _said: set[str] = set()
 def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
     """Inside this block the request says how its limits are held, by a group that is there as long.
 
-    Args:
-        request: the run.
-
     Raises:
         LaunchError: nothing here could hold them.
         LimitWarning: some are held in part, and such a warning is an error in this program.

@@ -30,11 +30,6 @@ DEATH_TIMEOUT_SECS = 2.0  # a process in uninterruptible sleep takes longer
 def send_descriptors(channel: socket.socket, word: bytes, descriptors: list[int]) -> None:
     """Send a word with descriptors; socket.send_fds() would pass no flags on.
 
-    Args:
-        channel: a Unix socket.
-        word: that goes with them.
-        descriptors: which the other end gets copies of.
-
     Raises:
         OSError: the other end was closed, or takes no more.
     """
@@ -106,9 +101,6 @@ class ProcessHandle:
 
     def take_news(self, on_created: Callable[[int], None]) -> None:
         """Take in what the keeper has said.
-
-        Args:
-            on_created: called with the pid as soon as it is known.
 
         Raises:
             BlockingIOError: nothing, so far.

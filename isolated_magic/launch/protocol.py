@@ -51,74 +51,44 @@ _FOLLOWERS = {
 
 @dataclass(frozen=True)
 class NotStarted:
-    """Why the system did not start the interpreter.
+    """Why the system did not start the interpreter."""
 
-    Args:
-        errno: the number of its error.
-        path: that it is about.
-    """
-
-    errno: int
-    path: str | None
+    errno: int  # the number of its error
+    path: str | None  # that it is about
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What a run imported.
+    """What a run imported."""
 
-    Args:
-        installed: names of modules.
-        files: paths of others.
-    """
-
-    installed: tuple[str, ...]
-    files: tuple[str, ...]
+    installed: tuple[str, ...]  # names of modules
+    files: tuple[str, ...]  # paths of others
 
 
 @dataclass(frozen=True)
 class Raised:
-    """An exception that ended the code.
+    """An exception that ended the code."""
 
-    Args:
-        text: its traceback.
-        summary: one line of it.
-        excerpt: the lines of the code around the place; empty when it is in none of them.
-        hint: what to do about it; empty when there is nothing to say.
-        limit: the name of the limit that it comes from, None when it comes from none.
-    """
-
-    text: str
-    summary: str
-    excerpt: str = ""
-    hint: str = ""
-    limit: str | None = None
+    text: str  # its traceback
+    summary: str  # one line of it
+    excerpt: str = ""  # the lines of the code around the place; empty when it is in none of them
+    hint: str = ""  # what to do about it; empty when there is nothing to say
+    limit: str | None = None  # the name of the limit that it comes from, None when it comes from none
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the code came to, apart from what it printed. One of these is not None.
+    """What the code came to, apart from what it printed. One of these is not None."""
 
-    Args:
-        result: scores.
-        error: what it raised.
-        found: what there was instead of a result.
-        exit_message: what it left with.
-        status: that it left with.
-        found_kind: what kind of thing was found.
-        found_repr: of it, where it is the value of the last line.
-        notes: a sentence each that stands beside the result.
-        is_bare: the result is a number without a name.
-    """
-
-    result: JsonObject | None = None
-    error: Raised | None = None
-    found: str | None = None
-    exit_message: str | None = None
-    status: int = 0
-    found_kind: Found | None = None
-    found_repr: str = ""
-    notes: tuple[str, ...] = ()
-    is_bare: bool = False
+    result: JsonObject | None = None  # scores
+    error: Raised | None = None  # what it raised
+    found: str | None = None  # what there was instead of a result
+    exit_message: str | None = None  # what it left with
+    status: int = 0  # that it left with
+    found_kind: Found | None = None  # what kind of thing was found
+    found_repr: str = ""  # of it, where it is the value of the last line
+    notes: tuple[str, ...] = ()  # a sentence each that stands beside the result
+    is_bare: bool = False  # the result is a number without a name
 
     @property
     def rank(self) -> strict_json.Rank | None:
@@ -135,15 +105,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Idle:
-    """How a run ended whose process goes on.
+    """How a run ended whose process goes on."""
 
-    Args:
-        status: that the process would have exited with.
-        cpu_secs: seconds of processor time that the run used.
-    """
-
-    status: int
-    cpu_secs: float
+    status: int  # that the process would have exited with
+    cpu_secs: float  # seconds of processor time that the run used
 
 
 class Messages:
@@ -164,11 +129,7 @@ class Messages:
         self._last = ""  # the kind of the last message
 
     def feed(self, chunk: bytes) -> str:
-        """Take in what came, and return the question in it: ``"ask"``, ``"mark"``, or empty text for none.
-
-        Args:
-            chunk: the next bytes.
-        """
+        """Take in what came, and return the question in it: ``"ask"``, ``"mark"``, or empty text for none."""
         asked = ""
         if self.broken is None:
             self._received += chunk
@@ -350,11 +311,7 @@ BRIEF_SECS = 0.005  # most runs of a worker take less
 
 
 def let_wait(channel: socket.socket) -> None:
-    """Have each receive wait, unless it says otherwise, for :data:`BRIEF_SECS`.
-
-    Args:
-        channel: of a worker.
-    """
+    """Have each receive wait, unless it says otherwise, for :data:`BRIEF_SECS`."""
     # socket(7): unlike settimeout(), it takes no second system call.
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(BRIEF_SECS * 1e6)))
     channel.setblocking(True)
@@ -391,9 +348,6 @@ class Conversation:
 
     def go_on(self, events: int) -> None:
         """Send and receive without waiting.
-
-        Args:
-            events: that came.
 
         Raises:
             ConnectionError: nothing more will come.

@@ -36,22 +36,12 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def is_shortage(problem: OSError) -> bool:
-    """Whether the system could not look, which says nothing about what there is to be seen.
-
-    Args:
-        problem: what it said.
-    """
+    """Whether the system could not look, which says nothing about what there is to be seen."""
     return problem.errno in _SHORTAGES
 
 
 def explain_errno(number: int, whose: str = "this process", open_files: int | None = None) -> str:
-    """What an error of the system's means for somebody who wants a process.
-
-    Args:
-        number: of the error.
-        whose: the process that met with it.
-        open_files: its limit of open files, None for that of this process.
-    """
+    """What an error of the system's means for somebody who wants a process."""
     if number == errno.EMFILE:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if open_files is None else open_files
         return f"no file descriptors left ({whose} may open {limit}: close some, or raise the limit: ulimit -n)"
@@ -61,11 +51,7 @@ def explain_errno(number: int, whose: str = "this process", open_files: int | No
 
 
 def launch_error(problem: OSError) -> LaunchError:
-    """The error to raise for one of the system's.
-
-    Args:
-        problem: what the system said to this process.
-    """
+    """The error to raise for one of the system's."""
     words = explain_errno(problem.errno) if problem.errno else str(problem)
     return LaunchError(f"No process could be started: {words}.")
 
@@ -83,10 +69,6 @@ def _soft(name: str) -> int:
 
 def start_thread(work: Callable[[], object], name: str) -> None:
     """Have the work done in a thread of its own that keeps no program from ending.
-
-    Args:
-        work: called once.
-        name: of the thread.
 
     Raises:
         LaunchError: there can be no thread.

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 def connected(hand_over: Callable[[list[int]], None]) -> Child:
     """A child whose process is being made around the other ends of its streams.
 
-    Args:
-        hand_over: called with the descriptors of handle, channel, stdout and stderr, which are closed after it.
-
     Raises:
         LaunchError: the system refuses descriptors.
     """
@@ -67,9 +64,6 @@ def _connect(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[
 def receive_frame(channel: socket.socket) -> bytes:
     """The body of the next frame.
 
-    Args:
-        channel: in blocking mode.
-
     Raises:
         EOFError: the other end was closed.
         OSError: this end was.
@@ -96,16 +90,7 @@ def start_messages(
     attributes: ProcessAttributes,
     environment: Mapping[bytes, bytes],
 ) -> bytes:
-    """What makes a process of a fork of the guardian's.
-
-    Args:
-        executable: the interpreter.
-        role: the module of ``child/`` that it is to be.
-        cwd: its working directory.
-        stack_bytes: of its main thread.
-        attributes: what it would inherit if it were the caller's own child.
-        environment: all of it.
-    """
+    """What makes a process of a fork of the guardian's."""
     launch = {
         "executable": executable,
         "program": PROGRAM,
@@ -118,24 +103,12 @@ def start_messages(
 
 
 def run_messages(request: RunRequest, attributes: ProcessAttributes, *, reports_pages: bool = False) -> bytes:
-    """What makes a run of a fork: what to start, what to run, and its data.
-
-    Args:
-        request: the run.
-        attributes: of the thread that asks for it.
-        reports_pages: whether it is to say in the end which memory it has written to.
-    """
+    """What makes a run of a fork: what to start, what to run, and its data."""
     return role_messages("run", request, attributes) + program_messages(request, reports_pages=reports_pages)
 
 
 def role_messages(role: str, request: RunRequest, attributes: ProcessAttributes) -> bytes:
-    """What makes a process of a fork that is to do such runs.
-
-    Args:
-        role: ``"run"`` for one run, ``"worker"`` for one after the other.
-        request: a run.
-        attributes: of the thread that asks for it.
-    """
+    """What makes a process of a fork that is to do such runs."""
     return start_messages(
         sys.executable, role, request.cwd, request.limits.stack_bytes, attributes, request.environment
     )
@@ -144,14 +117,7 @@ def role_messages(role: str, request: RunRequest, attributes: ProcessAttributes)
 def program_messages(
     request: RunRequest, *, reports_pages: bool = False, is_last: bool = True, largest_bytes: int | None = None
 ) -> bytes:
-    """What to run, and its data.
-
-    Args:
-        request: the run.
-        reports_pages: whether it is to say in the end which memory it has written to.
-        is_last: whether the process is to end after it.
-        largest_bytes: of memory with which it may go on, None for any size.
-    """
+    """What to run, and its data."""
     limits, groups = tuple(request.confinement.limits.items()), tuple(request.confinement.groups)
     names = request.source, request.path, request.source_name, request.data_name
     return _program_frame(names, limits, groups, reports_pages, is_last, largest_bytes) + wire.frame(
@@ -184,12 +150,7 @@ def _program_frame(
 
 
 def send_at_once(child: Child, messages: bytes) -> bytes:
-    """Send what goes out without waiting, and return the rest.
-
-    Args:
-        child: that the messages are for.
-        messages: for its channel.
-    """
+    """Send what goes out without waiting, and return the rest."""
     try:
         return messages[child.channel.send(messages, NO_SIGNAL | calls.DO_NOT_WAIT) :]
     except OSError:  # it would block, or the child has ended: the supervisor will see
@@ -197,19 +158,12 @@ def send_at_once(child: Child, messages: bytes) -> bytes:
 
 
 class ProcessAttributes(TypedDict):
-    """The attributes of this thread and process, None where the system does not tell.
+    """The attributes of this thread and process, None where the system does not tell."""
 
-    Args:
-        umask: of new files.
-        nice: scheduling priority.
-        affinity: the processors that may be used.
-        limits: soft and hard limit by the number of the resource; -1 for none.
-    """
-
-    umask: int | None
-    nice: int
-    affinity: list[int] | None
-    limits: list[tuple[int, int, int]]
+    umask: int | None  # of new files
+    nice: int  # scheduling priority
+    affinity: list[int] | None  # the processors that may be used
+    limits: list[tuple[int, int, int]]  # soft and hard limit by the number of the resource; -1 for none
 
 
 def current_attributes() -> ProcessAttributes:
@@ -234,11 +188,7 @@ def _as_messages_have_them(
 
 
 def fixed(attributes: ProcessAttributes) -> tuple[object, ...]:
-    """What a process cannot take on any more once it runs: priority, processors, hard limits.
-
-    Args:
-        attributes: of a process.
-    """
+    """What a process cannot take on any more once it runs: priority, processors, hard limits."""
     hard = [(number, limit) for number, _, limit in attributes["limits"]]
     return attributes["nice"], attributes["affinity"], hard
 

@@ -23,29 +23,17 @@ MOST_SOURCES = 256  # that a worker is known to have run
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker has from its start, and keeps.
+    """What a worker has from its start, and keeps."""
 
-    Args:
-        environment: of the runs that it does.
-        cwd: that they start in.
-        stack_bytes: of the main thread.
-        attributes: what it has inherited.
-        credentials: whom it acts for.
-    """
-
-    environment: Mapping[bytes, bytes] = field(repr=False)
-    cwd: str
-    stack_bytes: int
-    attributes: ProcessAttributes
-    credentials: tuple[object, ...]
+    environment: Mapping[bytes, bytes] = field(repr=False)  # of the runs that it does
+    cwd: str  # that they start in
+    stack_bytes: int  # of the main thread
+    attributes: ProcessAttributes  # what it has inherited
+    credentials: tuple[object, ...]  # whom it acts for
 
 
 def spec_for(request: RunRequest) -> WorkerSpec:
-    """What a worker for such a run has.
-
-    Args:
-        request: the run.
-    """
+    """What a worker for such a run has."""
     return WorkerSpec(
         request.environment, request.cwd, request.limits.stack_bytes, current_attributes(), credentials()
     )
@@ -74,28 +62,15 @@ class Worker:
     runs: int = 0
 
     def suits(self, spec: WorkerSpec) -> bool:
-        """Whether a new one for such a run would be no other.
-
-        Args:
-            surroundings: of the run.
-        """
+        """Whether a new one for such a run would be no other."""
         return self.spec == spec and self.child.handle.lives() and is_unchanged(self.files)
 
     def has_done(self, request: RunRequest) -> bool:
-        """Whether it has run this program before.
-
-        Args:
-            request: the run.
-        """
+        """Whether it has run this program before."""
         return _program_of(request) in self.sources
 
     def note(self, request: RunRequest, said: Messages) -> None:
-        """A run is over.
-
-        Args:
-            request: what it was.
-            said: what it said.
-        """
+        """A run is over."""
         if len(self.sources) < MOST_SOURCES:
             self.sources.add(_program_of(request))
         if said.imported is not None:
@@ -110,11 +85,6 @@ class Worker:
 
 def started(processes: ProcessLauncher, request: RunRequest, spec: WorkerSpec) -> Worker:
     """A worker that starts.
-
-    Args:
-        processes: starts it.
-        request: a run such as it is for.
-        surroundings: of that run.
 
     Raises:
         LaunchError: the system refuses one.

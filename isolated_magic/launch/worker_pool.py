@@ -108,10 +108,6 @@ class WorkerPool:
     def take(self, request: RunRequest, attach: Attach) -> Checkout:
         """A worker for this run.
 
-        Args:
-            request: the run.
-            attach: called with whom orders to the run go to meanwhile.
-
         Raises:
             LaunchError: the system refuses one, or the run was stopped.
         """
@@ -175,11 +171,7 @@ class WorkerPool:
         self._wake_next()
 
     def give_up(self, waiter: _Waiter) -> bool:
-        """A run that waits is to wait no longer. Whether it did wait.
-
-        Args:
-            turn: its place in the queue.
-        """
+        """A run that waits is to wait no longer. Whether it did wait."""
         with self._lock:
             waiter.is_stopped = True
             waiter.wake()
@@ -210,13 +202,7 @@ class WorkerPool:
         return not worker.has_done(request) and self._processes.would_spare_imports(request, worker.modules)
 
     def take_back(self, checkout: Checkout, request: RunRequest, said: Messages | None) -> None:
-        """A run is over. Its worker waits for the next one, or another does in its place.
-
-        Args:
-            taken: what it had.
-            request: what it was.
-            said: what it said, None when the worker is of no use any more.
-        """
+        """A run is over. Its worker waits for the next one, or another does in its place."""
         worker, handle = checkout.worker, checkout.worker.child.handle
         try:
             if said is None or handle.killed or handle.interrupted or self._is_closed:
@@ -230,11 +216,7 @@ class WorkerPool:
         self.fill(request)
 
     def fill(self, request: RunRequest) -> None:
-        """Have as many workers as there may be.
-
-        Args:
-            request: a run such as they are for.
-        """
+        """Have as many workers as there may be."""
         with suppress(OSError, LaunchError):  # the next run will say what the system is short of
             while self._reserve():
                 try:
@@ -318,11 +300,7 @@ class PoolLauncher(Launcher):
         return program_messages(request, is_last=is_last, largest_bytes=self._largest_bytes)
 
     def fill(self, request: RunRequest) -> None:
-        """Start the workers.
-
-        Args:
-            request: a run such as they are for.
-        """
+        """Start the workers."""
         self._pool.fill(request)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:

@@ -89,10 +89,6 @@ class DaemonClient:
     def create(self, wanted: ContainerConfig, command: tuple[str, ...]) -> str:
         """Create a container.
 
-        Args:
-            wanted: what it is to be.
-            command: that it is to run.
-
         Returns:
             Its id.
 
@@ -125,10 +121,6 @@ class DaemonClient:
     def attach(self, container: str, image: str) -> tuple[socket.socket, Callable[[], None]]:
         """A socket to the stdin, stdout and stderr of a container that was not started yet, and what closes it.
 
-        Args:
-            container: its id.
-            image: for the words of an error.
-
         Raises:
             LaunchError: the daemon refuses.
         """
@@ -148,10 +140,6 @@ class DaemonClient:
     def start(self, container: str, image: str) -> None:
         """Start it.
 
-        Args:
-            container: its id.
-            image: for the words of an error.
-
         Raises:
             LaunchError: the daemon refuses.
         """
@@ -160,10 +148,6 @@ class DaemonClient:
 
     def limit_processes(self, container: str, count: int) -> None:
         """Let a container that runs have so many processes, and what keeps them.
-
-        Args:
-            container: its id.
-            count: of processes and threads.
 
         Raises:
             LaunchError: the daemon cannot.
@@ -181,9 +165,6 @@ class DaemonClient:
     def state(self, container: str) -> dict[str, object] | None:
         """What the daemon knows of a container, None when there is none any more.
 
-        Args:
-            container: its id.
-
         Raises:
             LaunchError: the daemon does not answer.
         """
@@ -194,11 +175,7 @@ class DaemonClient:
             return None
 
     def remove(self, container: str) -> bool:
-        """Kill it and take it away, if somebody has not done so already; whether it is gone.
-
-        Args:
-            container: its id.
-        """
+        """Kill it and take it away, if somebody has not done so already; whether it is gone."""
         deadline = time.monotonic() + REMOVAL_TIMEOUT_SECS
         while True:
             try:
@@ -284,13 +261,7 @@ class BusyError(LaunchError):
 
 
 def daemon_refused(problem: object, image: str, url: str) -> LaunchError:
-    """The error for what the daemon said.
-
-    Args:
-        problem: the SDK's APIError.
-        image: that it may be about, empty for none.
-        url: of the daemon.
-    """
+    """The error for what the daemon said."""
     status = getattr(getattr(problem, "response", None), "status_code", 0)
     said = one_line(str(getattr(problem, "explanation", None) or problem))
     lower = said.lower()
@@ -319,12 +290,7 @@ def _how_to_get(image: str, url: str) -> str:
 
 
 def unreachable(problem: BaseException, url: str) -> LaunchError:
-    """The error for a daemon that does not answer.
-
-    Args:
-        problem: the system's error, or the SDK's around it.
-        url: of the daemon.
-    """
+    """The error for a daemon that does not answer."""
     number = _errno_in(problem)
     refused_by_tls = next((cause for cause in causes_of(problem) if isinstance(cause, ssl.SSLError)), None)
     if refused_by_tls is not None:
@@ -346,11 +312,7 @@ def unreachable(problem: BaseException, url: str) -> LaunchError:
 
 
 def close_left_open(problem: BaseException) -> None:
-    """Close the sockets that the SDK could not connect: it leaves them to the garbage collector.
-
-    Args:
-        problem: what came of it. The sockets are in the frames where it began (docker/transport/unixconn.py).
-    """
+    """Close the sockets that the SDK could not connect: it leaves them to the garbage collector."""
     for cause in causes_of(problem):
         for frame, _ in traceback.walk_tb(cause.__traceback__):
             left = frame.f_locals.get("sock")
@@ -365,11 +327,7 @@ def _errno_in(problem: BaseException) -> int | None:
 
 
 def one_line(text: str) -> str:
-    """The text as part of a sentence, without its end if it is long.
-
-    Args:
-        text: of the daemon.
-    """
+    """The text as part of a sentence, without its end if it is long."""
     return " ".join(text.split())[:300].rstrip(".")
 
 
@@ -378,21 +336,13 @@ LABEL = "isolated_magic.owner"
 
 @dataclass(frozen=True)
 class OwnerId:
-    """A process, on whatever machine shares the daemon.
+    """A process, on whatever machine shares the daemon."""
 
-    Args:
-        host: name of its machine.
-        boot: of that machine, empty where the system does not tell.
-        namespace: that its pid is of, likewise.
-        pid: of the process.
-        started: when it began, in ticks since the boot; 0 where the system does not tell.
-    """
-
-    host: str
-    boot: str
-    namespace: str
-    pid: int
-    started: int
+    host: str  # name of its machine
+    boot: str  # of that machine, empty where the system does not tell
+    namespace: str  # that its pid is of, likewise
+    pid: int  # of the process
+    started: int  # when it began, in ticks since the boot; 0 where the system does not tell
 
     @property
     def labels(self) -> dict[str, str]:
@@ -406,11 +356,7 @@ def this_process() -> OwnerId:
 
 
 def is_gone(label: str) -> bool:
-    """Whether the owner of a container has ended, as far as this process can tell.
-
-    Args:
-        label: of the container.
-    """
+    """Whether the owner of a container has ended, as far as this process can tell."""
     try:
         owner = OwnerId(**json.loads(label))
     except (ValueError, TypeError):  # of another version: leave it alone

@@ -99,9 +99,6 @@ class AttachedStream:
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Send some of it; how much.
 
-        Args:
-            data: bytes.
-
         Raises:
             BlockingIOError: no more can be taken now.
             OSError: the stream broke.
@@ -113,10 +110,6 @@ class AttachedStream:
 
     def wait(self, mask: int, deadline: float) -> None:
         """Wait until something can be done.
-
-        Args:
-            mask: of poll(2).
-            deadline: by time.monotonic().
 
         Raises:
             TimeoutError: it was not so in time.
@@ -324,13 +317,7 @@ def program_frame() -> bytes:
 
 
 def container_messages(request: RunRequest, environment: Mapping[bytes, bytes], *, cold: bool) -> bytes:
-    """What makes a run of the fork that waits in a container.
-
-    Args:
-        request: the run.
-        environment: all of it.
-        cold: True for a new interpreter.
-    """
+    """What makes a run of the fork that waits in a container."""
     launch = {
         "role": "run",
         "cwd": request.cwd,

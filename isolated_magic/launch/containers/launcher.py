@@ -83,10 +83,6 @@ class ContainerPool:
     def take(self, timeout_secs: float, attach: Attach = to_nobody) -> Container:
         """A container for one run: one that waits, or a new one. Give it to :meth:`discard` in the end.
 
-        Args:
-            timeout_secs: seconds to wait at most.
-            attach: called with whom orders to the run go to meanwhile.
-
         Raises:
             LaunchError: there is none; the message says why.
         """
@@ -132,11 +128,7 @@ class ContainerPool:
         start_thread(lambda: self.discard(container), "isolated_magic container")
 
     def discard(self, container: Container) -> None:
-        """Take away a container that has served; see that it is gone.
-
-        Args:
-            container: of this pool.
-        """
+        """Take away a container that has served; see that it is gone."""
         container.close()
         container.remove()
         with self._changed:
@@ -208,9 +200,6 @@ class ContainerPool:
 
     def warm_up(self, timeout_secs: float) -> bool:
         """Wait until as many wait as there are to wait.
-
-        Args:
-            timeout_secs: seconds to wait at most.
 
         Returns:
             Whether they do.

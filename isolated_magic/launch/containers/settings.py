@@ -102,24 +102,14 @@ def _refused(name: str, value: object, wanted: str) -> InvalidRequestError:
 
 @dataclass(frozen=True)
 class Shape:
-    """How much a container may have, where runs differ.
+    """How much a container may have, where runs differ."""
 
-    Args:
-        memory_bytes: of memory.
-        processes: at once, of the run; None for as many as the settings say.
-    """
-
-    memory_bytes: int
-    processes: int | None = None
+    memory_bytes: int  # of memory
+    processes: int | None = None  # at once, of the run; None for as many as the settings say
 
 
 def shape_for(settings: ContainerSettings, limits: Limits) -> Shape:
-    """The container for a run with these limits.
-
-    Args:
-        settings: of the executor.
-        limits: of the run.
-    """
+    """The container for a run with these limits."""
     memory = settings.memory_bytes
     if limits.memory_bytes is not None:
         memory = min(memory, limits.memory_bytes + RESERVED_BYTES)
@@ -127,38 +117,21 @@ def shape_for(settings: ContainerSettings, limits: Limits) -> Shape:
 
 
 def held_by(settings: ContainerSettings, limits: Limits) -> Limits:
-    """The limits that a run has there: none is more than its container has.
-
-    Args:
-        settings: of the executor.
-        limits: that were asked for.
-    """
+    """The limits that a run has there: none is more than its container has."""
     most = {"memory_bytes": settings.memory_bytes, "processes": settings.pids, "open_files": settings.nofile}
     asked = {name: getattr(limits, name) for name in most}
     return replace(limits, **{name: most[name] for name, value in asked.items() if value and value > most[name]})
 
 
 def processes_of(settings: ContainerSettings, shape: Shape) -> int:
-    """How many processes and threads a run in such a container may have at once.
-
-    Args:
-        settings: of the executor.
-        shape: of the container.
-    """
+    """How many processes and threads a run in such a container may have at once."""
     return settings.pids if shape.processes is None else min(settings.pids, shape.processes)
 
 
 def creation(
     settings: ContainerSettings, shape: Shape, labels: Mapping[str, str], stack_bytes: int
 ) -> ContainerConfig:
-    """What the daemon is told of a container. Whoever may inspect it can read that: nothing of a run is in it.
-
-    Args:
-        settings: of the executor.
-        shape: of the container.
-        labels: to find it by.
-        stack_bytes: of its main thread.
-    """
+    """What the daemon is told of a container. Whoever may inspect it can read that: nothing of a run is in it."""
     scratch = f"rw,nosuid,nodev,size={settings.tmpfs_bytes},mode=1777"
     processes = processes_of(settings, shape)
     host = {
@@ -203,33 +176,19 @@ def _target_of(there: str) -> tuple[str, bool]:
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder or file of the daemon's machine, in a container.
+    """A folder or file of the daemon's machine, in a container."""
 
-    Args:
-        source: its path there; the daemon refuses one that is not there.
-        target: its path in the container.
-        read_only: whether it cannot be written to.
-    """
-
-    source: str
-    target: str
-    read_only: bool
+    source: str  # its path there; the daemon refuses one that is not there
+    target: str  # its path in the container
+    read_only: bool  # whether it cannot be written to
 
 
 @dataclass(frozen=True)
 class ContainerConfig:
-    """One container, as it is to be created.
+    """One container, as it is to be created."""
 
-    Args:
-        settings: of the executor.
-        host: arguments of ``create_host_config``.
-        ulimits: soft and hard, by name.
-        mounts: what it has of the daemon's machine.
-        labels: of the container.
-    """
-
-    settings: ContainerSettings
-    host: Mapping[str, object]
-    ulimits: Mapping[str, int]
-    mounts: Sequence[Mount]
-    labels: Mapping[str, str]
+    settings: ContainerSettings  # of the executor
+    host: Mapping[str, object]  # arguments of ``create_host_config``
+    ulimits: Mapping[str, int]  # soft and hard, by name
+    mounts: Sequence[Mount]  # what it has of the daemon's machine
+    labels: Mapping[str, str]  # of the container

@@ -33,11 +33,7 @@ SETTLED_SECS = 2.0  # within one tick of a file system's clock, a folder may cha
 
 
 def first_path_entry(request: RunRequest) -> str:
-    """The folder that stands first on the path of a run.
-
-    Args:
-        request: the run.
-    """
+    """The folder that stands first on the path of a run."""
     if request.path is None:
         return request.cwd
     return str(Path(request.cwd, request.path).resolve().parent)
@@ -45,10 +41,6 @@ def first_path_entry(request: RunRequest) -> str:
 
 def has_module_named(names: Container[str], folder: str) -> bool:
     """Whether a module or package of one of these names lies in a folder.
-
-    Args:
-        names: without suffix.
-        folder: its path; one that cannot be read holds none.
 
     Raises:
         OSError: the system is short of what it takes to look.
@@ -91,11 +83,7 @@ def package_folders() -> list[str]:
 
 
 def is_unchanged(states: Mapping[str, list[int] | None]) -> bool:
-    """Whether files and folders are as they were.
-
-    Args:
-        states: by path, as ``child/fingerprint.py`` has them.
-    """
+    """Whether files and folders are as they were."""
     return all(state_of(path) == before for path, before in states.items())
 
 
@@ -103,45 +91,28 @@ MOST_NAMES = 10_000  # remembered: some programs have variables whose names chan
 
 
 class ReadyReport(TypedDict):
-    """What a fork server says when it is ready.
+    """What a fork server says when it is ready."""
 
-    Args:
-        names: of variables that its imports looked at.
-        patterns: for names of more of them, in lower case.
-        exempt: names that no pattern means.
-        folder: whether they looked at the working directory.
-        missing: names of modules that they looked for and that are not there.
-        late: names of those beside the standard library's that no program asks for, but a function that it calls.
-        not_there: names of those that were to be imported and are not there.
-        files: what they looked at that is not part of a package: nanoseconds of the last change and size by path,
-            None for what was missing.
-        packages: likewise, the folders that packages are installed into, and the interpreter.
-        modules: names of all that it has imported.
-        places: folders that hold the packages that it has imported.
-        in_front: folders that stand before the libraries on its path.
-    """
-
-    names: list[str]
-    patterns: list[str]
-    exempt: list[str]
-    folder: bool
-    missing: list[str]
+    names: list[str]  # of variables that its imports looked at
+    patterns: list[str]  # for names of more of them, in lower case
+    exempt: list[str]  # names that no pattern means
+    folder: bool  # whether they looked at the working directory
+    missing: list[str]  # names of modules that they looked for and that are not there
+    # names of those beside the standard library's that no program asks for, but a function that it calls
     late: list[str]
-    not_there: list[str]
+    not_there: list[str]  # names of those that were to be imported and are not there
+    # what they looked at that is not part of a package: nanoseconds of the last change and size by path, None
+    # for what was missing
     files: dict[str, list[int] | None]
+    # likewise, the folders that packages are installed into, and the interpreter
     packages: dict[str, list[int] | None]
-    modules: list[str]
-    places: list[str]
-    in_front: list[str]
+    modules: list[str]  # names of all that it has imported
+    places: list[str]  # folders that hold the packages that it has imported
+    in_front: list[str]  # folders that stand before the libraries on its path
 
 
 def without(refused: Container[str], modules: Iterable[str]) -> Iterator[str]:
-    """Those that can be imported without importing any of the refused ones.
-
-    Args:
-        refused: names of modules.
-        modules: likewise.
-    """
+    """Those that can be imported without importing any of the refused ones."""
     for name in modules:
         parts = name.split(".")
         if not any(".".join(parts[:count]) in refused for count in range(1, len(parts) + 1)):
@@ -150,77 +121,44 @@ def without(refused: Container[str], modules: Iterable[str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class PreloadFailure:
-    """Why a fork server has ended instead of becoming ready.
+    """Why a fork server has ended instead of becoming ready."""
 
-    Args:
-        reasons: why a module cannot be ahead, by its name; empty when no module is to blame.
-        kept: names of those that can be, in their order.
-        is_unclear: to tell which module is to blame takes a closer look.
-    """
-
-    reasons: Mapping[str, str]
-    kept: tuple[str, ...] = ()
-    is_unclear: bool = False
+    reasons: Mapping[str, str]  # why a module cannot be ahead, by its name; empty when no module is to blame
+    kept: tuple[str, ...] = ()  # names of those that can be, in their order
+    is_unclear: bool = False  # to tell which module is to blame takes a closer look
 
 
 @dataclass(frozen=True)
 class ForkServerSpec:
-    """What a fork server is made of.
+    """What a fork server is made of."""
 
-    Args:
-        executable: the interpreter.
-        modules: to import, in this order.
-        wanted: those of them that a program asks for itself.
-        imports: it may serve programs that import all of these.
-        environment: what it is started with.
-        cwd: the working directory it is started in.
-        stack_bytes: of its main thread, and of the threads of its forks.
-        attributes: what it inherits.
-        credentials: whom it acts for.
-        in_detail: whether it looks at its process after each module.
-    """
-
-    executable: str
-    modules: tuple[str, ...]
-    wanted: frozenset[str]
-    imports: frozenset[str]
-    environment: Mapping[bytes, bytes] = field(repr=False)
-    cwd: str
-    stack_bytes: int
-    attributes: ProcessAttributes
-    credentials: tuple[object, ...]
-    in_detail: bool = False
+    executable: str  # the interpreter
+    modules: tuple[str, ...]  # to import, in this order
+    wanted: frozenset[str]  # those of them that a program asks for itself
+    imports: frozenset[str]  # it may serve programs that import all of these
+    environment: Mapping[bytes, bytes] = field(repr=False)  # what it is started with
+    cwd: str  # the working directory it is started in
+    stack_bytes: int  # of its main thread, and of the threads of its forks
+    attributes: ProcessAttributes  # what it inherits
+    credentials: tuple[object, ...]  # whom it acts for
+    in_detail: bool = False  # whether it looks at its process after each module
 
     def refusal_of(self, name: str, reason: str) -> PreloadFailure:
-        """A module is to blame, and nobody knows what it imports: what no program asks for itself goes too.
-
-        Args:
-            name: of the module, empty when it is none.
-            reason: why.
-        """
+        """A module is to blame, and nobody knows what it imports: what no program asks for itself goes too."""
         if not name:
             return PreloadFailure({})
         kept = [one for one in self.modules if is_standard(one) or one in self.wanted]
         return PreloadFailure({name: reason}, tuple(without({name}, kept)))
 
     def is_for(self, attributes: ProcessAttributes) -> bool:
-        """Whether this process, with these attributes, would inherit the same to a child of its own.
-
-        Args:
-            attributes: of the caller.
-        """
+        """Whether this process, with these attributes, would inherit the same to a child of its own."""
         return self.credentials == credentials() and fixed(self.attributes) == fixed(attributes)
 
 
 def environment_for(
     environment: Mapping[bytes, bytes], inputs: EnvironmentReads | None = None
 ) -> dict[bytes, bytes]:
-    """What a fork server for such runs is started with.
-
-    Args:
-        environment: of a run that it is for.
-        inputs: what its imports are known to look at.
-    """
+    """What a fork server for such runs is started with."""
 
     def matters(name: bytes) -> bool:
         return acts_at_start(name) or is_public(name) or (inputs is not None and inputs.read(name))
@@ -242,11 +180,7 @@ class EnvironmentReads:
         self._known: dict[bytes, bool] = {}
 
     def read(self, name: bytes) -> bool:
-        """Whether they looked at this variable.
-
-        Args:
-            name: of the variable.
-        """
+        """Whether they looked at this variable."""
         known = self._known.get(name)
         if known is None:
             if len(self._known) >= MOST_NAMES:

@@ -229,12 +229,7 @@ def _close(lease: PoolLease, guardian: Guardian) -> None:
 
 
 def _with_imports_from(home: str, scan: SourceScan) -> SourceScan:
-    """The program with the modules of the user's that it imports, as far as nobody has seen yet which those are.
-
-    Args:
-        home: the folder that stands first on the path of the run.
-        program: what its code says about itself.
-    """
+    """The scan of a program together with those of the user's modules that it imports, found below ``home``."""
     found, rest = scan, list(scan.in_order)
     seen = set(rest)
     while rest:
@@ -270,14 +265,7 @@ def _level_of_user() -> int:
 
 
 def _lacked(server: ForkServer, scan: SourceScan, home: str, said: Messages) -> bool:
-    """Whether a run on this fork server had to import a package that was not there, or what its text names of one.
-
-    Args:
-        fork server: that it is a fork of.
-        program: what its code says about itself.
-        home: the folder that it is at home in, whose modules are never ahead.
-        said: what the run said.
-    """
+    """Whether a run had to import a package that its fork server lacked, or one that its text names."""
     if said.imported is not None:
         installed = [name for name in said.imported.installed if not is_standard(name)]
         return any(name.partition(".")[0] not in server.packages or name in scan.imports for name in installed)

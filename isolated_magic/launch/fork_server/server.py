@@ -180,11 +180,7 @@ class ForkServer:
         return frozenset(name.partition(".")[0] for name in names)
 
     def has(self, modules: tuple[str, ...]) -> bool:
-        """Whether it has imported all of these.
-
-        Args:
-            modules: names; of thousands, as they may be, the same tuple as last time is known again.
-        """
+        """Whether it has imported all of these."""
         if modules is not self._seen:
             if not self.modules.issuperset(modules):
                 return False
@@ -192,13 +188,7 @@ class ForkServer:
         return True
 
     def suits(self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes) -> bool:
-        """Whether a fork of it cannot be told from an interpreter that is started for this run.
-
-        Args:
-            request: the run.
-            program: what its code says about itself.
-            attributes: of the caller.
-        """
+        """Whether a fork of it cannot be told from an interpreter that is started for this run."""
         spec = self.spec
         return (
             spec.executable == sys.executable
@@ -279,11 +269,7 @@ class ForkServer:
             self._child.channel.sendall(message, NO_SIGNAL)
 
     def fill(self, count: int) -> None:
-        """Have so many children wait.
-
-        Args:
-            count: of children.
-        """
+        """Have so many children wait."""
         while self.state == "ready" and len(self._waiting) < count:
             child = self._new_child(wire.SPARE)
             if child is None:

@@ -65,13 +65,7 @@ class ForkServerPool:
         _instances.add(self)
 
     def best_for(self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes) -> ForkServer | None:
-        """The ready fork server that spares this run the most imports, None when none suits.
-
-        Args:
-            request: the run.
-            program: what its code says about itself.
-            attributes: of the caller.
-        """
+        """The ready fork server that spares this run the most imports, None when none suits."""
         self._drop_outdated()
         ready = [server for server in list(self._all) if server.state == "ready"]
         suitable = [server for server in ready if server.suits(request, scan, attributes)]
@@ -101,11 +95,7 @@ class ForkServerPool:
                     self._leaving.remove(server)
 
     def remove(self, server: ForkServer) -> bool:
-        """Let it finish what runs on it, and end; False when it was removed before.
-
-        Args:
-            fork server: one of them.
-        """
+        """Let it finish what runs on it, and end; False when it was removed before."""
         with self._changed:
             if server not in self._all:
                 return False
@@ -115,13 +105,7 @@ class ForkServerPool:
         return True
 
     def ensure(self, spec: ForkServerSpec, environment: Mapping[bytes, bytes], asker: object) -> None:
-        """Start a fork server unless there is one of that kind, or too many in use.
-
-        Args:
-            recipe: what it is made of.
-            environment: of a run that it has to suit.
-            asker: of those that share the fork servers the one that asks.
-        """
+        """Start a fork server unless there is one of that kind, or too many in use."""
         with self._changed:
             self._all = [server for server in self._all if server.state != "over"]
             for server in self._all:
@@ -150,11 +134,7 @@ class ForkServerPool:
             self._over(started)
 
     def disown(self, asker: object) -> None:
-        """One launcher leaves: the others go on using what it has asked for, for a while.
-
-        Args:
-            asker: that leaves.
-        """
+        """One launcher leaves: the others go on using what it has asked for, for a while."""
         with self._changed:
             for server in self._all:
                 if server.asker is asker:
@@ -245,11 +225,7 @@ class ForkServerPool:
                     self.remove(new)
 
     def wait(self, timeout_secs: float) -> bool:
-        """Whether none is starting, now or within the time.
-
-        Args:
-            timeout_secs: seconds.
-        """
+        """Whether none is starting, now or within the time."""
         self._awaited += 1
         try:
             for server in list(self._all):
@@ -260,11 +236,7 @@ class ForkServerPool:
             self._awaited -= 1
 
     def refill(self, server: ForkServer) -> None:
-        """Have as many children wait as there should.
-
-        Args:
-            fork server: one of them.
-        """
+        """Have as many children wait as there should."""
         server.fill(self._standby)
 
     def release(self) -> Callable[[], None]:
@@ -315,19 +287,12 @@ if hasattr(os, "register_at_fork"):
 
 
 class PoolSettings(NamedTuple):
-    """A way to start runs: launchers of which it is the same can share.
+    """A way to start runs: launchers of which it is the same can share."""
 
-    Args:
-        given: names of the modules that every fork server imports.
-        learns: whether fork servers import what runs were seen to import.
-        standby: how many children of each fork server wait for a run.
-        idle_secs: seconds after which a fork server ends that nobody uses.
-    """
-
-    given: tuple[str, ...]
-    learns: bool
-    standby: int
-    idle_secs: float
+    given: tuple[str, ...]  # names of the modules that every fork server imports
+    learns: bool  # whether fork servers import what runs were seen to import
+    standby: int  # how many children of each fork server wait for a run
+    idle_secs: float  # seconds after which a fork server ends that nobody uses
 
 
 class SharedPool:

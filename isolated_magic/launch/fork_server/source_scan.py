@@ -37,24 +37,17 @@ _MOVERS = frozenset({"chdir", "fchdir", "addsitedir"})
 
 @dataclass(frozen=True)
 class SourceScan:
-    """What there is to know.
+    """What there is to know."""
 
-    Args:
-        in_order: dotted names of modules beside the standard library's, wherever the program imports them.
-        sets: names of variables that it may set.
-        sets_anything: before its last import it may set variables that its text does not name, or change something
-            else that an import may see.
-        sets_later: it may set such variables after that.
-        redirects: it may change where modules come from.
-        looks_around: it looks at where modules come from, or at which are loaded.
-    """
-
+    # dotted names of modules beside the standard library's, wherever the program imports them
     in_order: tuple[str, ...] = ()
-    sets: frozenset[str] = frozenset()
+    sets: frozenset[str] = frozenset()  # names of variables that it may set
+    # before its last import it may set variables that its text does not name, or change something else that an
+    # import may see
     sets_anything: bool = False
-    sets_later: bool = False
-    redirects: bool = False
-    looks_around: bool = False
+    sets_later: bool = False  # it may set such variables after that
+    redirects: bool = False  # it may change where modules come from
+    looks_around: bool = False  # it looks at where modules come from, or at which are loaded
 
     @cached_property
     def imports(self) -> frozenset[str]:
@@ -83,11 +76,7 @@ OPAQUE = SourceScan(sets_anything=True, redirects=True, looks_around=True)
 
 @lru_cache(maxsize=256)
 def scan_source(source: str | bytes) -> SourceScan:
-    """What a text says.
-
-    Args:
-        source: of a program; one that cannot be compiled says nothing.
-    """
+    """What a text says."""
     if len(source) > LONGEST_SOURCE:
         return OPAQUE
     try:
@@ -118,9 +107,6 @@ def _parsed(source: str | bytes) -> ast.AST:
 
 def scan_file(path: str) -> SourceScan:
     """What a file says.
-
-    Args:
-        path: of the file; one that cannot be read says nothing.
 
     Raises:
         OSError: the system is short of what it takes to read it.
@@ -293,19 +279,13 @@ Key: TypeAlias = "tuple[frozenset[str], str]"
 
 @dataclass(frozen=True)
 class KnownImports:
-    """What a program with certain imports was seen to import.
+    """What a program with certain imports was seen to import."""
 
-    Args:
-        modules: names, in the order in which to import them.
-        files: paths of what it imported that is not installed.
-        wanted: names of those modules that the program and these files ask for themselves.
-        is_known: whether such a program was seen.
-    """
-
-    modules: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()  # names, in the order in which to import them
+    files: tuple[str, ...] = ()  # paths of what it imported that is not installed
+    # names of those modules that the program and these files ask for themselves
     wanted: frozenset[str] = frozenset()
-    is_known: bool = False
+    is_known: bool = False  # whether such a program was seen
 
 
 class ImportHistory:
@@ -329,14 +309,7 @@ class ImportHistory:
         ] = {}  # what was asked for, ready made: it may name thousands of modules
 
     def learn(self, scan: SourceScan, folder: str, modules: Iterable[str], files: Iterable[str]) -> None:
-        """Take in what a run reports.
-
-        Args:
-            program: that ran.
-            folder: that it was at home in.
-            modules: names of installed modules.
-            files: paths of other modules.
-        """
+        """Take in what a run reports."""
         self._ready_made.clear()
         wanted = [name for name in modules if name.partition(".")[0] not in _NEVER]
         if not scan.imports:
@@ -359,23 +332,14 @@ class ImportHistory:
         )
 
     def refuse(self, spec: ForkServerSpec, refusal: PreloadFailure) -> None:
-        """Such programs do without some modules, until the installed packages change.
-
-        Args:
-            recipe: of the fork server that tried.
-            refusal: what came of it.
-        """
+        """Such programs do without some modules, until the installed packages change."""
         self.reasons.update(refusal.reasons)
         dropped = self._dropped.setdefault(spec.imports, {})
         dropped.setdefault(_kind(spec.environment), set()).update({*spec.modules} - {*refusal.kept})
         self._ready_made.clear()
 
     def note_missing(self, names: Iterable[str]) -> None:
-        """Modules are not there.
-
-        Args:
-            names: theirs.
-        """
+        """Modules are not there."""
         self.reasons.update((name, NOT_THERE) for name in names if name in self.given)
 
     def packages_changed(self) -> None:
@@ -385,11 +349,6 @@ class ImportHistory:
 
     def imports_for(self, scan: SourceScan, folder: str, environment: Mapping[bytes, bytes]) -> KnownImports:
         """What to import for this program.
-
-        Args:
-            program: that is to run.
-            folder: that it is at home in.
-            environment: of the run.
 
         Raises:
             OSError: the system is short of what it takes to read a file.
