@@ -735,8 +735,8 @@ class TestStrategies:
         ("line", "text"),
         [
             ("--executor thread", "give one of isolated, process, docker"),
-            ("--allow-net", "--allow-net is for containers"),
-            ("--image python:3.12 --executor process", "--image is for containers"),
+            ("--allow-net", "--allow-net is for --executor docker: give that with it"),
+            ("--image python:3.12 --executor process", "--image is for --executor docker: give that with it"),
         ],
     )
     def test_what_does_not_go_together(self, cells, line, text):

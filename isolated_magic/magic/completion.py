@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from isolated_magic.executors import lifecycle
-from isolated_magic.executors.factory import HOMES
-from isolated_magic.magic import options
-from isolated_magic.magic.options import FIRST_WORDS
+from isolated_magic.magic.options import FIRST_WORDS, TABLE
+from isolated_magic.magic.parser import long_flags
 from isolated_magic.magic.suggestions import own_variables
 from isolated_magic.models import RunResult
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
 
+    from isolated_magic.magic.options import Option
+
     Offer: TypeAlias = tuple[Iterable[str], str]  # words, and what they are
 
 MOST_OFFERED = 500
@@ -33,20 +34,7 @@ MOST_FILES = 2000  # of a folder, looked at
 _CELL_MAGIC = re.compile(r"\s*%%isolated\s(.*)", re.DOTALL)
 _LINE_MAGIC = re.compile(r"\s*(?:[^\W\d]\w*\s*=\s*)?%isolated\s(.*)", re.DOTALL)
 _LAST_NAME = re.compile(r"(?<![\w.])[^\W\d]\w*$|$")
-_SIZES = ("256M", "512M", "1G", "2G", "4G", "none")
-_VALUES: Mapping[str, tuple[str, ...]] = {
-    "--payload-type": ("trace_thread",),
-    "--executor": tuple(HOMES),
-    "--timeout": ("5", "10", "30", "60", "300", "inf"),
-    "--memory": _SIZES,
-    "--file-size": _SIZES,
-    "--max-output": _SIZES,
-    "--cpu": ("1", "10", "60", "none"),
-    "--open-files": ("64", "256", "1024", "none"),
-    "--processes": ("1", "16", "64", "none"),
-}
-_SHORT = {"-e": "--env", "-d": "--data", "-t": "--timeout", "-o": "--out"}
-_ENDINGS = {"--file": (".py",), "--save": (".py",), "--env-file": (".env",), "run": (".py",)}
+_BY_FLAG = {flag: option for option in TABLE.values() for flag in option.flags}
 
 
 class Completion:
@@ -88,19 +76,21 @@ class Completion:
     def _offer(self, before: list[str], word: str, *, is_cell: bool) -> tuple[str, Iterable[str], str]:
         """What is to be replaced, by what, and what kind of thing that is."""
         last = before[-1] if before else ""
-        option, equals, value = word.partition("=")
+        flag, equals, value = word.partition("=")
         if word.startswith("--") and equals:  # --env=NAME
-            last, word = option, value
-        option = _SHORT.get(last, last)
-        if "=" in word and option in {"--env", "--secret", "--data"}:
-            return self._reference(word.partition("=")[2])
-        if word.startswith(("$", "{")) and option in {"--data", "--env", "--secret", "--env-file"}:
-            return self._reference(word)
-        if option.startswith("--") and not word.startswith("-"):
+            last, word = flag, value
+        option = _BY_FLAG.get(last)
+        if option is not None and option.repeats:
+            _, equals, value = word.partition("=")
+            if equals and option.offers != "file":
+                return self._reference(value)
+            if word.startswith(("$", "{")):
+                return self._reference(word)
+        if option is not None and not word.startswith("-"):
             return word, *self._values(option, word)
         if not is_cell and len(before) <= 1 and not word.startswith("-"):
             return word, *self._command(last, word)
-        return word, options.long_options() if word.startswith("-") or not word else (), "option"
+        return word, long_flags() if word.startswith("-") or not word else (), "option"
 
     def _kind_of(self, word: str, kind: str) -> str:
         """What a word is among those that are offered together, most of which are of one kind."""
@@ -120,25 +110,22 @@ class Completion:
         is_reference = value.startswith(("$", "{")) and not value.endswith(".") and not inside_quotes
         return name, self._variables(name) if is_reference else (), "variable"
 
-    def _values(self, option: str, word: str) -> Offer:
-        if option in {"--env", "--secret"}:
-            names = sorted({*os.environ, *self._variables(word, str, Mapping)})
-            return names, "environment"
-        if option == "--data":
-            return [*self._variables(word), *_files(word, (".json",))], "variable"
-        if option == "--compare":
-            return [*self._variables(word, RunResult), *([] if word else options.long_options())], "variable"
-        if option in _ENDINGS:
-            return _files(word, _ENDINGS[option]), "file"
-        if option in _VALUES:
-            return _VALUES[option], "value"
-        return (options.long_options(), "option") if not word and option in options.switches() else ((), "value")
+    def _values(self, option: Option, word: str) -> Offer:
+        if option.offers == "environment":
+            return sorted({*os.environ, *self._variables(word, str, Mapping)}), "environment"
+        if option.offers == "data":
+            return [*self._variables(word), *_files(word, option.words)], "variable"
+        if option.offers == "result":
+            return [*self._variables(word, RunResult), *([] if word else long_flags())], "variable"
+        if option.offers == "file":
+            return _files(word, option.words), "file"
+        return (long_flags(), "option") if not word and not option.kind.metavar else (option.words, "value")
 
     def _command(self, last: str, word: str) -> Offer:
         if not last:
-            return [*FIRST_WORDS, *([] if word else options.long_options())], "command"
+            return [*FIRST_WORDS, *([] if word else long_flags())], "command"
         if last == "run":
-            return _files(word, _ENDINGS["run"]), "file"
+            return _files(word, TABLE["file"].words), "file"
         if last == "stop":
             return [str(pid) for live in lifecycle.live_runs() if (pid := live.pid) is not None], "process"
         if last == "on-teardown":

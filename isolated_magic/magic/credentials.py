@@ -100,7 +100,7 @@ def source_values(options: Options, patterns: Collection[str], names: Mapping[st
         names: the notebook's variables.
     """
     found = []
-    for word in (*options.env, *options.secrets, *options.data):
+    for word in (*options.env, *options.secret, *options.data):
         bare = [(word, ast.Name(word))] if word.isidentifier() else []
         for source, node in (*bare, *_references_in(word), *_references_in(word.partition("=")[2])):
             text = _text_of(_value_of(node, names)) if looks_like_credentials(source, patterns) else ""
@@ -163,7 +163,7 @@ def warn_of_literals(options: Options, patterns: Collection[str]) -> None:
         options: of the line.
         patterns: of names of credentials.
     """
-    for option, words in (("--env", options.env), ("--secret", options.secrets)):
+    for option, words in (("--env", options.env), ("--secret", options.secret)):
         for word in words:
             for name, literal in _literals_in(word):
                 if not literal or not (option == "--secret" or is_credential(name, literal, patterns)):

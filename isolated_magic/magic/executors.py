@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.executors.factory import create_executor
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+from isolated_magic.magic.options import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,10 +43,12 @@ class Strategies:
         Raises:
             OptionError: it cannot be had, or the line asks for what it has not.
         """
-        name = options.executor or "isolated"
-        if name != "docker" and (options.allows_network or options.image is not None):
-            option = "--allow-net" if options.allows_network else "--image"
-            raise OptionError(f"{option} is for containers: give --executor docker with it.")
+        name = options.executor
+        for said in options.said:
+            if TABLE[said].executor not in {None, name}:
+                raise OptionError(
+                    f"{TABLE[said].flag} is for --executor {TABLE[said].executor}: give that with it."
+                )
         if name == "isolated":
             return self.isolated
         wanted = self._wanted(name, options)
@@ -65,8 +68,7 @@ class Strategies:
         """The settings of an executor of that name."""
         if name == "process":
             return {"workers": self._settings.workers, "preload": self._settings.preload}
-        image = options.image or self._settings.image
-        return {"network": options.allows_network, **({"image": image} if image else {})}
+        return {"network": options.allow_net, **({"image": options.image} if options.image else {})}
 
     def register_teardown_callback(self, callback: Callable[[], object]) -> None:
         """Have something called when all of them are torn down.

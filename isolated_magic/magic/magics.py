@@ -16,13 +16,13 @@ from isolated_magic.errors import InvalidRequestError, OptionError, RunInterrupt
 from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.history import UNNAMED, CellKey, History, Inputs, differences
-from isolated_magic.magic import credentials, display, no_score, options
+from isolated_magic.magic import credentials, display, no_score
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.display import with_hint
 from isolated_magic.magic.executors import Strategies
-from isolated_magic.magic.options import help_text
+from isolated_magic.magic.parser import help_text, parse
 from isolated_magic.magic.source import code_of, data_name, key_of, label_of, name_of, saving, without_run
 from isolated_magic.magic.values import Namespace
 from isolated_magic.models import ErrorKind, RunError, RunFailedError, RunResult
@@ -31,7 +31,7 @@ from isolated_magic.redaction.redactor import redactor_for, secret_values
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets import Bunch
@@ -123,8 +123,8 @@ class IsolatedMagics(Magics):
         answer = self._commands.obey(line) if cell is None else None
         if answer is None:
             is_cell = cell is not None
-            chosen = options.parse(line if is_cell else without_run(line), is_cell=is_cell)
-            return self._obey(self.settings.complete(chosen), cell, names)
+            chosen = parse(line if is_cell else without_run(line), self.settings.defaults, is_cell=is_cell)
+            return self._obey(chosen, cell, names)
         if isinstance(answer, History):
             return answer
         print(answer)  # noqa: T201 - what the user asked for
@@ -146,14 +146,14 @@ class IsolatedMagics(Magics):
     def _obey(
         self, chosen: Options, cell: str | None, names: dict[str, object]
     ) -> RunResult | BackgroundRun | None:
-        if chosen.wants_help:
+        if chosen.help:
             print(help_text())  # noqa: T201 - what the user asked for
             return None
         credentials.warn_of_literals(chosen, self.settings.secret_names)
         inputs, settings = self._inputs(chosen, cell, names)
         kept = self._kept_result(chosen)
         to_save = saving(chosen, cell)
-        if chosen.in_background:
+        if chosen.bg:
             return self._kept(chosen, self._start(chosen, cell, inputs, settings))
         result = self._run(chosen, cell, inputs, settings, kept)
         self._kept(chosen, result)
@@ -174,7 +174,7 @@ class IsolatedMagics(Magics):
             *patterns,
         ]
         settings = self._run_settings(chosen, secrets)
-        return (code, data, environment, chosen.timeout_secs, chosen.payload_type), settings
+        return (code, data, environment, chosen.timeout, chosen.payload_type), settings
 
     def _ask(self, name: str) -> str:
         try:
@@ -233,7 +233,7 @@ class IsolatedMagics(Magics):
             raise
         finally:
             display.flush()
-        if chosen.is_compared and result.ok:
+        if chosen.compare and result.ok:
             result = self._compared(result, key, given, kept, asks=chosen.asks_to_compare)
         self._remember(name, prompt, key, given, result)
         return result
@@ -279,14 +279,13 @@ class IsolatedMagics(Magics):
         return run
 
     def _run_settings(self, chosen: Options, secrets: list[str]) -> _Settings:
-        limits: dict[str, Any] = dict(chosen.limits)
         return {
-            "inherit_env": not chosen.has_clean_env,
+            "inherit_env": not chosen.clean_env,
             "source_name": CELL_NAME,
             "fresh": chosen.fresh,
-            "strict": bool(chosen.is_strict),
+            "strict": chosen.strict,
             "data_name": data_name(chosen),
-            "limits": replace(self.settings.limits, **limits),
+            "limits": chosen.limits,
             "secrets": secrets,
         }
 

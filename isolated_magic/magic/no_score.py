@@ -61,10 +61,10 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
     error = result.error
     if error is None or error.kind is not ErrorKind.NO_RESULT or error.found_kind is None or result.exit_status:
         return result
-    if options.has_no_score:
+    if options.no_score:
         return replace(result, error=None)
     printed = next((line.strip() for line in reversed(result.stdout.split("\n")) if line.strip()), "")
-    wants_scores = options.wants_scores or bool(options.is_strict)
+    wants_scores = options.wants_scores or options.strict
     if _only_looked(error.found_kind, printed) and not wants_scores:
         found = _VALUE.fullmatch(error.found)
         note = NOTE.format(found=f": the cell ended with {found[1]}" if found else "")

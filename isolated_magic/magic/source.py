@@ -123,8 +123,8 @@ def key_of(options: Options, body: str | None, cell_id: str | None) -> CellKey:
     """
     if options.file is not None:
         return CellKey(None, digest(str(expanded(options.file).absolute())), None)
-    said = replace(options, is_compared=None, asks_to_compare=False, compared_with=None, save=None, out=None)
-    return CellKey(cell_id, digest(repr(astuple(said))), None if body is None else digest(body))
+    meant = replace(options, compare=False, save=None, out=None, said=frozenset())
+    return CellKey(cell_id, digest(repr(astuple(meant))), None if body is None else digest(body))
 
 
 def _has_code(body: str) -> bool:

@@ -77,9 +77,9 @@ class Namespace:
             OptionError: a name, an expression or a file that leads nowhere.
         """
         return [
-            *(Assigned(word, _read_env_file(self._path(word, "--env-file"))) for word in options.env_files),
+            *(Assigned(word, _read_env_file(self._path(word, "--env-file"))) for word in options.env_file),
             *(Assigned(word, self._env(word)) for word in options.env),
-            *(Assigned(word, self._secrets(word, ask), is_secret=True) for word in options.secrets),
+            *(Assigned(word, self._secrets(word, ask), is_secret=True) for word in options.secret),
         ]
 
     def data(self, options: Options) -> object:

@@ -1,0 +1,199 @@
+"""Reads the magic's line by the table of options: what it says, or what is wrong with it. And the help."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from functools import cache, partial
+from typing import TYPE_CHECKING, NoReturn
+
+from isolated_magic.errors import InvalidRequestError, OptionError
+from isolated_magic.magic import lexer
+from isolated_magic.magic.options import FIRST_WORDS, TABLE, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isolated_magic.magic.options import Option
+
+HELP_WIDTH = 100  # and not the terminal's: a saved notebook has none
+LONGEST_QUOTED = 40  # characters
+CLOSE = 0.7  # by difflib's measure
+
+DESCRIPTION = """\
+Run the cell in a Python process of its own, with its own environment. The scores that it computes are the
+cell's value.
+
+Scores are printed as a JSON object on the last line, or are the value of the last expression (a number, a
+score, a list of scores, a dict with "scores", a metric), or come of the BaseMetric subclasses that the cell
+defines. A JSON object without "scores" counts when nothing else does.
+"""
+
+EXAMPLES = """\
+Examples:
+  %%isolated --env TENANT_ID=t1 --data row
+      TENANT_ID is "t1" in the run's environment; the notebook's dict row is the name data in the cell.
+  %%isolated -e REGION={regions["eu"]} -d answer=$text -d limit=3
+      The values of an expression and of a variable; data is {"answer": ..., "limit": 3}.
+  %%isolated --secret OPENAI_API_KEY -e tenant
+      A secret is a variable of the notebook or the kernel, or is asked for; *** stands for it in all output.
+      With -e, a notebook variable gives its value, a dict all its items; else the kernel's own variable.
+  %%isolated --env-file tenant.env --clean-env -t 10 -o result
+      Nothing inherited but what an interpreter needs, ten seconds, the result kept as result.
+  %%isolated -d row --compare --save metrics/relevance.py
+      Each score against the run before; the cell written to a file.
+  %isolated run metrics/relevance.py --data row
+      That file instead of a cell.
+  %%isolated --bg -o run --memory 512M
+      The cell ends at once: run.pid, run.done(), run.result(timeout), run.stdout, run.kill().
+
+%isolated history lists the runs of this kernel with their scores, %isolated status what runs now,
+%isolated stop [PID] stops one run or all, %isolated teardown ends everything and runs what
+%isolated on-teardown NAME registered, %isolated forget NAME forgets a secret that was asked for.
+
+A value in single quotes is taken as it stands: -e 'GREETING=pa$$word {x}'.
+`%config IsolatedMagic` shows what can be set once for all cells.
+"""
+
+
+def parse(line: str, defaults: Mapping[str, object], *, is_cell: bool) -> Options:
+    """The options on the line, with the settings where it says nothing.
+
+    Raises:
+        OptionError: an unknown, abbreviated or incomplete option, an impossible value, or two options of which
+            only one can be.
+    """
+    words = lexer.split(line)
+    given, unused = parser().parse_known_args(words)
+    if unused:
+        raise _wrong_line(_about_unused(words, unused, is_cell=is_cell))
+    said = {name: _converted(TABLE[name], value) for name, value in vars(given).items()}
+    options = Options(**{**defaults, **said}, said=frozenset(said))  # type: ignore[arg-type]  # converted by the table
+    if options.save is not None and options.file is not None:
+        raise OptionError("--save writes a cell's body to a file, and here a file runs: leave --save out.")
+    if options.save is not None and options.bg:
+        raise OptionError("--save waits for the run to succeed, which --bg does not: give one of them.")
+    if options.asks_to_compare and options.bg:
+        raise OptionError("--compare needs the scores, which --bg does not wait for: give one of them.")
+    return options
+
+
+def _converted(option: Option, value: object) -> object:
+    if option.repeats:
+        return tuple(value)  # type: ignore[arg-type]  # argparse makes a list
+    if not option.kind.metavar or not isinstance(value, str):
+        return value
+    try:
+        return option.kind.convert(value)
+    except InvalidRequestError as problem:
+        raise OptionError(f"{option.flag} {value}: {problem}") from None
+    except (ValueError, OverflowError):  # OverflowError: a number of three hundred digits
+        raise OptionError(f"{option.flag} {value}: give {option.kind.wants}.") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong without the words that argparse repeats: one may be a part of a value."""
+        about, _, problem = message.partition(": ")
+        flag = about.removeprefix("argument ").rpartition("/")[2]
+        if problem.startswith("ignored explicit argument"):
+            raise _wrong_line(f"{flag} takes no value.")
+        raise _wrong_line(
+            f"{flag} needs a value." if problem.startswith("expected") else f"{lexer.plain(message)}."
+        )
+
+
+def _wrong_line(told: str) -> OptionError:
+    return OptionError(f"{told} `%isolated --help` shows the options.")
+
+
+@cache
+def parser() -> argparse.ArgumentParser:
+    """The table as a parser of argparse, which gives only what stands on the line."""
+    made = _Parser(
+        prog="%%isolated",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=HELP_WIDTH),
+        argument_default=argparse.SUPPRESS,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    limits = made.add_argument_group("limits, with sizes such as 512M or 2G, or none")
+    for name, option in TABLE.items():
+        group = limits if option.limit else made
+        add = partial(
+            group.add_argument, *option.flags, dest=name, help=option.help.replace("`", "").replace("%", "%%")
+        )
+        if not option.kind.metavar:
+            add(action="store_const", const=option.const)
+        elif option.may_lack_value:
+            add(nargs="?", const=option.const, metavar=option.kind.metavar)
+        else:
+            add(action="append" if option.repeats else "store", metavar=option.kind.metavar)
+        if option.opposite:
+            told = f"the opposite of {option.flag}, where a setting says that"
+            made.add_argument(option.opposite, dest=name, action="store_const", const=not option.const, help=told)
+    return made
+
+
+def help_text() -> str:
+    """What ``%isolated --help`` shows."""
+    return parser().format_help()
+
+
+def long_flags() -> list[str]:
+    """All long flags, opposites among them."""
+    return [flag for option in TABLE.values() for flag in (option.flag, option.opposite) if flag]
+
+
+def reference_table() -> str:
+    """The table of the manual, in Markdown."""
+    rows = ["| option | what it does | setting |", "|---|---|---|"]
+    for option in TABLE.values():
+        value = f" {option.kind.metavar}" if option.kind.metavar else ""
+        *short, long = option.flags
+        value = f" [{value.strip()}]" if option.may_lack_value else value
+        flags = [*short, f"{long}{value}", *filter(None, [option.opposite])]
+        told = ". ".join(filter(None, [f"{'limit: ' * bool(option.limit)}{option.help}", option.manual]))
+        setting = f"`{option.setting.name}`" if option.setting is not None else ""
+        rows.append(f"| {', '.join(f'`{flag}`' for flag in flags)} | {told} | {setting} |")
+    return "\n".join(rows)
+
+
+def _about_unused(words: list[str], unused: list[str], *, is_cell: bool) -> str:
+    """What is wrong with a line that holds words which belong to no option, and what was meant."""
+    flag = next((word.partition("=")[0] for word in unused if word.startswith("-")), None)
+    if flag is not None:
+        name = lexer.plain(flag)
+        near = difflib.get_close_matches(name, long_flags(), n=1, cutoff=CLOSE)
+        return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else ".")
+    first = lexer.plain(unused[0])
+    if first.startswith("#"):
+        return "a comment cannot stand on the magic's line: write it below."
+    can_be_quoted = _can_be_quoted(words, first)
+    if unused[0] == words[0] and can_be_quoted and (about := _about_command(first, is_cell=is_cell)):
+        return about
+    told = f"the word {first!r}" if can_be_quoted else "a word on the line"
+    return (
+        f"{told} belongs to no option: a value with spaces needs quotes, and there are no spaces around = or "
+        "commas between values."
+    )
+
+
+def _about_command(word: str, *, is_cell: bool) -> str | None:
+    near = difflib.get_close_matches(word, FIRST_WORDS, n=1, cutoff=CLOSE)
+    if is_cell:
+        return f"write %isolated {near[0]}, with one % and in a cell without code of its own." if near else None
+    if near:
+        return f"{word!r} is no command; did you mean {near[0]}?"
+    *most, last = FIRST_WORDS
+    return f"{word[:LONGEST_QUOTED]!r} is no command; those are {', '.join(most)} and {last}."
+
+
+def _can_be_quoted(words: list[str], word: str) -> bool:
+    """Whether the word can be no part of a value: a secret with a space in it may be two words."""
+    secret = tuple(flag for option in TABLE.values() if option.offers == "environment" for flag in option.flags)
+    if any("=" in one or one.startswith(("$", "{", *secret)) for one in words):
+        return False
+    return len(word) <= LONGEST_QUOTED and word.isprintable()
