@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import inspect
 import math
 import os
 import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
 
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError
@@ -19,7 +20,7 @@ from isolated_magic.payload.encode import arrivals_in, encode_payload
 from isolated_magic.redaction.redactor import TOO_SHORT, Secret, is_too_short, secret_values
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.payload.encode import Arrival
@@ -93,12 +94,40 @@ class RunRequest:
     elsewhere: Elsewhere | None = None
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 SOURCE_NAME = "<string>"  # what python -c calls it
+_NO_SECRETS = "secrets is {}: give a list of names of variables, such as ['API_KEY', '*_TOKEN']."
 _PATH_BYTES = 4096  # no path is longer
 
 if sys.platform == "linux":
     _getcwd = ctypes.PyDLL(None).getcwd  # unlike CDLL, it keeps the lock
     _getcwd.argtypes, _getcwd.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_void_p
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of a run, by keyword: the same ones for ``execute``, ``run``, ``start`` and ``aexecute``.
+
+    Args:
+        inherit_env: False starts the run with what an interpreter needs and nothing else of this process's
+            environment.
+        source_name: what tracebacks call the source.
+        fresh: True for a new interpreter, whatever else would do.
+        limits: what the run may use; None for the executor's own.
+        secrets: names of variables of the run's environment, or patterns such as ``"*_KEY"``: wherever their
+            values stand in the run's output or result, ``***`` stands instead.
+        strict: True makes a result with notes an error, whose text they are.
+        data_name: what stands for the data on the magic's line, so that hints can say what to write there.
+    """
+
+    inherit_env: bool
+    source_name: str
+    fresh: bool
+    limits: Limits | None
+    secrets: Collection[str]
+    strict: bool
+    data_name: str | None
 
 
 def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
@@ -111,26 +140,12 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
     inherit_env: bool = True,
     source_name: str = SOURCE_NAME,
     fresh: bool = False,
-    limits: Limits = NO_LIMITS,
+    limits: Limits | None = None,
     secrets: Collection[str] = (),
     strict: bool = False,
     data_name: str | None = None,
 ) -> RunRequest:
-    """Check and freeze one run.
-
-    Args:
-        code: Python source, or the path of a file that exists.
-        data: a dict or what stands for one; a list for ``payload_type="trace_thread"``.
-        env_vars: to set over what is inherited.
-        timeout_secs: seconds, greater than zero; infinity for no limit.
-        payload_type: what the data is.
-        inherit_env: False leaves out all but what an interpreter needs.
-        source_name: what tracebacks call the source.
-        fresh: True for a new interpreter, whatever else would do.
-        limits: what the run may use.
-        secrets: names of variables whose values are hidden, or patterns of names, or ``Secret``.
-        data_name: what stands for the data on the magic's line, None where there is no line.
-        strict: True makes a result with notes an error.
+    """Check and freeze one run. Here the limits are None for no limits.
 
     Raises:
         InvalidRequestError: any of these cannot be run; the message says which and why.
@@ -143,22 +158,47 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         source_name=source_name,
         payload=encode_payload(data, payload_type),
         environment=environment,
-        cwd=_working_directory(),
+        cwd=working_directory(),
         timeout_secs=checked_timeout(timeout_secs),
         fresh=fresh,
-        limits=checked_limits(limits),
-        secrets=_secrets_in(environment, checked_names(secrets)),
+        limits=NO_LIMITS if limits is None else checked_limits(limits),
+        secrets=_secrets_in(environment, secrets),
         strict=bool(strict),
         arrivals=arrivals_in(data),
         data_name=data_name,
     )
 
 
-def checked_timeout(timeout_secs: float) -> float:
-    """The timeout, when it is one.
+_OPTIONS = tuple(
+    each for each in inspect.signature(build_request).parameters.values() if each.kind is each.KEYWORD_ONLY
+)
 
-    Args:
-        timeout_secs: seconds.
+
+def lists_options(method: Callable[P, R]) -> Callable[P, R]:
+    """Have ``help()`` and ``inspect.signature()`` list each option with its default, instead of ``**options``."""
+    signature = inspect.signature(method)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [each.replace(default=None) if each.name == "limits" else each for each in _OPTIONS]
+    setattr(method, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010 - no attribute to mypy
+    return method
+
+
+def check_options(options: Collection[str]) -> None:
+    """Refuse unknown options as Python refuses unknown keywords.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    known = [each.name for each in _OPTIONS]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(
+            f"unexpected keyword argument {unknown[0]!r}: the options of a run are {', '.join(known)}."
+        )
+
+
+def checked_timeout(timeout_secs: float) -> float:
+    """The timeout as a float.
 
     Raises:
         InvalidRequestError: it is no number greater than zero.
@@ -174,10 +214,7 @@ def checked_timeout(timeout_secs: float) -> float:
 
 
 def checked_limits(limits: Limits) -> Limits:
-    """The limits, when they are some.
-
-    Args:
-        limits: what a run may use.
+    """The limits, unchanged.
 
     Raises:
         InvalidRequestError: they are something else.
@@ -189,35 +226,24 @@ def checked_limits(limits: Limits) -> Limits:
     )
 
 
-def checked_names(secrets: Collection[str]) -> tuple[str, ...]:
-    """The names, when they are some.
-
-    Args:
-        secrets: names of variables, or patterns of names.
-
-    Raises:
-        InvalidRequestError: they are something else.
-    """
-    if isinstance(secrets, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in secrets):
-        return tuple(secrets)
-    raise InvalidRequestError(
-        f"secrets is {type(secrets).__name__}: give a list of names of variables, such as ['API_KEY', '*_TOKEN']."
-    )
-
-
-def _secrets_in(environment: Mapping[bytes, bytes], names: tuple[str, ...]) -> tuple[str, ...]:
+def _secrets_in(environment: Mapping[bytes, bytes], names: Collection[str]) -> tuple[str, ...]:
+    """The values to hide."""
+    if not isinstance(names, (list, tuple, set, frozenset)):
+        raise InvalidRequestError(_NO_SECRETS.format(type(names).__name__))
     for name in names:
+        if not isinstance(name, str):
+            raise InvalidRequestError(_NO_SECRETS.format(type(names).__name__))
         if isinstance(name, Secret):
             if is_too_short(name):
                 raise InvalidRequestError(f"secrets: of a Secret among them, {TOO_SHORT} Leave it out.")
         elif is_too_short(os.fsdecode(environment.get(os.fsencode(name), b""))):
             raise InvalidRequestError(f"secrets: {name}: {TOO_SHORT} Leave it out, if it is no secret.")
-    return secret_values(environment, names)
+    return secret_values(environment, names) if names else ()
 
 
 def _program_in(code: str | os.PathLike[str]) -> tuple[str | None, str | None]:
     """Source or path, the other one None."""
-    if isinstance(code, os.PathLike):
+    if hasattr(type(code), "__fspath__"):  # what os.PathLike looks for
         return None, _existing_file(os.fsdecode(code))
     if not isinstance(code, str):
         raise InvalidRequestError(f"code is {type(code).__name__}: give Python source or the path of a file.")
@@ -246,7 +272,7 @@ def _why_no_file(path: str) -> str:
     except (OSError, ValueError) as problem:
         if isinstance(problem, OSError) and problem.errno == errno.ELOOP:
             return f"{shown} is a link that leads to itself: give a file of Python code."
-        return f"file not found: {shown} (looked for from the working directory {_working_directory()})."
+        return f"file not found: {shown} (looked for from the working directory {working_directory()})."
     found = "a folder" if stat.S_ISDIR(mode) else "no regular file, but a device or a pipe"
     return f"{shown} is {found}: give a file of Python code."
 
@@ -262,18 +288,14 @@ def working_directory() -> str:
     """As ``os.getcwd()`` has it, without letting go of the interpreter's lock (see ``launch/calls.py``).
 
     Raises:
-        OSError: it is gone.
+        InvalidRequestError: it is gone.
     """
-    if sys.platform == "linux":
-        path = ctypes.create_string_buffer(_PATH_BYTES)
-        if _getcwd(path, _PATH_BYTES) and path.value.startswith(b"/"):
-            return os.fsdecode(path.value)
-    return os.getcwd()  # noqa: PTH109 - as above
-
-
-def _working_directory() -> str:
     try:
-        return working_directory()
+        if sys.platform == "linux":
+            path = ctypes.create_string_buffer(_PATH_BYTES)
+            if _getcwd(path, _PATH_BYTES) and path.value.startswith(b"/"):
+                return os.fsdecode(path.value)
+        return os.getcwd()  # noqa: PTH109 - as above
     except OSError:
         raise InvalidRequestError(
             "The current working directory no longer exists: change to one that does (os.chdir)."

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from isolated_magic.child import fingerprint
+from isolated_magic.errors import InvalidRequestError
 from isolated_magic.launch import calls
 from isolated_magic.request import working_directory
 
@@ -42,7 +43,7 @@ def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InvalidRequestError, match="no longer exists"):
         working_directory()
 
 

@@ -20,7 +20,7 @@ LAYERS = [
     ["executors", "batch"],
     ["supervisor", "telemetry", "render"],
     ["launch"],
-    ["history", "environment"],
+    ["history"],
     ["request"],
     ["environment", "redaction"],
     ["payload"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.errors import StillRunningError
@@ -12,7 +11,6 @@ from isolated_magic.executors.lifecycle import in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
-    from typing import Protocol
 
     import pandas
 
@@ -20,10 +18,6 @@ if TYPE_CHECKING:
     from isolated_magic.models import Launch, NanStyle, RunError, RunResult, Score, Timings
     from isolated_magic.strict_json import JsonObject
     from isolated_magic.supervisor.output import OnOutput
-
-    class _Work(Protocol):
-        def __call__(self, *, on_output: OnOutput) -> RunResult: ...
-
 
 DEFAULT_KILL_TIMEOUT_SECS = 5.0
 
@@ -39,15 +33,15 @@ class BackgroundRun:
 
     Args:
         live: the run.
-        work: does it, in a thread of its own.
+        run: does it, in a thread of its own.
     """
 
-    def __init__(self, live: LiveRun, work: _Work) -> None:
+    def __init__(self, live: LiveRun, run: Callable[[OnOutput], RunResult]) -> None:
         self.label = live.label
         self.end_was_seen = False  # by the caller: in a result, in what a result has, or by done()
         self._live = live
         self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        self._future = in_thread(partial(work, on_output=self._keep))
+        self._future = in_thread(lambda: run(self._keep))
         self._future.add_done_callback(lambda _: live.end())
         self._change: Callable[[RunResult], RunResult] | None = None
         self._changed: RunResult | None = None

@@ -5,41 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from functools import partial
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic import telemetry
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.lifecycle import Lifetime, LiveRun, in_thread
-from isolated_magic.executors.runner import conduct
-from isolated_magic.launch.resources import NO_MEMORY
+from isolated_magic.executors.runner import failed_run, run_child
 from isolated_magic.limits import NO_LIMITS, Limits
-from isolated_magic.models import ErrorKind, RunError, RunResult
-from isolated_magic.request import SOURCE_NAME, build_request, checked_limits, checked_timeout
+from isolated_magic.request import (
+    SOURCE_NAME,
+    build_request,
+    check_options,
+    checked_limits,
+    checked_timeout,
+    lists_options,
+)
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.launch.base import Launcher
-    from isolated_magic.request import RunRequest
+    from isolated_magic.models import RunResult
+    from isolated_magic.request import RunOptions, RunRequest
     from isolated_magic.strict_json import JsonObject
     from isolated_magic.supervisor.output import OnOutput
 
 DEFAULT_TIMEOUT_SECS = 30.0
 DEFAULT_WARM_UP_SECS = 60.0
-
-
-class _Options(TypedDict, total=False):
-    inherit_env: bool
-    source_name: str
-    fresh: bool
-    secrets: Collection[str]
-    strict: bool
-    data_name: str | None
 
 
 class Executor(Lifetime):
@@ -63,6 +59,7 @@ class Executor(Lifetime):
         self._metric_prefix = metric_prefix
         super().__init__(launcher)
 
+    @lists_options
     def execute(
         self,
         code: str | os.PathLike[str],
@@ -70,8 +67,7 @@ class Executor(Lifetime):
         env_vars: Mapping[str, EnvValue] | None = None,
         timeout_secs: float | None = None,
         payload_type: str | None = None,
-        *,
-        strict: bool = False,
+        **options: Unpack[RunOptions],
     ) -> JsonObject:
         """Run the code and return its result as a dict.
 
@@ -82,7 +78,7 @@ class Executor(Lifetime):
             env_vars: variables over those of this process; None as a value removes one.
             timeout_secs: seconds that the run may take; None for the executor's own.
             payload_type: a name in the code too; ``"trace_thread"`` hands the data to a metric as a whole.
-            strict: as for :meth:`run`.
+            options: see :class:`~isolated_magic.request.RunOptions`.
 
         Returns:
             ``{"scores": [...]}`` or whatever JSON object the code printed; for a failed run
@@ -91,9 +87,10 @@ class Executor(Lifetime):
         Raises:
             KeyboardInterrupt: this thread was interrupted; the run is gone by then.
         """
-        return self.run(code, data, env_vars, timeout_secs, payload_type, strict=strict).to_dict()
+        return self.run(code, data, env_vars, timeout_secs, payload_type, **options).to_dict()
 
-    def run(  # noqa: PLR0913 - one for each thing that a run depends on, the rare ones by name only
+    @lists_options
+    def run(
         self,
         code: str | os.PathLike[str],
         data: object = None,
@@ -101,33 +98,13 @@ class Executor(Lifetime):
         timeout_secs: float | None = None,
         payload_type: str | None = None,
         *,
-        inherit_env: bool = True,
-        source_name: str = SOURCE_NAME,
-        fresh: bool = False,
-        limits: Limits | None = None,
-        secrets: Collection[str] = (),
-        strict: bool = False,
-        data_name: str | None = None,
         on_output: OnOutput | None = None,
         on_request: Callable[[RunRequest], object] | None = None,
+        **options: Unpack[RunOptions],
     ) -> RunResult:
-        """Run the code and return all that there is to know about the run.
+        """Run the code and return everything there is to know about the run. Arguments as for :meth:`execute`.
 
         Args:
-            code: as for :meth:`execute`.
-            data: as for :meth:`execute`.
-            env_vars: as for :meth:`execute`.
-            timeout_secs: as for :meth:`execute`.
-            payload_type: as for :meth:`execute`.
-            inherit_env: False starts the run with what an interpreter needs and nothing else of this
-                process's environment.
-            source_name: what tracebacks call the source.
-            fresh: True for a new interpreter, whatever else would do.
-            limits: what the run may use; None for the executor's own.
-            secrets: names of variables of the run's environment, or patterns such as ``"*_KEY"``: wherever their
-                values stand in what the run prints or comes to, ``***`` stands instead.
-            strict: True makes a result with notes an error, whose text they are.
-            data_name: what stands for the data on the magic's line, so that hints can say what to write there.
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 the line that is the result is not among it.
             on_request: called in this thread with what the run was given, before it starts.
@@ -135,21 +112,17 @@ class Executor(Lifetime):
         Raises:
             KeyboardInterrupt: this thread was interrupted; the run is gone by then.
         """
-        arguments = (code, data, env_vars, timeout_secs, payload_type)
-        build = self._builder(
-            *arguments,
-            inherit_env=inherit_env,
-            source_name=source_name,
-            fresh=fresh,
-            limits=limits,
-            secrets=secrets,
-            strict=strict,
-            data_name=data_name,
-            on_request=on_request,
-        )
-        return self._run(build, on_output, LiveRun(source_name))
+        called_at = time.monotonic()
+        try:
+            request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
+        except (InvalidRequestError, MemoryError) as problem:
+            return failed_run(problem)
+        if on_request is not None:
+            on_request(request)
+        return self._run(request, LiveRun(request.source_name, called_at), on_output)
 
-    def start(  # noqa: PLR0913 - as run()
+    @lists_options
+    def start(
         self,
         code: str | os.PathLike[str],
         data: object = None,
@@ -157,51 +130,116 @@ class Executor(Lifetime):
         timeout_secs: float | None = None,
         payload_type: str | None = None,
         *,
-        inherit_env: bool = True,
-        source_name: str = SOURCE_NAME,
-        fresh: bool = False,
-        limits: Limits | None = None,
-        secrets: Collection[str] = (),
-        strict: bool = False,
-        data_name: str | None = None,
         label: str | None = None,
         on_request: Callable[[RunRequest], object] | None = None,
+        **options: Unpack[RunOptions],
     ) -> BackgroundRun:
         """Begin a run and return at once. Code, data and environment are those of now.
 
+        Arguments as for :meth:`execute`.
+
         Args:
-            code: as for :meth:`run`.
-            data: as for :meth:`run`.
-            env_vars: as for :meth:`run`.
-            timeout_secs: as for :meth:`run`.
-            payload_type: as for :meth:`run`.
-            inherit_env: as for :meth:`run`.
-            source_name: as for :meth:`run`.
-            fresh: as for :meth:`run`.
-            limits: as for :meth:`run`.
-            secrets: as for :meth:`run`.
-            strict: as for :meth:`run`.
-            data_name: as for :meth:`run`.
             label: what to call the run where runs are listed; None for the source's name.
             on_request: as for :meth:`run`.
 
         Raises:
             InvalidRequestError: it cannot be run as given.
         """
-        arguments = (code, data, env_vars, timeout_secs, payload_type)
-        build = self._builder(
-            *arguments,
-            inherit_env=inherit_env,
-            source_name=source_name,
-            fresh=fresh,
-            limits=limits,
-            secrets=secrets,
-            strict=strict,
-            data_name=data_name,
-            on_request=on_request,
-        )
-        live, called_at = LiveRun(label or source_name), time.monotonic()
-        return BackgroundRun(live, partial(self._perform, build(), live=live, called_at=called_at))
+        called_at = time.monotonic()
+        request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
+        if on_request is not None:
+            on_request(request)
+        return self.start_request(request, label=label, called_at=called_at)
+
+    @lists_options
+    async def aexecute(
+        self,
+        code: str | os.PathLike[str],
+        data: object = None,
+        env_vars: Mapping[str, EnvValue] | None = None,
+        timeout_secs: float | None = None,
+        payload_type: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> JsonObject:
+        """:meth:`execute` from asyncio, with the same arguments. Cancelling the task kills the run.
+
+        Raises:
+            asyncio.CancelledError: the task was cancelled; the run is gone by then.
+        """
+        live = LiveRun(options.get("source_name", SOURCE_NAME))
+
+        def work() -> RunResult:
+            try:
+                request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
+            except (InvalidRequestError, MemoryError) as problem:
+                return failed_run(problem)
+            return self._run(request, live)
+
+        future = in_thread(work)
+        try:
+            return (await asyncio.wrap_future(future)).to_dict()
+        except asyncio.CancelledError:
+            live.stop()
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):  # once more: the run is going already
+                    await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
+            raise
+
+    @lists_options
+    def prepare(
+        self,
+        code: str | os.PathLike[str],
+        data: object = None,
+        env_vars: Mapping[str, EnvValue] | None = None,
+        timeout_secs: float | None = None,
+        payload_type: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunRequest:
+        """Check and freeze a run for :meth:`run_request` or :meth:`start_request`. Arguments: see :meth:`execute`.
+
+        Raises:
+            InvalidRequestError: it cannot be run as given.
+            TypeError: there is no such option.
+        """
+        if options:
+            check_options(options)
+        if options.get("limits") is None:
+            options["limits"] = self.limits
+        timeout = self.timeout_secs if timeout_secs is None else timeout_secs
+        return build_request(code, data, env_vars, timeout, payload_type, **options)
+
+    def run_request(
+        self, request: RunRequest, *, on_output: OnOutput | None = None, called_at: float | None = None
+    ) -> RunResult:
+        """:meth:`run` of what :meth:`prepare` made; called_at is when the caller began, by time.monotonic()."""
+        return self._run(request, LiveRun(request.source_name, called_at), on_output)
+
+    def start_request(
+        self, request: RunRequest, *, label: str | None = None, called_at: float | None = None
+    ) -> BackgroundRun:
+        """:meth:`start` of what :meth:`prepare` made; called_at is when the caller began, by time.monotonic()."""
+        live = LiveRun(label or request.source_name, called_at)
+        return BackgroundRun(live, lambda on_output: self._run(request, live, on_output))
+
+    def _run(self, request: RunRequest, live: LiveRun, on_output: OnOutput | None = None) -> RunResult:
+        """Run the request where others can stop it, and record it."""
+        instruments = telemetry.instruments(self._metric_prefix)
+        if instruments:
+            instruments.started()
+        try:
+            self._live.add(live)
+            try:
+                with sigint.HeldBack(live.interrupt):
+                    result = run_child(self._launcher, request, on_output, live)
+            finally:
+                self._live.discard(live)
+        except BaseException:
+            if instruments:
+                instruments.abandoned()
+            raise
+        if instruments:
+            instruments.ended(result)
+        return result
 
     def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
         """Wait until what makes runs fast is ready: for the environment of now, and for what earlier runs taught.
@@ -219,104 +257,3 @@ class Executor(Lifetime):
 
     def _any_request(self) -> RunRequest:
         return build_request("", None, None, self.timeout_secs, None, limits=self.limits)
-
-    async def aexecute(
-        self,
-        code: str | os.PathLike[str],
-        data: object = None,
-        env_vars: Mapping[str, EnvValue] | None = None,
-        timeout_secs: float | None = None,
-        payload_type: str | None = None,
-        *,
-        strict: bool = False,
-    ) -> JsonObject:
-        """:meth:`execute` from asyncio. Cancelling the task kills the run.
-
-        Args:
-            code: as for :meth:`execute`.
-            data: as for :meth:`execute`.
-            env_vars: as for :meth:`execute`.
-            timeout_secs: as for :meth:`execute`.
-            payload_type: as for :meth:`execute`.
-            strict: as for :meth:`run`.
-
-        Raises:
-            asyncio.CancelledError: the task was cancelled; the run is gone by then.
-        """
-        live = LiveRun(SOURCE_NAME)
-        build = self._builder(code, data, env_vars, timeout_secs, payload_type, strict=strict)
-        future = in_thread(partial(self._run, build, None, live))
-        try:
-            return (await asyncio.wrap_future(future)).to_dict()
-        except asyncio.CancelledError:
-            live.stop()
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):  # once more: the run is going already
-                    await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
-            raise
-
-    def _builder(
-        self,
-        code: str | os.PathLike[str],
-        data: object,
-        env_vars: Mapping[str, EnvValue] | None,
-        timeout_secs: float | None,
-        payload_type: str | None,
-        *,
-        limits: Limits | None = None,
-        on_request: Callable[[RunRequest], object] | None = None,
-        **options: Unpack[_Options],
-    ) -> Callable[[], RunRequest]:
-        """What makes the request of these arguments, later, where its errors can be a result."""
-        timeout = self.timeout_secs if timeout_secs is None else timeout_secs
-        limits = self.limits if limits is None else limits
-        build = partial(build_request, code, data, env_vars, timeout, payload_type, limits=limits, **options)
-
-        def built() -> RunRequest:
-            request = self._built(build, env_vars or {})
-            if on_request is not None:
-                on_request(request)
-            return request
-
-        return built
-
-    def _built(self, build: Callable[..., RunRequest], env_vars: Mapping[str, EnvValue]) -> RunRequest:  # noqa: ARG002 - of strategies that treat them in a way of their own
-        """The request, as this strategy takes it.
-
-        Args:
-            build: makes it of the arguments of the call; what it is called with by name goes over these.
-            env_vars: of the call.
-
-        Raises:
-            InvalidRequestError: it cannot be run as given.
-        """
-        return build()
-
-    def _run(self, build: Callable[[], RunRequest], on_output: OnOutput | None, live: LiveRun) -> RunResult:
-        """Build the request and run it."""
-        called_at = time.monotonic()
-        try:
-            request = build()
-        except InvalidRequestError as problem:
-            return RunResult(error=RunError.of(ErrorKind.INVALID_REQUEST, str(problem)))
-        except MemoryError:
-            return RunResult(error=RunError.of(ErrorKind.LAUNCH, f"The run was given up: {NO_MEMORY}."))
-        return self._perform(request, on_output, live, called_at)
-
-    def _perform(
-        self, request: RunRequest, on_output: OnOutput | None, live: LiveRun, called_at: float
-    ) -> RunResult:
-        """Run the request, and record it."""
-        instruments = telemetry.instruments(self._metric_prefix)
-        if instruments:
-            instruments.started()
-        try:
-            with self._live.added(live), sigint.held_back(live.interrupt):
-                result = conduct(self._launcher, request, on_output, live, called_at)
-        except BaseException:
-            if instruments:
-                instruments.abandoned()
-            raise
-        if instruments:
-            instruments.ended(result)
-        return result

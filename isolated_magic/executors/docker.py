@@ -7,7 +7,7 @@ import os
 import tokenize
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.child.packets import FOLDER
 from isolated_magic.errors import InvalidRequestError
@@ -19,12 +19,12 @@ from isolated_magic.limits import MIB, NO_LIMITS
 from isolated_magic.request import Elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from os import PathLike
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.limits import Limits
-    from isolated_magic.request import RunRequest
+    from isolated_magic.request import RunOptions, RunRequest
 
 
 class DockerExecutor(Executor):
@@ -112,9 +112,19 @@ class DockerExecutor(Executor):
         )
         super().__init__(ContainerLauncher(self.settings, limits), "docker", timeout_secs, limits)
 
-    def _built(self, build: Callable[..., RunRequest], env_vars: Mapping[str, EnvValue]) -> RunRequest:
-        """The request as it goes into a container: nothing of this machine is in it; see :class:`Executor`."""
-        request = build(inherit_env=False)
+    def prepare(
+        self,
+        code: str | PathLike[str],
+        data: object = None,
+        env_vars: Mapping[str, EnvValue] | None = None,
+        timeout_secs: float | None = None,
+        payload_type: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunRequest:
+        """As every executor's; the run has no file and no variable of this machine but those it is given."""
+        options["inherit_env"] = False
+        request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
+        env_vars = env_vars or {}
         given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
         without = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
         limits = held_by(self.settings, request.limits)

@@ -15,7 +15,6 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future
-from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -27,7 +26,7 @@ from isolated_magic.launch.resources import start_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType, TracebackType
 
     from isolated_magic.launch.base import Launcher, RunControl
@@ -40,12 +39,13 @@ class LiveRun:
 
     Args:
         label: what to call it where runs are listed; nothing that differs from tenant to tenant.
+        begun_at: when it was called for, by time.monotonic(); None for now.
     """
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, begun_at: float | None = None) -> None:
         self.label = label.strip("<>")
         self.pid: int | None = None
-        self.begun_at = time.monotonic()
+        self.begun_at = time.monotonic() if begun_at is None else begun_at
         self._is_gone = False
         self._thread = 0
         self._orders: RunControl | None = None
@@ -141,22 +141,17 @@ class LiveRuns:
         self._runs: set[LiveRun] = set()
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
 
-    @contextmanager
-    def added(self, live: LiveRun) -> Iterator[None]:
-        """The run is among them inside this block, and gone after it.
-
-        Args:
-            live: the run.
-        """
+    def add(self, live: LiveRun) -> None:
+        """The run begins, in this thread."""
         with self._lock:
             self._runs.add(live)
         live.begin()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._runs.discard(live)
-            live.end()
+
+    def discard(self, live: LiveRun) -> None:
+        """Nothing of the run is left."""
+        with self._lock:
+            self._runs.discard(live)
+        live.end()
 
     def all(self) -> list[LiveRun]:
         """Those that are going on now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
@@ -13,12 +13,12 @@ from isolated_magic.launch.worker_pool import PoolLauncher
 from isolated_magic.limits import NO_LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.launch.fork_server.launcher import Preload
     from isolated_magic.limits import Limits
-    from isolated_magic.request import RunRequest
+    from isolated_magic.request import RunOptions, RunRequest
 
 DEFAULT_MAX_RUNS = 1000
 
@@ -81,11 +81,19 @@ class ProcessExecutor(Executor):
         with suppress(InvalidRequestError):  # no working directory: each run will say so
             pool.fill(self._any_request())
 
-    def _built(self, build: Callable[..., RunRequest], env_vars: Mapping[str, EnvValue]) -> RunRequest:
-        """The request; see :class:`Executor`."""
+    def prepare(
+        self,
+        code: str | os.PathLike[str],
+        data: object = None,
+        env_vars: Mapping[str, EnvValue] | None = None,
+        timeout_secs: float | None = None,
+        payload_type: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunRequest:
+        """As every executor's; a run with variables of its own is refused."""
         if env_vars:
             raise InvalidRequestError(REFUSES_VARIABLES)
-        return build()
+        return super().prepare(code, data, None, timeout_secs, payload_type, **options)
 
 
 def _processors() -> int:

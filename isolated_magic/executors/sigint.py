@@ -75,28 +75,7 @@ def _raise_run_interrupted(_number: int, _frame: FrameType | None) -> None:
     raise RunInterrupted
 
 
-class _Waiting:
-    """A handler that asks the run to end, and the second time does what the one before it does.
-
-    Args:
-        interrupt: asks the run to end.
-        handler: the one before it.
-    """
-
-    def __init__(self, interrupt: Callable[[], object], handler: Handler) -> None:
-        self.came = False
-        self._interrupt = interrupt
-        self._handler = handler
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.came:
-            self._handler(number, frame)
-        self.came = True
-        self._interrupt()
-
-
-@contextmanager
-def held_back(interrupt: Callable[[], object]) -> Iterator[None]:
+class HeldBack:
     """Inside this block SIGINT asks the run to end; what it raises is raised after the block, or the second time.
 
     Args:
@@ -105,19 +84,31 @@ def held_back(interrupt: Callable[[], object]) -> Iterator[None]:
     Raises:
         KeyboardInterrupt: there was a SIGINT.
     """
-    handler = _handler()
-    # Any other handler may mean something else by the signal, and gets it at once.
-    if handler is not _signal.default_int_handler and handler is not _raise_run_interrupted:
-        yield
-        return
-    waiting = _Waiting(interrupt, handler)
-    _signal.signal(_signal.SIGINT, waiting)
-    try:
-        yield
-    finally:
-        _signal.signal(_signal.SIGINT, handler)
-    if waiting.came:
-        handler(_signal.SIGINT, None)
+
+    def __init__(self, interrupt: Callable[[], object]) -> None:
+        self._came = False
+        self._interrupt = interrupt
+        self._handler: Handler | None = None
+
+    def __enter__(self) -> None:
+        handler = _handler()
+        # Any other handler may mean something else by the signal, and gets it at once.
+        if handler is _signal.default_int_handler or handler is _raise_run_interrupted:
+            self._handler = handler
+            _signal.signal(_signal.SIGINT, self._on_signal)
+
+    def __exit__(self, kind: object, problem: object, trace: object) -> None:
+        if self._handler is None:
+            return
+        _signal.signal(_signal.SIGINT, self._handler)
+        if self._came and problem is None:
+            self._handler(_signal.SIGINT, None)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._came and self._handler is not None:
+            self._handler(number, frame)
+        self._came = True
+        self._interrupt()
 
 
 def _handler() -> Handler | None:
