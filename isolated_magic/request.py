@@ -62,7 +62,7 @@ class RunRequest:
         source: Python source, or None when a file runs.
         path: the file to run as ``python path`` would, or None when source runs.
         source_name: what tracebacks call the source.
-        payload: ``{"data": ..., "payload_type": ...}`` as JSON or packed (see ``child/packed.py``); any size.
+        payload: ``{"data": ..., "payload_type": ...}`` as JSON or packed (see ``child/channel.py``); any size.
         environment: the whole environment of the process, encoded as the system takes it.
         cwd: the working directory the process starts in.
         timeout_secs: seconds from launch to the end of the process; infinity for no limit.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypeAlias
 
-from isolated_magic.child.lengths import shortened
+from isolated_magic.child.result import elide_middle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
     except json.JSONDecodeError as problem:
         return Printed(None, f"the last line printed begins like a JSON object, but {_where(problem, redact)}")
     except RefusedError as problem:
-        why = shortened(redact(str(problem)), 2 * LONGEST_QUOTE)  # before it is cut: half a secret is none
+        why = elide_middle(redact(str(problem)), 2 * LONGEST_QUOTE)  # before it is cut: half a secret is none
         told = f"the last line printed {why}: {quoted(line, redact=redact)}"
         return Printed(None, told, is_refused=True, rank=presumed_rank(line))
     return Printed(value, rank=rank_of(value))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isolated_magic.child import fingerprint
+from isolated_magic.child import modules
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.launch import calls
 from isolated_magic.request import working_directory
@@ -22,7 +22,7 @@ def test_the_state_of_a_file(tmp_path, name):
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "broken").symlink_to("nowhere")
     path = f"{tmp_path}/{name}"
-    assert calls.state_of(path) == fingerprint.state_of(path)
+    assert calls.state_of(path) == modules.file_state(path)
 
 
 @pytest.mark.parametrize("when", [-(10**18), -1, 0, 1, 10**18 + 1])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isolated_magic.child import excerpt as excerpts
+from isolated_magic.child import error_report
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
@@ -128,12 +128,12 @@ class TestPlace:
 
     def test_long_lines_are_cut(self):
         lines = ["x = '" + "y" * 1000 + "'"]
-        shown = excerpts.around(lines, excerpts.Place(1, "", (4, 900)), "<cell>").splitlines()
+        shown = error_report.around(lines, error_report.Place(1, "", (4, 900)), "<cell>").splitlines()
         assert max(map(len, shown)) < 250
 
     def test_a_line_that_is_not_there(self):
-        assert excerpts.around(["a"], excerpts.Place(5), "<cell>") == ""
-        assert excerpts.around([], excerpts.Place(0), "<cell>") == ""
+        assert error_report.around(["a"], error_report.Place(5), "<cell>") == ""
+        assert error_report.around([], error_report.Place(0), "<cell>") == ""
 
 
 class TestWhole:

@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from isolated_magic import InvalidRequestError
-from isolated_magic.child import outcome, run, wire
-from isolated_magic.child.owner import encode
+from isolated_magic.child import run, wire
+from isolated_magic.child.channel import encode
+from isolated_magic.child.result import NotAResultError, result_of
 from isolated_magic.launch.protocol import Messages
 from isolated_magic.magic.display import bundle
 from isolated_magic.models import Timings
@@ -359,10 +360,10 @@ class TestLastExpression:
     @example({"scores": [], Odd("scores"): [{"name": "a", "value": 1}]})
     def test_a_value_is_a_result_that_survives_the_way_or_is_refused(self, value):
         try:
-            result = outcome.result_of(value)
+            result = result_of(value)
             sent = encode({"outcome": {"result": result}})
         except (
-            outcome.NotAResultError,
+            NotAResultError,
             OverflowError,
             ValueError,
         ):  # a Decimal beyond a float, an int beyond text

@@ -217,7 +217,7 @@ def test_what_is_wrong_in_a_large_value_is_found():
         encode_payload({"large": [1] * 300_000 + [object()]})
 
 
-# What is large goes another way than what is small (child/packed.py). Both have to lead to the same.
+# What is large goes another way than what is small (child/channel.py). Both have to lead to the same.
 TIMES = 400  # rows of ROWS each: enough to be large
 ROWS = 3
 NEAR = st.datetimes(datetime.datetime(1700, 1, 1), datetime.datetime(2200, 1, 1))

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from json import loads
 from typing import TYPE_CHECKING, Any
 
-from . import interrupts, process_state, reaper, wire
-from .wakeup import PUT_ASIDE
+from . import process_state, reaper, signals, wire
+from .signals import PUT_ASIDE
 
 if TYPE_CHECKING:
     import random
@@ -52,7 +52,7 @@ class Original:
             connection: of this fork.
             channel: the descriptor that it has moved its channel to.
         """
-        interrupts.hold()
+        signals.hold_interrupts()
         os.setsid()
         reaper.become_subreaper()
         for number, handler in self._signals:

@@ -15,7 +15,7 @@ import sys
 from io import BufferedReader, FileIO, TextIOWrapper
 
 from . import descriptors
-from .interrupts import users_code
+from .signals import users_code
 from .standing import Standing
 from .variables import Variables
 

@@ -1,7 +1,7 @@
 """The first process of a container: an interpreter that has imported what a run needs, and the run as its fork.
 
 It does in a container what guardian and template do on the owner's machine, for one run. The owner talks to it
-over stdin and stdout (see ``packets.py``), of which the run gets nothing: they are closed in the fork, and this
+over stdin and stdout (see ``wire.py``), of which the run gets nothing: they are closed in the fork, and this
 process is not dumpable (prctl(2)), so that /proc/1 is closed to a run that is the same user. The run waits, forked
 ahead, for its request; its first frame says whether a fork will do or a new interpreter has to take its place.
 """
@@ -12,17 +12,35 @@ import ctypes
 import errno
 import math
 import os
+import select
+import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from io import FileIO
 from json import dumps, loads
 from typing import NoReturn
 
-from . import after_fork, descriptors, finish, fork_server, process_state, program, reaper, run, wire
-from .multiplexer import Multiplexer
-from .owner import Owner
-from .packets import COLD, NO_ATTRIBUTES, READY, STDERR, STDOUT, packet
+from . import after_fork, code, descriptors, fork_server, process_state, reaper, run, shutdown, signals, wire
+from .channel import Channel
+from .reaper import Ladders
+from .wire import (
+    CHANNEL,
+    COLD,
+    DEADLINE,
+    ENOUGH_BYTES,
+    NEWS,
+    NO_ATTRIBUTES,
+    ORDER,
+    PIECE_BYTES,
+    READY,
+    STACK,
+    STDERR,
+    STDOUT,
+    Packets,
+    packet,
+)
 
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 FIRST_TO_GO = 500  # for the OOM killer, the run rather than the one who tells of it
@@ -37,11 +55,11 @@ def main(_args: list[str]) -> int:
         # Called from here, the code stands as deep in the stack as in a new interpreter.
         status = run.perform(owner, original.modules)
     except (EOFError, ConnectionError):  # nothing is wanted of this fork
-        finish.leave(1)
-    return finish.end(status, original.modules, owner)
+        shutdown.leave(1)
+    return shutdown.end(status, original.modules, owner)
 
 
-def _serve() -> tuple[Owner, after_fork.Original]:
+def _serve() -> tuple[Channel, after_fork.Original]:
     """Keep the run; returns in the fork that is it, when there is a request."""
     settings = loads(wire.read_frame(FileIO(0, "r", closefd=False)))
     incoming, outgoing, errors = (descriptors.moved(os.dup(number), descriptors.PLUMBING) for number in range(3))
@@ -63,7 +81,7 @@ def _serve() -> tuple[Owner, after_fork.Original]:
     loop = Multiplexer(incoming, outgoing, pid, channel, {STDOUT: stdout, STDERR: stderr})
     loop.to_owner += packet(READY, dumps(said[-1] | _about()).encode())
     loop.serve(math.inf if settings["idle_secs"] is None else settings["idle_secs"])
-    return finish.leave(0)
+    return shutdown.leave(0)
 
 
 def _about() -> dict[str, object]:
@@ -79,8 +97,10 @@ def _put_null_at(*targets: int) -> None:
     os.close(null)
 
 
-def _become_run(connection: reaper.Connection, original: after_fork.Original) -> tuple[Owner, after_fork.Original]:
-    owner = Owner(connection.channel)
+def _become_run(
+    connection: reaper.Connection, original: after_fork.Original
+) -> tuple[Channel, after_fork.Original]:
+    owner = Channel(connection.channel)
     channel = owner.stream.fileno()
     original.restore(connection, channel)
     _prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -89,11 +109,11 @@ def _become_run(connection: reaper.Connection, original: after_fork.Original) ->
     if wire.read_frame(owner.stream) == COLD:
         _become_interpreter(owner)
     original.take_on(owner.stream)
-    program.new_main()  # see fork_server.py
+    code.new_main()  # see fork_server.py
     return owner, original
 
 
-def _become_interpreter(owner: Owner) -> NoReturn:
+def _become_interpreter(owner: Channel) -> NoReturn:
     """Start a new interpreter in the place of this one."""
     start = os.path.join(os.path.dirname(__file__), "start.py")  # noqa: PTH118, PTH120 - pathlib is not loaded
     try:
@@ -107,4 +127,229 @@ def _become_interpreter(owner: Owner) -> NoReturn:
         number = getattr(problem, "errno", None) or errno.ENOMEM
         failure = {"errno": number, "path": getattr(problem, "filename", None)}
         owner.send({"not_started": failure})
-        finish.leave(127)
+        shutdown.leave(127)
+
+
+SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
+LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
+PIPE_BYTES = 1 << 20  # the most that a pipe of a user holds (fs.pipe-max-size, proc(5))
+# Of the container's own control group: version 2, version 1.
+MEMORY_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+MEMORY_PEAK = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_usage_in_bytes")
+
+
+class Multiplexer:
+    """The loop of this process: it keeps the one run, and ties its streams to the container's.
+
+    As the first process of its pid namespace it gets every orphan, and no signal from inside can kill or stop it.
+    When it ends, the kernel kills all that is left; it ends when its stdin does, which the owner's death brings
+    about too.
+
+    Args:
+        incoming: descriptor of what the owner sends.
+        outgoing: likewise, what it gets.
+        pid: of the run, a child of this process.
+        channel: our end of its channel.
+        outputs: our ends of its stdout and stderr, by the packets that carry them.
+    """
+
+    def __init__(
+        self, incoming: int, outgoing: int, pid: int, channel: socket.socket, outputs: dict[bytes, int]
+    ) -> None:
+        self.incoming, self.outgoing, self.pid = incoming, outgoing, pid
+        self.sources = {channel.fileno(): CHANNEL} | {number: kind for kind, number in outputs.items()}
+        self.channel = channel
+        self.to_owner = bytearray()
+        self.to_channel = bytearray()
+        self.packets = Packets()
+        self.ladders = Ladders()
+        self.poll = select.poll()
+        self.wakeup = signals.wake_on_child()
+        self.is_over = False
+        self.was_asked = False
+        self.deadline = math.inf
+        self.kills_before = _out_of_memory_kills()
+        for descriptor in (incoming, outgoing, *self.sources):
+            os.set_blocking(descriptor, False)
+
+    def serve(self, idle_secs: float) -> None:
+        """Work until the owner hangs up, or wants nothing for so long.
+
+        Args:
+            idle_secs: seconds to wait for the first packet.
+        """
+        while True:
+            self._register()
+            ready = self.poll.poll(self._timeout_ms(idle_secs))
+            if (not ready and not self.was_asked) or time.monotonic() > self.deadline:
+                return
+            for descriptor, mask in ready:
+                if descriptor == self.incoming:
+                    if mask & ~select.POLLIN or not self._hear():
+                        return
+                elif descriptor == self.outgoing:
+                    if not self._tell():
+                        return
+                elif descriptor == self.wakeup:
+                    signals.drain(self.wakeup)
+                else:
+                    self._pass_on(descriptor, mask)
+            if self.ladders.climb():
+                _kill_all()
+            self._reap()
+
+    def _register(self) -> None:
+        """Wait for what can be dealt with now; a pipe that nobody writes to any more is always ready."""
+        wanted = {self.incoming: select.POLLIN if len(self.to_channel) < ENOUGH_BYTES else 0}
+        if self.to_owner:
+            wanted[self.outgoing] = select.POLLOUT
+        for descriptor in self.sources:
+            mask = select.POLLIN if len(self.to_owner) < ENOUGH_BYTES else 0
+            if descriptor == self.channel.fileno() and self.to_channel:
+                mask |= select.POLLOUT
+            if mask:
+                wanted[descriptor] = mask
+        wanted[self.wakeup] = select.POLLIN
+        for descriptor in (self.incoming, self.outgoing, self.wakeup, *self.sources):
+            if descriptor in wanted:
+                self.poll.register(descriptor, wanted[descriptor])
+            else:
+                with suppress(KeyError):
+                    self.poll.unregister(descriptor)
+
+    def _timeout_ms(self, idle_secs: float) -> float:
+        left = max(0.0, self.deadline - time.monotonic())
+        secs = min(self.ladders.secs_to_next_step(), left) if self.was_asked else idle_secs
+        return min(secs, LONGEST_WAIT_SECS) * 1000
+
+    def _hear(self) -> bool:
+        """Take in what the owner says; False when it hung up."""
+        said = os.read(self.incoming, PIECE_BYTES)
+        self.was_asked = True
+        for kind, body in self.packets.feed(said):
+            if kind == CHANNEL:
+                self.to_channel += body
+            elif kind == DEADLINE:
+                self.deadline = time.monotonic() + float(body)
+            elif kind == ORDER and not self.is_over:
+                self._obey(body)
+        return bool(said)
+
+    def _obey(self, order: bytes) -> None:
+        if order == wire.INTERRUPT:
+            self.ladders.begin(self.pid)
+        elif order == STACK and signals.STACK_SIGNAL is not None:
+            os.kill(self.pid, signals.STACK_SIGNAL)
+        elif order == wire.KILL:
+            self.ladders.end(self.pid)
+            _kill_all()
+
+    def _tell(self) -> bool:
+        """Send what there is to send; False when nobody listens."""
+        try:
+            del self.to_owner[: os.write(self.outgoing, self.to_owner[:PIECE_BYTES])]
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _pass_on(self, descriptor: int, mask: int) -> None:
+        if mask & select.POLLOUT and self.to_channel:
+            try:
+                del self.to_channel[: self.channel.send(self.to_channel[:PIECE_BYTES])]
+            except BlockingIOError:
+                pass
+            except OSError:  # the run closed it
+                self.to_channel.clear()
+        if mask & ~select.POLLOUT:
+            if descriptor == self.channel.fileno():
+                self._read_printed()
+            self._read(descriptor)
+
+    def _read_printed(self) -> None:
+        """Take what was printed before the run said something: it may ask whether that is its result."""
+        for descriptor in [number for number, kind in self.sources.items() if kind == STDOUT]:
+            for _ in range(PIPE_BYTES // PIECE_BYTES + 1):
+                if not self._read(descriptor):
+                    return
+
+    def _read(self, descriptor: int) -> bool:
+        """Take what a stream of the run's has; whether there may be more."""
+        try:
+            chunk = os.read(descriptor, PIECE_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:  # as a socket says that its other end is gone with something unread
+            chunk = b""
+        if not chunk:
+            with suppress(KeyError):
+                self.poll.unregister(descriptor)
+            self.sources.pop(descriptor, None)
+            return False
+        self.to_owner += packet(self.sources[descriptor], chunk)
+        return True
+
+    def _reap(self) -> None:
+        """Take in what ended. With the run ends all that it started, and only then is the owner told."""
+        with suppress(ChildProcessError):
+            while True:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self.pid and not self.is_over:
+                    cpu_secs = used.ru_utime + used.ru_stime
+                    self._end(f"exit {os.waitstatus_to_exitcode(status)} {cpu_secs:.3f}\n")
+
+    def _end(self, news: str) -> None:
+        self.is_over = True
+        self.ladders.end(self.pid)
+        deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
+        while _has_children() and time.monotonic() < deadline:
+            _kill_all()
+            select.select([self.wakeup], [], [], 0.05)
+            signals.drain(self.wakeup)
+        for descriptor in list(self.sources):
+            while self._read(descriptor):  # as much as a pipe holds: nobody writes any more
+                pass
+        if _out_of_memory_kills() > self.kills_before:
+            self.to_owner += packet(NEWS, b"memory\n")
+        peak = _peak_memory_bytes()
+        if peak is not None:
+            self.to_owner += packet(NEWS, b"peak %d\n" % peak)
+        self.to_owner += packet(NEWS, news.encode())
+        for descriptor in self.sources:  # of a process that could not be killed
+            with suppress(KeyError):
+                self.poll.unregister(descriptor)
+        self.sources.clear()
+
+
+def _kill_all() -> None:
+    """Kill everything in the container but this process (kill(2))."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(-1, signal.SIGKILL)
+
+
+def _has_children() -> bool:
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _out_of_memory_kills() -> int:
+    """How often something was killed here for want of memory; 0 where the system does not tell."""
+    for path in MEMORY_EVENTS:
+        with suppress(OSError, ValueError), open(path, "rb") as file:  # noqa: PTH123 - a special file
+            return sum(int(line.split()[1]) for line in file if line.startswith(b"oom_kill "))
+    return 0
+
+
+def _peak_memory_bytes() -> int | None:
+    """The most memory that the container has had; None where the system does not tell."""
+    for path in MEMORY_PEAK:
+        with suppress(OSError, ValueError), open(path, "rb") as file:  # noqa: PTH123 - a special file
+            return int(file.read())
+    return None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from . import stdlib
+from . import modules
 
-with stdlib.Imports():
+with modules.StandardImports():
     import fcntl
 
 # Above what code expects to be handed by open(), below common limits.

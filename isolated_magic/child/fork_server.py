@@ -24,24 +24,11 @@ from io import FileIO
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from . import (
-    after_fork,
-    descriptors,
-    finish,
-    libraries,
-    preload,
-    process_state,
-    program,
-    run,
-    stdin,
-    stdlib,
-    wire,
-    worker,
-)
-from .fingerprint import fingerprint
-from .owner import Owner
+from . import after_fork, code, descriptors, modules, preload, process_state, run, shutdown, stdio, wire, worker
+from .channel import Channel
+from .modules import fingerprint
 from .reaper import Reaper, become_subreaper
-from .wakeup import watch
+from .signals import watch_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,42 +48,42 @@ def main(args: list[str]) -> int:
         else:
             status = run.perform(owner, original.modules, own_pages)
     except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork
-        finish.leave(1)
-    return finish.end(status, original.modules, owner)
+        shutdown.leave(1)
+    return shutdown.end(status, original.modules, owner)
 
 
-def _serve(descriptor: int) -> tuple[Owner, after_fork.Original, str]:
+def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
     """Be the template; returns in each fork, when there is a run for it.
 
-    Until then only ``finish.leave()`` may end this process: what was imported has exit functions.
+    Until then only ``shutdown.leave()`` may end this process: what was imported has exit functions.
     """
     become_subreaper()
     control = socket.socket(fileno=descriptors.moved(descriptor, descriptors.PLUMBING))
     settings = loads(wire.read_frame(FileIO(control.fileno(), "r+", closefd=False)))
-    owner_process = watch(settings["owner_pid"])
+    owner_process = watch_process(settings["owner_pid"])
     if owner_process is not None:
         owner_process = descriptors.moved(owner_process, descriptors.PLUMBING)
     ours = {descriptor for descriptor in (control.fileno(), owner_process) if descriptor is not None}
     stream = FileIO(control.fileno(), "r+", closefd=False)
     original = prepare(settings, ours, lambda message: wire.write_frame(stream, dumps(message).encode()))
     if original is None:
-        finish.leave(1)
+        shutdown.leave(1)
     keeper = Reaper(control, owner_process, settings["idle_secs"])
     connection = keeper.serve()
     if connection is None:
-        finish.leave(0)
+        shutdown.leave(0)
     pages = keeper.pages
     keeper.forget()
     del keeper, control
-    owner = Owner(connection.channel)
+    owner = Channel(connection.channel)
     channel = owner.stream.fileno()
     original.restore(connection, channel)
     if not after_fork.wait_for_request(channel, 0):
         copy_ahead(pages)
     if not after_fork.wait_for_request(channel, settings["idle_secs"]):
-        finish.leave(0)  # nobody needs it
+        shutdown.leave(0)  # nobody needs it
     role = original.take_on(owner.stream)
-    program.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
+    code.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
     return owner, original, role
 
 
@@ -113,12 +100,12 @@ def prepare(
     Returns:
         What forks go back to; None when a module was refused.
     """
-    folders = fingerprint([sys.executable, *libraries.site_folders()])
-    program.new_main()
+    folders = fingerprint([sys.executable, *modules.site_folders()])
+    code.new_main()
     own_folder = None if sys.flags.safe_path else sys.path.pop(0)
     try:
         preload.import_ours()
-        stdin.install()
+        stdio.install_stdin()
         gives_way = process_state.giving_way() if settings["gives_way"] else nullcontext()
         with gives_way, after_fork.noting_generators(bool(settings["modules"])) as generators:
             tell({"pid": os.getpid()})
@@ -133,7 +120,7 @@ def prepare(
         return None
     if own_folder is not None:
         sys.path.insert(0, "")
-    stdlib.settle()
+    modules.settle()
     run.rehearse()
     report = _report(preloaded, folders)
     _be_silent()
@@ -155,7 +142,9 @@ def _be_silent() -> None:
 
 def _report(preloaded: preload.Preloaded, folders: dict[str, Any]) -> dict[str, Any]:
     observed = preloaded.observed
-    in_front = next((i for i, entry in enumerate(sys.path) if entry.startswith(stdlib.FOLDER)), len(sys.path))
+    in_front = next(
+        (i for i, entry in enumerate(sys.path) if entry.startswith(modules.STANDARD_LIBRARY)), len(sys.path)
+    )
     return {
         "names": sorted(observed.names),
         "patterns": sorted(observed.patterns),
@@ -167,7 +156,7 @@ def _report(preloaded: preload.Preloaded, folders: dict[str, Any]) -> dict[str, 
         "files": fingerprint(observed.files),
         "packages": folders,
         "modules": [name for name in sys.modules if not name.startswith(str(__package__))],
-        "places": libraries.places(),
+        "places": modules.places(),
         "in_front": [entry for entry in sys.path[:in_front] if entry],
     }
 

@@ -16,9 +16,9 @@ import sys
 from contextlib import suppress
 from io import FileIO
 
-from . import cgroup, interrupts, process_state, wire
+from . import cgroup, process_state, signals, wire
 from .reaper import Connection, Reaper, become_subreaper
-from .wakeup import PUT_ASIDE, watch
+from .signals import PUT_ASIDE, watch_process
 
 OWNERS_END_SECS = 0.5
 
@@ -36,13 +36,13 @@ def main(args: list[str]) -> int:
     control = socket.socket(fileno=int(args[0]))
     control.set_inheritable(False)
     owner_pid = int(args[1])
-    owner = watch(owner_pid)
+    owner = watch_process(owner_pid)
     if os.getppid() != owner_pid:  # it ended before the line above, and the pid went to somebody else
         return 0
     _raise_limit_of_files()
     keeper = Reaper(control, owner)
     os.dup2(1, 2)  # where the owner hears of a start that fails
-    control.send(wire.READY)
+    control.send(wire.GUARDIAN_READY)
     connection = keeper.serve()
     if connection is not None:
         try:
@@ -68,7 +68,7 @@ def _raise_limit_of_files() -> None:
 
 def _become_run(connection: Connection) -> None:
     """In the fork: read what to start, then become it. Never returns."""
-    interrupts.hold()
+    signals.hold_interrupts()
     stream = FileIO(connection.channel, "r+", closefd=False)
     try:
         launch = json.loads(wire.read_frame(stream))

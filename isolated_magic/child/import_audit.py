@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from . import libraries, state
+from . import modules, state
 from .import_changes import patched
 from .process_tree import children
 
@@ -76,7 +76,7 @@ def is_main_kept(references: int) -> bool:
     Args:
         references: that there were before.
     """
-    if "__mp_main__" in sys.modules:  # of multiprocessing; each fork gives it its own (program.py)
+    if "__mp_main__" in sys.modules:  # of multiprocessing; each fork gives it its own (code.py)
         references += 1
     if references_to_main() > references:
         gc.collect()
@@ -85,7 +85,7 @@ def is_main_kept(references: int) -> bool:
 
 def _foreign_origin(name: str) -> str | None:
     module = sys.modules.get(name)
-    if module is not None and not libraries.is_installed(module):
+    if module is not None and not modules.is_installed(module):
         return "it lies in a folder of the user's"
     return None
 

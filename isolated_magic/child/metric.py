@@ -6,9 +6,9 @@ attribute touches it. The type of a value, and what the interpreter keeps of a t
 
 from __future__ import annotations
 
-from . import stdlib
-from .fitting import Fitting, UnfitError
-from .outcome import (
+from . import modules
+from .metric_arguments import Fitting, UnfitError
+from .result import (
     DEFAULT_SCORE_NAME,
     NotAResultError,
     described,
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
     from typing import Any
 
-    from .fitting import DataHint
-    from .outcome import Json
+    from .metric_arguments import DataHint
+    from .result import Json
 
 MOST_LOOKED_AT = 1000  # items of a list
 _names_of_class = type.__dict__["__dict__"].__get__
@@ -212,7 +212,7 @@ class _Scoring:
         self._told.begin(fitting.notes)
         value = fitting.call(score)
         if hasattr(value, "__await__"):
-            with stdlib.Imports():
+            with modules.StandardImports():
                 import asyncio  # noqa: PLC0415 - 79 ms that only an async metric has to pay
 
             value = asyncio.run(_awaited(value))

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import descriptors, libraries, state, stdlib
+from . import descriptors, modules, state
 from .import_audit import UNWATCHED, Judge, Observed, company, is_main_kept, observing, references_to_main
 from .import_changes import Changes, Imports, as_machinery, bootstrap, reached
 
@@ -108,7 +108,7 @@ def import_all(
     pending.mark()
     observed.files = _watched(observed.files)
     _add_start_hooks(observed)
-    late = [name for name in imports.tops if not (stdlib.is_standard(name) or _leads_to(wanted, name))]
+    late = [name for name in imports.tops if not (modules.is_standard(name) or _leads_to(wanted, name))]
     return Preloaded(observed, pending, tuple(missing), tuple(late))
 
 
@@ -121,7 +121,7 @@ def _kept(names: Sequence[str], wanted: Collection[str], imports: Imports) -> li
     """What can be imported without any that is refused, and would be by a run that imports those by itself."""
     refused = reached(imports.reasons, imports.needing())
     kept = imports.kept(wanted, imports.reasons)
-    return [name for name in names if not is_within(name, refused) and (name in kept or stdlib.is_standard(name))]
+    return [name for name in names if not is_within(name, refused) and (name in kept or modules.is_standard(name))]
 
 
 def _consequences(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
@@ -258,7 +258,7 @@ def _output_watched() -> Iterator[Callable[[], bool]]:
 
 def _watched(files: set[str]) -> set[str]:
     """Those that may change while packages stay as they are."""
-    unwatched = (*UNWATCHED, stdlib.FOLDER, *libraries.site_folders())
+    unwatched = (*UNWATCHED, modules.STANDARD_LIBRARY, *modules.site_folders())
     # Folders come and go in: what matters there is looked at by name.
     return {path for path in files if not path.startswith(unwatched) and not os.path.isdir(path)}  # noqa: PTH112 - as in process_tree
 
@@ -267,7 +267,7 @@ def _add_start_hooks(observed: Observed) -> None:
     """Variables that the hooks of site-packages mention: those ran before anybody could watch them (site.py)."""
     import re  # noqa: PLC0415 - loaded by now
 
-    texts = [line for folder in libraries.site_folders() for line in _hook_lines(folder)]
+    texts = [line for folder in modules.site_folders() for line in _hook_lines(folder)]
     for name in ("sitecustomize", "usercustomize"):
         path = getattr(sys.modules.get(name), "__file__", None)
         texts += _lines(path) if path else []

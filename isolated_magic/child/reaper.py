@@ -35,7 +35,7 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import process_tree, wakeup, wire
+from . import process_tree, signals, wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,7 +113,7 @@ class Reaper:
         self.ladders = Ladders()
         self.spares: deque[list[int]] = deque()
         self.poll = select.poll()
-        self.wakeup = wakeup.wake_on_child()
+        self.wakeup = signals.wake_on_child()
         self.room: int | None = None
         self._make_room()
         for descriptor in (control, owner, self.wakeup):
@@ -135,7 +135,7 @@ class Reaper:
                 if descriptor == self.control.fileno():
                     connection = self._accept()
                 elif descriptor == self.wakeup:
-                    wakeup.drain(self.wakeup)
+                    signals.drain(self.wakeup)
                 elif descriptor != self.owner:
                     self._obey(descriptor)
                 if connection is not None:
@@ -293,7 +293,7 @@ class Reaper:
                 self.stubborn.update(orphans)
                 return
             select.select([self.wakeup], [], [], min(left, 0.05))
-            wakeup.drain(self.wakeup)
+            signals.drain(self.wakeup)
             self._reap()
         self.stubborn.clear()
 
@@ -318,7 +318,7 @@ class Reaper:
             self._settle()
             self._sweep()
             select.select([self.wakeup], [], [], 0.05)
-            wakeup.drain(self.wakeup)
+            signals.drain(self.wakeup)
             self._reap()
         self._settle()
 

@@ -6,20 +6,28 @@ import gc
 import os
 import sys
 
-from . import libraries, metric, outcome, program, stack, stdin, stdlib, streams
-from .fitting import DataHint, UnfitError
-from .interrupts import users_code
-from .lengths import LONGEST_LINE, LONGEST_TEXT, LONGEST_VALUE, SENT, shortened
-from .owner import Owner, encode
-from .packed import is_packed, unpack
-from .report import call_users_excepthook, describe, repr_of, text_of
+from . import code, metric, modules, signals, stdio
+from .channel import Channel, encode, is_packed, unpack
+from .error_report import call_users_excepthook, describe, repr_of, text_of
+from .metric_arguments import DataHint, UnfitError
+from .result import (
+    LONGEST_LINE,
+    LONGEST_TEXT,
+    LONGEST_VALUE,
+    SENT,
+    NotAResultError,
+    elide_middle,
+    has_scores,
+    result_of,
+)
+from .signals import users_code
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any
 
-with stdlib.Imports():
+with modules.StandardImports():
     import _thread
     import atexit
     from json import dumps, loads
@@ -34,16 +42,16 @@ def main(args: list[str]) -> int:
         args: the descriptor of the channel.
     """
     before = set(sys.modules)
-    owner = Owner(int(args[0]))
-    stdin.install()
-    program.new_main()
+    owner = Channel(int(args[0]))
+    stdio.install_stdin()
+    code.new_main()
     status = perform(owner, before)
     owner.close()
     users_code.resume()
     return status
 
 
-def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[int]] | None = None) -> int:
+def perform(owner: Channel, before: Collection[str], own_pages: Callable[[], list[int]] | None = None) -> int:
     """Take a request from the channel, do what it says, and tell what came of it.
 
     Args:
@@ -58,7 +66,7 @@ def perform(owner: Owner, before: Collection[str], own_pages: Callable[[], list[
 
 
 def do(
-    owner: Owner,
+    owner: Channel,
     request: dict[str, Any],
     before: Collection[str],
     own_pages: Callable[[], list[int]] | None = None,
@@ -74,12 +82,12 @@ def do(
     Returns:
         The exit status that the process would have.
     """
-    stack.tell_on_signal(owner.descriptor)
+    signals.write_stacks_on_signal(owner.descriptor)
     payload = owner.receive()
     try:
         _connect_stdin(payload, request)
-        names = program.become_main(request)
-        stdlib.give_way()
+        names = code.become_main(request)
+        modules.give_way()
         names_of_data = _decoded(payload)
     except RecursionError:
         owner.start()
@@ -106,9 +114,9 @@ def do(
 
 
 def _tell(
-    result: dict[str, object], owner: Owner, before: Collection[str], own_pages: Callable[[], list[int]] | None
+    result: dict[str, object], owner: Channel, before: Collection[str], own_pages: Callable[[], list[int]] | None
 ) -> None:
-    streams.flush()
+    stdio.flush()
     if owner.is_mine:
         _tell_imports(before, owner)
         if own_pages is not None:
@@ -116,17 +124,17 @@ def _tell(
         _report(result, owner)
 
 
-def _tell_imports(before: Collection[str], owner: Owner) -> None:
+def _tell_imports(before: Collection[str], owner: Channel) -> None:
     try:
         new = _new_modules(before)
-        installed, files = libraries.split(new) if new else ([], [])
+        installed, files = modules.split_installed(new) if new else ([], [])
     except Exception:  # noqa: BLE001 - the code put something odd there: nothing is to be learned from this run
         return
     if installed or files:
         owner.send({"imported": {"installed": installed, "files": files}})
 
 
-def _tell_pages(owner: Owner, own_pages: Callable[[], list[int]]) -> None:
+def _tell_pages(owner: Channel, own_pages: Callable[[], list[int]]) -> None:
     try:
         owner.send({"memory": {"pages": own_pages()}})
     except Exception:  # noqa: BLE001 - hidden from us, or the code took apart what we need: the next run will tell
@@ -141,10 +149,10 @@ def _new_modules(before: Collection[str]) -> list[str]:
 
 def _connect_stdin(payload: bytes | bytearray, request: dict[str, Any]) -> None:
     """Put the request on stdin. To write much of it as text takes long, and waits until somebody reads it."""
-    if is_packed(payload) and not program.may_read_descriptor(request):
-        streams.connect(b"", lambda: _as_json(payload))
+    if is_packed(payload) and not code.may_read_descriptor(request):
+        stdio.connect_streams(b"", lambda: _as_json(payload))
     else:
-        streams.connect(_as_json(payload) if is_packed(payload) else payload)
+        stdio.connect_streams(_as_json(payload) if is_packed(payload) else payload)
 
 
 def _as_json(payload: bytes | bytearray) -> bytes:
@@ -175,7 +183,7 @@ def _refused(reason: str) -> dict[str, object]:
     return {"error": {"text": reason, "summary": reason, "excerpt": "", "hint": ""}}
 
 
-def _report(result: dict[str, object], owner: Owner) -> None:
+def _report(result: dict[str, object], owner: Channel) -> None:
     try:
         heard = owner.send({"outcome": result})
     except Exception as problem:  # noqa: BLE001 - too many digits, or too little memory
@@ -194,12 +202,12 @@ def _report(result: dict[str, object], owner: Owner) -> None:
 
 
 def _run_limited(
-    request: dict[str, Any], names: dict[str, object], message: dict[str, object], owner: Owner
+    request: dict[str, Any], names: dict[str, object], message: dict[str, object], owner: Channel
 ) -> tuple[dict[str, object], int]:
     """Run the code under the limits that it has; an error tells which of them it comes from."""
     if not request["limits"]:
         return _run(request, names, message, owner)
-    with stdlib.Imports():
+    with modules.StandardImports():
         from .limits import Imposed  # noqa: PLC0415 - most runs have none
 
     try:
@@ -218,27 +226,27 @@ def _run(
     request: dict[str, Any],
     names: dict[str, object],
     message: dict[str, object],
-    owner: Owner,
+    owner: Channel,
     on_failure: Callable[[BaseException], object] = bool,
 ) -> tuple[dict[str, object], int]:
     """Run the code; the outcome and the exit status."""
-    path = program.path_in(request)
+    path = code.path_in(request)
     filename = path or request["filename"]
     if path is None:
-        program.publish(request["source"], filename)
+        code.publish(request["source"], filename)
     told = metric.Told(DataHint(request["row"]))
     activity = _activity()
     try:
         with users_code:
-            source = request["source"] if path is None else program.read(path)
-            value = program.programs.of(source, filename).execute(names)
+            source = request["source"] if path is None else code.read(path)
+            value = code.programs.of(source, filename).execute(names)
             found = _outcome_of(value, names, message, owner, told)
             if "result" in found and "is_bare" not in found and _activity() != activity:
                 owner.mark()
             return _with_notes(found, told), 0
     except SystemExit as leaving:
         return _exit_outcome(leaving)
-    except outcome.NotAResultError as problem:
+    except NotAResultError as problem:
         return _with_notes(_no_result(str(problem), "metric"), told), 0
     except UnfitError as problem:
         error = {"text": problem.text, "summary": problem.text, "excerpt": "", "hint": problem.hint}
@@ -257,23 +265,23 @@ def _activity() -> tuple[int, int]:
 
 
 def _with_notes(found: dict[str, object], told: metric.Told, *but: str) -> dict[str, object]:
-    notes = [shortened(note, SENT * LONGEST_LINE) for note in told.notes if note not in but]
+    notes = [elide_middle(note, SENT * LONGEST_LINE) for note in told.notes if note not in but]
     return {**found, "notes": notes} if notes else found
 
 
 def _no_result(found: str, kind: str) -> dict[str, object]:
-    return {"found": shortened(found, SENT * LONGEST_LINE), "found_kind": kind}
+    return {"found": elide_middle(found, SENT * LONGEST_LINE), "found_kind": kind}
 
 
 def _no_value(value: object, problem: Exception) -> dict[str, object]:
     found = _no_result(f"the value of the last line is {problem}", "value")
     if type(value).__name__ == "coroutine":  # or its end is a warning with our line in it
         getattr(value, "close", str)()
-    return {**found, "found_repr": shortened(repr_of(value), SENT * LONGEST_VALUE)}
+    return {**found, "found_repr": elide_middle(repr_of(value), SENT * LONGEST_VALUE)}
 
 
 def _outcome_of(
-    value: object, names: dict[str, object], message: dict[str, object], owner: Owner, told: metric.Told
+    value: object, names: dict[str, object], message: dict[str, object], owner: Channel, told: metric.Told
 ) -> dict[str, object]:
     # From the message: the code may use the names data and payload_type for something of its own.
     data, payload_type = message["data"], message["payload_type"]
@@ -281,14 +289,14 @@ def _outcome_of(
     if value is not None:
         try:
             named = metric.named_by(value)
-        except outcome.NotAResultError as problem:
+        except NotAResultError as problem:
             return _no_value(value, problem)
         if named:
             return {"result": metric.score_all(named, data, payload_type, told)}
         try:
-            result: dict[str, object] = {"result": outcome.result_of(value)}
-            return result if outcome.has_scores(value) else {**result, "is_bare": True}
-        except outcome.NotAResultError as problem:
+            result: dict[str, object] = {"result": result_of(value)}
+            return result if has_scores(value) else {**result, "is_bare": True}
+        except NotAResultError as problem:
             nothing = _no_value(value, problem)
     notes: list[str] = []
     metrics = metric.defined_in(names, notes)
@@ -311,7 +319,7 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
         found = _no_result(f"the code left with sys.exit({leaving.code}) before it printed a result", "exit")
         return {**found, "status": status}, status
     message = text_of(leaving.code)
-    leaves_with: dict[str, object] = {"exit_message": shortened(message, SENT * LONGEST_TEXT)}
+    leaves_with: dict[str, object] = {"exit_message": elide_middle(message, SENT * LONGEST_TEXT)}
     try:
         sys.stderr.write(f"{message}\n")
     except Exception:  # noqa: BLE001 - the code replaced or closed it; the owner hears the message all the same
@@ -330,6 +338,6 @@ text = json.dumps(f(data))
 def rehearse() -> None:
     """Do what most runs do, with nothing to show for it: what is made at first use is there before the fork."""
     names = _decoded(dumps({"data": {"answer": "yes", "items": [1, 2.5, None]}, "payload_type": None}).encode())
-    program.Program(REHEARSAL, "<string>").execute(names)
+    code.Program(REHEARSAL, "<string>").execute(names)
     metric.defined_in(names, [])
-    outcome.result_of({"scores": [{"name": "a", "value": 1}]})
+    result_of({"scores": [{"name": "a", "value": 1}]})

@@ -8,13 +8,13 @@ import gc
 import os
 import sys
 
-from . import process_state, stdlib
+from . import modules, process_state
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from typing import Any
 
-with stdlib.Imports():
+with modules.StandardImports():
     import resource
 
 _HAS_AFFINITY = hasattr(os, "sched_getaffinity")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import stdlib
+from . import modules
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _looker() -> Callable[[], object]:
     """What sees whether C's ``environ`` (environ(7)) was written to, without a call for each variable."""
     if sys.platform != "linux":
         return lambda: None
-    with stdlib.Imports():
+    with modules.StandardImports():
         import ctypes  # noqa: PLC0415 - where it is used
 
     pointer = ctypes.c_void_p.in_dll(ctypes.PyDLL(None), "environ")
@@ -63,7 +63,7 @@ def _looker() -> Callable[[], object]:
 def _variables_in_c() -> dict[bytes, bytes]:
     if sys.platform != "linux":
         return dict(os.environ._data)  # type: ignore[attr-defined]
-    with stdlib.Imports():
+    with modules.StandardImports():
         import ctypes  # noqa: PLC0415 - where it is used
 
     environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.PyDLL(None), "environ")

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import sys
 
-from . import interrupts, program, run, stdin, stdlib, streams
+from . import code, modules, run, signals, stdio
 from .baseline import Baseline
-from .interrupts import users_code
-from .owner import Owner
+from .channel import Channel
+from .signals import users_code
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-with stdlib.Imports():
+with modules.StandardImports():
     import gc
     import resource
     from _contextvars import copy_context  # without what surrounds it
@@ -33,15 +33,15 @@ def main(args: list[str]) -> int:
         args: the descriptor of the channel.
     """
     before = frozenset(sys.modules)
-    owner = Owner(int(args[0]))
-    interrupts.hold()
-    stdin.install()
+    owner = Channel(int(args[0]))
+    signals.hold_interrupts()
+    stdio.install_stdin()
     status = serve(owner, before)
     users_code.resume()
     return status
 
 
-def serve(owner: Owner, before: Collection[str]) -> int:
+def serve(owner: Channel, before: Collection[str]) -> int:
     """Do runs until the owner wants no more of them.
 
     Args:
@@ -54,7 +54,7 @@ def serve(owner: Owner, before: Collection[str]) -> int:
     baseline = Baseline()
     owner.holds_outcome = True
     gc.freeze()
-    main = program.Main()
+    main = code.Main()
     status, used_before = 0, _cpu_secs()
     while True:
         try:
@@ -73,14 +73,14 @@ def serve(owner: Owner, before: Collection[str]) -> int:
         if not owner.is_connected or not _goes_on(request, owner, baseline):
             owner.close()
             return status
-        streams.flush()
+        stdio.flush()
         used = _cpu_secs()
         owner.send({"idle": {"status": status, "cpu_secs": max(0.0, used - used_before)}})
         owner.holds_start = True
         used_before = used
 
 
-def _goes_on(request: dict[str, object], owner: Owner, baseline: Baseline) -> bool:
+def _goes_on(request: dict[str, object], owner: Channel, baseline: Baseline) -> bool:
     if request["is_last"] or owner.has_given_up or not owner.is_mine:
         return False
     largest = request["largest_bytes"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from isolated_magic.child.packets import FOLDER
+from isolated_magic.child.wire import CONTAINER_FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
@@ -134,7 +134,7 @@ class DockerExecutor(Executor):
             limits=limits,
             environment={name: value for name, value in request.environment.items() if name in given},
             cwd=self.settings.cwd,
-            elsewhere=Elsewhere(without, FOLDER, shape.memory_bytes),
+            elsewhere=Elsewhere(without, CONTAINER_FOLDER, shape.memory_bytes),
         )
         if request.path is None:
             return request

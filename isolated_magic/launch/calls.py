@@ -13,7 +13,7 @@ import struct
 import sys
 from contextlib import suppress
 
-from isolated_magic.child import fingerprint
+from isolated_magic.child import modules
 
 if sys.platform == "linux":
     _libc = ctypes.PyDLL(None, use_errno=True)  # unlike CDLL, it keeps the lock
@@ -85,11 +85,11 @@ def _counted(count: int) -> int:
 
 
 def state_of(path: str) -> list[int] | None:
-    """As ``child/fingerprint.py`` has it."""
+    """As ``child/modules.py`` has it."""
     if sys.platform == "linux" and _statx is not None and "\0" not in path:
         found = _Statx()
         with suppress(ValueError):  # it cannot be encoded, so it is not there
             if _statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_MTIME | _STATX_SIZE, found) == 0:
                 secs, nanosecs = _MTIME.unpack_from(found, _MTIME_AT)
                 return [secs * 1_000_000_000 + nanosecs, *_SIZE.unpack_from(found, _SIZE_AT)]
-    return fingerprint.state_of(path)
+    return modules.file_state(path)

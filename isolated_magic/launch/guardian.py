@@ -137,7 +137,7 @@ def _start() -> _GuardianProcess:
         on_failure.callback(running.close)
         with process.stderr or contextlib.nullcontext() as stderr:
             try:
-                is_ready = bool(ours.recv(len(wire.READY)))
+                is_ready = bool(ours.recv(len(wire.GUARDIAN_READY)))
             except TimeoutError:
                 raise _not_started(f"it took more than {START_TIMEOUT_SECS:g} seconds", "") from None
             if not is_ready:

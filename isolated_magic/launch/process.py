@@ -12,7 +12,7 @@ from array import array
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from isolated_magic.child import process_tree, stack, wire
+from isolated_magic.child import process_tree, signals, wire
 from isolated_magic.launch import calls
 from isolated_magic.launch.resources import explain_errno
 
@@ -71,15 +71,15 @@ class ProcessHandle:
         self._order(wire.INTERRUPT)
 
     def ask_for_stack(self) -> bool:
-        """Have the process write its stacks to its channel (see ``child/stack.py``). Whether it was asked."""
-        if stack.SIGNAL is None or self.is_over:
+        """Have the process write its stacks to its channel (see ``child/signals.py``). Whether it was asked."""
+        if signals.STACK_SIGNAL is None or self.is_over:
             return False
         try:
             if self._descriptor is not None:
-                signal.pidfd_send_signal(self._descriptor, stack.SIGNAL)
+                signal.pidfd_send_signal(self._descriptor, signals.STACK_SIGNAL)
                 return True
             if self.pid is not None and sys.platform == "darwin":  # where it does nothing to anybody else
-                os.kill(self.pid, stack.SIGNAL)
+                os.kill(self.pid, signals.STACK_SIGNAL)
                 return True
         except OSError:  # it has ended, or became another user
             pass

@@ -1,6 +1,6 @@
 """What a run says over its private channel, checked before anybody uses it.
 
-The channel is private to the child program (see ``child/owner.py``), but it lies in the process of the user's
+The channel is private to the child program (see ``child/channel.py``), but it lies in the process of the user's
 code, which can write to it as well. So only the messages that the program sends are understood, each once, in
 their order and of their form. With anything else the conversation is over: what comes after it is thrown away.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic import strict_json
 from isolated_magic.child import wire
-from isolated_magic.child.lengths import LONGEST_LINE, LONGEST_VALUE, SENT, shortened
+from isolated_magic.child.result import LONGEST_LINE, LONGEST_VALUE, SENT, elide_middle
 from isolated_magic.launch import calls
 from isolated_magic.launch.process import NO_SIGNAL
 from isolated_magic.models import Found
@@ -221,9 +221,9 @@ class Messages:
 
 
 def _outcome(said: JsonObject) -> Outcome:
-    notes = [shortened(_text(note), SENT * LONGEST_LINE) for note in _list(said.pop("notes", []))[:MOST_NOTES]]
+    notes = [elide_middle(_text(note), SENT * LONGEST_LINE) for note in _list(said.pop("notes", []))[:MOST_NOTES]]
     found_kind = _text_or_none(said.pop("found_kind", None))
-    found_repr = shortened(_text(said.pop("found_repr", "")), SENT * LONGEST_VALUE)
+    found_repr = elide_middle(_text(said.pop("found_repr", "")), SENT * LONGEST_VALUE)
     is_bare = said.pop("is_bare", False) is True
     status = _number(said.pop("status", 0))
     return replace(
@@ -327,7 +327,7 @@ class Conversation:
     Args:
         channel: of its child.
         request: what is still to be sent.
-        answer: to a question of the child's (see ``child/owner.py``).
+        answer: to a question of the child's (see ``child/channel.py``).
     """
 
     def __init__(self, channel: socket.socket, request: bytes, answer: Callable[[str], bytes]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.fingerprint import fingerprint
+from isolated_magic.child.modules import fingerprint
 from isolated_magic.child.process_state import credentials
 from isolated_magic.launch.fork_server.freshness import is_unchanged, package_folders
 from isolated_magic.launch.protocol import let_wait

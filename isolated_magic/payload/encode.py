@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from isolated_magic.child.excerpt import ARROW
+from isolated_magic.child.error_report import ARROW
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.payload.conversion import NotJsonError, by_label, convert, has_repeated_keys, is_row, plain_key
 from isolated_magic.payload.packing import encode
@@ -40,7 +40,7 @@ MOST_TOLD = 3
 
 
 def encode_payload(data: object, payload_type: str | None = None) -> bytes:
-    """``{"data": ..., "payload_type": ...}`` as UTF-8 JSON, packed where it holds much (see ``child/packed.py``).
+    """``{"data": ..., "payload_type": ...}`` as UTF-8 JSON, packed where it holds much (see ``child/channel.py``).
 
     NaN and infinities are written as Python reads them.
 

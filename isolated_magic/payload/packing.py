@@ -1,4 +1,4 @@
-"""Notebook values as JSON, but for long lists and tables: see ``child/packed.py``."""
+"""Notebook values as JSON, but for long lists and tables: see ``child/channel.py``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from isolated_magic.child import packed
+from isolated_magic.child import channel
 from isolated_magic.payload.conversion import (
     Block,
     NotJsonError,
@@ -50,7 +50,7 @@ def encode(message: dict[str, object]) -> bytes:
         return json.dumps(message).encode()
     packer = _Packer()
     text = packer.text(message)
-    return packed.pack(packer.parts, text) if packer.parts else text.encode()
+    return channel.pack(packer.parts, text) if packer.parts else text.encode()
 
 
 def _left_of(most: int, value: object) -> int:

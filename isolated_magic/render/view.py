@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.excerpt import ARROW
+from isolated_magic.child.error_report import ARROW
 from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
 from isolated_magic.render.formatting import (

@@ -8,8 +8,8 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.excerpt import LONGEST_LINE as LONGEST_CODE_LINE
-from isolated_magic.child.lengths import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, shortened
+from isolated_magic.child.error_report import LONGEST_CODE_LINE
+from isolated_magic.child.result import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, elide_middle
 from isolated_magic.child.wire import LOST_OUTPUT_STATUS
 from isolated_magic.launch.resources import explain_errno, memory_limit_note
 from isolated_magic.limits import breach_text, size_text
@@ -87,7 +87,7 @@ def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch 
 def _note(text: str, redactor: Redactor | None) -> str:
     """The note on one line, without secrets and without what could be neither shown nor saved."""
     shown = text if redactor is None else _hidden(text, redactor)
-    return shortened(" ".join(printable(without_ansi(shown)).split()), LONGEST_LINE)
+    return elide_middle(" ".join(printable(without_ansi(shown)).split()), LONGEST_LINE)
 
 
 def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
@@ -99,9 +99,9 @@ def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
             summary=_hidden_summary(error.summary, redactor),
             excerpt=_hidden_excerpt(error.excerpt, redactor),
         )
-    error = error.with_texts(lambda text: shortened(printable(text)))
-    value = shortened(_ADDRESS.sub("", error.found_repr), LONGEST_VALUE)
-    return replace(error, summary=shortened(error.summary, LONGEST_LINE), found_repr=value)
+    error = error.with_texts(lambda text: elide_middle(printable(text)))
+    value = elide_middle(_ADDRESS.sub("", error.found_repr), LONGEST_VALUE)
+    return replace(error, summary=elide_middle(error.summary, LONGEST_LINE), found_repr=value)
 
 
 def _hidden(text: str, redactor: Redactor) -> str:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isolated_magic.child import stack
+from isolated_magic.child import signals
 from isolated_magic.launch.protocol import BRIEF_SECS, Conversation
 from isolated_magic.supervisor import timeout_stack
 from isolated_magic.supervisor.output import OutputStream, Stdout
@@ -264,7 +264,7 @@ class Supervisor:
         self._stdout.emit(self._stdout.line.release(without_result=is_result))
         for stream in (self._stdout, self._stderr):
             stream.end()
-        died_when_asked = self._stack_asked and self._handle.exit_status == -(stack.SIGNAL or 0)
+        died_when_asked = self._stack_asked and self._handle.exit_status == -(signals.STACK_SIGNAL or 0)
         timed_out = self._timed_out or died_when_asked  # it had become another program
         return Ending(
             pid=self._handle.pid,

@@ -1,4 +1,4 @@
-"""Where the code of a run was when time ran out: what ``child/stack.py`` has the interpreter write, read."""
+"""Where the code of a run was when time ran out: what ``child/signals.py`` has the interpreter write, read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic import child
-from isolated_magic.child import excerpt as excerpts
+from isolated_magic.child import error_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,8 +78,8 @@ def place_in(written: bytes | bytearray, request: RunRequest) -> Place:
     own_name = request.path if request.path is not None else request.source_name
     own_lines = _lines_of(request)
     at = next((frame for frame in reversed(frames) if frame.file == own_name), None)
-    place = excerpts.Place(at.line, at.function) if at is not None else None
-    around = excerpts.around(own_lines, place, own_name) if place is not None else ""
+    place = error_report.Place(at.line, at.function) if at is not None else None
+    around = error_report.around(own_lines, place, own_name) if place is not None else ""
     # What lies elsewhere is not to be looked for here.
     lines_of = _file_lines if request.elsewhere is None else _no_lines
     return Place(around, _as_traceback(frames, own_name, own_lines, lines_of))

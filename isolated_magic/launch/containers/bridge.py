@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
-from isolated_magic.child.packets import (
+from isolated_magic.child.wire import (
     CHANNEL,
     DEADLINE,
     ENOUGH_BYTES,

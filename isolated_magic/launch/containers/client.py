@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from isolated_magic.child.hints import causes_of
+from isolated_magic.child.error_report import causes_of
 from isolated_magic.errors import LaunchError, MissingLibraryError
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, RESERVED_PROCESSES
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 from isolated_magic import child
 from isolated_magic.child import wire
-from isolated_magic.child.packets import COLD, FOLDER, FORKED, NO_ATTRIBUTES, PIECE_BYTES, READY, Packets
+from isolated_magic.child.wire import COLD, CONTAINER_FOLDER, FORKED, NO_ATTRIBUTES, PIECE_BYTES, READY, Packets
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.containers.settings import (
     RESERVED_PROCESSES,
@@ -301,9 +301,9 @@ def take(count):
     return got
 files = json.loads(take(int.from_bytes(take({wire.LENGTH_BYTES}), "big")))
 for name in files:
-    with open("{FOLDER}/" + name, "w", encoding="utf-8") as file:
+    with open("{CONTAINER_FOLDER}/" + name, "w", encoding="utf-8") as file:
         file.write(files[name])
-os.execv(sys.executable, [sys.executable, "{FOLDER}/start.py", "container"])
+os.execv(sys.executable, [sys.executable, "{CONTAINER_FOLDER}/start.py", "container"])
 """
 COMMAND = ("python3", "-I", "-S", "-c", BOOTSTRAP)
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.packets import FOLDER
+from isolated_magic.child.wire import CONTAINER_FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.limits import MIB
 
@@ -146,7 +146,7 @@ def creation(
         "nano_cpus": int(settings.cpus * 1e9),
         "tmpfs": {
             "/tmp": scratch,  # noqa: S108 - likewise
-            FOLDER: f"rw,nosuid,nodev,size={FOLDER_BYTES},mode=1777",
+            CONTAINER_FOLDER: f"rw,nosuid,nodev,size={FOLDER_BYTES},mode=1777",
         },
         "shm_size": settings.tmpfs_bytes,
         "runtime": settings.runtime,

@@ -14,8 +14,8 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from isolated_magic.child.modules import is_standard
 from isolated_magic.child.process_state import credentials
-from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start, is_public
 from isolated_magic.launch.calls import state_of
 from isolated_magic.launch.resources import is_shortage

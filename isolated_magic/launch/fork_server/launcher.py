@@ -17,8 +17,8 @@ from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from isolated_magic.child.modules import is_standard
 from isolated_magic.child.process_state import credentials
-from isolated_magic.child.stdlib import is_standard
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, StartedWorker, require_processes, to_nobody
 from isolated_magic.launch.fork_server.freshness import (
     ForkServerSpec,

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from isolated_magic.child import wire
+from isolated_magic.child.modules import is_standard
 from isolated_magic.child.process_state import set_group_nice
-from isolated_magic.child.stdlib import is_standard
 from isolated_magic.environment import acts_at_start
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.fork_server import freshness

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from isolated_magic.child.stdlib import is_standard
+from isolated_magic.child.modules import is_standard
 from isolated_magic.launch.fork_server.freshness import environment_for
 from isolated_magic.launch.fork_server.mutations import Mutations
 from isolated_magic.launch.resources import is_shortage

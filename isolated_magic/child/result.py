@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
     Path: TypeAlias = "str | tuple[Path, object]"  # where it begins, or another and the key or index that follows
 
+
 SCORE_FIELDS = ("reason", "category_name", "metadata", "scoring_failed")
 DEFAULT_SCORE_NAME = "score"
 
@@ -224,3 +225,26 @@ def described(value: object) -> str:
         return "None"
     name = type(value).__qualname__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+# How much of a text is told. The child sends twice as much as the owner keeps: the owner hides secrets first, and
+# one that the child has cut in two then lies in what the owner leaves out, or, where hiding made the text short,
+# beside the words for what the child left out, by which the owner knows it.
+LONGEST_TEXT = 100_000  # characters that anybody would read
+LONGEST_LINE = 1000
+LONGEST_VALUE = 10_000
+SENT = 2
+LEFT_OUT = "characters left out"
+
+
+def elide_middle(text: str, most: int = LONGEST_TEXT) -> str:
+    """The text, without its middle when it is too long.
+
+    Args:
+        text: any.
+        most: characters that are left of it.
+    """
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} ... [{len(text) - 2 * half:,} {LEFT_OUT}] ... {text[-half:]}"

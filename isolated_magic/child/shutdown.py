@@ -23,16 +23,17 @@ from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import streams
-from .interrupts import users_code
-from .report import HERE
+from . import stdio
+from .error_report import HERE
+from .signals import users_code
 from .wire import LOST_OUTPUT_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from types import FrameType
 
-    from .owner import Owner
+    from .channel import Channel
+
 
 # sys_deletes in Python/pylifecycle.c
 ENDED_WITH_IMPORTS = ("path", "argv", "ps1", "ps2", "last_type", "last_value", "last_traceback") + (
@@ -52,7 +53,7 @@ _dict_of: Any = vars(ModuleType)["__dict__"]
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
-def end(status: int, modules: Collection[str], owner: Owner) -> NoReturn:
+def end(status: int, modules: Collection[str], owner: Channel) -> NoReturn:
     """End this process.
 
     Args:
@@ -76,7 +77,7 @@ def leave(status: int) -> NoReturn:
     raise SystemExit(status)  # not reached
 
 
-def _wind_up(status: int, modules: Collection[str], owner: Owner) -> int:
+def _wind_up(status: int, modules: Collection[str], owner: Channel) -> int:
     with suppress(BaseException):
         if _has_threads():
             with users_code:  # there is something to interrupt
@@ -92,7 +93,7 @@ def _wind_up(status: int, modules: Collection[str], owner: Owner) -> int:
         _flush_files,
         partial(_take_apart, status, modules, owner),
         _flush_files,
-        streams.flush,
+        stdio.flush,
         partial(_fflush, None),
     ):
         with suppress(Exception):  # the code may have taken anything apart
@@ -197,7 +198,7 @@ def _report_unraisable(where: object, text: str | None = None) -> None:
             sys.unraisablehook(found)  # has all that the hook may ask for
 
 
-def _take_apart(status: int, modules: Collection[str], owner: Owner) -> None:
+def _take_apart(status: int, modules: Collection[str], owner: Channel) -> None:
     """Have what the run made say its last words, as finalize_modules (Python/pylifecycle.c) has all do."""
     patience = _Patience(status, owner)
     with _unraisable_without_our_frames():
@@ -262,7 +263,7 @@ class _Patience:
         owner: who is told.
     """
 
-    def __init__(self, status: int, owner: Owner) -> None:
+    def __init__(self, status: int, owner: Channel) -> None:
         self._status = status
         self._owner = owner
         self._frame: FrameType | None = None
@@ -289,7 +290,7 @@ class _Patience:
         self._frame = first
 
     def _cut_off(self) -> None:
-        for step in (_flush_files, streams.flush, partial(_fflush, None), self._owner.tell_cut):
+        for step in (_flush_files, stdio.flush, partial(_fflush, None), self._owner.tell_cut):
             with suppress(Exception):  # in the middle of whatever it is
                 step()
         leave(self._status)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from . import stdlib
-from .lengths import shortened
-from .outcome import mro_of, name_of
+from . import modules
+from .result import elide_middle, mro_of, name_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from typing import Any
 
-with stdlib.Imports():
+
+with modules.StandardImports():
     from json import dumps
 
 TRACE_THREAD = "trace_thread"
@@ -201,7 +201,7 @@ class Fitting:
         takes = _listed(self._takes) or "nothing"
         text = f"TypeError: {self.name}.score() got an unexpected keyword argument {self.unexpected[0]!r}"
         return UnfitError(
-            f"{shortened(text, 2 * LONGEST_KEY + len(self.name))}: it takes {takes}.", self._what_to_do()
+            f"{elide_middle(text, 2 * LONGEST_KEY + len(self.name))}: it takes {takes}.", self._what_to_do()
         )
 
     def _problem_as_whole(self) -> UnfitError | None:
@@ -247,7 +247,7 @@ class Fitting:
 
 def _parameters(function: object) -> Sequence[Any] | None:
     """The parameters of a function or a class; None when it does not tell them."""
-    inspect = stdlib.module("inspect")  # 10 ms that only a metric class has to pay
+    inspect = modules.standard_module("inspect")  # 10 ms that only a metric class has to pay
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -261,7 +261,7 @@ def _is_needed(parameter: Any, kinds: Collection[int]) -> bool:  # noqa: ANN401 
 def _nearest(name: str, keys: list[str]) -> tuple[str, bool]:
     """The key that most likely holds what the name means, and whether there is a reason to think so."""
     keys = keys[:MOST_COMPARED]
-    compare: Any = stdlib.module("difflib").SequenceMatcher(None)
+    compare: Any = modules.standard_module("difflib").SequenceMatcher(None)
     compare.set_seq2(name.lower())
 
     def similarity(key: str) -> float:
@@ -282,7 +282,7 @@ def _nearest(name: str, keys: list[str]) -> tuple[str, bool]:
 
 def _listed(names: Sequence[str]) -> str:
     """The names, not too many of them, each on one line."""
-    shown = [shortened(dumps(name, ensure_ascii=False)[1:-1], LONGEST_KEY) for name in names[:MOST_KEYS]]
+    shown = [elide_middle(dumps(name, ensure_ascii=False)[1:-1], LONGEST_KEY) for name in names[:MOST_KEYS]]
     if len(names) > MOST_KEYS:
         shown.append(f"... {len(names) - MOST_KEYS:,} more")
     return ", ".join(shown)

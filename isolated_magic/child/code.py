@@ -9,9 +9,9 @@ import os
 import sys
 from io import FileIO
 
-from . import stdlib, streams
+from . import modules, stdio
 
-with stdlib.Imports():
+with modules.StandardImports():
     import __future__
 
     import linecache
@@ -172,7 +172,7 @@ class Main:
         finished, self._names = self._names, new_main()
         is_held = sys.getrefcount(finished) > ONLY_OURS  # functions and their globals keep one another alive
         if is_held:
-            streams.flush_all(finished.values())  # the collector closes a file before what writes to it
+            stdio.flush_all(finished.values())  # the collector closes a file before what writes to it
         del finished
         if is_held:
             gc.collect()

@@ -1,9 +1,9 @@
-"""The run's stdin: the request, for this process alone, and nobody who could answer a question.
+"""The run's stdin, stdout and stderr.
 
-The request lies on descriptor 0, where code reads it as it likes. It is no answer: what asks a person raises an
-error that says so, instead of taking the data for a name, a password or a command of a debugger. Nor is it for
-the processes that the code starts: their stdin is empty, however Python starts them. What native code starts by
-itself inherits descriptor 0 as it is.
+Stdin is the request, for this process alone, and nobody who could answer a question. It lies on descriptor 0,
+which code reads as it likes. It is no answer: what asks a person raises an error that says so, instead of taking
+the data for a name, a password or a command of a debugger. Nor is it for the processes that the code starts: their
+stdin is empty, however Python starts them. What native code starts by itself inherits descriptor 0 as it is.
 """
 
 from __future__ import annotations
@@ -11,14 +11,56 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+from _io import _IOBase as IOBase  # that of io asks more than the type
 from io import BufferedReader, FileIO, RawIOBase, TextIOWrapper
 
-from . import stdlib, wire
+from . import modules, wire
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
+
+
+def connect_streams(payload: bytes | bytearray, late: Callable[[], bytes] | None = None) -> None:
+    """Put the request on stdin; let stdout go out line by line, all as UTF-8 whatever the locale.
+
+    Args:
+        payload: the bytes that the code can read from stdin.
+        late: makes them when ``sys.stdin`` is read, in place of the payload.
+
+    Raises:
+        OSError: there are too few descriptors.
+    """
+    offer_stdin(payload, late)
+    for stream, by_line in ((sys.stdin, False), (sys.stdout, True), (sys.stderr, True)):
+        if stream is not None and (stream.encoding != "utf-8" or stream.line_buffering != by_line):
+            # errors: as the interpreter chose them; a new encoding alone would make them strict
+            stream.reconfigure(encoding="utf-8", errors=stream.errors, line_buffering=by_line)  # type: ignore[union-attr]  # a file
+
+
+def flush() -> None:
+    """Hand everything printed so far to descriptors 1 and 2."""
+    for name in ("stdout", "__stdout__", "stderr", "__stderr__"):
+        try:
+            getattr(sys, name).flush()
+        except Exception:  # noqa: BLE001, S112 - closed, gone, or something that the code put in its place
+            continue
+
+
+def flush_all(values: Iterable[object]) -> None:
+    """Hand on what was written to those among these that are files.
+
+    Args:
+        values: any.
+    """
+    for value in list(values):
+        if issubclass(type(value), IOBase):  # no isinstance(), which asks the object
+            try:
+                value.flush()  # type: ignore[attr-defined]
+            except Exception:  # noqa: BLE001, S112 - closed, or not for writing
+                continue
+
 
 PIPE_BYTES = 4096  # any pipe holds so much: pipe(7)
 STDIN_OF_CHILD = 6  # which argument of _posixsubprocess.fork_exec(); -1 for what the parent has
@@ -31,14 +73,14 @@ _input, _getframe, _fstat = builtins.input, sys._getframe, os.fstat
 _request: tuple[int, int] | None = None  # device and inode of what holds it
 
 
-def install() -> None:
+def install_stdin() -> None:
     """Have what asks, and what starts processes, heed all that. No code of a user's may have run before."""
     builtins.input = _ask
     os.register_at_fork(after_in_child=_empty_in_child)
     os.system = _system
     if hasattr(os, "posix_spawn"):
         os.posix_spawn, os.posix_spawnp = _spawning(os.posix_spawn), _spawning(os.posix_spawnp)
-    with stdlib.Imports():
+    with modules.StandardImports():
         import _posixsubprocess  # noqa: PLC0415 - ours only now
     starts = _starting(_posixsubprocess.fork_exec)
     _posixsubprocess.fork_exec = starts
@@ -46,7 +88,7 @@ def install() -> None:
         vars(sys.modules["subprocess"])["_fork_exec"] = starts
 
 
-def offer(payload: bytes | bytearray, late: Callable[[], bytes] | None = None) -> None:
+def offer_stdin(payload: bytes | bytearray, late: Callable[[], bytes] | None = None) -> None:
     """Put the request on descriptor 0.
 
     Args:
@@ -81,7 +123,7 @@ def _identity() -> tuple[int, int] | None:
 
 
 def _is_request() -> bool:
-    """Whether descriptor 0 still is what :func:`offer` put there."""
+    """Whether descriptor 0 still is what :func:`offer_stdin` put there."""
     return _request is not None and _identity() == _request
 
 
@@ -222,7 +264,7 @@ def _fill(descriptor: int, payload: bytes | bytearray) -> bool:
 
 def _feed_in_background(writable: int, payload: bytes) -> None:
     # Where a pipe is all there is, code that never reads stdin must not be held up by it.
-    with stdlib.Imports():
+    with modules.StandardImports():
         import threading  # noqa: PLC0415 - only there
 
     def feed() -> None:

@@ -1,0 +1,212 @@
+"""Where modules come from: imports of the standard library's alone, what is installed, and files as they were.
+
+Ours come from the standard library, whatever the user's folders hold. A folder on PYTHONPATH, the folder of the
+file that runs and the working directory all stand before it: a ``json.py`` there is what the user's code should
+get, but not what ours may.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType, TracebackType
+else:
+    ModuleType, ModuleSpec = type(sys), type(sys.__spec__)  # without the modules that have the names
+
+STANDARD_LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs each run 5 ms
+PATH = [
+    entry
+    for entry in sys.path
+    if entry.startswith(STANDARD_LIBRARY) and "-packages" not in entry[len(STANDARD_LIBRARY) :]
+]
+
+_loaded: set[str] = set()
+_settled = False
+
+
+def settle() -> None:
+    """Nothing more to do here: ours have what they need, and no folder of the user's has its names."""
+    global _settled  # noqa: PLW0603 - a fact about the process
+    _settled = True
+
+
+class StandardImports:
+    """What is imported inside this block comes from the standard library.
+
+    Modules of the user's with the same names are back in their places after it.
+    """
+
+    def __enter__(self) -> None:
+        self._idle = _settled
+        if self._idle:
+            return
+        self._path, sys.path = sys.path, PATH
+        self._hidden = {name: module for name, module in sys.modules.items() if _is_foreign(name, module)}
+        for name in self._hidden:
+            del sys.modules[name]
+        self._before = set(sys.modules)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._idle:
+            return
+        sys.path = self._path
+        _loaded.update(name for name in sys.modules if name not in self._before)
+        sys.modules.update(self._hidden)
+
+
+def standard_module(name: str) -> ModuleType:
+    """A module of the standard library; one that is there already is not looked for among all others.
+
+    Args:
+        name: of one that is no part of a package.
+    """
+    found = sys.modules.get(name)
+    if found is None or _is_foreign(name, found):
+        with StandardImports():
+            found = __import__(name)
+        give_way()
+    return found
+
+
+def give_way() -> None:
+    """Take back the modules that were loaded here where a folder of the user's has one of those names.
+
+    The user's code then gets what it would have got from an interpreter that had not loaded them. Ours keep
+    what they imported.
+    """
+    if not _settled and any(map(_is_taken, {name.partition(".")[0] for name in _loaded})):
+        for name in _loaded:
+            sys.modules.pop(name, None)
+    _loaded.clear()
+
+
+def _is_foreign(name: str, module: ModuleType) -> bool:
+    """Whether a module has a name of the standard library's, but came from somewhere else."""
+    if name.partition(".")[0] not in sys.stdlib_module_names:
+        return False
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and (
+        not file.startswith(STANDARD_LIBRARY) or "-packages" in file[len(STANDARD_LIBRARY) :]
+    )
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a folder that stands before the standard library has a module of that name."""
+    for entry in sys.path:
+        if entry.startswith(STANDARD_LIBRARY):
+            return False
+        path = os.path.join(entry, name)  # noqa: PTH118 - pathlib costs each run 5 ms
+        if os.path.exists(f"{path}.py") or os.path.isdir(path):  # noqa: PTH110, PTH112 - likewise
+            return True
+    return False
+
+
+def is_standard(name: str) -> bool:
+    """Whether a module is one of the standard library's.
+
+    Args:
+        name: of the module.
+    """
+    package = name.partition(".")[0]
+    return package in sys.stdlib_module_names or package.startswith("_sysconfigdata")
+
+
+BUILT_IN = ("built-in", "frozen")
+
+
+def site_folders() -> list[str]:
+    """The folders that packages are installed into, as far as this interpreter looks there."""
+    site = sys.modules.get("site")
+    if site is None:
+        return []
+    folders = [*site.getsitepackages(), site.USER_SITE if site.ENABLE_USER_SITE else None]
+    return [folder for folder in folders if folder in sys.path]
+
+
+def split_installed(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The installed ones of these modules, by name, and the files of the others.
+
+    Args:
+        names: of modules that are loaded, in the order in which they came.
+
+    Returns:
+        Names that another interpreter can import, standard library included; and paths. Modules that came from
+        no file, or under a name that is not their own, are in neither.
+    """
+    folders = tuple(folder + os.sep for folder in (STANDARD_LIBRARY, *site_folders()))
+    installed: list[str] = []
+    files: list[str] = []
+    for name in names:
+        spec = _spec_of(sys.modules.get(name))
+        if spec is None or spec.name != name:
+            continue
+        if spec.origin in BUILT_IN or _lies_in(spec, folders):
+            installed.append(name)
+        elif isinstance(spec.origin, str):
+            files.append(spec.origin)
+    return installed, files
+
+
+def _spec_of(module: object) -> ModuleSpec | None:
+    """As the import noted it. What the code put in place of a module, or of that, is not asked for anything."""
+    if not issubclass(type(module), ModuleType):
+        return None
+    spec = ModuleType.__getattribute__(module, "__dict__").get("__spec__")
+    return spec if type(spec) is ModuleSpec else None
+
+
+def is_installed(module: ModuleType) -> bool:
+    """Whether a module is no file that a user may be editing.
+
+    Args:
+        module: loaded.
+    """
+    spec = getattr(module, "__spec__", None)
+    if spec is None:  # made by hand, by a module that is judged for itself
+        return True
+    folders = tuple(folder + os.sep for folder in (STANDARD_LIBRARY, *site_folders()))
+    return spec.origin in BUILT_IN or _lies_in(spec, folders)
+
+
+def places() -> list[str]:
+    """The folders that hold the installed packages that are loaded, all of their subpackages among them."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    folders = {os.path.dirname(file) for file in files if isinstance(file, str)}  # noqa: PTH120 - pathlib is not loaded
+    return sorted(folder for folder in folders if folder.startswith(tuple(site_folders())))
+
+
+def _lies_in(spec: object, folders: tuple[str, ...]) -> bool:
+    origin = getattr(spec, "origin", None)
+    if origin is None:  # a namespace package
+        places = list(getattr(spec, "submodule_search_locations", None) or ())
+        return all(isinstance(place, str) and place.startswith(folders) for place in places)
+    return isinstance(origin, str) and origin.startswith(folders)
+
+
+def fingerprint(paths: Iterable[str]) -> dict[str, list[int] | None]:
+    """What tells whether files are still the same: the state of each by its path.
+
+    Args:
+        paths: of files, and of folders.
+    """
+    return {path: file_state(path) for path in paths}
+
+
+def file_state(path: str) -> list[int] | None:
+    """Time of the last change in nanoseconds and size; None when missing.
+
+    Args:
+        path: of a file, or of a folder.
+    """
+    try:
+        state = os.stat(path)  # noqa: PTH116 - as in process_tree
+    except (OSError, ValueError):
+        return None
+    return [state.st_mtime_ns, state.st_size]
