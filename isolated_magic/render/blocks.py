@@ -1,4 +1,4 @@
-"""What a reader sees, before it is text, HTML or Markdown: lines, code, tables and folds."""
+"""The model of what a reader sees, before it is text, HTML or Markdown: lines, code, tables and folds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 
 class Role(Enum):
-    """What a piece of text is, from which each renderer takes its looks. It says nothing that no word says."""
+    """What a piece of text is: each renderer styles it by this. A role adds no meaning that the words lack."""
 
     NAME = "name"
     VALUE = "value"
@@ -23,12 +23,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table.
-
-    Args:
-        text: on one line, of any length.
-        role: of the text.
-    """
+    """One cell of a table; its text has one line, of any length."""
 
     text: str
     role: Role = Role.PROSE
@@ -36,13 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
-
-    Args:
-        headers: one for each column.
-        rows: as many cells each.
-        has_headers_in_text: whether plain text shows the headers too.
-    """
+    """A table whose first column names its rows. Plain text shows the headers only if ``has_headers_in_text``."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -50,19 +39,17 @@ class Table:
 
     def without_empty_columns(self) -> Table:
         """The table without columns in which no cell has text."""
-        is_used = [any(cell.text for cell in column) for column in zip(*self.rows, strict=True)]
-        rows = tuple(tuple(compress(row, is_used)) for row in self.rows)
-        return Table(tuple(compress(self.headers, is_used)), rows, self.has_headers_in_text)
+        is_used = [False] * len(self.headers)
+        for row in self.rows:
+            for column, cell in enumerate(row):
+                is_used[column] |= bool(cell.text)
+        rows = [tuple(compress(row, is_used)) for row in self.rows]
+        return Table(tuple(compress(self.headers, is_used)), tuple(rows), self.has_headers_in_text)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence.
-
-    Args:
-        text: of any length.
-        role: HEADLINE, NOTE or PROSE.
-    """
+    """A sentence of any length. Its role is HEADLINE, NOTE or PROSE."""
 
     text: str
     role: Role = Role.PROSE
@@ -70,12 +57,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines that are shown as they stand, in a font of fixed width.
-
-    Args:
-        text: the lines.
-        mark: what the lines begin with that matter most; empty for none.
-    """
+    """Lines in a font of fixed width. Those that begin with ``mark`` are emphasized; an empty mark means none."""
 
     text: str
     mark: str = ""
@@ -83,13 +65,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Fold:
-    """Something that few want to see at once; closed where a reader can open it.
-
-    Args:
-        title: what is inside.
-        inside: shown when it is opened.
-        in_text: what stands for it where nothing can be opened; None for all of it.
-    """
+    """Details that the reader opens. In plain text ``in_text`` stands for them; with None they are shown whole."""
 
     title: str
     inside: Table | Code

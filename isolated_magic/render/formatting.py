@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from decimal import Context, Decimal
 from functools import reduce
@@ -31,14 +32,12 @@ LARGEST_WRITTEN_OUT, LARGEST_NUMBER = 10**20, 10**300
 EXACTLY = Context(prec=700)
 # Within a word: emoji and Persian are made of these.
 _JOINERS = {"\N{ZERO WIDTH JOINER}", "\N{ZERO WIDTH NON-JOINER}"}
+_ODD = re.compile(r"[^\n\t -~]")
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}  # bidirectional classes (Unicode, UAX 9)
 
 
 def bar(value: JsonValue) -> str:
-    """Ten cells, filled from the left; empty text for what is no number in [0, 1].
-
-    Args:
-        value: of a score.
-    """
+    """Ten cells, filled from the left; empty text for anything but a number in [0, 1]."""
     number = number_in(value)
     if number is None or not 0 <= number <= 1:
         return ""
@@ -47,20 +46,10 @@ def bar(value: JsonValue) -> str:
 
 
 def value_text(score: Score) -> str:
-    """The value of a score, or the word that says that scoring failed.
-
-    Args:
-        score: any.
-    """
-    return FAILED if score.scoring_failed else json_text(score.value)
-
-
-def json_text(value: JsonValue) -> str:
-    """A value on one line.
-
-    Args:
-        value: any JSON value.
-    """
+    """The value of a score on one line, or the word that says that scoring failed."""
+    value = score.value
+    if score.scoring_failed:
+        return FAILED
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number_text(value)
     return one_line(value if isinstance(value, str) else as_json(value, indent=None))
@@ -71,9 +60,6 @@ def number_text(value: float | Decimal) -> str:
 
     Rounding neither reaches nor passes a whole number or a round one: 0.99996 is not shown as 1, nor 0.49996 as
     0.5.
-
-    Args:
-        value: any number.
     """
     exact = _exact(value)
     if not exact.is_finite():
@@ -90,11 +76,7 @@ def number_text(value: float | Decimal) -> str:
 
 
 def mean_text(numbers: Sequence[Decimal]) -> str:
-    """The mean of numbers, reckoned as they are written.
-
-    Args:
-        numbers: at least one.
-    """
+    """The mean of the decimal numbers as they are written, of one at least."""
     total = reduce(EXACTLY.add, numbers)
     return number_text(EXACTLY.divide(total, Decimal(len(numbers))))
 
@@ -112,12 +94,7 @@ def _large_text(number: Decimal) -> str:
 
 
 def as_json(value: JsonValue, indent: int | None = 2) -> str:
-    """The value as JSON.
-
-    Args:
-        value: any JSON value.
-        indent: columns for each level; None for one line.
-    """
+    """The value as JSON that can be shown anywhere; on one line with an indent of None."""
     try:
         return printable(json.dumps(value, indent=indent, ensure_ascii=False))
     except RecursionError:
@@ -130,7 +107,7 @@ def change_text(now: Score, before: Score | None, *, has_other_data: bool = Fals
     Args:
         now: the score.
         before: the earlier one, None when there was none.
-        has_other_data: whether the earlier one is of other data, so that more or less is neither better nor worse.
+        has_other_data: the earlier one is of other data, so that more or less is neither better nor worse.
     """
     if before is None:
         return "new"
@@ -149,14 +126,7 @@ def change_text(now: Score, before: Score | None, *, has_other_data: bool = Fals
 
 
 def number_in(value: JsonValue) -> Decimal | None:
-    """The value, when it is a number that one can reckon with: no NaN, no infinity, none beyond a float.
-
-    Args:
-        value: of a score.
-
-    Returns:
-        The number as it is written: 0.6 less 0.5 is 0.1.
-    """
+    """The number as it is written (0.6 less 0.5 is 0.1); None for NaN, infinities and what is beyond a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if not abs(value) < LARGEST_NUMBER:  # not less: NaN, too
@@ -169,46 +139,29 @@ def _exact(value: float | Decimal) -> Decimal:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and without characters that steer a terminal.
-
-    Args:
-        text: of a name or a reason.
-    """
-    plain = "".join(
-        one if one.isprintable() or one.isspace() or one in _JOINERS else "\N{REPLACEMENT CHARACTER}"
-        for one in without_ansi(text)
-    )
-    return " ".join(plain.split())
+    """The text without line breaks and without characters that control a terminal."""
+    return _visible(" ".join(without_ansi(text).split()))
 
 
 def shown(text: str) -> str:
-    """Lines of a text without what colours it or steers a terminal; its tabs stay.
+    """The text without escape sequences and control characters; line breaks and tabs stay."""
+    return _visible(without_ansi(text).replace("\r\n", "\n"))
 
-    Args:
-        text: of any number of lines.
-    """
-    return "".join(
-        one if one.isprintable() or one in "\n\t" or one in _JOINERS else "\N{REPLACEMENT CHARACTER}"
-        for one in without_ansi(text).replace("\r\n", "\n")
-    )
+
+def _visible(text: str) -> str:
+    return text if text.isprintable() else _ODD.sub(_visible_character, text)
+
+
+def _visible_character(match: re.Match[str]) -> str:
+    one = match[0]
+    return one if one.isprintable() or one in _JOINERS else "\N{REPLACEMENT CHARACTER}"
 
 
 def shortened(text: str, most: int) -> str:
-    """The beginning of the text, with a word about the rest when it is too long.
-
-    Args:
-        text: on one line.
-        most: characters of it that are kept.
-    """
-    if len(text) <= most:
-        return text
-    return f"{text[:most].rstrip()}... [{len(text):,} characters]"
+    """The beginning of a text of one line, and how long it is if that is not all of it."""
+    return text if len(text) <= most else f"{text[:most].rstrip()}... [{len(text):,} characters]"
 
 
 def is_right_to_left(text: str) -> bool:
-    """Whether some of the text is written from right to left, which may turn what stands beside it around.
-
-    Args:
-        text: any.
-    """
-    return not text.isascii() and any(unicodedata.bidirectional(one) in {"R", "AL", "AN"} for one in text)
+    """Whether some of the text runs from right to left, which may reverse what stands beside it."""
+    return not text.isascii() and not _RIGHT_TO_LEFT.isdisjoint(map(unicodedata.bidirectional, text))

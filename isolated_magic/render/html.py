@@ -10,12 +10,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
+from isolated_magic.render.blocks import Code, Line, Role, Table
 from isolated_magic.render.formatting import LONGEST_NAME, LONGEST_PROSE, is_right_to_left, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from isolated_magic.render.blocks import Block, Cell, View
 
 CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
@@ -35,69 +33,60 @@ STYLES = {
     Role.CHANGE: f"{CELL};{MONO};{WRAP_WORDS}",
     Role.PROSE: f"{CELL};{WRAP}",
 }
-LONGEST_FOLDED = 20_000  # and after it
+LONGEST_FOLDED = 20_000  # characters, after a click
 
 
 def to_html(view: View) -> str:
-    """The view as an HTML fragment.
-
-    Args:
-        view: what there is to see.
-    """
+    """The view as an HTML fragment."""
     return "\n".join(map(_block, view))
 
 
 def _block(block: Block) -> str:
+    if isinstance(block, Table):
+        return _table(block)
     if isinstance(block, Line):
-        return f'<div style="{BLOCK};{WRAP}">{_line_text(block)}</div>'
+        text = _escaped(block.text)
+        text = f"<strong>{text}</strong>" if block.role is Role.HEADLINE else text
+        return f'<div style="{BLOCK};{WRAP}">{text}</div>'
     if isinstance(block, Code):
-        return f'<pre style="{BLOCK};{WRAP}">{_code_text(block)}</pre>'
-    if isinstance(block, Fold):
-        inside = _block(block.inside)
-        return f'<details style="{BLOCK}">\n<summary>{_escaped(block.title)}</summary>\n{inside}\n</details>'
-    return _table(block)
+        return f'<pre style="{BLOCK};{WRAP}">{_code(block)}</pre>'
+    inside = _block(block.inside)
+    return f'<details style="{BLOCK}">\n<summary>{_escaped(block.title)}</summary>\n{inside}\n</details>'
 
 
-def _line_text(line: Line) -> str:
-    text = _escaped(line.text)
-    return f"<strong>{text}</strong>" if line.role is Role.HEADLINE else text
-
-
-def _code_text(code: Code) -> str:
+def _code(code: Code) -> str:
     if not code.mark:
         return _escaped(code.text)
-    lines = code.text.split("\n")
-    return "\n".join(
-        f"<strong>{_escaped(line)}</strong>" if line.startswith(code.mark) else _escaped(line) for line in lines
-    )
+    lines = [(line, _escaped(line)) for line in code.text.split("\n")]
+    return "\n".join(f"<strong>{text}</strong>" if line.startswith(code.mark) else text for line, text in lines)
 
 
 def _table(table: Table) -> str:
-    heads = "".join(f'<th scope="col" style="{CELL};{RULE}">{_escaped(header)}</th>' for header in table.headers)
-    head = f"<thead><tr>{heads}</tr></thead>"
-    body = "\n".join(f"<tr>{_row(row)}</tr>" for row in table.rows)
+    heads = [f'<th scope="col" style="{CELL};{RULE}">{_escaped(header)}</th>' for header in table.headers]
+    head = f"<thead><tr>{''.join(heads)}</tr></thead>"
+    body = "\n".join(map(_row, table.rows))
     return f'<table style="{BLOCK};border-collapse:collapse">\n{head}\n<tbody>\n{body}\n</tbody>\n</table>'
 
 
-def _row(row: Sequence[Cell]) -> str:
+def _row(row: tuple[Cell, ...]) -> str:
     first, *rest = row
-    name = f'<th scope="row" style="{STYLES[first.role]}">{_cell_text(first)}</th>'
-    return name + "".join(f'<td style="{STYLES[cell.role]}">{_cell_text(cell)}</td>' for cell in rest)
+    cells = [f'<td style="{STYLES[cell.role]}">{_cell(cell)}</td>' for cell in rest]
+    return f'<tr><th scope="row" style="{STYLES[first.role]}">{_cell(first)}</th>{"".join(cells)}</tr>'
 
 
-def _cell_text(cell: Cell) -> str:
+def _cell(cell: Cell) -> str:
     text = _isolated(cell.text)
     if cell.role is Role.FAILED:
         return f"<strong>{text}</strong>"
     most = LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME
     if len(cell.text) <= most:
         return text
-    summary = _isolated(shortened(cell.text, most))
-    inside = _isolated(shortened(cell.text, LONGEST_FOLDED))
+    summary, inside = (_isolated(shortened(cell.text, length)) for length in (most, LONGEST_FOLDED))
     return f'<details style="{WRAP}"><summary>{summary}</summary>{inside}</details>'
 
 
 def _isolated(text: str) -> str:
+    """Escaped, and kept from reversing what stands beside it."""
     return f"<bdi>{_escaped(text)}</bdi>" if is_right_to_left(text) else _escaped(text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
+from isolated_magic.render.blocks import Code, Line, Role, Table
 from isolated_magic.render.formatting import LONGEST_NAME, LONGEST_PROSE, is_right_to_left, shortened
 
 if TYPE_CHECKING:
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 _SPECIAL = re.compile(r"[\\`*_\[\]|~]")
 # A backslash before these does not stop every reader: HTML in GitHub's tables, formulas in GitHub and JupyterLab.
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
-_ENTITY = re.compile("[&<>$]")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
 # What begins a heading, a list or a rule at the start of a line.
 _BLOCK = re.compile(
     r"^(\s*)(#{1,6}(?=\s|$)|[-+](?=\s|$)|-(?=--)|=(?==*\s*$)|\d{1,9}(?=[.)](?:\s|$)))", re.MULTILINE
@@ -23,27 +22,22 @@ _BACKTICKS = re.compile("`+")
 
 
 def to_markdown(view: View) -> str:
-    """The view as Markdown.
-
-    Args:
-        view: what there is to see.
-    """
-    parts = [_block(block) for block in view]
-    return "\n\n".join(part for part in parts if part)
+    """The view as Markdown."""
+    return "\n\n".join(filter(None, map(_block, view)))
 
 
 def _block(block: Block) -> str:
+    if isinstance(block, Table):
+        return _table(block)
     if isinstance(block, Line):
         text = _BLOCK.sub(_escaped_beginning, _escaped(block.text)).replace("\n", "  \n")
         return f"**{text}**" if block.role is Role.HEADLINE and "\n" not in text else text
     if isinstance(block, Code):
         return _fenced(block.text)
-    if isinstance(block, Fold):
-        if block.in_text is not None:
-            return _escaped(block.in_text)
-        title = _escaped(block.title)
-        return f"<details>\n<summary>{title}</summary>\n\n{_block(block.inside)}\n\n</details>"
-    return _table(block)
+    if block.in_text is not None:
+        return _escaped(block.in_text)
+    title = _escaped(block.title)
+    return f"<details>\n<summary>{title}</summary>\n\n{_block(block.inside)}\n\n</details>"
 
 
 def _escaped_beginning(match: re.Match[str]) -> str:
@@ -52,14 +46,12 @@ def _escaped_beginning(match: re.Match[str]) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [[_cell_text(cell) for cell in row] for row in table.rows]
-    rule = ["---"] * len(table.headers)
-    return "\n".join(f"| {' | '.join(row)} |" for row in ([*map(_escaped, table.headers)], rule, *rows))
+    rows = [map(_escaped, table.headers), ["---"] * len(table.headers), *(map(_cell, row) for row in table.rows)]
+    return "\n".join(map("| {} |".format, map(" | ".join, rows)))
 
 
-def _cell_text(cell: Cell) -> str:
-    most = LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME
-    text = _escaped(shortened(cell.text, most))
+def _cell(cell: Cell) -> str:
+    text = _escaped(shortened(cell.text, LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME))
     if is_right_to_left(text):
         text = f"<bdi>{text}</bdi>"
     return f"**{text}**" if cell.role is Role.FAILED else text
@@ -72,5 +64,4 @@ def _fenced(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    with_backslashes = _SPECIAL.sub(lambda match: f"\\{match[0]}", text)
-    return _ENTITY.sub(lambda match: _ENTITIES[match[0]], with_backslashes)
+    return _SPECIAL.sub(r"\\\g<0>", text).translate(_ENTITIES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
@@ -40,90 +39,82 @@ COLORS: Mapping[Role, str] = {
     Role.HEADLINE: "1",
     Role.NOTE: "2",
 }
+NO_COLORS: Mapping[Role, str] = {}
 
 
-def to_text(view: View, colors: Mapping[Role, str] | None = None, *, wraps: bool = False) -> str:
+def to_text(view: View, colors: Mapping[Role, str] = NO_COLORS, *, wraps: bool = False) -> str:
     """The view as plain text.
 
     Args:
         view: what there is to see.
-        colors: codes for a terminal, by role; None for text without any.
-        wraps: whether sentences are wrapped, for readers that would break them inside words.
+        colors: codes for a terminal, by role.
+        wraps: True wraps sentences, for readers that would break them inside words.
     """
-    shown = [_wrapped(block) if wraps else block for block in view]
-    parts = [(block, _block(block, colors or {})) for block in shown]
-    parts = [(block, text) for block, text in parts if text]
-    gaps = [""] + ["\n\n" if _are_apart(*pair) else "\n" for pair in pairwise(block for block, _ in parts)]
-    return "".join(gap + text for gap, (_, text) in zip(gaps, parts, strict=False))
-
-
-def _wrapped(block: Block) -> Block:
-    if isinstance(block, Line) and block.role is not Role.HEADLINE:  # which may be the user's own
-        return replace(block, text=wrapped(block.text))
-    return block
+    parts: list[str] = []
+    above: Block | None = None
+    for block in view:
+        if wraps and isinstance(block, Line) and block.role is not Role.HEADLINE:  # which may be the user's own
+            block = replace(block, text=wrapped(block.text))  # noqa: PLW2901 - the same block, wrapped
+        if not (text := _block(block, colors)):
+            continue
+        if above is not None:
+            parts.append("\n\n" if _are_apart(above, block) else "\n")
+        parts.append(text)
+        above = block
+    return "".join(parts)
 
 
 def _are_apart(above: Block, below: Block) -> bool:
-    """Whether a blank line stands between them: below a headline or code, above what is folded, between tables."""
+    """Whether a blank line separates them: below a headline or code, above what is folded, between tables."""
     if isinstance(below, (Line, Code)) and isinstance(above, Code):
         return True
     if isinstance(below, Line):
         return False
-    is_headline = isinstance(above, Line) and above.role is Role.HEADLINE
     if isinstance(above, Table) and isinstance(below, Table):
         return True
+    is_headline = isinstance(above, Line) and above.role is Role.HEADLINE
     return is_headline or (isinstance(below, Fold) and below.in_text is None)
 
 
 def _block(block: Block, colors: Mapping[Role, str]) -> str:
+    if isinstance(block, Table):
+        return _table(block, colors)
     if isinstance(block, Line):
         return _painted(block.text, block.role, colors)
-    if isinstance(block, Code):
-        return _code_text(block, colors)
     if isinstance(block, Fold):
         return _block(block.inside, colors) if block.in_text is None else block.in_text
-    return "\n".join(_table_lines(block, colors))
+    if not block.mark or not colors:
+        return block.text
+    lines = block.text.split("\n")
+    return "\n".join(_painted(one, Role.FAILED, colors) if one.startswith(block.mark) else one for one in lines)
 
 
-def _code_text(code: Code, colors: Mapping[Role, str]) -> str:
-    if not code.mark or not colors:
-        return code.text
-    lines = code.text.split("\n")
-    return "\n".join(_painted(line, Role.FAILED, colors) if line.startswith(code.mark) else line for line in lines)
-
-
-def _table_lines(table: Table, colors: Mapping[Role, str]) -> list[str]:
-    rows = [[_cell_text(cell) for cell in row] for row in table.rows]
+def _table(table: Table, colors: Mapping[Role, str]) -> str:
+    rows: list[tuple[Sequence[str], Sequence[Role]]] = []
     if table.has_headers_in_text:
-        rows.insert(0, list(table.headers))
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    roles = [[cell.role for cell in row] for row in table.rows]
-    if table.has_headers_in_text:
-        roles.insert(0, [Role.NOTE] * len(table.headers))
-    return [_line(row, widths, line_roles, colors) for row, line_roles in zip(rows, roles, strict=True)]
+        rows.append((table.headers, [Role.NOTE] * len(table.headers)))
+    rows += [(list(map(_cell, row)), [cell.role for cell in row]) for row in table.rows]
+    widths = [0] * len(table.headers)
+    for cells, _ in rows:
+        widths = list(map(max, widths, map(width, cells)))
+    lines = []
+    for cells, roles in rows:
+        parts = []
+        for text, wide, role in zip(cells, widths, roles, strict=True):
+            parts += [_painted(text, role, colors), " " * (wide - width(text)), GAP]
+        while parts and not parts[-1].strip():  # no spaces at the end of a line
+            parts.pop()
+        lines.append("".join(parts))
+    return "\n".join(lines)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], roles: Sequence[Role], colors: Mapping[Role, str]) -> str:
-    filled = max((index for index, cell in enumerate(cells) if cell), default=-1) + 1
-    parts = [
-        _painted(cell, role, colors) + " " * (wide - width(cell) if index < filled - 1 else 0)
-        for index, (cell, wide, role) in enumerate(zip(cells, widths, roles, strict=True))
-    ]
-    return GAP.join(parts[:filled])
-
-
-def _cell_text(cell: Cell) -> str:
-    most = LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME
-    text = shortened(cell.text, most)
+def _cell(cell: Cell) -> str:
+    text = shortened(cell.text, LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME)
     return f"{ISOLATE}{text}{END_OF_ISOLATE}" if is_right_to_left(text) else text
 
 
 def width(text: str) -> int:
-    """How many columns the text takes: two for a Chinese character, none for an accent that joins a letter.
-
-    Args:
-        text: on one line.
-    """
+    """How many columns the text takes: two for a Chinese character, none for an accent that joins a letter."""
     if _ALL_NARROW.fullmatch(text):
         return len(text)
     from wcwidth import wcswidth  # noqa: PLC0415 - 10 ms that most results need not pay
