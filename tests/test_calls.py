@@ -1,4 +1,4 @@
-"""System calls that keep the interpreter's lock come to what those of ``os`` come to."""
+"""What the owner looks up for each run: states of files, attributes of its own, whether a process lives."""
 
 import os
 import socket
@@ -10,26 +10,31 @@ import pytest
 
 from isolated_magic.child import modules
 from isolated_magic.errors import InvalidRequestError
-from isolated_magic.launch import calls
+from isolated_magic.launch.process import ProcessHandle
 from isolated_magic.request import working_directory
 
 
-@pytest.mark.parametrize("name", ["file", "folder", "link", "broken", "missing", "naïve", "a\0b", "x" * 5000])
+@pytest.mark.parametrize("name", ["file", "folder", "link", "naïve"])
 def test_the_state_of_a_file(tmp_path, name):
     (tmp_path / "file").write_text("text")
     (tmp_path / "naïve").write_text("")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("file")
+    found = (tmp_path / name).stat()
+    assert modules.file_state(f"{tmp_path}/{name}") == [found.st_mtime_ns, found.st_size]
+
+
+@pytest.mark.parametrize("name", ["broken", "missing", "a\0b", "x" * 5000])
+def test_the_state_of_a_file_that_is_not_there(tmp_path, name):
     (tmp_path / "broken").symlink_to("nowhere")
-    path = f"{tmp_path}/{name}"
-    assert calls.state_of(path) == modules.file_state(path)
+    assert modules.file_state(f"{tmp_path}/{name}") is None
 
 
 @pytest.mark.parametrize("when", [-(10**18), -1, 0, 1, 10**18 + 1])
 def test_the_time_of_a_file(tmp_path, when):
     (tmp_path / "file").touch()
     os.utime(tmp_path / "file", ns=(when, when))
-    assert calls.state_of(str(tmp_path / "file")) == [(tmp_path / "file").stat().st_mtime_ns, 0]
+    assert modules.file_state(str(tmp_path / "file")) == [(tmp_path / "file").stat().st_mtime_ns, 0]
 
 
 def test_the_working_directory(tmp_path, monkeypatch):
@@ -47,17 +52,23 @@ def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
         working_directory()
 
 
-def test_what_has_come_to_a_socket_stays_there():
+def test_whether_a_process_lives_is_seen_without_taking_in_what_was_said():
     ours, its = socket.socketpair()
+    handle = ProcessHandle(ours)
+    ours.setblocking(False)
     with ours, its:
-        with pytest.raises(BlockingIOError):
-            calls.peek(ours)
-        its.send(b"word")
-        assert calls.peek(ours) == calls.peek(ours) == ours.recv(10) == b"word"
+        assert handle.lives()
+        its.send(b"pid 12\n")
+        assert handle.lives()
+        its.send(b"exit 3 0.5\n")
+        assert not handle.lives()
+        assert not handle.lives()
+        seen = []
+        handle.take_news(seen.append)
+        assert (seen, handle.exit_status) == ([12], 3)
         its.close()
-        assert calls.peek(ours) == b""
-    with pytest.raises(OSError):  # noqa: PT011 - of a closed descriptor
-        calls.peek(ours)
+        assert not handle.lives()
+    assert not handle.lives()  # of a closed descriptor
 
 
 ATTRIBUTES = """
@@ -79,8 +90,8 @@ before = set(map(int, os.listdir("/proc/self/fd")))
 os.closerange(3, max(before) + 1)
 os.umask(0o011)
 assert umask() == 0o011
-others = [os.open("/proc/1/status", os.O_RDONLY) for _ in range(3)]
-os.dup2(others[0], next(n for n in range(3, 700) if os.path.realpath(f"/proc/self/fd/{n}") == f"/proc/{os.getpid()}/status"))
+own = f"/proc/{os.getpid()}/status"
+assert not [n for n in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{n}") == own]  # none is kept
 os.umask(0o033)
 assert umask() == 0o033
 os.nice(1)
@@ -88,5 +99,5 @@ assert current_attributes()["nice"] == 1
 """
 
 
-def test_attributes_are_those_of_now_whatever_became_of_our_descriptor():
+def test_attributes_are_those_of_now_and_keep_no_descriptor():
     subprocess.run([sys.executable, "-c", ATTRIBUTES], check=True)

@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import process_tree, signals, wire
-from isolated_magic.launch import calls
 from isolated_magic.launch.resources import explain_errno
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class ProcessHandle:
     def lives(self) -> bool:
         """Whether the process lives, as far as its keeper has said and nobody has taken in."""
         try:
-            said = calls.peek(self.socket)
+            said = self.socket.recv(CHUNK_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
             return True
         except OSError:

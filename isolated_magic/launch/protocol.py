@@ -7,9 +7,9 @@ their order and of their form. With anything else the conversation is over: what
 
 from __future__ import annotations
 
+import select
 import selectors
 import socket
-import struct
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from isolated_magic import strict_json
 from isolated_magic.child import wire
 from isolated_magic.child.result import LONGEST_LINE, LONGEST_VALUE, SENT, elide_middle
-from isolated_magic.launch import calls
 from isolated_magic.launch.process import NO_SIGNAL
 from isolated_magic.models import Found
 
@@ -310,17 +309,6 @@ CHUNK_BYTES = 1 << 20
 BRIEF_SECS = 0.005  # most runs of a worker take less
 
 
-def let_wait(channel: socket.socket) -> None:
-    """Have each receive wait, unless it says otherwise, for :data:`BRIEF_SECS`."""
-    # socket(7): unlike settimeout(), it takes no second system call.
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(BRIEF_SECS * 1e6)))
-    channel.setblocking(True)
-
-
-def _received(channel: socket.socket) -> bytes:
-    return channel.recv(CHUNK_BYTES, calls.DO_NOT_WAIT)
-
-
 class Conversation:
     """What is said about one run.
 
@@ -359,20 +347,21 @@ class Conversation:
                 self.receive()
 
     def wait_briefly(self) -> None:
-        """Receive, and wait a moment for it; of a channel that was let wait.
-
-        Most runs of a worker are over by then, and to be woken for each thing that they do takes longer.
-        """
-        with suppress(BlockingIOError, InterruptedError, ConnectionError):
-            self._receive(calls.receive_briefly)
+        """Wait a moment for what comes: to be woken for each thing that a worker does takes longer."""
+        readable = select.poll()
+        readable.register(self.channel, select.POLLIN)
+        with suppress(BlockingIOError, ConnectionError):
+            readable.poll(BRIEF_SECS * 1000)
+            self.receive()
             if self._unsent:  # an answer
                 self._send()
-                self._receive(calls.receive_briefly)
+                readable.poll(BRIEF_SECS * 1000)
+                self.receive()
             if self.messages.idle is None:  # that was not all
                 self.receive()
 
     def _send(self) -> None:
-        sent = self.channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL | calls.DO_NOT_WAIT)
+        sent = self.channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL)
         self._unsent = self._unsent[sent:]
         self._hang_up_when_broken()
 
@@ -383,11 +372,8 @@ class Conversation:
             BlockingIOError: nothing has.
             ConnectionError: nothing will.
         """
-        self._receive(_received)
-
-    def _receive(self, receive: Callable[[socket.socket], bytes]) -> None:
         try:
-            chunk = receive(self.channel)
+            chunk = self.channel.recv(CHUNK_BYTES)
         except ConnectionResetError:  # unix_release_sock() in net/unix/af_unix.c: there was more for it to read
             self.messages.not_read()
             raise

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.child import wire
 from isolated_magic.child.process_state import LIMITS, limits
-from isolated_magic.launch import calls
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
 from isolated_magic.launch.process import NO_SIGNAL, ProcessHandle
@@ -152,9 +151,12 @@ def _program_frame(
 def send_at_once(child: Child, messages: bytes) -> bytes:
     """Send what goes out without waiting, and return the rest."""
     try:
-        return messages[child.channel.send(messages, NO_SIGNAL | calls.DO_NOT_WAIT) :]
+        return messages[child.channel.send(messages, NO_SIGNAL) :]
     except OSError:  # it would block, or the child has ended: the supervisor will see
         return messages
+
+
+STATUS_BYTES = 4096  # of proc(5), /proc/self/status: the umask is in the first lines
 
 
 class ProcessAttributes(TypedDict):
@@ -196,49 +198,14 @@ def fixed(attributes: ProcessAttributes) -> tuple[object, ...]:
 def _umask() -> int | None:
     # os.umask() tells it only by changing it, for all threads.
     try:
-        found = _status.read()
+        descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = os.read(descriptor, STATUS_BYTES)
+        finally:
+            os.close(descriptor)
     except OSError as problem:
         if is_shortage(problem):  # to run with another one than the caller's would be wrong
             raise
         return None
     _, _, rest = found.partition(b"\nUmask:")
     return int(rest[:8].split()[0], 8) if rest else None
-
-
-class _Status:
-    """What the system says of this process (proc(5)). Kept open: to open it takes longer than to read it."""
-
-    def __init__(self) -> None:
-        self._descriptor: int | None = None
-        self._opened_by = 0
-        self._pid_line = b""  # of another number where /proc is of another namespace
-
-    def read(self) -> bytes:
-        """All of it, as of now.
-
-        Raises:
-            OSError: there is none, or the system is short of descriptors.
-        """
-        found = self._read_again()
-        if found is None:
-            self._descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-            found = calls.beginning_of(self._descriptor)
-            self._opened_by, self._pid_line = os.getpid(), _pid_line_in(found)
-        return found
-
-    def _read_again(self) -> bytes | None:
-        """None where the descriptor is of a process that we are a fork of, or was closed behind our back."""
-        if self._descriptor is None or self._opened_by != os.getpid():
-            return None
-        try:
-            found = calls.beginning_of(self._descriptor)
-        except OSError:
-            return None
-        return found if _pid_line_in(found) == self._pid_line else None
-
-
-def _pid_line_in(status: bytes) -> bytes:
-    return status.partition(b"\nPid:")[2].partition(b"\n")[0]
-
-
-_status = _Status()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from isolated_magic.child.modules import fingerprint
 from isolated_magic.child.process_state import credentials
 from isolated_magic.launch.fork_server.freshness import is_unchanged, package_folders
-from isolated_magic.launch.protocol import let_wait
 from isolated_magic.launch.spawn import ProcessAttributes, current_attributes
 
 if TYPE_CHECKING:
@@ -91,7 +90,6 @@ def started(processes: ProcessLauncher, request: RunRequest, spec: WorkerSpec) -
         OSError: likewise.
     """
     start = processes.start_worker(request)
-    let_wait(start.child.channel)
     packages = fingerprint(package_folders())
     return Worker(start.child, spec, start.unsent, set(start.modules), packages)
 

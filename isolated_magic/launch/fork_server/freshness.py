@@ -14,10 +14,9 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from isolated_magic.child.modules import is_standard
+from isolated_magic.child.modules import file_state, is_standard
 from isolated_magic.child.process_state import credentials
 from isolated_magic.environment import acts_at_start, is_public
-from isolated_magic.launch.calls import state_of
 from isolated_magic.launch.resources import is_shortage
 from isolated_magic.launch.spawn import fixed
 
@@ -84,7 +83,7 @@ def package_folders() -> list[str]:
 
 def is_unchanged(states: Mapping[str, list[int] | None]) -> bool:
     """Whether files and folders are as they were."""
-    return all(state_of(path) == before for path, before in states.items())
+    return all(file_state(path) == before for path, before in states.items())
 
 
 MOST_NAMES = 10_000  # remembered: some programs have variables whose names change from run to run

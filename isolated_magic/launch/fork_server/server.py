@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -153,9 +154,10 @@ class ForkServer:
     def _was_killed(self) -> bool:
         """Whether it ended by no fault of its own: the system was out of memory, or its guardian was lost."""
         handle = self._child.handle
-        handle.socket.settimeout(SEND_TIMEOUT_SECS)
+        readable = select.poll()
+        readable.register(handle.socket, select.POLLIN)
         with suppress(OSError):
-            while not handle.is_over:
+            while not handle.is_over and readable.poll(SEND_TIMEOUT_SECS * 1000):
                 handle.take_news(lambda _: None)
         return handle.exit_status in {None, -signal.SIGKILL}
 
