@@ -1,6 +1,5 @@
 """Fixtures that need nothing but the package itself: the virtual machine loads them without ``conftest.py``."""
 
-import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -12,10 +11,9 @@ from isolated_magic.launch.fork_server import servers
 @pytest.fixture(scope="module", autouse=True)
 def _templates_of_this_file() -> Iterator[None]:
     """As in a process of their own: executors of one file's tests share nothing with those of another's."""
-    before = servers._pools, servers._histories
-    servers._pools, servers._histories = {}, weakref.WeakValueDictionary()
+    before, servers._registry = servers._registry, servers.PoolRegistry()
     yield
-    servers._pools, servers._histories = before
+    servers._registry = before
 
 
 @pytest.fixture(scope="session")

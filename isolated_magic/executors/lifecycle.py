@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 
 from isolated_magic.environment import in_kernel
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import Preloaded
+from isolated_magic.launch.base import Preloaded, forget_in_forks
 from isolated_magic.launch.resources import start_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult
 
@@ -245,6 +245,7 @@ class Lifetime:
         self._callbacks = Callbacks()
         self._callbacks_pid = os.getpid()
         _executors.add(self)
+        forget_in_forks(self)
 
     def register_teardown_callback(self, callback: Callable[[], object]) -> None:
         """Have something called once when the executor is torn down, at the latest when this process exits.
@@ -379,12 +380,3 @@ def _on_termination(number: int, _frame: FrameType | None) -> None:
     finally:  # and end as without us: by the signal
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-
-
-def _forget_all() -> None:
-    for executor in list(_executors):
-        executor.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -1,9 +1,10 @@
-"""What a way of launching has to provide: a child, alive, behind one handle."""
+"""What every launcher has to provide: a live child process, its four streams and a handle on it."""
 
 from __future__ import annotations
 
 import os
 import sys
+import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -24,22 +25,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Child:
-    """One run's process, as its supervisor holds it. All four streams are non-blocking."""
+    """The process of one run, as its supervisor holds it. All four streams are non-blocking."""
 
-    channel: socket.socket  # the private way to the child program; frames both ways
+    channel: socket.socket  # private to the child program: frames both ways
     stdout: FileIO  # what the process and its descendants write to descriptor 1
-    stderr: FileIO  # likewise for descriptor 2
-    handle: ProcessHandle  # on whatever keeps the process
-    launch: Launch = "cold"  # how it came to life
-    # tells from what the run said whether it had to import packages itself, None when it does anyway
+    stderr: FileIO
+    handle: ProcessHandle
+    launch: Launch = "cold"
+    # Given the messages of a fork, tells whether it had to import a package itself.
     lacked: Callable[[Messages], bool] | None = None
-    # what to do with the memory that it reports to have written to, None when it is not asked
+    # Takes the pages that a sampled fork wrote to.
     report_pages: Callable[[tuple[int, ...] | None], None] | None = None
-    # what to do when it was not heard of in time, None when there is nothing to do
+    # Called when nothing was heard of it in time.
     distrust: Callable[[], object] | None = None
-    # for a worker, takes it back when a run is over, with what that said, or None when it cannot be used again
+    # Takes a worker back after a run, with the run's messages; None when it cannot be used again.
     give_back: Callable[[Messages | None], None] | None = None
-    # when a worker or a container was there for this run, by time.monotonic(); None where nobody waits for one
+    # When a worker or a container was found for this run, by time.monotonic().
     handed_over_at: float | None = None
 
     @property
@@ -48,29 +49,32 @@ class Child:
         return self.give_back is not None
 
     def launch_for(self, said: Messages) -> Launch:
-        """How the run was launched: a fork that had nothing of the packages that it needs saved it nothing."""
+        """How the run was launched: a fork that lacked the packages that it needs counts as a cold start."""
         return "cold" if self.lacked is not None and self.lacked(said) else self.launch
 
     def end(self, said: Messages | None) -> None:
-        """Its run is over: it goes back to where it came from, or is let go."""
+        """Its run is over: return a worker to its pool (``said`` is None when it is of no more use), or close."""
         if self.give_back is not None:
             self.give_back(said)
         else:
             self.close()
 
     def close(self) -> None:
-        """Let go. What still runs is killed by whatever keeps it."""
+        """Close our ends. The reaper kills what still runs."""
         for stream in (self.handle, self.channel, self.stdout, self.stderr):
             stream.close()
 
 
 @dataclass(frozen=True)
 class Preloaded:
-    """What is imported ahead of runs."""
+    """What is imported ahead of runs.
 
-    # names of the packages that are and that code or ``preload`` asks for, in alphabetical order
+    Args:
+        packages: names of packages that code or ``preload`` asks for, in alphabetical order.
+        refused: why a module cannot be imported ahead, by its name.
+    """
+
     packages: tuple[str, ...] = ()
-    # why a module cannot be, by its name
     refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -79,54 +83,51 @@ class StoppedError(LaunchError):
 
 
 class RunControl(Protocol):
-    """Whom the orders to a run go to."""
+    """Receives kill and interrupt requests for a run."""
 
-    def kill(self) -> None:
-        """End it at once."""
-
-    def interrupt(self) -> None:
-        """End it as Ctrl-C does."""
+    def kill(self) -> None: ...  # noqa: D102
+    def interrupt(self) -> None: ...  # noqa: D102
 
 
 Attach: TypeAlias = "Callable[[RunControl], None]"
 
 
-def to_nobody(_orders: RunControl) -> None:
-    """Who has nobody to tell."""
+def to_nobody(_control: RunControl) -> None:
+    """Attach nothing."""
 
 
 class StartedWorker(NamedTuple):
     """A worker that starts."""
 
-    child: Child  # that it is
-    unsent: bytes  # what is left to be sent before its first run
-    modules: frozenset[str]  # that it has imported from the start
+    child: Child
+    unsent: bytes  # to be sent before its first run
+    modules: frozenset[str]  # imported from the start
 
 
 class Launcher(ABC):
-    """One way of bringing children to life. Safe from many threads, and in a fork of the process that made it."""
+    """One way to start children. Safe from many threads, and in a fork of the process that made it."""
 
     @abstractmethod
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for this request, or find one.
 
+        Args:
+            request: the run.
+            attach: called with the control of the run when it has to wait for a child.
+
         Returns:
-            The child, and the bytes to send down its channel.
+            The child, and the bytes still to be sent down its channel.
 
         Raises:
             LaunchError: the system refuses; the message says what.
-            OSError: likewise, in its own words.
+            OSError: the system refuses, in its own words.
         """
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:  # noqa: B027 - most need not
-        """Take in what a run imported."""
+        """Note the installed modules, in their order, and the other files that a run imported."""
 
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:  # noqa: ARG002 - of those who need to
-        """Wait until everything that makes launches fast is there.
-
-        Returns:
-            Whether it is.
-        """
+        """Wait until everything that makes such launches fast is there; whether it is."""
         return True
 
     def preloaded(self) -> Preloaded:
@@ -135,32 +136,23 @@ class Launcher(ABC):
 
     @abstractmethod
     def release(self) -> Callable[[], None]:
-        """Start afresh from now on, and return what ends whatever the launches before kept, runs included."""
+        """Start afresh; the function returned ends all that earlier launches left behind, runs included."""
 
 
 class ProcessLauncher(Launcher):
-    """One that starts processes of this machine, which can be workers too."""
+    """Starts processes on this machine, which can be workers too."""
 
     @abstractmethod
     def start_worker(self, request: RunRequest) -> StartedWorker:
-        """Start a child for many runs such as this one.
-
-        Raises:
-            LaunchError: the system refuses; the message says what.
-            OSError: likewise, in its own words.
-        """
+        """Start a child for many runs such as this one; raises as :meth:`launch` does."""
 
     def would_spare_imports(self, request: RunRequest, modules: Collection[str]) -> bool:  # noqa: ARG002 - of those who import ahead
-        """Whether a worker started now would have imported what such runs import and these modules lack."""
+        """Whether a worker started now would have packages of such runs that are not in ``modules``."""
         return False
 
 
 def require_processes() -> None:
-    """Pass where runs are possible.
-
-    Raises:
-        UnsupportedPlatformError: in Pyodide, on Windows, or wherever else a process cannot be forked.
-    """
+    """Raise UnsupportedPlatformError in Pyodide, on Windows, or wherever else a process cannot be forked."""
     if sys.platform == "emscripten":
         raise UnsupportedPlatformError(
             "isolated_magic runs code in processes of its own, and there are no processes in the browser "
@@ -172,3 +164,26 @@ def require_processes() -> None:
         )
     if not hasattr(os, "fork"):
         raise UnsupportedPlatformError(f"isolated_magic needs processes, which {sys.platform} does not have.")
+
+
+class Forgetful(Protocol):
+    """What keeps locks, descriptors or processes that a fork of this process must not use."""
+
+    def forget(self) -> None: ...  # noqa: D102
+
+
+_forgetful: weakref.WeakSet[Forgetful] = weakref.WeakSet()
+
+
+def forget_in_forks(one: Forgetful) -> None:
+    """Have ``forget()`` called in each fork of this process: another thread may have held a lock just then."""
+    _forgetful.add(one)
+
+
+def _forget_all() -> None:
+    for one in list(_forgetful):
+        one.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from isolated_magic import child
 from isolated_magic.child import wire
 from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import LaunchError
+from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.launch.process import send_descriptors
 from isolated_magic.launch.resources import launch_error, memory_limit_note
 
@@ -43,7 +43,7 @@ class Guardian:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._running: _GuardianProcess | None = None
-        _instances.add(self)
+        forget_in_forks(self)
 
     def start_run(self, descriptors: list[int]) -> None:
         """Have a process forked around these descriptors.
@@ -167,15 +167,3 @@ def _spawn(control: int) -> subprocess.Popen[bytes]:
         pass_fds=[control],
         start_new_session=True,
     )
-
-
-_instances: weakref.WeakSet[Guardian] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for guardian in list(_instances):
-        guardian.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -7,7 +7,6 @@ at work, it waits for its turn.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -17,14 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
+from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, forget_in_forks, to_nobody
 from isolated_magic.launch.spawn import program_messages, send_at_once
 from isolated_magic.launch.worker import spec_for, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from isolated_magic.launch.base import Attach, Preloaded, ProcessLauncher
+    from isolated_magic.launch.base import Preloaded, ProcessLauncher
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.launch.worker import Worker, WorkerSpec
     from isolated_magic.request import RunRequest
@@ -277,7 +276,7 @@ class PoolLauncher(Launcher):
         self._max_runs = max_runs
         self._largest_bytes = largest_bytes
         self._pool = self._new_pool()
-        _instances.add(self)
+        forget_in_forks(self)
 
     def _new_pool(self) -> WorkerPool:
         pool = WorkerPool(self._processes, self._workers)
@@ -342,15 +341,3 @@ def _lent(checkout: Checkout, give_back: Callable[[Messages | None], None]) -> C
     handed_over_at = time.monotonic() if checkout.has_waited or worker.runs else None
     streams = child.channel, child.stdout, child.stderr, child.handle
     return Child(*streams, launch="reused", give_back=give_back, handed_over_at=handed_over_at)
-
-
-_instances: weakref.WeakSet[PoolLauncher] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for launcher in list(_instances):
-        launcher.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.environment import QUIET_DEFAULTS, acts_at_start
 from isolated_magic.errors import IsolatedError, LaunchError
-from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
+from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, forget_in_forks, to_nobody
 from isolated_magic.launch.containers.bridge import Bridge
 from isolated_magic.launch.containers.client import DaemonClient, require_sdk, this_process
 from isolated_magic.launch.containers.container import Container, container_messages
@@ -24,7 +24,6 @@ from isolated_magic.limits import NO_LIMITS, STACK_LIMIT_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from isolated_magic.launch.base import Attach
     from isolated_magic.launch.containers.settings import ContainerSettings, Shape
     from isolated_magic.limits import Limits
     from isolated_magic.request import RunRequest
@@ -267,7 +266,7 @@ class ContainerLauncher(Launcher):
         self._shape = shape_for(settings, limits)
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._pools: list[ContainerPool] = [self._new_pool()]
-        _instances.add(self)
+        forget_in_forks(self)
         weakref.finalize(self, _close_all, self._pools)
 
     def _new_pool(self) -> ContainerPool:
@@ -356,15 +355,3 @@ def _suits(request: RunRequest, container: Container, environment: Mapping[bytes
     scan = scan_source(request.source or "")
     sets = (os.fsencode(name) for name in scan.sets)
     return not (scan.redirects or scan.sets_anything or any(inputs.read(name) for name in sets))
-
-
-_instances: weakref.WeakSet[ContainerLauncher] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for launcher in list(_instances):
-        launcher.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

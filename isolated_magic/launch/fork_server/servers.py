@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import Preloaded
+from isolated_magic.launch.base import Preloaded, forget_in_forks
 from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure, environment_for
 from isolated_magic.launch.fork_server.server import ForkServer
 from isolated_magic.launch.fork_server.source_scan import ImportHistory
@@ -62,7 +62,7 @@ class ForkServerPool:
         self._awaited = 0
         self._given_up: dict[int, float] = {}
         self._changed = threading.Condition(threading.RLock())  # re-entered by a signal handler that tears down
-        _instances.add(self)
+        forget_in_forks(self)
 
     def best_for(self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes) -> ForkServer | None:
         """The ready fork server that spares this run the most imports, None when none suits."""
@@ -274,18 +274,6 @@ def _is_superseded(old: ForkServer, new: ForkServer) -> bool:
     return old.modules <= new.modules and replace(old.spec, modules=()) == replace(new.spec, modules=())
 
 
-_instances: weakref.WeakSet[ForkServerPool] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for servers in list(_instances):
-        servers.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
-
-
 class PoolSettings(NamedTuple):
     """A way to start runs: launchers of which it is the same can share."""
 
@@ -315,29 +303,54 @@ class SharedPool:
         self.guardian.close()
 
 
-class PoolLease:
-    """One launcher's part in what is shared, until it leaves and again from when it uses it then.
+class PoolRegistry:
+    """The shared pools of this process, and what was learned by all that import the same."""
 
-    Args:
-        way: how it starts runs.
-    """
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # re-entered by a signal handler that tears down
+        self.pools: dict[PoolSettings, SharedPool] = {}
+        self._histories: weakref.WeakValueDictionary[tuple[tuple[str, ...], bool], ImportHistory] = (
+            weakref.WeakValueDictionary()
+        )
+        forget_in_forks(self)
+
+    def join(self, settings: PoolSettings) -> SharedPool:
+        """The pool for launchers with these settings, which has one user more."""
+        with self.lock:
+            shared = self.pools.get(settings)
+            if shared is None:
+                key = settings.given, settings.learns
+                history = self._histories.get(key)
+                if history is None:
+                    history = self._histories[key] = ImportHistory(settings.given)
+                shared = self.pools[settings] = SharedPool(settings, history)
+            shared.users += 1
+            return shared
+
+    def forget(self) -> None:
+        """In a fork of the owner: fork servers and guardians see to themselves."""
+        self.lock = threading.RLock()
+
+
+class PoolLease:
+    """One launcher's share in a pool, until it leaves it, and again from its next use."""
 
     def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
-        self._shared: SharedPool | None = _joined(settings)
+        self._shared: SharedPool | None = _registry.join(settings)
 
     @property
     def shared(self) -> SharedPool:
         """What is shared; from now on it is this launcher's too."""
         shared = self._shared
         if shared is None:
-            with _lock:
-                shared = self._shared = self._shared or _joined(self._settings)
+            with _registry.lock:
+                shared = self._shared = self._shared or _registry.join(self._settings)
         return shared
 
     def preloaded(self) -> Preloaded:
         """What the fork servers have imported that would be this launcher's."""
-        shared = _pools.get(self._settings)
+        shared = _registry.pools.get(self._settings)
         if shared is None:
             return Preloaded()
         there = shared.servers.modules()  # for runs with other variables, perhaps
@@ -346,7 +359,7 @@ class PoolLease:
 
     def leave(self) -> Callable[[], None]:
         """Have no part in it any more. Returns what ends it, unless others go on using it."""
-        with _lock:
+        with _registry.lock:
             shared, self._shared = self._shared, None
             if shared is None:
                 return lambda: None
@@ -354,36 +367,9 @@ class PoolLease:
             if shared.users:
                 shared.servers.disown(self)
                 return lambda: None
-            if _pools.get(self._settings) is shared:
-                del _pools[self._settings]
+            if _registry.pools.get(self._settings) is shared:
+                del _registry.pools[self._settings]
         return shared.close
 
 
-def _joined(settings: PoolSettings) -> SharedPool:
-    with _lock:
-        shared = _pools.get(settings)
-        if shared is None:
-            key = settings.given, settings.learns
-            history = _histories.get(key)
-            if history is None:
-                history = _histories[key] = ImportHistory(settings.given)
-            shared = _pools[settings] = SharedPool(settings, history)
-        shared.users += 1
-        return shared
-
-
-_lock = threading.RLock()  # re-entered by a signal handler that tears down
-_pools: dict[PoolSettings, SharedPool] = {}
-_histories: weakref.WeakValueDictionary[tuple[tuple[str, ...], bool], ImportHistory] = (
-    weakref.WeakValueDictionary()
-)
-
-
-def _forget() -> None:
-    """In a fork of the owner: another thread may have held the lock."""
-    global _lock  # noqa: PLW0603 - likewise
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+_registry = PoolRegistry()
