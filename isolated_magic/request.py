@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import inspect
 import math
 import os
 import stat
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
@@ -99,11 +97,6 @@ R = TypeVar("R")
 
 SOURCE_NAME = "<string>"  # what python -c calls it
 _NO_SECRETS = "secrets is {}: give a list of names of variables, such as ['API_KEY', '*_TOKEN']."
-_PATH_BYTES = 4096  # no path is longer
-
-if sys.platform == "linux":
-    _getcwd = ctypes.PyDLL(None).getcwd  # unlike CDLL, it keeps the lock
-    _getcwd.argtypes, _getcwd.restype = (ctypes.c_char_p, ctypes.c_size_t), ctypes.c_void_p
 
 
 class RunOptions(TypedDict, total=False):
@@ -285,17 +278,13 @@ def _is_file(path: str) -> bool:
 
 
 def working_directory() -> str:
-    """As ``os.getcwd()`` has it, without letting go of the interpreter's lock (see ``launch/calls.py``).
+    """The current working directory.
 
     Raises:
         InvalidRequestError: it is gone.
     """
     try:
-        if sys.platform == "linux":
-            path = ctypes.create_string_buffer(_PATH_BYTES)
-            if _getcwd(path, _PATH_BYTES) and path.value.startswith(b"/"):
-                return os.fsdecode(path.value)
-        return os.getcwd()  # noqa: PTH109 - as above
+        return os.getcwd()  # noqa: PTH109 - of every run
     except OSError:
         raise InvalidRequestError(
             "The current working directory no longer exists: change to one that does (os.chdir)."

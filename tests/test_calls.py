@@ -76,7 +76,7 @@ import os
 from isolated_magic.launch.spawn import current_attributes
 
 def umask():
-    return current_attributes()["umask"]
+    return current_attributes().umask
 
 os.umask(0o022)
 assert umask() == 0o022
@@ -95,7 +95,7 @@ assert not [n for n in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/s
 os.umask(0o033)
 assert umask() == 0o033
 os.nice(1)
-assert current_attributes()["nice"] == 1
+assert current_attributes().nice == 1
 """
 
 

@@ -94,7 +94,7 @@ def environment_block(environment: Mapping[bytes, bytes]) -> bytes:
     Args:
         environment: no name holds ``=``, nothing a NUL.
     """
-    return b"".join(b"%b=%b\0" % item for item in environment.items())
+    return b"".join([b"%b=%b\0" % item for item in environment.items()])
 
 
 def environment_in(block: bytes) -> dict[bytes, bytes]:

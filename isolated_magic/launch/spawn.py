@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import resource
 import socket
 import sys
 from functools import lru_cache
 from io import FileIO
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.child import wire
-from isolated_magic.child.process_state import LIMITS, limits
+from isolated_magic.child.process_state import LIMITS
 from isolated_magic.launch.base import Child
 from isolated_magic.launch.guardian import PROGRAM
 from isolated_magic.launch.process import NO_SIGNAL, ProcessHandle
@@ -30,34 +30,46 @@ def connected(hand_over: Callable[[list[int]], None]) -> Child:
     Raises:
         LaunchError: the system refuses descriptors.
     """
-    with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as theirs:
-        try:
-            child, descriptors = _connect(on_failure, theirs)
-        except OSError as problem:
-            raise launch_error(problem) from problem
-        hand_over(descriptors)
-        on_failure.pop_all()
+    child, theirs = _streams()
+    try:
+        hand_over(theirs)
+    except BaseException:
+        child.close()
+        raise
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
     return child
 
 
-def _connect(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:
+def _streams() -> tuple[Child, list[int]]:
     """Both ends of the four streams of a child: ours as a Child, theirs as descriptors."""
-
-    def pair() -> tuple[socket.socket, int]:
-        mine, its = socket.socketpair()
-        theirs.enter_context(its)
-        ours.enter_context(mine).setblocking(False)
-        return mine, its.fileno()
-
-    def pipe() -> tuple[FileIO, int]:
-        readable, writable = os.pipe()
-        theirs.callback(os.close, writable)
-        os.set_blocking(readable, False)
-        return ours.enter_context(FileIO(readable, "r")), writable
-
-    handle, channel, stdout, stderr = pair(), pair(), pipe(), pipe()
-    child = Child(channel[0], stdout[0], stderr[0], ProcessHandle(handle[0]))
-    return child, [handle[1], channel[1], stdout[1], stderr[1]]
+    sockets: list[socket.socket] = []
+    pipes: list[FileIO] = []
+    theirs: list[int] = []
+    try:
+        for _ in range(2):
+            mine, its = socket.socketpair()
+            sockets.append(mine)
+            theirs.append(its.detach())
+            mine.setblocking(False)
+        for _ in range(2):
+            readable, writable = os.pipe()
+            theirs.append(writable)
+            pipes.append(FileIO(readable, "r"))
+            os.set_blocking(readable, False)
+    except BaseException as problem:
+        for mine in sockets:
+            mine.close()
+        for pipe in pipes:
+            pipe.close()
+        for descriptor in theirs:
+            os.close(descriptor)
+        if isinstance(problem, OSError):
+            raise launch_error(problem) from problem
+        raise
+    (handle, channel), (stdout, stderr) = sockets, pipes
+    return Child(channel, stdout, stderr, ProcessHandle(handle)), theirs
 
 
 def receive_frame(channel: socket.socket) -> bytes:
@@ -90,15 +102,21 @@ def start_messages(
     environment: Mapping[bytes, bytes],
 ) -> bytes:
     """What makes a process of a fork of the guardian's."""
+    launch = _launch_frame(executable, role, cwd, stack_bytes, attributes)
+    return launch + wire.frame(wire.environment_block(environment))
+
+
+@lru_cache(maxsize=16)  # nearly always it is that of the run before
+def _launch_frame(executable: str, role: str, cwd: str, stack_bytes: int, attributes: ProcessAttributes) -> bytes:
     launch = {
         "executable": executable,
         "program": PROGRAM,
         "role": role,
         "cwd": cwd,
         "stack_bytes": stack_bytes,
-        "attributes": attributes,
+        "attributes": attributes._asdict(),
     }
-    return wire.frame(json.dumps(launch).encode()) + wire.frame(wire.environment_block(environment))
+    return wire.frame(json.dumps(launch).encode())
 
 
 def run_messages(request: RunRequest, attributes: ProcessAttributes, *, reports_pages: bool = False) -> bytes:
@@ -159,13 +177,17 @@ def send_at_once(child: Child, messages: bytes) -> bytes:
 STATUS_BYTES = 4096  # of proc(5), /proc/self/status: the umask is in the first lines
 
 
-class ProcessAttributes(TypedDict):
+class ProcessAttributes(NamedTuple):
     """The attributes of this thread and process, None where the system does not tell."""
 
     umask: int | None  # of new files
     nice: int  # scheduling priority
-    affinity: list[int] | None  # the processors that may be used
-    limits: list[tuple[int, int, int]]  # soft and hard limit by the number of the resource; -1 for none
+    affinity: tuple[int, ...] | None  # the processors that may be used
+    limits: tuple[tuple[int, int, int], ...]  # soft and hard limit by the number of the resource; -1 for none
+
+    def fixed(self) -> tuple[object, ...]:
+        """What a process cannot take on any more once it runs: priority, processors, hard limits."""
+        return self.nice, self.affinity, [(number, hard) for number, _, hard in self.limits]
 
 
 def current_attributes() -> ProcessAttributes:
@@ -176,23 +198,15 @@ def current_attributes() -> ProcessAttributes:
     """
     umask, nice = _umask(), os.getpriority(os.PRIO_PROCESS, 0)
     affinity = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
-    return _as_messages_have_them(umask, nice, affinity, tuple(limits()))
+    return _attributes(umask, nice, affinity, tuple(map(resource.getrlimit, LIMITS)))
 
 
 @lru_cache(maxsize=4)  # nearly always they are those of the run before
-def _as_messages_have_them(
+def _attributes(
     umask: int | None, nice: int, affinity: frozenset[int] | None, limits: tuple[tuple[int, int], ...]
 ) -> ProcessAttributes:
-    numbered = [(number, *limit) for number, limit in zip(LIMITS, limits, strict=True)]
-    return ProcessAttributes(
-        umask=umask, nice=nice, affinity=None if affinity is None else sorted(affinity), limits=numbered
-    )
-
-
-def fixed(attributes: ProcessAttributes) -> tuple[object, ...]:
-    """What a process cannot take on any more once it runs: priority, processors, hard limits."""
-    hard = [(number, limit) for number, _, limit in attributes["limits"]]
-    return attributes["nice"], attributes["affinity"], hard
+    numbered = tuple((number, *limit) for number, limit in zip(LIMITS, limits, strict=True))
+    return ProcessAttributes(umask, nice, None if affinity is None else tuple(sorted(affinity)), numbered)
 
 
 def _umask() -> int | None:

@@ -346,7 +346,7 @@ def _suits(request: RunRequest, container: Container, environment: Mapping[bytes
     """Whether the fork that waits cannot be told from an interpreter that is started for this run."""
     before, inputs = container.environment, container.inputs
     changed = (name for name in {*before, *environment} if before.get(name) != environment.get(name))
-    if any(acts_at_start(name) or inputs.read(name) for name in changed):
+    if any(acts_at_start(name) or inputs[name] for name in changed):
         return False
     if request.limits.stack_bytes != STACK_LIMIT_BYTES:
         return False
@@ -354,4 +354,4 @@ def _suits(request: RunRequest, container: Container, environment: Mapping[bytes
         return True
     scan = scan_source(request.source or "")
     sets = (os.fsencode(name) for name in scan.sets)
-    return not (scan.redirects or scan.sets_anything or any(inputs.read(name) for name in sets))
+    return not (scan.redirects or scan.sets_anything or any(inputs[name] for name in sets))

@@ -18,10 +18,10 @@ from isolated_magic.child.modules import file_state, is_standard
 from isolated_magic.child.process_state import credentials
 from isolated_magic.environment import acts_at_start, is_public
 from isolated_magic.launch.resources import is_shortage
-from isolated_magic.launch.spawn import fixed
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
@@ -38,7 +38,7 @@ def first_path_entry(request: RunRequest) -> str:
     return str(Path(request.cwd, request.path).resolve().parent)
 
 
-def has_module_named(names: Container[str], folder: str) -> bool:
+def has_module_named(names: AbstractSet[str], folder: str) -> bool:
     """Whether a module or package of one of these names lies in a folder.
 
     Raises:
@@ -50,9 +50,9 @@ def has_module_named(names: Container[str], folder: str) -> bool:
         return False
     settled = time.time() - changed_at / 1e9 > SETTLED_SECS
     files, subfolders = _settled_entries(folder, changed_at) if settled else _entries(folder)
-    if any(name in names for name in files):
+    if not names.isdisjoint(files):
         return True
-    return any(name in names and Path(folder, name, "__init__.py").exists() for name in subfolders)
+    return any(Path(folder, name, "__init__.py").exists() for name in names & subfolders)
 
 
 def _entries(folder: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -83,7 +83,10 @@ def package_folders() -> list[str]:
 
 def is_unchanged(states: Mapping[str, list[int] | None]) -> bool:
     """Whether files and folders are as they were."""
-    return all(file_state(path) == before for path, before in states.items())
+    for path, before in states.items():  # noqa: SIM110 - of every run: a generator takes twice the calls
+        if file_state(path) != before:
+            return False
+    return True
 
 
 MOST_NAMES = 10_000  # remembered: some programs have variables whose names change from run to run
@@ -151,7 +154,8 @@ class ForkServerSpec:
 
     def is_for(self, attributes: ProcessAttributes) -> bool:
         """Whether this process, with these attributes, would inherit the same to a child of its own."""
-        return self.credentials == credentials() and fixed(self.attributes) == fixed(attributes)
+        is_same = attributes is self.attributes or attributes.fixed() == self.attributes.fixed()
+        return is_same and self.credentials == credentials()
 
 
 def environment_for(
@@ -160,32 +164,29 @@ def environment_for(
     """What a fork server for such runs is started with."""
 
     def matters(name: bytes) -> bool:
-        return acts_at_start(name) or is_public(name) or (inputs is not None and inputs.read(name))
+        return acts_at_start(name) or is_public(name) or (inputs is not None and inputs[name])
 
     return {name: value for name, value in environment.items() if matters(name)}
 
 
-class EnvironmentReads:
-    """What the imports of a fork server looked at, as it reports it.
+class EnvironmentReads(dict[bytes, bool]):
+    """Whether the imports of a fork server looked at a variable, by its name.
 
     Args:
         report: the fork server's, None when there is none yet.
     """
 
     def __init__(self, report: ReadyReport | None = None) -> None:
+        super().__init__()
         self._names = frozenset(report["names"] if report else ())
         self._patterns = tuple(report["patterns"] if report else ())
         self._exempt = frozenset(report["exempt"] if report else ())
-        self._known: dict[bytes, bool] = {}
 
-    def read(self, name: bytes) -> bool:
-        """Whether they looked at this variable."""
-        known = self._known.get(name)
-        if known is None:
-            if len(self._known) >= MOST_NAMES:
-                self._known.clear()
-            known = self._known[name] = self._looked_at(os.fsdecode(name))
-        return known
+    def __missing__(self, name: bytes) -> bool:
+        if len(self) >= MOST_NAMES:
+            self.clear()
+        self[name] = looked_at = self._looked_at(os.fsdecode(name))
+        return looked_at
 
     def _looked_at(self, name: str) -> bool:
         if name in self._names:

@@ -285,7 +285,7 @@ def _scan_of(request: RunRequest) -> SourceScan:
 
 def _is_large(environment: Mapping[bytes, bytes]) -> bool:
     """Whether exec might refuse the environment; a fork would not."""
-    return sum(len(name) + len(value) for name, value in environment.items()) > LARGEST_ENVIRONMENT_BYTES
+    return sum(map(len, environment)) + sum(map(len, environment.values())) > LARGEST_ENVIRONMENT_BYTES
 
 
 def _has_third_party(modules: tuple[str, ...]) -> bool:

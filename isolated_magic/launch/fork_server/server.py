@@ -87,7 +87,7 @@ class ForkServer:
             "gives_way": self._is_special and not is_awaited,
             "owner_pid": owner_pid,
             "idle_secs": idle_secs,
-            "attributes": spec.attributes,
+            "attributes": spec.attributes._asdict(),
         }
         try:
             self._tell(settings)
@@ -149,7 +149,7 @@ class ForkServer:
         if self.state == "starting" and self._is_special and pid is not None:
             set_group_nice(pid, 0)
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, pid, self.spec.attributes["nice"])
+                os.setpriority(os.PRIO_PROCESS, pid, self.spec.attributes.nice)
 
     def _was_killed(self) -> bool:
         """Whether it ended by no fault of its own: the system was out of memory, or its guardian was lost."""
@@ -206,27 +206,30 @@ class ForkServer:
         )
 
     def _has_variables_of(self, request: RunRequest) -> bool:
-        mine, its = self.spec.environment, request.environment
-        return all(
-            mine.get(name) == its.get(name)
-            for name in {*mine, *its}
-            if acts_at_start(name) or self.inputs.read(name)
-        )
+        mine, its, looked_at = self.spec.environment, request.environment, self.inputs
+        for name in {*mine, *its}:
+            if mine.get(name) != its.get(name) and (acts_at_start(name) or looked_at[name]):
+                return False
+        return True
 
     def _would_notice(self, scan: SourceScan) -> bool:
         """Whether the program may change something first that the imports would have looked at."""
         if self._is_special and (scan.sets_anything or (scan.sets_later and self._late)):
             return True
-        names = [name.encode() for name in scan.sets if name.isascii()]
-        return any(self.inputs.read(name) or (self._is_special and acts_at_start(name)) for name in names)
+        for name in scan.sets:
+            if name.isascii():
+                variable = name.encode()
+                if self.inputs[variable] or (self._is_special and acts_at_start(variable)):
+                    return True
+        return False
 
     def _is_shadowed(self, request: RunRequest) -> bool:
         """Whether a folder that stands before the libraries has a module of a name that was imported already."""
         in_front = self._report["in_front"] if self._report else []
-        return any(
-            freshness.has_module_named(self._roots, folder)
-            for folder in (freshness.first_path_entry(request), *in_front)
-        )
+        for folder in (freshness.first_path_entry(request), *in_front):
+            if freshness.has_module_named(self._roots, folder):
+                return True
+        return False
 
     def is_current(self) -> bool:
         """Whether the packages and files that its imports read are still the same."""

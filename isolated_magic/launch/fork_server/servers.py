@@ -67,9 +67,12 @@ class ForkServerPool:
     def best_for(self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes) -> ForkServer | None:
         """The ready fork server that spares this run the most imports, None when none suits."""
         self._drop_outdated()
-        ready = [server for server in list(self._all) if server.state == "ready"]
-        suitable = [server for server in ready if server.suits(request, scan, attributes)]
-        return max(suitable, key=lambda server: len(server.modules), default=None)
+        best: ForkServer | None = None
+        for server in list(self._all):
+            is_better = server.state == "ready" and (best is None or len(server.modules) > len(best.modules))
+            if is_better and server.suits(request, scan, attributes):
+                best = server
+        return best
 
     def modules(self) -> frozenset[str]:
         """The names of all modules that are in one that is ready."""
