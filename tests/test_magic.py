@@ -61,7 +61,7 @@ class TestResult:
 
     def test_a_cell_is_forked_once_its_template_is_there_unless_it_wants_to_be_fresh(self, cells):
         cells.ok("%%isolated -o result\n1")
-        cells.ok("assert get_ipython().magics_manager.registry['IsolatedMagics'].strategies.isolated.warm_up()")
+        cells.ok("assert get_ipython().magics_manager.registry['IsolatedMagics'].executors.isolated.warm_up()")
         cells.ok("%%isolated -o forked\n1")
         cells.ok("%%isolated --fresh -o cold\n1")
         assert cells.ok("forked.launch, cold.launch, forked == cold").text == "('forked', 'cold', True)"

@@ -64,14 +64,14 @@ class TestConfig:
             assert fresh.ok("result.launch").text == "'cold'"
         set_to(fresh, "launch", "'forked'")
         fresh.ok("%%isolated\n1")
-        fresh.ok("assert get_ipython().magics_manager.registry['IsolatedMagics'].strategies.isolated.warm_up()")
+        fresh.ok("assert get_ipython().magics_manager.registry['IsolatedMagics'].executors.isolated.warm_up()")
         fresh.ok("%%isolated -o result\n1")
         assert fresh.ok("result.launch").text == "'forked'"
 
     def test_what_runs_started_from_before_ends(self, fresh):
         fresh.ok("import psutil; children = lambda: psutil.Process().children(recursive=True)")
         fresh.ok("%%isolated\n1")
-        fresh.ok("assert get_ipython().magics_manager.registry['IsolatedMagics'].strategies.isolated.warm_up()")
+        fresh.ok("assert get_ipython().magics_manager.registry['IsolatedMagics'].executors.isolated.warm_up()")
         fresh.ok("before = children()\nassert before")
         set_to(fresh, "launch", "'cold'")
         fresh.ok("gone, alive = psutil.wait_procs(before, timeout=30)\nassert not alive, alive")

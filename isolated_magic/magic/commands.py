@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from isolated_magic.history import History
     from isolated_magic.launch.base import Preloaded
-    from isolated_magic.magic.credentials import Asked
-    from isolated_magic.magic.executors import Strategies
+    from isolated_magic.magic.credentials import AskedSecrets
+    from isolated_magic.magic.executors import Executors
     from isolated_magic.models import RunResult
 
 
@@ -34,16 +34,16 @@ class Commands:
     """The commands of one shell.
 
     Args:
-        strategies: the executors of the shell.
+        executors: the executors of the shell.
         shell: an IPython shell.
         history: tells the runs of the shell.
         asked: the secrets that the user was asked for.
     """
 
     def __init__(
-        self, strategies: Strategies, shell: InteractiveShell, history: Callable[[], History], asked: Asked
+        self, executors: Executors, shell: InteractiveShell, history: Callable[[], History], asked: AskedSecrets
     ) -> None:
-        self._strategies = strategies
+        self._executors = executors
         self._shell = shell
         self._get_history = history
         self._asked = asked
@@ -118,7 +118,7 @@ class Commands:
 
     def _teardown(self, words: list[str]) -> str:
         _require(not words, "teardown", "takes no words")
-        self._strategies.teardown()
+        self._executors.teardown()
         self._ends.clear()
         return "Torn down: nothing runs, and what was registered has been called."
 
@@ -134,7 +134,7 @@ class Commands:
         if not callable(function):
             kind = type(function).__name__
             raise OptionError(f"%isolated on-teardown {name}: it is {kind}; give a function without arguments.")
-        self._strategies.register_teardown_callback(function)
+        self._executors.register_teardown_callback(function)
         return f"{name}() is called at %isolated teardown, or when the kernel shuts down."
 
 

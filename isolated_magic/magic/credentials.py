@@ -19,20 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from isolated_magic.magic.options import Options
-    from isolated_magic.magic.values import Assigned
+    from isolated_magic.magic.values import Assignment
 
 
-class Asked:
-    """What the user was asked for in this kernel. In no variable of the notebook, and in no repr."""
+class AskedSecrets:
+    """What the user was asked for in this kernel: in no variable of the notebook, and in no repr."""
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
 
     def value(self, name: str) -> str:
         """The value of a secret, asked for the first time.
-
-        Args:
-            name: of the variable.
 
         Raises:
             OptionError: there is nobody to ask, or nothing was entered.
@@ -42,11 +39,7 @@ class Asked:
         return self._values[name]
 
     def forget(self, name: str) -> bool:
-        """Ask for it again next time. Whether there was something to forget.
-
-        Args:
-            name: of the variable.
-        """
+        """Ask for it again next time; False if it was not asked for."""
         return self._values.pop(name, None) is not None
 
 
@@ -65,48 +58,36 @@ def _ask(name: str) -> str:
     return str(checked_secret(name, value))
 
 
-def secret_names(assigned: Iterable[Assigned], patterns: Collection[str]) -> list[str]:
-    """The variables that the line itself marks as secrets: by --secret, or by where their values come from.
+def secrets_on_line(
+    options: Options, assignments: Iterable[Assignment], patterns: Collection[str], names: Mapping[str, object]
+) -> list[str]:
+    """The secrets that the line marks: by --secret, or because a value comes from a credential of the notebook.
 
-    Args:
-        assigned: what the line sets.
-        patterns: of names of credentials.
+    Returns:
+        Names of variables of the run, and the credentials themselves, each as a Secret.
     """
     found: list[str] = []
-    for one in assigned:
-        if one.is_secret:
-            found += one.values
+    for assignment in assignments:
+        if assignment.is_secret:
+            found += assignment.values
             continue
-        sources = [name for name in _sources_in(one.word) if looks_like_credentials(name, patterns)]
-        found += [
-            name
-            for name, value in one.values.items()
-            if any(is_credential(source, _text_of(value), patterns) for source in sources)
-        ]
-    return found
-
-
-def _sources_in(word: str) -> list[str]:
-    """The names of the notebook that the values of a word come from."""
-    return [word] if word.isidentifier() else [*_names_in(word), *_names_in(word.partition("=")[2])]
-
-
-def source_values(options: Options, patterns: Collection[str], names: Mapping[str, object]) -> list[Secret]:
-    """The values of the notebook's credentials that --env, --secret and --data are made of.
-
-    Args:
-        options: of the line.
-        patterns: of names of credentials.
-        names: the notebook's variables.
-    """
-    found = []
+        for source, _ in _sources(assignment.word, patterns):
+            values = assignment.values.items()
+            found += [name for name, value in values if is_credential(source, _text_of(value), patterns)]
     for word in (*options.env, *options.secret, *options.data):
-        bare = [(word, ast.Name(word))] if word.isidentifier() else []
-        for source, node in (*bare, *_references_in(word), *_references_in(word.partition("=")[2])):
-            text = _text_of(_value_of(node, names)) if looks_like_credentials(source, patterns) else ""
+        for source, node in _sources(word, patterns):
+            text = _text_of(_value_of(node, names))
             if text and is_credential(source, text, patterns):
                 found.append(Secret(text))
     return found
+
+
+def _sources(word: str, patterns: Collection[str]) -> Iterator[tuple[str, ast.expr]]:
+    """The credentials of the notebook, by their names, that the values of a word come from."""
+    sources = [(word, ast.Name(word))] if word.isidentifier() else []
+    for source, node in (*sources, *_references(word), *_references(word.partition("=")[2])):
+        if looks_like_credentials(source, patterns):
+            yield source, node
 
 
 def _text_of(value: object) -> str:
@@ -129,24 +110,22 @@ def _value_of(node: ast.expr, names: Mapping[str, object]) -> object:
     return None
 
 
-def _names_in(value: str) -> Iterator[str]:
-    """The names that a reference to the notebook refers to."""
-    return (name for name, _ in _references_in(value))
-
-
-def _references_in(value: str) -> Iterator[tuple[str, ast.expr]]:
-    """The names, attributes and keys, each with the expression whose value it names."""
+def _references(value: str) -> list[tuple[str, ast.expr]]:
+    """The names, attributes and keys in a value, each with the expression that it ends."""
     if match := VARIABLE.fullmatch(value):
-        yield match[1], ast.Name(match[1])
-    elif value.startswith("{") and value.endswith("}"):
-        tree = _parsed(value[1:-1]) or _parsed(value)
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, ast.Name):
-                yield node.id, node
-            elif isinstance(node, ast.Attribute):
-                yield node.attr, node
-            elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-                yield str(node.slice.value), node
+        return [(match[1], ast.Name(match[1]))]
+    if not (value.startswith("{") and value.endswith("}")):
+        return []
+    found: list[tuple[str, ast.expr]] = []
+    tree = _parsed(value[1:-1]) or _parsed(value)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Name):
+            found.append((node.id, node))
+        elif isinstance(node, ast.Attribute):
+            found.append((node.attr, node))
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            found.append((str(node.slice.value), node))
+    return found
 
 
 def _parsed(expression: str) -> ast.expr | None:
@@ -157,27 +136,22 @@ def _parsed(expression: str) -> ast.expr | None:
 
 
 def warn_of_literals(options: Options, patterns: Collection[str]) -> None:
-    """Say which secrets stand on the line as they are, and what to write instead.
-
-    Args:
-        options: of the line.
-        patterns: of names of credentials.
-    """
-    for option, words in (("--env", options.env), ("--secret", options.secret)):
+    """Warn of secrets that are written out on the line, and say what to write instead."""
+    for words, is_secret in ((options.env, False), (options.secret, True)):
         for word in words:
-            for name, literal in _literals_in(word):
-                if not literal or not (option == "--secret" or is_credential(name, literal, patterns)):
-                    continue
-                warn(
-                    f"the value of {name} stands on the magic's line and is saved with the notebook. Write "
-                    f"--secret {name} instead: it takes the value from a variable of the notebook or the kernel, "
-                    "or asks for it."
-                )
+            for name, literal in _literals(word):
+                if literal and (is_secret or is_credential(name, literal, patterns)):
+                    warn(
+                        f"the value of {name} stands on the magic's line and is saved with the notebook. Write "
+                        f"--secret {name} instead: it takes the value from a variable of the notebook or the "
+                        "kernel, or asks for it."
+                    )
 
 
-def _literals_in(word: str) -> list[tuple[str, str]]:
-    """The names and the values that a word writes out, a dict in braces among them."""
-    tree = _parsed(lexer.plain(word)) if lexer.plain(word).startswith("{") else None
+def _literals(word: str) -> list[tuple[str, str]]:
+    """The names and values that a word writes out; a value is empty when it comes from the notebook."""
+    text = lexer.plain(word)
+    tree = _parsed(text) if text.startswith("{") else None
     if isinstance(tree, ast.Dict):
         pairs = zip(tree.keys, tree.values, strict=True)
         return [
@@ -186,14 +160,9 @@ def _literals_in(word: str) -> list[tuple[str, str]]:
             if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
         ]
     name, _, value = word.partition("=")
-    return [(lexer.plain(name), _literal_in(value))]
-
-
-def _literal_in(value: str) -> str:
-    """The text of a value that is written out; empty when it comes from the notebook."""
     if VARIABLE.fullmatch(value):
-        return ""
-    if value.startswith("{") and value.endswith("}"):
+        value = ""
+    elif value.startswith("{") and value.endswith("}"):
         tree = _parsed(value[1:-1])
-        return str(tree.value) if isinstance(tree, ast.Constant) else ""
-    return lexer.plain(value)
+        value = str(tree.value) if isinstance(tree, ast.Constant) else ""
+    return [(lexer.plain(name), lexer.plain(value))]

@@ -18,12 +18,8 @@ if TYPE_CHECKING:
     from isolated_magic.magic.settings import IsolatedMagic
 
 
-class Strategies:
-    """Which executor does what a line asks for.
-
-    Args:
-        settings: of the shell.
-    """
+class Executors:
+    """The executors of one shell, by the options of a line."""
 
     def __init__(self, settings: IsolatedMagic) -> None:
         self._settings = settings
@@ -37,11 +33,8 @@ class Strategies:
     def executor_for(self, options: Options) -> Executor:
         """The executor that the line asks for.
 
-        Args:
-            options: of the line, with the settings.
-
         Raises:
-            OptionError: it cannot be had, or the line asks for what it has not.
+            OptionError: it cannot be made, or an option belongs to another one.
         """
         name = options.executor
         for said in options.said:
@@ -51,12 +44,16 @@ class Strategies:
                 )
         if name == "isolated":
             return self.isolated
-        wanted = self._wanted(name, options)
-        known = self._others.get(name)
-        if known is not None and known[0] == wanted:
-            return known[1]
-        if known is not None and not known[1].live_runs:
-            known[1].teardown()
+        if name == "process":
+            wanted: dict[str, object] = {"workers": self._settings.workers, "preload": self._settings.preload}
+        else:
+            wanted = {"network": options.allow_net, **({"image": options.image} if options.image else {})}
+        settings, executor = self._others.get(name, ({}, None))
+        if executor is not None:
+            if settings == wanted:
+                return executor
+            if not executor.live_runs:
+                executor.teardown()
         try:
             executor = create_executor(name, **wanted)
         except InvalidRequestError as problem:
@@ -64,18 +61,8 @@ class Strategies:
         self._others[name] = wanted, executor
         return executor
 
-    def _wanted(self, name: ExecutorName, options: Options) -> dict[str, object]:
-        """The settings of an executor of that name."""
-        if name == "process":
-            return {"workers": self._settings.workers, "preload": self._settings.preload}
-        return {"network": options.allow_net, **({"image": options.image} if options.image else {})}
-
     def register_teardown_callback(self, callback: Callable[[], object]) -> None:
-        """Have something called when all of them are torn down.
-
-        Args:
-            callback: called without arguments.
-        """
+        """Have something called, without arguments, when all of them are torn down."""
         self.isolated.register_teardown_callback(callback)
 
     def teardown(self) -> None:

@@ -41,7 +41,7 @@ def unload(shell: InteractiveShell) -> None:
     magics = _registered(shell)
     if magics is None:
         return
-    magics.strategies.teardown()
+    magics.executors.teardown()
     lifecycle.leave_termination()
     magics.completion.unregister()
     magics.cells.unregister()

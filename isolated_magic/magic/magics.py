@@ -4,45 +4,39 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.display import display as display_now
 
-from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, OptionError, RunInterrupted
 from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
-from isolated_magic.history import UNNAMED, CellKey, History, Inputs, differences
-from isolated_magic.magic import credentials, display, no_score
+from isolated_magic.executors.runner import failed_run
+from isolated_magic.history import UNNAMED, History, Inputs, differences
+from isolated_magic.magic import credentials, display, no_score, source
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
-from isolated_magic.magic.display import with_hint
-from isolated_magic.magic.executors import Strategies
+from isolated_magic.magic.executors import Executors
 from isolated_magic.magic.parser import help_text, parse
-from isolated_magic.magic.source import code_of, data_name, key_of, label_of, name_of, saving, without_run
-from isolated_magic.magic.values import Namespace
+from isolated_magic.magic.values import Resolver
 from isolated_magic.models import ErrorKind, RunError, RunFailedError, RunResult
-from isolated_magic.redaction.redactor import redactor_for, secret_values
+from isolated_magic.redaction.redactor import redactor_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from typing import TypeAlias
-
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets import Bunch
 
     from isolated_magic.environment import EnvValue
-    from isolated_magic.limits import Limits
+    from isolated_magic.executors.base import Executor
+    from isolated_magic.history import CellKey
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.settings import IsolatedMagic
     from isolated_magic.request import RunRequest
-
-    _Inputs: TypeAlias = tuple[str | Path, object, dict[str, EnvValue], float | None, str | None]
 
 CELL_NAME = "<cell>"  # what tracebacks call a cell: the same on every run, unlike the number of its prompt
 INTERRUPTED = "The run was stopped before it ended."
@@ -51,50 +45,44 @@ NOTHING_STARTED = "Stopped before anything was started."
 _Value = TypeVar("_Value")
 
 
-class _Settings(TypedDict):
-    inherit_env: bool
-    source_name: str
-    fresh: bool
-    limits: Limits
-    secrets: list[str]
-    strict: bool
-    data_name: str
+@dataclass(frozen=True)
+class _CellRun:
+    """A run, with what the history and the explanations of its errors need to know of its cell."""
 
+    request: RunRequest
+    called_at: float  # time.monotonic()
+    options: Options
+    body: str | None  # None for a file
+    key: CellKey
+    prompt: str
+    name: str
+    inputs: Inputs
 
-class _Given:
-    """What a run was given, as soon as that is known."""
-
-    inputs: Inputs | None = None
-
-    def take(self, request: RunRequest) -> None:
-        self.inputs = Inputs.of(request)
+    def without_secrets(self, text: str) -> str:
+        """The text with the secrets of the run hidden."""
+        return _without_secrets(self.request, text)
 
 
 @magics_class
 class IsolatedMagics(Magics):
-    """The magics of one shell, and the executors behind them.
-
-    Args:
-        shell: an IPython shell.
-        settings: of the shell.
-    """
+    """The magics of one shell, and the executors behind them."""
 
     def __init__(self, shell: InteractiveShell, settings: IsolatedMagic) -> None:
         super().__init__(shell)
         self._shell = shell
         self.settings = settings
-        self.strategies = Strategies(settings)
+        self.executors = Executors(settings)
         self.history = History()
         self.cells = Cells(shell)
         self.display = display.Display(shell, settings)
-        self._asked = credentials.Asked()
+        self._asked = credentials.AskedSecrets()
         self._lock = threading.Lock()
-        self._commands = Commands(self.strategies, shell, lambda: self.history, self._asked)
+        self._commands = Commands(self.executors, shell, lambda: self.history, self._asked)
         self.completion = Completion(shell)
         settings.observe(self._configure, list(settings.launch_settings))
 
     def _configure(self, _change: Bunch) -> None:
-        self.strategies.configure()
+        self.executors.configure()
 
     @no_var_expand
     @needs_local_scope
@@ -105,11 +93,19 @@ class IsolatedMagics(Magics):
         names = self._shell.user_ns
         if local_ns is not None and local_ns is not names:  # the magic stands in a function
             names = {**names, **local_ns}
-        words = line.rstrip() if cell is None else line
+        is_silent = False
+        if cell is None:  # IPython looks for a semicolon behind the call it made of the line
+            line = line.rstrip()
+            is_silent = line.endswith(";")
+            line = line.removesuffix(";")
         try:
             with sigint.without_traceback():
-                value = self._value_of(words.removesuffix(";") if cell is None else words, cell, names)
-                return self._shown(value, is_silent=cell is None and words.endswith(";"))
+                answer = self._commands.obey(line) if cell is None else None
+                value = self._run_line(line, cell, names) if answer is None else answer
+                if isinstance(value, str):
+                    print(value)  # noqa: T201 - what the user asked for
+                    return None
+                return self._shown(value, is_silent=is_silent)
         except RunInterrupted:
             raise
         except KeyboardInterrupt:
@@ -117,64 +113,77 @@ class IsolatedMagics(Magics):
 
     isolated.__doc__ = f"{help_text()}"
 
-    def _value_of(
-        self, line: str, cell: str | None, names: dict[str, object]
-    ) -> RunResult | BackgroundRun | History | None:
-        answer = self._commands.obey(line) if cell is None else None
-        if answer is None:
-            is_cell = cell is not None
-            chosen = parse(line if is_cell else without_run(line), self.settings.defaults, is_cell=is_cell)
-            return self._obey(chosen, cell, names)
-        if isinstance(answer, History):
-            return answer
-        print(answer)  # noqa: T201 - what the user asked for
-        return None
-
     def _shown(self, value: _Value, *, is_silent: bool) -> _Value | None:
-        """The value for IPython to show; shown here where IPython would not, as in a loop."""
+        """The value for IPython to show; displayed here where IPython would not, as in a loop."""
         fate = fate_of_value()
         if value is None or fate is Fate.KEPT:
             return value
-        if is_silent or self.display.is_empty(
-            value
-        ):  # IPython looks for a semicolon behind the call it made of it
+        if is_silent or self.display.is_empty(value):
             return None
         if fate is Fate.DROPPED and self._shell.ast_node_interactivity != "none":
             display_now(value)  # type: ignore[no-untyped-call]  # IPython has no types here
         return value
 
-    def _obey(
-        self, chosen: Options, cell: str | None, names: dict[str, object]
-    ) -> RunResult | BackgroundRun | None:
-        if chosen.help:
-            print(help_text())  # noqa: T201 - what the user asked for
-            return None
-        credentials.warn_of_literals(chosen, self.settings.secret_names)
-        inputs, settings = self._inputs(chosen, cell, names)
-        kept = self._kept_result(chosen)
-        to_save = saving(chosen, cell)
-        if chosen.bg:
-            return self._kept(chosen, self._start(chosen, cell, inputs, settings))
-        result = self._run(chosen, cell, inputs, settings, kept)
-        self._kept(chosen, result)
+    def _run_line(
+        self, line: str, body: str | None, names: dict[str, object]
+    ) -> RunResult | BackgroundRun | str | None:
+        """Run what the line and the body of a cell say; a text is to be printed."""
+        line = line if body is not None else source.without_run(line)
+        options = parse(line, self.settings.defaults, is_cell=body is not None)
+        if options.help:
+            return help_text()
+        executor = self.executors.executor_for(options)
+        earlier = self._earlier_result(options)
+        to_save = source.saving(options, body)
+        called_at = time.monotonic()
+        try:
+            request = self._request(executor, options, body, names)
+        except InvalidRequestError as problem:
+            if options.bg:
+                raise OptionError(str(problem)) from None
+            result = failed_run(problem)
+        else:
+            run = self._cell_run(request, called_at, options, body)
+            if options.bg:
+                return self._kept(options, self._start(executor, run))
+            result = self._run(executor, run, earlier)
+        self._kept(options, result)
         if to_save is not None:
-            print(to_save.after(is_ok=result.ok))  # noqa: T201 - likewise
-        if result.error is not None and chosen.raises:
+            print(to_save.after(is_ok=result.ok))  # noqa: T201 - what the user asked for
+        if result.error is not None and options.raises:
             raise self._exception_for(result, result.error)
         return result
 
-    def _inputs(self, chosen: Options, cell: str | None, names: dict[str, object]) -> tuple[_Inputs, _Settings]:
-        namespace, patterns = Namespace(names, self._shell.user_ns_hidden), self.settings.secret_names
-        assigned = namespace.environment(chosen, self._ask)
-        environment = {name: value for one in assigned for name, value in one.values.items()}
-        code, data = code_of(chosen, cell), namespace.data(chosen)
-        secrets = [
-            *credentials.secret_names(assigned, patterns),
-            *credentials.source_values(chosen, patterns, names),
-            *patterns,
-        ]
-        settings = self._run_settings(chosen, secrets)
-        return (code, data, environment, chosen.timeout, chosen.payload_type), settings
+    def _request(
+        self, executor: Executor, options: Options, body: str | None, names: dict[str, object]
+    ) -> RunRequest:
+        """The request: environment, secrets and data are looked up here, once.
+
+        Raises:
+            OptionError: the line names something that is not there.
+            InvalidRequestError: it cannot be run as given.
+        """
+        patterns = self.settings.secret_names
+        credentials.warn_of_literals(options, patterns)
+        resolver = Resolver(names, self._shell.user_ns_hidden)
+        assignments = resolver.environment(options, self._ask)
+        environment: dict[str, EnvValue] = {}
+        for assignment in assignments:
+            environment.update(assignment.values)
+        return executor.prepare(
+            source.code_of(options, body),
+            resolver.data(options),
+            environment,
+            options.timeout,
+            options.payload_type,
+            inherit_env=not options.clean_env,
+            source_name=CELL_NAME,
+            fresh=options.fresh,
+            limits=options.limits,
+            secrets=[*credentials.secrets_on_line(options, assignments, patterns, names), *patterns],
+            strict=options.strict,
+            data_name=source.data_name(options),
+        )
 
     def _ask(self, name: str) -> str:
         try:
@@ -184,115 +193,96 @@ class IsolatedMagics(Magics):
                 sys.stderr.write("\n")  # the prompt is a line without an end
             raise RunInterrupted(NOTHING_STARTED) from None
 
-    def _kept_result(self, chosen: Options) -> RunResult | None:
+    def _earlier_result(self, options: Options) -> RunResult | None:
         """The result that the line names to compare with, None when it names none."""
-        name = chosen.compared_with
+        name = options.compared_with
         if name is None:
             return None
-        kept = self._shell.user_ns.get(name)
-        if isinstance(kept, BackgroundRun):
-            kept = kept.peek()
-            if kept is None:
+        earlier = self._shell.user_ns.get(name)
+        if isinstance(earlier, BackgroundRun):
+            earlier = earlier.peek()
+            if earlier is None:
                 raise OptionError(f"--compare {name}: {name} is still running: {name}.result() waits for it.")
-        if not isinstance(kept, RunResult):
-            found = f"it is {type(kept).__name__}" if name in self._shell.user_ns else "there is no such variable"
+        if not isinstance(earlier, RunResult):
+            found = (
+                f"it is {type(earlier).__name__}" if name in self._shell.user_ns else "there is no such variable"
+            )
             raise OptionError(
                 f"--compare {name}: {found}: give a result that an earlier cell kept with -o {name}."
             )
-        if not kept.scores:
-            found = "is a failed run and" if kept.error is not None else "is a result that"
+        if not earlier.scores:
+            found = "is a failed run and" if earlier.error is not None else "is a result that"
             raise OptionError(f"--compare {name}: {name} {found} has no scores to compare with.")
-        return kept
+        return earlier
 
-    def _kept(self, chosen: Options, value: _Value) -> _Value:
-        """The value, in the variable that the user wants it in, too."""
-        if chosen.out is not None:
-            self._shell.user_ns[chosen.out] = value
+    def _kept(self, options: Options, value: _Value) -> _Value:
+        """The value, which is also put into the variable of --out."""
+        if options.out is not None:
+            self._shell.user_ns[options.out] = value
         return value
 
-    def _run(
-        self,
-        chosen: Options,
-        cell: str | None,
-        inputs: _Inputs,
-        settings: _Settings,
-        kept: RunResult | None,
-    ) -> RunResult:
-        key = key_of(chosen, cell, self.cells.current_id)
-        hide = _hiding(inputs, settings)
-        name = name_of(chosen, cell, hide)
-        prompt, given = self.cells.current_prompt, _Given()
+    def _cell_run(self, request: RunRequest, called_at: float, options: Options, body: str | None) -> _CellRun:
+        return _CellRun(
+            request=request,
+            called_at=called_at,
+            options=options,
+            body=body,
+            key=source.key_of(options, body, self.cells.current_id),
+            prompt=self.cells.current_prompt,
+            name=source.name_of(options, body, partial(_without_secrets, request)),
+            inputs=Inputs.of(request),
+        )
+
+    def _run(self, executor: Executor, run: _CellRun, earlier: RunResult | None) -> RunResult:
         try:
-            executor = self.strategies.executor_for(chosen)
-            result = executor.run(*inputs, **settings, on_output=display.stream, on_request=given.take)
-            result, looked_at = self._as_meant(chosen, cell, hide, result)
-            display.stream("stdout", looked_at)
+            result = executor.run_request(run.request, on_output=display.stream, called_at=run.called_at)
+            if result.error is not None:
+                result, printed = self._explained(run, result)
+                display.stream("stdout", printed)
         except KeyboardInterrupt:
-            stopped = RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED))
-            self._remember(name, prompt, key, given, stopped)
+            self._remember(run, RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED)))
             raise
         finally:
             display.flush()
-        if chosen.compare and result.ok:
-            result = self._compared(result, key, given, kept, asks=chosen.asks_to_compare)
-        self._remember(name, prompt, key, given, result)
+        if run.options.compare and result.ok:
+            result = self._compared(run, result, earlier)
+        self._remember(run, result)
         return result
 
-    def _compared(
-        self, result: RunResult, key: CellKey, given: _Given, kept: RunResult | None, *, asks: bool
-    ) -> RunResult:
-        earlier = self.history.run_with_scores(key) if kept is None else self.history.run_of(kept)
-        scores = kept.scores if kept is not None else earlier.scores if earlier is not None else ()
+    def _compared(self, run: _CellRun, result: RunResult, earlier: RunResult | None) -> RunResult:
+        before = self.history.run_with_scores(run.key) if earlier is None else self.history.run_of(earlier)
+        scores = earlier.scores if earlier is not None else before.scores if before is not None else ()
         # A setting holds for first runs too, which have nothing to be told of.
-        compared_with = scores if scores or asks else None
-        return replace(result, compared_with=compared_with, differs_in=differences(given.inputs, earlier))
+        compared_with = scores if scores or run.options.asks_to_compare else None
+        return replace(result, compared_with=compared_with, differs_in=differences(run.inputs, before))
 
-    def _as_meant(
-        self, chosen: Options, cell: str | None, hide: Callable[[str], str], result: RunResult
-    ) -> tuple[RunResult, str]:
-        """The result with hints, or without an error where no score is missed; and the value to show then."""
-        result = with_hint(result, cell, self._shell.user_ns, self._shell.user_ns_hidden)
-        meant = no_score.as_meant(result, chosen, cell, hide)
+    def _explained(self, run: _CellRun, result: RunResult) -> tuple[RunResult, str]:
+        """The failed result with hints, or as a success if no score was missed; and the value to print then."""
+        result = display.with_hint(result, run.body, self._shell.user_ns, self._shell.user_ns_hidden)
+        meant = no_score.as_meant(result, run.options, run.body, run.without_secrets)
         value = result.error.found_repr if result.error is not None and meant.ok else ""
         return meant, f"{value}\n" if value else ""
 
-    def _as_meant_in_background(
-        self, chosen: Options, cell: str | None, hide: Callable[[str], str], result: RunResult
-    ) -> RunResult:
-        meant, looked_at = self._as_meant(chosen, cell, hide, result)
-        return replace(meant, stdout=meant.stdout + looked_at)
+    def _explained_in_background(self, run: _CellRun, result: RunResult) -> RunResult:
+        if result.error is None:
+            return result
+        result, printed = self._explained(run, result)
+        return replace(result, stdout=result.stdout + printed)
 
-    def _start(self, chosen: Options, cell: str | None, inputs: _Inputs, settings: _Settings) -> BackgroundRun:
-        key, prompt = key_of(chosen, cell, self.cells.current_id), self.cells.current_prompt
-        hide, given = _hiding(inputs, settings), _Given()
-        name = name_of(chosen, cell, hide)
-        label = label_of(chosen) or UNNAMED
-        try:
-            executor = self.strategies.executor_for(chosen)
-            run = executor.start(*inputs, **settings, label=label, on_request=given.take)
-        except InvalidRequestError as problem:
-            raise OptionError(str(problem)) from None
-        run.amend(partial(self._as_meant_in_background, chosen, cell, hide))
-        run.add_done_callback(partial(self._remember, name, prompt, key, given))
-        run.add_done_callback(partial(self._commands.ended, run.label))
-        self.display.begun(run)
-        return run
+    def _start(self, executor: Executor, run: _CellRun) -> BackgroundRun:
+        label = source.label_of(run.options) or UNNAMED
+        handle = executor.start_request(run.request, label=label, called_at=run.called_at)
+        handle.amend(partial(self._explained_in_background, run))
+        handle.add_done_callback(partial(self._remember, run))
+        handle.add_done_callback(partial(self._commands.ended, label))
+        self.display.begun(handle)
+        return handle
 
-    def _run_settings(self, chosen: Options, secrets: list[str]) -> _Settings:
-        return {
-            "inherit_env": not chosen.clean_env,
-            "source_name": CELL_NAME,
-            "fresh": chosen.fresh,
-            "strict": chosen.strict,
-            "data_name": data_name(chosen),
-            "limits": chosen.limits,
-            "secrets": secrets,
-        }
-
-    def _remember(self, name: str, prompt: str, key: CellKey, given: _Given, result: RunResult) -> None:
-        if result.error is None or result.error.kind is not ErrorKind.INVALID_REQUEST:
-            with self._lock:  # a run in the background ends in a thread of its own
-                self.history = self.history.with_result(name, prompt, key, result, given.inputs)
+    def _remember(self, run: _CellRun, result: RunResult) -> None:
+        if result.error is not None and result.error.kind is ErrorKind.INVALID_REQUEST:
+            return
+        with self._lock:  # a run in the background ends in a thread of its own
+            self.history = self.history.with_result(run.name, run.prompt, run.key, result, run.inputs)
 
     def _exception_for(self, result: RunResult, error: RunError) -> BaseException:
         if error.kind is ErrorKind.INVALID_REQUEST:
@@ -302,11 +292,6 @@ class IsolatedMagics(Magics):
         return RunFailedError(result, *self.display.error_texts(result))
 
 
-def _hiding(inputs: _Inputs, settings: _Settings) -> Callable[[str], str]:
-    """What hides the secrets of a run: its code may begin with one of them."""
-    try:
-        environment = environment_for_run(inputs[2], inherit=settings["inherit_env"])
-    except InvalidRequestError:  # as the run will say
-        return str
-    redactor = redactor_for(secret_values(environment, settings["secrets"]))
-    return redactor.text if redactor is not None else str
+def _without_secrets(request: RunRequest, text: str) -> str:
+    redactor = redactor_for(request.secrets)
+    return text if redactor is None else redactor.text(text)

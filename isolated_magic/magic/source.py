@@ -27,10 +27,7 @@ _HELP = re.compile(r"(-h|--help)\b")
 
 
 def without_run(line: str) -> str:
-    """``run PATH ...`` as the option that it stands for.
-
-    Args:
-        line: all that follows the magic's name.
+    """``run PATH ...`` as ``--file PATH ...``.
 
     Raises:
         OptionError: no file follows.
@@ -49,11 +46,7 @@ def without_run(line: str) -> str:
 
 
 def code_of(options: Options, body: str | None) -> str | Path:
-    """What to run.
-
-    Args:
-        options: of the line.
-        body: of the cell, None for a line magic.
+    """The code of the cell, or the path of the file; the body is None for a line magic.
 
     Raises:
         OptionError: there is nothing, or both a file and a body.
@@ -77,34 +70,21 @@ def code_of(options: Options, body: str | None) -> str | Path:
 
 
 def label_of(options: Options) -> str | None:
-    """What the user calls the run, None when the line does not say.
-
-    Args:
-        options: of the line.
-    """
+    """What the line calls the run, None when it does not say."""
     return options.out or (Path(options.file).name if options.file else None)
 
 
 def name_of(options: Options, body: str | None, hide: Callable[[str], str]) -> str:
-    """What tells the run from others in a list of them; empty when nothing does.
-
-    Args:
-        options: of the line.
-        body: of the cell, None for a line magic.
-        hide: hides the secrets of the run in a text.
-    """
-    lines = (line.strip() for line in (body or "").splitlines())
-    first = hide(next((line for line in lines if line), ""))  # before it is cut: half a secret is none
-    shortened = first if len(first) <= LONGEST_LABEL else f"{first[: LONGEST_LABEL - 3]}..."
-    return label_of(options) or shortened
+    """What tells the run from others in a list: its label, or else how its code begins, without secrets."""
+    if label := label_of(options):
+        return label
+    lines = (body or "").strip().splitlines()
+    first = hide(lines[0].strip()) if lines else ""  # before it is cut: half a secret is none
+    return first if len(first) <= LONGEST_LABEL else f"{first[: LONGEST_LABEL - 3]}..."
 
 
 def data_name(options: Options) -> str:
-    """What stands for the data on the line, so that a hint can say what to write there.
-
-    Args:
-        options: of the line.
-    """
+    """The expression for the data on the line, which hints repeat."""
     word = options.data[0] if len(options.data) == 1 else ""
     if match := VARIABLE.fullmatch(word):
         return match[1]
@@ -114,13 +94,7 @@ def data_name(options: Options) -> str:
 
 
 def key_of(options: Options, body: str | None, cell_id: str | None) -> CellKey:
-    """What tells the cell from others, or the file where one runs.
-
-    Args:
-        options: of the line.
-        body: of the cell, None for a line magic.
-        cell_id: that the front end gave the cell, None where it gives none.
-    """
+    """The identity of the cell, or of the file where one runs; the id is the front end's, None without one."""
     if options.file is not None:
         return CellKey(None, digest(str(expanded(options.file).absolute())), None)
     meant = replace(options, compare=False, save=None, out=None, said=frozenset())
@@ -132,7 +106,6 @@ def _has_code(body: str) -> bool:
     return any(line and not line.startswith("#") for line in lines)
 
 
-NEWLINE = "\n"
 # It takes the place of the magic's line: errors then have the same line numbers in the file and in the cell.
 HEADER = "# Written by %%isolated --save, and again each time the cell runs; checksum {checksum}."
 _WRITTEN = re.compile(re.escape(HEADER).replace(re.escape("{checksum}"), "([0-9a-f]{12})") + r"\n")
@@ -141,32 +114,19 @@ _ENCODING = re.compile(r"[ \t\f]*#[^\n]*?coding[:=][ \t]*([-\w.]+)", re.ASCII)  
 
 
 @dataclass(frozen=True)
-class Saving:
-    """A body that is to be written when its run has succeeded.
-
-    Args:
-        path: to write to.
-        shown: the path as the line has it.
-        text: the body.
-        new_folder: that has to be made first; None where it is there.
-    """
+class SavedCell:
+    """The body of a cell, which is written to a file once its run has succeeded."""
 
     path: Path
-    shown: str
+    shown: str  # the path as the line has it
     text: str
-    new_folder: Path | None = None
+    new_folder: Path | None = None  # to make first
 
     def after(self, *, is_ok: bool) -> str:
-        """Write it, where the run succeeded and nothing that somebody else edited would be lost.
-
-        Args:
-            is_ok: whether the run succeeded.
-
-        Returns:
-            What to tell the user, in one line.
+        """Write it if the run succeeded and no edits would be lost. Returns what to tell the user, in one line.
 
         Raises:
-            OptionError: the path is no place for it.
+            OptionError: the file cannot be written.
         """
         if not is_ok:
             left = f"; {self.shown} is as it was" if os.path.lexists(self.path) else ""
@@ -185,35 +145,28 @@ class Saving:
         return f"Wrote {self.shown}" + (f", in the new folder {self.new_folder}" if self.new_folder else "")
 
 
-def saving(options: Options, body: str | None) -> Saving | None:
-    """What the line asks to have written, once it is clear that it can be.
-
-    Args:
-        options: of the line.
-        body: of the cell, None for a line magic, which has nothing to save.
-
-    Returns:
-        None when nothing is to be saved.
+def saving(options: Options, body: str | None) -> SavedCell | None:
+    """What the line asks to have written; None for nothing.
 
     Raises:
-        OptionError: the path is no place for it, or what is there is not ours, or the body names another encoding,
-            or its folder is not there. Of a relative path, the last folder may be missing.
+        OptionError: the path is unsuitable, --save did not write the file that is there, the body names another
+            encoding, or the folder is missing. Of a relative path, the last folder may be missing.
     """
     if options.save is None or body is None:
         return None
-    path, text = expanded(options.save), f"{body.rstrip(NEWLINE)}{NEWLINE}"
+    path, text = expanded(options.save), body.rstrip("\n") + "\n"
     if path.suffix != ".py":
         raise OptionError(f"--save {options.save}: give a path that ends in .py.")
     _check_encoding(text, options.save)
     try:
         _is_edited(path, options.save)
-        return Saving(path, options.save, text, _new_folder(path, options.save))
+        return SavedCell(path, options.save, text, _new_folder(path, options.save))
     except (OSError, ValueError) as problem:
         raise _unwritable(options.save, problem) from None
 
 
 def _new_folder(path: Path, shown: str) -> Path | None:
-    """The folder that has to be made, one below a folder that is there; None when there is nothing to make."""
+    """The missing folder of a relative path, whose parent exists; None when there is nothing to make."""
     folder = path.parent
     if path.is_symlink():
         folder = path.resolve().parent
@@ -230,7 +183,7 @@ def _unwritable(shown: str, problem: Exception) -> OptionError:
 
 
 def _check_encoding(text: str, shown: str) -> None:
-    """A line that names an encoding holds for a file, and means nothing in a cell."""
+    """Refuse a line that names an encoding: it means nothing in a cell, but would hold for the file."""
     match = _ENCODING.match(text)  # the first line of the body is the second of the file, where it still counts
     try:
         is_utf_8 = match is None or codecs.lookup(match[1]).name == "utf-8"
@@ -248,10 +201,10 @@ def _checksum(text: str) -> str:
 
 
 def _is_edited(path: Path, shown: str) -> bool:
-    """Whether somebody edited what --save wrote.
+    """Whether the file was edited since --save wrote it.
 
     Raises:
-        OptionError: --save never wrote it.
+        OptionError: --save did not write it.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -266,7 +219,7 @@ def _is_edited(path: Path, shown: str) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write it whole or not at all."""
+    """Write the file atomically."""
     target = path.resolve()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:

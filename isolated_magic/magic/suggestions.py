@@ -1,4 +1,4 @@
-"""What to write instead of a word of the line that leads nowhere: a name like it, or an expression in braces."""
+"""Suggestions for a word of the line that leads nowhere: a similar name, or an expression in braces."""
 
 from __future__ import annotations
 
@@ -23,13 +23,7 @@ _CLOSING = {"[": "]", "(": ")"}
 def own_variables(
     names: Mapping[str, object], hidden: Mapping[str, object], prefix: str = ""
 ) -> dict[str, object]:
-    """The variables that the user has set.
-
-    Args:
-        names: of the notebook.
-        hidden: those among them that IPython put there, with their values.
-        prefix: of their names; with none, those that begin with an underscore are left out.
-    """
+    """The variables that the user has set, not IPython; those that begin with an underscore only with a prefix."""
     return {
         name: value
         for name, value in list(names.items())
@@ -39,12 +33,7 @@ def own_variables(
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """A question that begins with a space, about the one or two names that are most like this one; else empty.
-
-    Args:
-        name: that is none of them.
-        known: names that would do.
-    """
+    """A question that begins with a space, about the one or two known names most like this one; else empty."""
     turned = [one for one in known if one[:1] == name[:1] and sorted(one) == sorted(name)]
     cased = [one for one in known if one.casefold() == name.casefold()]
     near = [*cased, *turned, *difflib.get_close_matches(name, known, n=MOST_SUGGESTED, cutoff=CLOSE)]
@@ -57,11 +46,7 @@ def is_data(value: object) -> bool:
 
 
 def is_expression(text: str) -> bool:
-    """Whether a text is a Python expression.
-
-    Args:
-        text: any.
-    """
+    """Whether a text is a Python expression."""
     try:
         compile(text, "<magic>", "eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -70,12 +55,7 @@ def is_expression(text: str) -> bool:
 
 
 def is_about(text: str, is_known: Callable[[str], bool]) -> bool:
-    """Whether a text is an expression, and more than a name, in which all names are known.
-
-    Args:
-        text: of a word.
-        is_known: whether there is a variable of a name.
-    """
+    """Whether a text is an expression, and more than a name, in which all names are known."""
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -85,11 +65,7 @@ def is_about(text: str, is_known: Callable[[str], bool]) -> bool:
 
 
 def in_short(text: str) -> str:
-    """An expression whose quotes the splitting of the line may have taken, without what may have been in them.
-
-    Args:
-        text: of the expression.
-    """
+    """An expression cut at its first bracket: splitting the line may have removed the quotes in it."""
     root = ROOT.match(text)
     if root is None or _PLAIN.fullmatch(text):
         return text
@@ -97,11 +73,7 @@ def in_short(text: str) -> str:
 
 
 def followed(text: str, names: Mapping[str, object]) -> tuple[str, str, object]:
-    """Where an expression leads, as far as that can be told without running any code of the user's.
-
-    Args:
-        text: of the expression.
-        names: of the notebook.
+    """Follow an expression as far as possible without running the user's code.
 
     Returns:
         The expression as it has to be written, a key for its value, and the value, which may be UNKNOWN.
@@ -135,12 +107,7 @@ def _followed(node: ast.expr, names: Mapping[str, object]) -> tuple[str, object]
 
 
 def about_file(path: str, value: object) -> str:
-    """What to do with a file of JSON that holds no object.
-
-    Args:
-        path: of the file.
-        value: in it.
-    """
+    """What to do with a JSON file whose value is no object."""
     kind, is_list = type(value).__name__, isinstance(value, list)
     key = "rows" if is_list else "value"
     several = f" Or one of its rows: --data {{{key}[0]}}." if is_list else ""

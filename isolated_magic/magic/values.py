@@ -40,22 +40,16 @@ _NO_RECORDS = (str, int, float, list, tuple, type(None))
 
 
 @dataclass(frozen=True)
-class Assigned:
-    """The environment variables that one word of the line sets.
-
-    Args:
-        word: of the line, or the path of a file.
-        values: by name; None removes a variable.
-        is_secret: whether the word follows --secret.
-    """
+class Assignment:
+    """The environment variables that one word of the line sets; None as a value removes one."""
 
     word: str = field(repr=False)
     values: Mapping[str, EnvValue] = field(repr=False)
     is_secret: bool = False
 
 
-class Namespace:
-    """What the words of the magic's line can refer to.
+class Resolver:
+    """Looks up what the words of a line refer to.
 
     Args:
         names: the notebook's variables.
@@ -66,7 +60,7 @@ class Namespace:
         self._names = names
         self._hidden = hidden or {}
 
-    def environment(self, options: Options, ask: Callable[[str], str]) -> list[Assigned]:
+    def environment(self, options: Options, ask: Callable[[str], str]) -> list[Assignment]:
         """What the options set; later ones go over earlier ones, --secret over --env, --env over --env-file.
 
         Args:
@@ -76,29 +70,23 @@ class Namespace:
         Raises:
             OptionError: a name, an expression or a file that leads nowhere.
         """
-        return [
-            *(Assigned(word, _read_env_file(self._path(word, "--env-file"))) for word in options.env_file),
-            *(Assigned(word, self._env(word)) for word in options.env),
-            *(Assigned(word, self._secrets(word, ask), is_secret=True) for word in options.secret),
-        ]
+        found = [Assignment(word, _read_env_file(self._path(word, "--env-file"))) for word in options.env_file]
+        found += [Assignment(word, self._env(word)) for word in options.env]
+        found += [Assignment(word, self._secrets(word, ask), is_secret=True) for word in options.secret]
+        return found
 
     def data(self, options: Options) -> object:
         """The data that the options describe: one value as it is, several ones merged.
 
-        Args:
-            options: of the line.
-
         Raises:
             OptionError: a name, an expression or a file that leads nowhere, or parts that cannot be merged.
         """
-        parts = [(word, self._data_part(word)) for word in options.data]
-        if not parts:
-            return {}
+        parts = list(map(self._data_part, options.data))
         if len(parts) == 1:
-            _check_alone(*parts[0], payload_type=options.payload_type)
-            return parts[0][1]
+            _check_alone(options.data[0], parts[0], payload_type=options.payload_type)
+            return parts[0]
         merged: dict[object, object] = {}
-        for word, part in parts:
+        for word, part in zip(options.data, parts, strict=True):
             record = as_record(part)
             if not isinstance(record, Mapping):
                 shown = lexer.plain(word).partition("=")[0]
@@ -242,7 +230,7 @@ class Namespace:
         return literal(text)
 
     def _warn_of_names(self, text: str, option: str) -> None:
-        """Say so where a text that is handed over names a variable of the notebook."""
+        """Warn of a literal text that names a variable of the notebook."""
         root = suggestions.ROOT.match(text) or _NAME.match(text)
         value = self._own(root[1]) if root else UNKNOWN
         if value is UNKNOWN or not suggestions.is_data(value) or not suggestions.is_expression(text):
@@ -258,7 +246,7 @@ class Namespace:
         warn(f"{option} is the text {text!r}. For the value in the notebook write {option}={reference}.")
 
     def _own(self, name: str) -> object:
-        """The value of a variable that the notebook itself has set."""
+        """The value of a variable that the notebook itself has set, else UNKNOWN."""
         if name not in self._names or (name in self._hidden and self._hidden[name] is self._names[name]):
             return UNKNOWN
         return self._names[name]
@@ -292,11 +280,7 @@ def _items_or_itself(name: str, value: object) -> Mapping[str, object]:
 
 
 def checked_secret(name: str, value: object) -> str | int | float:
-    """The value, when it is one that can be hidden.
-
-    Args:
-        name: of the variable.
-        value: of it.
+    """The value, which has to be one that can be hidden.
 
     Raises:
         OptionError: it is no text or number, or too short.
@@ -368,11 +352,7 @@ def _read_text(path: str, option: str) -> str:
 
 
 def expanded(path: str) -> Path:
-    """The path with ``~`` put in its place, where it stands for somebody's home.
-
-    Args:
-        path: as it was given.
-    """
+    """The path with ``~`` expanded, where it stands for a home."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # there is no such user
