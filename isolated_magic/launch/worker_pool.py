@@ -1,8 +1,7 @@
 """A bounded pool of reusable worker processes (see ``child/worker.py``), and the launcher that uses it.
 
-There are never more than so many. A run takes one that is idle and still what a new one would be: of the same
-environment, attributes and packages, with no file of the user's imported that has changed since. Where all are
-at work, it waits for its turn.
+A run takes an idle worker that is what a new one would be: with the same environment, attributes and packages, and
+none of the user's files that it imported changed since. If all workers are busy, the run waits for its turn.
 """
 
 from __future__ import annotations
@@ -12,120 +11,161 @@ import time
 import weakref
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from isolated_magic.child.modules import fingerprint
+from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, forget_in_forks, to_nobody
-from isolated_magic.launch.spawn import program_messages, send_at_once
-from isolated_magic.launch.worker import spec_for, started
+from isolated_magic.launch.fork_server.freshness import is_unchanged, package_folders
+from isolated_magic.launch.spawn import ProcessAttributes, current_attributes, program_messages, send_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from isolated_magic.launch.base import Preloaded, ProcessLauncher
     from isolated_magic.launch.protocol import Messages
-    from isolated_magic.launch.worker import Worker, WorkerSpec
     from isolated_magic.request import RunRequest
 
-
-LONGEST_WAIT_SECS = 1.0  # should whoever is to wake the next run be interrupted just then
+LONGEST_WAIT_SECS = 1.0  # in case the thread that should wake the next run is interrupted just then
+MOST_SOURCES = 256  # remembered for each worker
 STOPPED = "The run was stopped while it waited for a worker."
 
 
-class Slot:
-    """The right of a run to a worker. It ends with :meth:`give_back`, and when nobody has it any more.
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What a worker has from its start, and keeps."""
 
-    An exception out of a signal handler may come between any two steps of whoever has it: what counts is one step.
+    environment: Mapping[bytes, bytes] = field(repr=False)
+    cwd: str
+    stack_bytes: int
+    attributes: ProcessAttributes
+    credentials: tuple[object, ...]
+
+
+def spec_for(request: RunRequest) -> WorkerSpec:
+    """The spec of a worker for this run."""
+    return WorkerSpec(
+        request.environment, request.cwd, request.limits.stack_bytes, current_attributes(), credentials()
+    )
+
+
+@dataclass(eq=False)
+class Worker:
+    """One worker, busy or idle."""
+
+    child: Child
+    spec: WorkerSpec
+    unsent: bytes  # to be sent before its next request
+    modules: set[str]  # installed modules that it has imported
+    files: dict[str, list[int] | None]  # states of the user's files that it has imported, and of package folders
+    sources: set[str | None] = field(default_factory=set, repr=False)  # it has imported whatever these import
+    runs: int = 0
+
+    def suits(self, spec: WorkerSpec) -> bool:
+        """Whether it is what a new worker with this spec would be."""
+        return self.spec == spec and self.child.handle.lives() and is_unchanged(self.files)
+
+    def has_run(self, request: RunRequest) -> bool:
+        """Whether it has run this program before."""
+        return _program_of(request) in self.sources
+
+    def note(self, request: RunRequest, said: Messages) -> None:
+        """Remember what a run has imported."""
+        if len(self.sources) < MOST_SOURCES:
+            self.sources.add(_program_of(request))
+        if said.imported is not None:
+            self.modules.update(said.imported.installed)
+            self.files.update(fingerprint(said.imported.files))
+
+    def end(self) -> None:
+        """Kill and close it."""
+        self.child.handle.kill()  # a fork of this process may have its streams open, too
+        self.child.close()
+
+
+def _program_of(request: RunRequest) -> str | None:
+    return request.source if request.path is None else request.path
+
+
+class Slot:
+    """The right of a run to a worker, until ``is_over`` is set or nobody refers to it any more.
+
+    A signal handler may raise between any two steps of its holder: each way to end it is one step.
     """
 
     def __init__(self) -> None:
         self.is_over = False
 
-    def give_back(self) -> None:
-        """The run has no worker any more."""
-        self.is_over = True
-
 
 class Checkout(NamedTuple):
-    """What a run has got.
-
-    Args:
-        worker: for it alone.
-        has_waited: whether it had to wait.
-        place: to keep for as long as it has the worker.
-    """
+    """A worker that a run has for itself."""
 
     worker: Worker
     has_waited: bool
-    slot: Slot
+    slot: Slot  # to keep for as long as the run has the worker
 
 
 class _Waiter:
-    """A run that waits for a worker. Orders to the run end the waiting."""
+    """A run that waits for a worker. Its control ends the waiting."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self.is_stopped = False
         self._pool = pool
-        self._came = threading.Lock()  # unlike an Event, a signal handler can release it at any moment
-        self._came.acquire()
+        self._may_go = threading.Lock()  # unlike an Event, a signal handler can release it at any moment
+        self._may_go.acquire()
 
     def wait(self) -> None:
-        """Wait until it may be its turn."""
-        self._came.acquire(timeout=LONGEST_WAIT_SECS)
+        self._may_go.acquire(timeout=LONGEST_WAIT_SECS)
 
     def wake(self) -> None:
-        """It may be."""
         with suppress(RuntimeError):  # it was woken already
-            self._came.release()
+            self._may_go.release()
 
     def kill(self) -> None:
-        """Wait no longer."""
         self._pool.give_up(self)
 
     interrupt = kill
 
 
 class WorkerPool:
-    """The workers of one launcher, until it is released.
-
-    Args:
-        processes: starts them.
-        most: how many there may be.
-    """
+    """The workers of one launcher, at most so many, until the launcher is released."""
 
     def __init__(self, processes: ProcessLauncher, most: int) -> None:
         self._processes = processes
         self._most = most
-        self._idle: list[Worker] = []  # the one that has worked last stands last
+        self._idle: list[Worker] = []  # the one that ran last stands last
         self._slots: list[weakref.ref[Slot]] = []
-        self._reserved = 0
+        self._starting = 0
         self._waiters: deque[_Waiter] = deque()
         self._is_closed = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
 
     def take(self, request: RunRequest, attach: Attach) -> Checkout:
-        """A worker for this run.
-
-        Raises:
-            LaunchError: the system refuses one, or the run was stopped.
-        """
+        """Find or start a worker for this run. Raises LaunchError if there can be none, or the run is stopped."""
         waiter = _Waiter(self)
         slot = self._slot_for(waiter)
         has_waited = slot is None
         if slot is None:
             attach(waiter)
-            slot = self._wait_for(waiter)
+            slot = self._wait_for_slot(waiter)
         try:
             spec = spec_for(request)
-            worker = self._found(request, spec) or started(self._processes, request, spec)
+            worker = self._best_idle(request, spec) or self._started(request, spec)
         except BaseException:
             self._give_back(slot)
             raise
         return Checkout(worker, has_waited, slot)
 
+    def _started(self, request: RunRequest, spec: WorkerSpec) -> Worker:
+        start = self._processes.start_worker(request)
+        packages = fingerprint(package_folders())
+        return Worker(start.child, spec, start.unsent, set(start.modules), packages)
+
     def _slot_for(self, waiter: _Waiter) -> Slot | None:
-        """A place when it is this run's turn, else it stands in the queue."""
+        """A slot if it is this run's turn; else the run is in the queue."""
         with self._lock:
             is_first = not self._waiters or self._waiters[0] is waiter
             if is_first and self._busy < self._most:
@@ -140,12 +180,12 @@ class WorkerPool:
 
     @property
     def _busy(self) -> int:
-        """How many runs have a place."""
+        """How many runs have a slot."""
         slots = [(ref, ref()) for ref in self._slots]
         self._slots = [ref for ref, slot in slots if slot is not None and not slot.is_over]
         return len(self._slots)
 
-    def _wait_for(self, waiter: _Waiter) -> Slot:
+    def _wait_for_slot(self, waiter: _Waiter) -> Slot:
         try:
             return self._claimed(waiter)
         except BaseException:
@@ -166,46 +206,44 @@ class WorkerPool:
                 self._waiters[0].wake()
 
     def _give_back(self, slot: Slot) -> None:
-        slot.give_back()
+        slot.is_over = True
         self._wake_next()
 
-    def give_up(self, waiter: _Waiter) -> bool:
-        """A run that waits is to wait no longer. Whether it did wait."""
+    def give_up(self, waiter: _Waiter) -> None:
+        """Have a run wait no longer."""
         with self._lock:
             waiter.is_stopped = True
             waiter.wake()
-            if waiter not in self._waiters:
-                return False
-            self._waiters.remove(waiter)
-            self._wake_next()
-            return True
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                self._wake_next()
 
-    def _found(self, request: RunRequest, spec: WorkerSpec) -> Worker | None:
-        """The best of the idle workers, None when a new one is better."""
-        while (worker := self._pop(request)) is not None:
+    def _best_idle(self, request: RunRequest, spec: WorkerSpec) -> Worker | None:
+        """The best of the idle workers, None if a new one is better. Those that are outdated end."""
+        while (worker := self._pop_idle(request)) is not None:
             if worker.suits(spec) and not self._lacks_imports(worker, request):
                 return worker
-            worker.let_go()
+            worker.end()
         return None
 
-    def _pop(self, request: RunRequest) -> Worker | None:
+    def _pop_idle(self, request: RunRequest) -> Worker | None:
         with self._lock:
-            known = [worker for worker in self._idle if worker.has_done(request)]
             if not self._idle:
                 return None
-            worker = known[-1] if known else self._idle[-1]
+            known = [worker for worker in self._idle if worker.has_run(request)]
+            worker = (known or self._idle)[-1]
             self._idle.remove(worker)
             return worker
 
     def _lacks_imports(self, worker: Worker, request: RunRequest) -> bool:
-        return not worker.has_done(request) and self._processes.would_spare_imports(request, worker.modules)
+        return not worker.has_run(request) and self._processes.would_spare_imports(request, worker.modules)
 
     def take_back(self, checkout: Checkout, request: RunRequest, said: Messages | None) -> None:
-        """A run is over. Its worker waits for the next one, or another does in its place."""
+        """End a checkout. ``said`` is None if the worker is of no more use: another one takes its place."""
         worker, handle = checkout.worker, checkout.worker.child.handle
         try:
             if said is None or handle.killed or handle.interrupted or self._is_closed:
-                worker.let_go()
+                worker.end()
             else:
                 worker.note(request, said)
                 with self._lock:
@@ -215,42 +253,42 @@ class WorkerPool:
         self.fill(request)
 
     def fill(self, request: RunRequest) -> None:
-        """Have as many workers as there may be."""
+        """Start workers for such runs until there are as many as there may be."""
         with suppress(OSError, LaunchError):  # the next run will say what the system is short of
             while self._reserve():
                 try:
-                    worker = started(self._processes, request, spec_for(request))
+                    worker = self._started(request, spec_for(request))
                     with self._lock:
                         self._idle.insert(0, worker)
                 finally:
-                    self._reserved -= 1
+                    self._starting -= 1
             if self._is_closed:
                 self.close()
 
     def _reserve(self) -> bool:
         with self._lock:
-            if self._is_closed or self._busy + len(self._idle) + self._reserved >= self._most:
+            if self._is_closed or self._busy + len(self._idle) + self._starting >= self._most:
                 return False
-            self._reserved += 1
+            self._starting += 1
             return True
 
     def close_unused(self) -> None:
-        """Let the workers go that have done nothing yet."""
+        """End the workers that have run nothing yet."""
         with self._lock:
             unused = [worker for worker in self._idle if not worker.runs]
             self._idle = [worker for worker in self._idle if worker.runs]
         for worker in unused:
-            worker.let_go()
+            worker.end()
 
     def close(self) -> None:
-        """Let all idle workers go, and the busy ones when they come back; nobody waits any longer."""
+        """End all idle workers now, and busy ones when they come back. Runs that wait are stopped."""
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
             for waiter in list(self._waiters):
                 self.give_up(waiter)
         for worker in idle:
-            worker.let_go()
+            worker.end()
 
     def forget(self) -> None:
         """In a fork of the owner: close our copies."""
@@ -259,13 +297,13 @@ class WorkerPool:
 
 
 class PoolLauncher(Launcher):
-    """Has workers do the runs. One with limits, or that is to be in a new interpreter, has a process of its own.
+    """Hands runs to workers. A run with limits, or one that wants a new interpreter, has a process of its own.
 
     Args:
-        processes: starts them, workers and others.
-        workers: how many there are.
-        max_runs: that each of them does, None for no end.
-        largest_bytes: of memory with which one goes on, None for any size.
+        processes: starts workers and other processes.
+        workers: how many there may be.
+        max_runs: after so many runs a worker is replaced, None for never.
+        largest_bytes: a worker that uses more memory is replaced, None for any size.
     """
 
     def __init__(
@@ -291,23 +329,21 @@ class PoolLauncher(Launcher):
         checkout = pool.take(request, attach)
         worker, child = checkout.worker, _lent(checkout, partial(pool.take_back, checkout, request))
         worker.runs += 1
-        messages, worker.unsent = worker.unsent + self._program(request, worker), b""
+        is_last = self._max_runs is not None and worker.runs >= self._max_runs
+        program = program_messages(request, is_last=is_last, largest_bytes=self._largest_bytes)
+        messages, worker.unsent = worker.unsent + program, b""
         return child, send_at_once(child, messages)
 
-    def _program(self, request: RunRequest, worker: Worker) -> bytes:
-        is_last = self._max_runs is not None and worker.runs >= self._max_runs
-        return program_messages(request, is_last=is_last, largest_bytes=self._largest_bytes)
-
     def fill(self, request: RunRequest) -> None:
-        """Start the workers."""
+        """Start the workers for such runs."""
         self._pool.fill(request)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
-        """Take in what a run imported; see :class:`Launcher`."""
+        """Note what a run imported; see :class:`Launcher`."""
         self._processes.learn(request, modules, files)
 
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:
-        """Wait for templates, and have the workers start from them; see :class:`Launcher`."""
+        """Wait for fork servers, and have the workers start from them; see :class:`Launcher`."""
         is_warm = self._processes.warm_up(request, timeout_secs)
         self._pool.close_unused()
         self._pool.fill(request)
@@ -318,7 +354,7 @@ class PoolLauncher(Launcher):
         return self._processes.preloaded()
 
     def release(self) -> Callable[[], None]:
-        """Start afresh from now on; see :class:`Launcher`."""
+        """Start afresh; see :class:`Launcher`."""
         pool, self._pool = self._pool, self._new_pool()
         end_processes = self._processes.release()
 
@@ -336,7 +372,7 @@ class PoolLauncher(Launcher):
 
 
 def _lent(checkout: Checkout, give_back: Callable[[Messages | None], None]) -> Child:
-    """The worker's process, as this run has it. Nothing else refers to it: it goes when it is lost."""
+    """The worker's process as this run has it. Nothing else refers to it: the slot ends when it is lost."""
     worker, child = checkout.worker, checkout.worker.child
     handed_over_at = time.monotonic() if checkout.has_waited or worker.runs else None
     streams = child.channel, child.stdout, child.stderr, child.handle
