@@ -75,7 +75,7 @@ class TestDescriptors:
                     for pid in keepers():
                         limits.enter_context(limited(resource.RLIMIT_NOFILE, room_for({free}, pid), [pid]))
                     if {free} < 3:
-                        words = "no file descriptors left (the process that keeps runs may open"
+                        words = "no file descriptors left (the guardian process may open"
                         refused(executor, words, *(["has no room"] if not {free} else []))
                     else:
                         works(executor)

@@ -522,7 +522,7 @@ class TestMishaps:
         psutil.Process(psutil.Process(pid).ppid()).kill()
         thread.join(HANG_GUARD_SECS)
         assert results[0].error.code == 500
-        assert "the process that keeps runs was killed" in results[0].error.text
+        assert "the guardian process was killed" in results[0].error.text
         wait_until(lambda: not is_alive(pid))
         assert warm.run("1").ok
         assert warm.warm_up()

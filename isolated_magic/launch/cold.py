@@ -1,4 +1,4 @@
-"""A new interpreter for each run."""
+"""A launcher that starts a new interpreter for each run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,12 @@ if TYPE_CHECKING:
 
 
 class ColdLauncher(ProcessLauncher):
-    """Starts ``sys.executable`` anew for each run, under a guardian that is shared by all of them.
-
-    Raises:
-        UnsupportedPlatformError: there are no processes here.
-    """
+    """Starts ``sys.executable`` for each run, all under one guardian."""
 
     def __init__(self) -> None:
         require_processes()
         self._guardian = Guardian()
-        # Dropped without close(): the guardian goes with the launcher, not with the whole program.
-        weakref.finalize(self, self._guardian.close)
+        weakref.finalize(self, self._guardian.close)  # for a launcher that is dropped without release()
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
         """Start a child for this request; see :class:`Launcher`."""
@@ -40,5 +35,5 @@ class ColdLauncher(ProcessLauncher):
         return StartedWorker(child, send_at_once(child, messages), frozenset())
 
     def release(self) -> Callable[[], None]:
-        """Leave the guardian to what runs on it; see :class:`Launcher`."""
+        """Start afresh; see :class:`Launcher`."""
         return self._guardian.release()

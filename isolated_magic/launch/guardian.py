@@ -1,4 +1,4 @@
-"""The owner's end of the guardian, the process that keeps every run (see ``child/guardian.py``)."""
+"""The owner's end of the guardian, the process that forks, watches and ends every run (``child/guardian.py``)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ START_TIMEOUT_SECS = 30.0
 SEND_TIMEOUT_SECS = 10.0  # a guardian that takes no request for so long is stopped or starved
 CLOSE_TIMEOUT_SECS = 2.0
 
-# All that the guardian is started with: its environment must not hold a secret of the caller's.
+# Its whole environment: any process of this user can read it, so no secret of the caller's may be in it.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
 
 class Guardian:
-    """Starts the guardian when it is first needed, and again when it was lost."""
+    """Starts the guardian process when it is first needed, and again when it is lost."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
@@ -46,11 +46,7 @@ class Guardian:
         forget_in_forks(self)
 
     def start_run(self, descriptors: list[int]) -> None:
-        """Have a process forked around these descriptors.
-
-        Raises:
-            LaunchError: the guardian cannot be started or does not answer.
-        """
+        """Have a process forked around these descriptors; LaunchError if the guardian fails or does not answer."""
         try:
             running = self._connected()
             try:
@@ -67,31 +63,31 @@ class Guardian:
         with self._lock:
             running = self._running
             if running is not None and running.credentials != credentials():
-                self._drop(running)  # it acts for somebody whom this process no longer acts for
+                self._drop(running)  # this process has become another user
             if self._running is None:
                 self._running = _start()
             return self._running
 
     def _drop(self, running: _GuardianProcess) -> None:
         with self._lock:
-            if running is not self._running:  # whoever let go of it closes it
+            if running is not self._running:  # another thread replaced it, and closes it
                 return
             self._running = None
         running.close()
 
     def release(self) -> Callable[[], None]:
-        """Start a new guardian from now on; returns what ends the old one, with whatever still runs on it."""
+        """Start a new guardian from now on; the function returned ends the old one and what still runs on it."""
         with self._lock:
             running, self._running = self._running, None
         return running.close if running is not None else lambda: None
 
     def close(self) -> None:
-        """Let the guardian go: it kills what still runs, and ends. Waits for that, but not for ever."""
+        """End the guardian, which kills what still runs. Waits for that, but not for ever."""
         self.release()()
 
     def forget(self) -> None:
-        """In a fork of the owner: the guardian belongs to the original. Close our copies and start afresh."""
-        self._lock = threading.RLock()  # another thread may have held it when the process forked
+        """In a fork of the owner: close our copies and start afresh; the guardian belongs to the original."""
+        self._lock = threading.RLock()
         if self._running is not None:
             self._running.control.close()
             self._running.process.returncode = 0  # not our child: there is nothing to wait for
@@ -100,7 +96,7 @@ class Guardian:
 
 @dataclass(frozen=True)
 class _GuardianProcess:
-    """A guardian that runs: its process, our end of its control socket, and whom it acts for."""
+    """A running guardian: its process, our end of its control socket, and its credentials."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
@@ -113,12 +109,12 @@ class _GuardianProcess:
 
     def close(self) -> None:
         with suppress(OSError):  # it is gone
-            self.control.shutdown(socket.SHUT_RDWR)  # nobody goes on sending
-        with self.sending:  # the number of the descriptor may be somebody else's at once
+            self.control.shutdown(socket.SHUT_RDWR)  # another thread may be sending
+        with self.sending:  # the descriptor's number may be reused at once
             self.control.close()
         try:
             self.process.wait(CLOSE_TIMEOUT_SECS)
-        except BaseException as problem:  # it hangs, or we were interrupted: either way no zombie stays
+        except BaseException as problem:  # it hangs, or we were interrupted: leave no zombie
             self.process.kill()
             self.process.wait()
             if not isinstance(problem, subprocess.TimeoutExpired):
@@ -153,7 +149,7 @@ def _not_started(how: str, said: str) -> LaunchError:
     lines = said.splitlines()
     fatal = next((line for line in lines if line.startswith("Fatal Python error")), lines[-1] if lines else "")
     because = f": {fatal.strip()}" if fatal else ""
-    return LaunchError(f"The process that keeps runs could not start ({how}{because}).{memory_limit_note()}")
+    return LaunchError(f"The guardian process failed to start ({how}{because}).{memory_limit_note()}")
 
 
 def _spawn(control: int) -> subprocess.Popen[bytes]:

@@ -1,7 +1,7 @@
-"""What holds the limits of a run: resource limits of its processes, and control groups where there are any.
+"""Enforces the limits of a run: resource limits of its processes, and a control group if one can be made.
 
-Without a group some limits hold less than their names say. That is said once for each of them, as a LimitWarning:
-it is so for every run of this process, and in the output of a cell that is run again it would be in the way.
+Without a group some limits hold less than their names say. A LimitWarning says so once for each of them: it holds
+for every run of this process, and would be in the way each time a cell is run again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from isolated_magic.request import RunRequest
 
-
 NO_GROUP = Group({})
 
 _PER_PROCESS = "The memory limit holds for each process of a run by itself, not for all of them together"
@@ -35,17 +34,15 @@ _said: set[str] = set()
 
 @contextmanager
 def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
-    """Inside this block the request says how its limits are held, by a group that is there as long.
+    """Inside this block the request carries the confinement that holds its limits, and its group exists.
 
-    Raises:
-        LaunchError: nothing here could hold them.
-        LimitWarning: some are held in part, and such a warning is an error in this program.
+    Raises LaunchError if nothing can hold them, LimitWarning where the program turns such warnings into errors.
     """
     limits = dict(request.limits.of_resources)
     if not limits:
         yield request, NO_GROUP
         return
-    if request.elsewhere is not None:  # whatever runs there holds what its processes have together
+    if request.elsewhere is not None:  # the container holds the sum over its processes
         yield replace(request, confinement=Confinement(limits)), NO_GROUP
         return
     group = Group(limits)
@@ -80,17 +77,17 @@ def _tasks_of_user() -> int:
 
 
 def _say_once(what: str) -> None:
-    """Warn that a limit holds less than its name says, unless this process has heard it already."""
+    """Warn that a limit holds less than its name says, unless this process was warned already."""
     if what in _said:
         return
     _said.add(what)
     why = "" if sys.platform != "linux" else f": no control group can be made here.{_advice()}"
-    # No place in the code: the limit may be set anywhere, and a saved notebook is to have no path of ours in it.
+    # Without a place in the code: the limit may be set anywhere, and a saved notebook must show no path of ours.
     warnings.warn_explicit(f"{what}{why}".rstrip(".") + ".", LimitWarning, "isolated_magic", 1)
 
 
 def _advice() -> str:
-    """What helps where systemd keeps a part of the tree for this user, and this program is not in it (ssh)."""
+    """What helps where systemd manages a part of the tree for this user, but this program is not in it (ssh)."""
     if os.path.exists(f"/run/user/{os.getuid()}/systemd/private"):  # noqa: PTH110 - likewise
         return " Start this program with `systemd-run --user --scope` in front of its command"
     return ""

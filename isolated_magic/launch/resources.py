@@ -16,8 +16,7 @@ from isolated_magic.limits import size_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-THREAD_BYTES = 16 << 20  # address space for a stack, and for what the interpreter takes to begin with
+THREAD_BYTES = 16 << 20  # address space for a stack and for the interpreter's first allocations
 
 NO_MEMORY = "no memory left (free some, or raise the limit: ulimit -v, or the container's)"
 _NO_THREADS = (
@@ -31,17 +30,16 @@ _WORDS = {
     errno.ETOOMANYREFS: "too many file descriptors on their way to new processes (start fewer runs at once)",
 }
 
-
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def is_shortage(problem: OSError) -> bool:
-    """Whether the system could not look, which says nothing about what there is to be seen."""
+    """Whether the system lacked descriptors or memory to look, so that nothing is known about what is there."""
     return problem.errno in _SHORTAGES
 
 
 def explain_errno(number: int, whose: str = "this process", open_files: int | None = None) -> str:
-    """What an error of the system's means for somebody who wants a process."""
+    """Why no process could be made, in words, given the errno of process ``whose``."""
     if number == errno.EMFILE:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if open_files is None else open_files
         return f"no file descriptors left ({whose} may open {limit}: close some, or raise the limit: ulimit -n)"
@@ -51,13 +49,13 @@ def explain_errno(number: int, whose: str = "this process", open_files: int | No
 
 
 def launch_error(problem: OSError) -> LaunchError:
-    """The error to raise for one of the system's."""
+    """The LaunchError for an error of the operating system."""
     words = explain_errno(problem.errno) if problem.errno else str(problem)
     return LaunchError(f"No process could be started: {words}.")
 
 
 def memory_limit_note() -> str:
-    """How much memory a process has that inherits our limits, to be added to why it could not start."""
+    """A sentence about our memory limits, which a process that failed to start has inherited; empty for none."""
     found = map(_soft, ("RLIMIT_AS", "RLIMIT_DATA"))
     soft = min((limit for limit in found if limit != resource.RLIM_INFINITY), default=None)
     return "" if soft is None else f" Its memory is limited to {size_text(soft)} (ulimit -v, ulimit -d)."
@@ -68,13 +66,9 @@ def _soft(name: str) -> int:
 
 
 def start_thread(work: Callable[[], object], name: str) -> None:
-    """Have the work done in a thread of its own that keeps no program from ending.
-
-    Raises:
-        LaunchError: there can be no thread.
-    """
+    """Start a daemon thread; LaunchError if there can be none."""
     try:
-        # A thread that finds no memory to begin with is waited for by Thread.start() for ever.
+        # Thread.start() waits for ever for a thread that finds no memory to begin with.
         mmap.mmap(-1, THREAD_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
         threading.Thread(target=work, daemon=True, name=name).start()
     except (OSError, MemoryError):
@@ -91,19 +85,19 @@ _COUNTER = b"\noom_kill "  # proc(5), /proc/vmstat: those for the limit of a cgr
 
 
 class OutOfMemoryKills:
-    """The count of processes that it killed, anywhere in the system."""
+    """Tells whether the kernel's OOM killer, which kills without saying so, was at work during a run."""
 
     def __init__(self) -> None:
         self._before: int | None = None
         self._read_at = -READ_AGAIN_SECS
 
     def note(self) -> None:
-        """A run begins: what was killed before, give or take a second, is no concern of it."""
+        """A run begins: what was killed before, give or take a second, does not count."""
         if time.monotonic() - self._read_at >= READ_AGAIN_SECS:
             self._before, self._read_at = _count(), time.monotonic()
 
     def came(self) -> bool:
-        """Whether it killed anything since; False where the system does not tell."""
+        """Whether it killed any process since; False if the system does not tell."""
         now = _count()
         return now is not None and self._before is not None and now > self._before
 

@@ -158,7 +158,7 @@ def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
     if ending.killed and stopped:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
     if ending.exit_status is None:
-        why = ending.lost or "the process that keeps runs was killed, or has no room for it"
+        why = ending.lost or "the guardian process was killed, or has no room for it"
         return RunError.of(ErrorKind.LAUNCH, f"The run was lost: {why}.")
     if not said.started and said.broken is None:
         return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(ending))

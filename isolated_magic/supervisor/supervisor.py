@@ -175,7 +175,7 @@ class Supervisor:
 
     def _on_deadline(self) -> None:
         if self._timed_out or self._handle.killed:  # we did kill it, and it is not let go
-            self._handle.kill_without_keeper()
+            self._handle.kill_without_reaper()
             self._given_up = True
         elif self._stack_asked or not self._ask_for_stack():
             self._timed_out = True
@@ -221,7 +221,7 @@ class Supervisor:
             while not self._handle.is_over:
                 self._handle.take_news(self._on_created)
         except OSError:
-            self._handle.kill_without_keeper()
+            self._handle.kill_without_reaper()
 
     def _wait_for_pid(self) -> None:
         """A new worker may be through with its first run before the guardian has said which process it is."""

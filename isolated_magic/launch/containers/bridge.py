@@ -58,7 +58,7 @@ class ContainerHandle(ProcessHandle):
         self._order(STACK)
         return True
 
-    def kill_without_keeper(self) -> None:
+    def kill_without_reaper(self) -> None:
         """End the container; see :class:`ProcessHandle`."""
         self._cut()
 
