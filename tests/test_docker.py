@@ -412,13 +412,13 @@ class TestOwners:
             [
                 sys.executable,
                 "-c",
-                "from isolated_magic.launch.containers.client import *\nprint(this_process().labels[LABEL])",
+                "from isolated_magic.launch.containers.client import *\nprint(this_process().label)",
             ],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.strip()
-        of_this = client.this_process().labels[client.LABEL]
+        of_this = client.this_process().label
         elsewhere = json.dumps(json.loads(gone) | {"host": "another-machine"})
         with daemon.api() as api:
             left, kept, foreign = (

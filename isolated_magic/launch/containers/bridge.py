@@ -1,4 +1,4 @@
-"""Between the four local streams of a child and the one stream of its container."""
+"""Connects the four local streams of a child with the one stream of its container."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.containers.container import Container
 
-KILL_TIMEOUT_SECS = 2.0  # after this long a container that does not obey is cut off
+KILL_TIMEOUT_SECS = 2.0  # then a container that does not obey is cut off
 GRACE_SECS = 10.0
 MARGIN_BYTES = 1 << 20
 _EXIT = re.compile(r"exit -?\d{1,3} \d{1,9}\.\d{3}\n")
@@ -40,12 +40,7 @@ _PEAK = re.compile(r"peak \d{1,18}\n")
 
 
 class ContainerHandle(ProcessHandle):
-    """The handle of a run in a container: no process here is ever signalled for it.
-
-    Args:
-        end: of the socket pair, whose other end the bridge has.
-        cut: ends the container without asking it.
-    """
+    """The handle of a run in a container; ``cut`` ends the container. No process here is ever signalled for it."""
 
     def __init__(self, end: socket.socket, cut: Callable[[], None]) -> None:
         super().__init__(end)
@@ -74,12 +69,7 @@ class ContainerHandle(ProcessHandle):
 
 
 class Bridge:
-    """One run's.
-
-    Args:
-        container: waiting for its request.
-        timeout_secs: that the run may take, which the container holds too: it may lose the daemon.
-    """
+    """Carries one run. The container is told the timeout too, as it may lose the daemon."""
 
     def __init__(self, container: Container, timeout_secs: float) -> None:
         self._container = container
@@ -90,11 +80,11 @@ class Bridge:
         self._handle, self._channel = socket.socket(fileno=handle), socket.socket(fileno=channel)
         self._outputs = {STDOUT: stdout, STDERR: stderr}
         self._descriptors = {CHANNEL: channel, STDOUT: stdout, STDERR: stderr}
-        self._unread = {kind: bytearray() for kind in self._descriptors}  # on its way to the supervisor
-        self._printed_before = 0  # bytes of stdout still on their way that came before what the channel brought
-        self._unsent = bytearray(packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode()))  # to the container
+        self._unread = {kind: bytearray() for kind in self._descriptors}  # by the supervisor
+        self._printed_before = 0  # unread bytes of stdout that came before what is unread of the channel
+        self._unsent = bytearray(packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode()))  # by the container
         self._news = b""
-        self._listens = {CHANNEL, NEWS}  # which of our ends still have somebody at the other end
+        self._listens = {CHANNEL, NEWS}  # those of our ends whose other end is open
         self._kill_by: float | None = None
         self._is_over = False
         for descriptor in ends:
@@ -102,7 +92,7 @@ class Bridge:
         self._tell(f"pid {container.pid}\n")
 
     def run(self) -> None:
-        """Work until the run is over and told, or nobody wants to know."""
+        """Work until the run is over and the supervisor was told, or has gone."""
         try:
             while not self._is_over or any(self._unread.values()):
                 if not self._step():
@@ -117,7 +107,7 @@ class Bridge:
                 os.close(descriptor)
 
     def _step(self) -> bool:
-        """Wait for something, and do it; False when the supervisor is gone."""
+        """Handle the next events; False when the supervisor is gone."""
         wanted = self._wanted()
         poll = select.poll()
         for descriptor, mask in wanted.items():
@@ -199,14 +189,14 @@ class Bridge:
         except OSError:
             piece = b""
         if not piece:
-            self._listens.discard(CHANNEL)  # it hung up this way: there will be no answer
+            self._listens.discard(CHANNEL)  # the supervisor hung up: there will be no answer
             return
         self._unsent += packet(CHANNEL, piece)
 
     def _send(self) -> None:
         attached = self._container.attached
         if self._unsent and attached is not None:
-            with suppress(OSError):  # that it is gone, reading tells
+            with suppress(OSError):  # reading will tell that it is gone
                 del self._unsent[: attached.send(self._unsent)]
 
     def _receive(self) -> None:
@@ -226,12 +216,12 @@ class Bridge:
                 self._on_news(body)
             elif kind in self._unread and self._has_room(kind):
                 self._unread[kind] += body
-                if kind == CHANNEL:  # it may ask what was printed until now
+                if kind == CHANNEL:  # a question in it may be about what was printed until now
                     self._printed_before = len(self._unread[STDOUT])
         return None
 
     def _has_room(self, kind: bytes) -> bool:
-        """A supervisor that kills may have stopped to read: what there is no room for is dropped then."""
+        """A supervisor that kills may have stopped reading: what it has no room for is dropped then."""
         return self._kill_by is None or len(self._unread[kind]) < MARGIN_BYTES
 
     def _on_news(self, body: bytes) -> None:
@@ -242,7 +232,7 @@ class Bridge:
             self._news += body
 
     def _be_over(self, line: str) -> None:
-        """Told when all that was written before it has gone on."""
+        """The news is told after all that was written before it."""
         if self._is_over:
             return
         self._is_over = True

@@ -16,44 +16,32 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from isolated_magic.child.error_report import causes_of
+from isolated_magic.child.wire import CONTAINER_FOLDER
 from isolated_magic.errors import LaunchError, MissingLibraryError
-from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, RESERVED_PROCESSES
+from isolated_magic.launch.containers.settings import (
+    DEFAULT_IMAGE,
+    PROGRAM_BYTES,
+    RESERVED_PROCESSES,
+    STARTING_PROCESSES,
+    processes_of,
+)
+from isolated_magic.limits import STACK_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from isolated_magic.launch.containers.settings import ContainerConfig
+    from isolated_magic.launch.containers.settings import ContainerSettings, Shape
+CONTAINERFILE = Path(__file__).with_name("Containerfile")
+DEFAULT_URL = "unix:///var/run/docker.sock"
+LABEL = "isolated_magic.owner"
 
-
+CALL_TIMEOUT_SECS = 30.0
 REMOVAL_TIMEOUT_SECS = 15.0
 RETRY_SECS = 0.05
 NO_SDK = "Runs in containers need the docker SDK, which is not installed: pip install 'isolated-magic[docker]'"
-
-
-class Api(Protocol):
-    """What is used of ``docker.APIClient``."""
-
-    base_url: str
-
-    def create_host_config(self, **settings: object) -> dict[str, object]: ...  # noqa: D102
-    def create_container(self, image: str, **settings: object) -> dict[str, str]: ...  # noqa: D102
-    def attach_socket(self, container: str, params: dict[str, int]) -> object: ...  # noqa: D102
-    def start(self, container: str) -> None: ...  # noqa: D102
-    def inspect_container(self, container: str) -> dict[str, dict[str, object]]: ...  # noqa: D102
-    def remove_container(self, container: str, *, force: bool, v: bool) -> None: ...  # noqa: D102
-    def containers(self, **filters: object) -> list[dict[str, object]]: ...  # noqa: D102
-    def post(self, url: str, **settings: object) -> Answer: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-
-
-class Answer(Protocol):
-    """What is used of the answer to a request."""
-
-    status_code: int
-    text: str
 
 
 class DaemonClient:
@@ -64,16 +52,16 @@ class DaemonClient:
 
     Raises:
         MissingLibraryError: the SDK is not installed.
-        LaunchError: the daemon does not answer; the message says why and what to do.
+        LaunchError: here and in each method, if the daemon refuses or does not answer; it says why and what to do.
     """
 
     def __init__(self, base_url: str | None) -> None:
-        self._docker = _sdk()  # type: ignore[no-untyped-call]
+        self._docker = _sdk()
         self.url = base_url or os.environ.get("DOCKER_HOST") or DEFAULT_URL
         with self._explained():
             settings = self._address(base_url)
             self.url = settings.get("base_url", self.url)
-            self._api: Api = self._docker.APIClient(version="auto", timeout=CALL_TIMEOUT_SECS, **settings)
+            self._api = self._docker.APIClient(version="auto", timeout=CALL_TIMEOUT_SECS, **settings)
 
     def _address(self, base_url: str | None) -> dict[str, Any]:
         """Where the daemon listens, as ``docker`` itself finds it: DOCKER_HOST, else the context in use."""
@@ -86,21 +74,9 @@ class DaemonClient:
                 settings |= {"base_url": context.Host, "tls": context.TLSConfig or settings.get("tls")}
         return settings
 
-    def create(self, wanted: ContainerConfig, command: tuple[str, ...]) -> str:
-        """Create a container.
-
-        Returns:
-            Its id.
-
-        Raises:
-            LaunchError: the daemon refuses.
-        """
-        settings = wanted.settings
-        types = self._docker.types
-        limits = [types.Ulimit(name=n, soft=v, hard=v) for n, v in wanted.ulimits.items()]
-        mounts = [types.Mount(m.target, m.source, type="bind", read_only=m.read_only) for m in wanted.mounts]
+    def create(self, settings: ContainerSettings, shape: Shape, command: tuple[str, ...], label: str) -> str:
+        """Create a container; its id. Anybody who may inspect it can read all this: nothing of a run is in it."""
         with self._explained(settings.image):
-            host = self._api.create_host_config(ulimits=limits, mounts=mounts, **wanted.host)
             made = self._api.create_container(
                 settings.image,
                 name=f"isolated-magic-{uuid.uuid4().hex[:12]}",
@@ -110,20 +86,52 @@ class DaemonClient:
                 user=settings.user,
                 working_dir=settings.cwd,
                 environment={"HOME": settings.cwd},
-                host_config=host,
-                labels=dict(wanted.labels),
+                host_config=self._host_config(settings, shape),
+                labels={LABEL: label},
                 stop_signal="SIGKILL",  # its first process heeds no other
                 healthcheck={"test": ["NONE"]},
                 use_config_proxy=False,  # it would put the caller's proxy, with its password, into the environment
             )
-        return made["Id"]
+        return str(made["Id"])
+
+    def _host_config(self, settings: ContainerSettings, shape: Shape) -> dict[str, object]:
+        scratch = f"rw,nosuid,nodev,size={settings.tmpfs_bytes},mode=1777"
+        program = f"rw,nosuid,nodev,size={PROGRAM_BYTES},mode=1777"
+        ulimits = {
+            "nofile": settings.nofile,
+            "nproc": 4096,  # the kernel counts all of this user's, in whatever container: pids_limit is what holds
+            "stack": STACK_LIMIT_BYTES,
+            "core": 0,
+        }
+        types = self._docker.types
+        config: dict[str, object] = self._api.create_host_config(
+            network_mode=settings.network_mode,
+            read_only=settings.read_only,
+            cap_drop=["ALL"],
+            cap_add=list(settings.capabilities),
+            security_opt=[] if settings.new_privileges else ["no-new-privileges"],
+            pids_limit=max(processes_of(settings, shape) + RESERVED_PROCESSES, STARTING_PROCESSES),
+            mem_limit=shape.memory_bytes,
+            memswap_limit=shape.memory_bytes,  # the sum: no swap
+            nano_cpus=int(settings.cpus * 1e9),
+            tmpfs={"/tmp": scratch, CONTAINER_FOLDER: program},  # noqa: S108 - of the container
+            shm_size=settings.tmpfs_bytes,
+            runtime=settings.runtime,
+            ipc_mode="private",
+            auto_remove=True,
+            init=False,
+            log_config={"Type": "none"},  # what a run prints is nobody else's
+            ulimits=[types.Ulimit(name=name, soft=limit, hard=limit) for name, limit in ulimits.items()],
+            mounts=[
+                types.Mount(target, source, type="bind", read_only=mode != "rw")
+                for source, there in settings.volumes.items()
+                for target, _, mode in [there.partition(":")]
+            ],
+        )
+        return config
 
     def attach(self, container: str, image: str) -> tuple[socket.socket, Callable[[], None]]:
-        """A socket to the stdin, stdout and stderr of a container that was not started yet, and what closes it.
-
-        Raises:
-            LaunchError: the daemon refuses.
-        """
+        """A socket to stdin, stdout and stderr of a container that was not started yet, and what closes it."""
         with self._explained(image):  # Podman prepares it for a start already here
             attached = self._api.attach_socket(container, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
         found = getattr(attached, "_sock", attached)
@@ -138,20 +146,12 @@ class DaemonClient:
         return own, own.close
 
     def start(self, container: str, image: str) -> None:
-        """Start it.
-
-        Raises:
-            LaunchError: the daemon refuses.
-        """
+        """Start a container."""
         with self._explained(image):
             self._api.start(container)
 
     def limit_processes(self, container: str, count: int) -> None:
-        """Let a container that runs have so many processes, and what keeps them.
-
-        Raises:
-            LaunchError: the daemon cannot.
-        """
+        """Let a running container have so many processes beside ours. The SDK has no argument for it."""
         with self._explained():
             limit = {"PidsLimit": count + RESERVED_PROCESSES}
             answer = self._api.post(
@@ -162,20 +162,17 @@ class DaemonClient:
                 f"This daemon cannot hold a limit of processes: {one_line(answer.text)}. Leave it out."
             )
 
-    def state(self, container: str) -> dict[str, object] | None:
-        """What the daemon knows of a container, None when there is none any more.
-
-        Raises:
-            LaunchError: the daemon does not answer.
-        """
+    def state(self, container: str) -> dict[str, Any] | None:
+        """The state of a container as the daemon knows it, None if there is no such container any more."""
         try:
             with self._explained():
-                return self._api.inspect_container(container)["State"]
+                state: dict[str, Any] = self._api.inspect_container(container)["State"]
+                return state
         except GoneError:
             return None
 
     def remove(self, container: str) -> bool:
-        """Kill it and take it away, if somebody has not done so already; whether it is gone."""
+        """Kill a container and remove it unless that was done already; whether it is gone."""
         deadline = time.monotonic() + REMOVAL_TIMEOUT_SECS
         while True:
             try:
@@ -183,7 +180,7 @@ class DaemonClient:
                     self._api.remove_container(container, force=True, v=True)
             except GoneError:
                 return True
-            except BusyError:  # it is being removed, or it is just ending: the daemon says no more than that
+            except BusyError:  # it is being removed, or is just ending: the daemon says no more than that
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(RETRY_SECS)
@@ -191,11 +188,7 @@ class DaemonClient:
                 return False
 
     def sweep(self) -> None:
-        """Take away what owners left behind that have ended.
-
-        Raises:
-            LaunchError: the daemon does not answer.
-        """
+        """Remove the containers of owners that have ended."""
         with self._explained():
             found = self._api.containers(all=True, filters={"label": LABEL})
         for each in found:
@@ -209,7 +202,7 @@ class DaemonClient:
 
     @contextmanager
     def _explained(self, image: str = "") -> Iterator[None]:
-        """What the SDK raises inside this block comes out as a LaunchError."""
+        """Turn what the SDK raises inside this block into a LaunchError."""
         try:
             yield
         except self._docker.errors.APIError as problem:
@@ -220,20 +213,16 @@ class DaemonClient:
 
 
 def require_sdk() -> None:
-    """Pass where the docker SDK is installed, without importing it.
-
-    Raises:
-        MissingLibraryError: it is not.
-    """
+    """Raise MissingLibraryError unless the docker SDK is installed. Does not import it."""
     try:
         is_there = importlib.util.find_spec("docker") is not None
-    except ValueError:  # whoever wants no such module put None in its place
+    except ValueError:  # sys.modules["docker"] is None
         is_there = False
     if not is_there:
         raise MissingLibraryError(NO_SDK)
 
 
-def _sdk():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the SDK has no types
+def _sdk() -> Any:  # noqa: ANN401 - the SDK has no types
     try:
         import docker  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: PLC0415 - 0.2 s
     except ImportError:
@@ -247,17 +236,12 @@ def _close_both(found: socket.socket, attached: object) -> None:
         attached._response.close()  # type: ignore[attr-defined]
 
 
-CONTAINERFILE = Path(__file__).with_name("Containerfile")
-CALL_TIMEOUT_SECS = 30.0
-DEFAULT_URL = "unix:///var/run/docker.sock"
-
-
 class GoneError(LaunchError):
     """There is no such container."""
 
 
 class BusyError(LaunchError):
-    """Something else is being done to it."""
+    """The container is being changed by another request."""
 
 
 def daemon_refused(problem: object, image: str, url: str) -> LaunchError:
@@ -312,7 +296,10 @@ def unreachable(problem: BaseException, url: str) -> LaunchError:
 
 
 def close_left_open(problem: BaseException) -> None:
-    """Close the sockets that the SDK could not connect: it leaves them to the garbage collector."""
+    """Close the sockets that the SDK could not connect: it leaves them to the garbage collector.
+
+    They are in the frames where the problem began (docker/transport/unixconn.py).
+    """
     for cause in causes_of(problem):
         for frame, _ in traceback.walk_tb(cause.__traceback__):
             left = frame.f_locals.get("sock")
@@ -321,42 +308,39 @@ def close_left_open(problem: BaseException) -> None:
 
 
 def _errno_in(problem: BaseException) -> int | None:
-    """The number of the system's error that this one was made of."""
+    """The errno of the system's error that caused this one."""
     numbers = (getattr(cause, "errno", None) for cause in causes_of(problem))
     return next((number for number in numbers if isinstance(number, int)), None)
 
 
 def one_line(text: str) -> str:
-    """The text as part of a sentence, without its end if it is long."""
+    """The text as part of a sentence, cut off if it is long."""
     return " ".join(text.split())[:300].rstrip(".")
-
-
-LABEL = "isolated_magic.owner"
 
 
 @dataclass(frozen=True)
 class OwnerId:
-    """A process, on whatever machine shares the daemon."""
+    """A process on any of the machines that share the daemon. Its containers carry this as a label."""
 
-    host: str  # name of its machine
-    boot: str  # of that machine, empty where the system does not tell
-    namespace: str  # that its pid is of, likewise
-    pid: int  # of the process
-    started: int  # when it began, in ticks since the boot; 0 where the system does not tell
+    host: str
+    boot: str  # of the host; empty where the system does not tell
+    namespace: str  # of the pid; empty where the system does not tell
+    pid: int
+    started: int  # ticks since the boot; 0 where the system does not tell, -1 for a zombie
 
     @property
-    def labels(self) -> dict[str, str]:
-        """What its containers carry."""
-        return {LABEL: json.dumps(asdict(self))}
+    def label(self) -> str:
+        """The value of the label."""
+        return json.dumps(asdict(self))
 
 
 def this_process() -> OwnerId:
-    """The one that asks."""
+    """The id of the calling process."""
     return OwnerId(socket.gethostname(), _boot(), _namespace(), os.getpid(), _started(os.getpid()))
 
 
 def is_gone(label: str) -> bool:
-    """Whether the owner of a container has ended, as far as this process can tell."""
+    """Whether the owner in a container's label has ended, as far as this process can tell."""
     try:
         owner = OwnerId(**json.loads(label))
     except (ValueError, TypeError):  # of another version: leave it alone
@@ -366,7 +350,7 @@ def is_gone(label: str) -> bool:
         return False
     if owner.boot != here.boot:
         return True
-    if owner.namespace != here.namespace:  # its pid is somebody else's here
+    if owner.namespace != here.namespace:  # its pid means another process here
         return False
     return not _is_alive(owner)
 
@@ -376,7 +360,7 @@ def _is_alive(owner: OwnerId) -> bool:
         os.kill(owner.pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another user's
         return True
     return _started(owner.pid) == owner.started
 
@@ -397,7 +381,7 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> int:
-    """As proc(5) has it, /proc/PID/stat; a zombie has ended."""
+    """The start time in /proc/PID/stat (proc(5)); a zombie counts as ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - likewise
             fields = file.read().rpartition(b")")[2].split()

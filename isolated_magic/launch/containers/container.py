@@ -19,12 +19,10 @@ from isolated_magic.errors import LaunchError
 from isolated_magic.launch.containers.settings import (
     RESERVED_PROCESSES,
     STARTING_PROCESSES,
-    creation,
     processes_of,
 )
 from isolated_magic.launch.fork_server.freshness import EnvironmentReads
 from isolated_magic.launch.spawn import program_messages
-from isolated_magic.limits import STACK_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,9 +33,9 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
 
-READY_TIMEOUT_SECS = 60.0  # for its interpreter, and for what it imports
-MOST_SAID_BYTES = 4096  # of what it says on stderr before it is ready
-_HEADER_BYTES, _ON_STDOUT = 8, 1  # as the daemon wraps what a container without a terminal writes
+READY_TIMEOUT_SECS = 60.0  # for its interpreter and its imports
+MOST_SAID_BYTES = 4096  # kept of its stderr before it is ready
+_HEADER_BYTES, _ON_STDOUT = 8, 1  # of the daemon's frames, for containers without a terminal
 
 
 class _Refusal(TypedDict):
@@ -45,12 +43,7 @@ class _Refusal(TypedDict):
 
 
 class AttachedStream:
-    """The stream to a container's stdin and from its stdout. Never blocks.
-
-    Args:
-        end: the daemon's socket.
-        close: closes it.
-    """
+    """The stream to a container's stdin and from its stdout, in the daemon's frames. Never blocks."""
 
     def __init__(self, end: socket.socket, close: Callable[[], None]) -> None:
         self.socket = end
@@ -64,10 +57,10 @@ class AttachedStream:
         """The packets that have come.
 
         Raises:
-            BlockingIOError: nothing came.
+            BlockingIOError: none, so far.
             EOFError: the stream has ended.
-            OSError: it broke.
-            ValueError: what came is none of ours.
+            OSError: the stream broke.
+            ValueError: what came is no packet.
         """
         try:
             chunk = self.socket.recv(PIECE_BYTES)
@@ -97,23 +90,14 @@ class AttachedStream:
         return found
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
-        """Send some of it; how much.
-
-        Raises:
-            BlockingIOError: no more can be taken now.
-            OSError: the stream broke.
-        """
+        """Send some of it; how much. BlockingIOError if the stream takes no more now."""
         try:
             return self.socket.send(data[:PIECE_BYTES])
         except ssl.SSLWantWriteError:
             raise BlockingIOError from None
 
     def wait(self, mask: int, deadline: float) -> None:
-        """Wait until something can be done.
-
-        Raises:
-            TimeoutError: it was not so in time.
-        """
+        """Wait for events of poll(2); TimeoutError after the deadline, by time.monotonic()."""
         poll = select.poll()
         poll.register(self.socket, mask)
         left = deadline - time.monotonic()
@@ -121,30 +105,21 @@ class AttachedStream:
             raise TimeoutError
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come and the stream is there: as it is while a container waits."""
+        """Whether the stream is open and nothing has come, as while a container waits."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return not poll.poll(0)
 
     def hang_up(self) -> None:
-        """Let the container end. From any thread, while another one waits for what comes."""
+        """Have the container end. Any thread may call this while another one reads."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # a fork of this process may have copies
 
 
 class Container:
-    """One container. Its first process ends when this end hangs up, and everything in it with it.
+    """One container. When this end hangs up, its first process ends, and everything in it."""
 
-    Args:
-        client: the daemon's.
-        settings: of the executor.
-        shape: of this one.
-        labels: to find it by.
-    """
-
-    def __init__(
-        self, client: DaemonClient, settings: ContainerSettings, shape: Shape, labels: dict[str, str]
-    ) -> None:
+    def __init__(self, client: DaemonClient, settings: ContainerSettings, shape: Shape, label: str) -> None:
         self.client = client
         self.settings = settings
         self.shape = shape
@@ -153,17 +128,12 @@ class Container:
         self.inputs = EnvironmentReads()
         self.attached: AttachedStream | None = None
         self.id: str | None = None
-        self._labels = labels
+        self._label = label
         self._is_unwanted = False
 
     def make(self) -> None:
-        """Have it made, and wait until it is ready for a request. If this fails, it still has to be removed.
-
-        Raises:
-            LaunchError: it could not be made; the message says why and what to do.
-        """
-        wanted = creation(self.settings, self.shape, self._labels, STACK_LIMIT_BYTES)
-        self.id = self.client.create(wanted, COMMAND)
+        """Create and start it, and wait until it is ready. After a LaunchError it still has to be removed."""
+        self.id = self.client.create(self.settings, self.shape, COMMAND, self._label)
         self.attached = AttachedStream(*self.client.attach(self.id, self.settings.image))
         if self._is_unwanted:
             raise LaunchError("The container was given up before it was ready.")
@@ -193,7 +163,7 @@ class Container:
                     continue
                 attached.wait(select.POLLOUT, deadline)
             state = self.client.state(own_id)  # it takes the container longer to start than this
-            self.pid = int(cast("int", state["Pid"])) if state is not None else 0
+            self.pid = int(state["Pid"]) if state is not None else 0
             self._take(self._first_message(attached, deadline))
         except TimeoutError:
             raise LaunchError(
@@ -209,7 +179,7 @@ class Container:
                     if kind == READY:
                         message: dict[str, object] = json.loads(body)
                         return message
-                    raise ValueError("it speaks of something else first")
+                    raise ValueError("another packet comes first")
                 continue
             attached.wait(select.POLLIN, deadline)
 
@@ -233,7 +203,7 @@ class Container:
         self.environment = {name.encode("latin-1"): text.encode("latin-1") for name, text in environment.items()}
 
     def _ended_early(self, attached: AttachedStream) -> LaunchError:
-        """Why there is no container: what its interpreter said last."""
+        """The error for a container that ended: what its interpreter said last."""
         with suppress(OSError, EOFError, ValueError):
             while True:
                 attached.receive()
@@ -247,11 +217,11 @@ class Container:
         return LaunchError(f"The container of image {self.settings.image} ended before it was ready: {said}.")
 
     def is_waiting(self) -> bool:
-        """Whether it can still be used."""
+        """Whether it waits for a run, and can be used."""
         return self.attached is not None and self.attached.is_quiet()
 
     def why_ended(self) -> str:
-        """Why the stream has ended, though nobody here ended it."""
+        """Why the stream has ended, if this process did not end it."""
         try:
             state = self.client.state(self.id or "")
         except LaunchError as problem:
@@ -261,19 +231,19 @@ class Container:
         return "its container was killed from outside"
 
     def hang_up(self) -> None:
-        """Let it end; from any thread."""
+        """Have it end; any thread may call this."""
         self._is_unwanted = True
         if self.attached is not None:
             self.attached.hang_up()
 
     def close(self) -> None:
-        """Hang up for good: nobody else uses it any more."""
+        """Hang up and close the stream; no other thread may use it any more."""
         if self.attached is not None:
             self.attached.hang_up()
             self.attached.close()
 
     def remove(self) -> bool:
-        """Take it away; whether it is gone."""
+        """Remove it; whether it is gone."""
         return self.id is None or self.client.remove(self.id)
 
     def forget(self) -> None:
@@ -282,13 +252,13 @@ class Container:
             self.attached.close()
 
 
-# What the container is told to run, as anybody can see who may inspect it. It reads the program from stdin, writes
-# it down, and becomes it.
+# The command of the container, so that no image needs the child program: it reads the program from stdin, writes
+# it to files, and executes it. Anybody who may inspect the container can read this.
 BOOTSTRAP = f"""\
 import os, sys, time
 if sys.version_info < (3, 11):
     os.write(2, b"Python " + sys.version.split()[0].encode() + b"\\n")
-    time.sleep(0.5)  # Podman does not hand on the last words of what ends before it is attached
+    time.sleep(0.5)  # Podman loses the last words of what ends before it is attached
     os._exit(1)
 import json
 def take(count):
@@ -310,14 +280,14 @@ COMMAND = ("python3", "-I", "-S", "-c", BOOTSTRAP)
 
 @cache
 def program_frame() -> bytes:
-    """The files of the child program, as the bootstrap takes them."""
+    """The files of the child program, as the bootstrap reads them."""
     folder = Path(child.__file__).parent
     files = {file.name: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.py"))}
     return wire.frame(json.dumps(files).encode())
 
 
 def container_messages(request: RunRequest, environment: Mapping[bytes, bytes], *, cold: bool) -> bytes:
-    """What makes a run of the fork that waits in a container."""
+    """The messages that turn the process that waits in a container into a run."""
     launch = {
         "role": "run",
         "cwd": request.cwd,

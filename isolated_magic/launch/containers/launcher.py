@@ -28,26 +28,21 @@ if TYPE_CHECKING:
     from isolated_magic.limits import Limits
     from isolated_magic.request import RunRequest
 
-
-MOST_MAKERS = 4  # at once: the daemon takes no more of them faster
+MOST_MAKERS = 4  # at once: the daemon makes more of them no faster
+START_TIMEOUT_SECS = 10.0  # to wait for a container
 CLOSE_TIMEOUT_SECS = 10.0
 
 STOPPED = "The run was stopped while it waited for a container."
 
 
 class _Waiter:
-    """A run that waits for a container. Orders to the run end the waiting.
-
-    Args:
-        changed: notified of them.
-    """
+    """A run that waits for a container. Its control ends the waiting."""
 
     def __init__(self, changed: threading.Condition) -> None:
         self.is_stopped = False
         self._changed = changed
 
     def kill(self) -> None:
-        """Wait no longer."""
         with self._changed:
             self.is_stopped = True
             self._changed.notify_all()
@@ -56,19 +51,13 @@ class _Waiter:
 
 
 class ContainerPool:
-    """Containers of one shape. Safe from many threads.
-
-    Args:
-        settings: of the executor.
-        shape: of the containers.
-        standby: how many wait for a run.
-    """
+    """Containers of one shape, of which ``standby`` wait for a run. Safe from many threads."""
 
     def __init__(self, settings: ContainerSettings, shape: Shape, standby: int) -> None:
         self.shape = shape
         self._settings = settings
         self._standby = standby
-        self._labels = this_process().labels
+        self._label = this_process().label
         self._changed = threading.Condition()  # its lock is re-entered by a signal handler that tears down
         self._client: DaemonClient | None = None
         self._waiting: deque[Container] = deque()
@@ -80,11 +69,7 @@ class ContainerPool:
         self._is_closed = False
 
     def take(self, timeout_secs: float, attach: Attach = to_nobody) -> Container:
-        """A container for one run: one that waits, or a new one. Give it to :meth:`discard` in the end.
-
-        Raises:
-            LaunchError: there is none; the message says why.
-        """
+        """A container for one run, to be discarded in the end; LaunchError if there is none in time."""
         taker = _Waiter(self._changed)
         attach(taker)
         deadline = time.monotonic() + min(timeout_secs, threading.TIMEOUT_MAX / 2)
@@ -97,7 +82,7 @@ class ContainerPool:
                         raise StoppedError(STOPPED)
                     if self._failures == failures or self._problem is None:
                         self._see_to_makers()
-                    elif not self._makers:  # else one of the others may have more luck
+                    elif not self._makers:  # else one of the others may succeed
                         raise type(self._problem)(*self._problem.args)
                     left = deadline - time.monotonic()
                     if left <= 0 or self._is_closed:
@@ -118,7 +103,7 @@ class ContainerPool:
             container = self._waiting.popleft()
             if container.is_waiting():
                 return container
-            self._dispose(container)  # nobody needed it for so long, or it was killed from outside
+            self._dispose(container)  # it was idle for too long, or killed from outside
         return None
 
     def _dispose(self, container: Container) -> None:
@@ -127,7 +112,7 @@ class ContainerPool:
         start_thread(lambda: self.discard(container), "isolated_magic container")
 
     def discard(self, container: Container) -> None:
-        """Take away a container that has served; see that it is gone."""
+        """Remove a container that was used."""
         container.close()
         container.remove()
         with self._changed:
@@ -136,11 +121,11 @@ class ContainerPool:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether a container waits, or is about to."""
+        """Whether a container waits, or is being made."""
         return bool(self._waiting or self._makers)
 
     def refill(self) -> None:
-        """Have as many wait as there are to wait. Does not wait for them."""
+        """Have as many containers made as are missing, in the background."""
         with self._changed:
             self._see_to_makers()
 
@@ -158,7 +143,7 @@ class ContainerPool:
     def _make(self) -> None:
         container, problem = None, None
         try:
-            container = Container(self._connected(), self._settings, self.shape, self._labels)
+            container = Container(self._connected(), self._settings, self.shape, self._label)
             with self._changed:
                 self._in_use.add(container)
                 if self._is_closed:
@@ -166,7 +151,7 @@ class ContainerPool:
             container.make()
         except IsolatedError as known:
             problem = known
-        except BaseException as unknown:  # noqa: BLE001 - whoever waits is told, whatever it is
+        except BaseException as unknown:  # noqa: BLE001 - the runs that wait are told
             problem = LaunchError(f"No container could be started: {unknown!r}.")
         with self._changed:
             self._makers -= 1
@@ -182,7 +167,7 @@ class ContainerPool:
             self.discard(container)
 
     def _fail(self, problem: IsolatedError) -> None:
-        """Tell all who wait. Nobody tries again until somebody wants a container."""
+        """Tell the runs that wait. The next attempt is that of the next run."""
         self._failures += 1
         self._problem = problem
         self._changed.notify_all()
@@ -198,11 +183,7 @@ class ContainerPool:
         return client
 
     def warm_up(self, timeout_secs: float) -> bool:
-        """Wait until as many wait as there are to wait.
-
-        Returns:
-            Whether they do.
-        """
+        """Wait until ``standby`` containers wait; whether they do."""
         deadline = time.monotonic() + min(timeout_secs, threading.TIMEOUT_MAX / 2)
         with self._changed:
             failures = self._failures
@@ -246,19 +227,8 @@ class ContainerPool:
         self._in_use.clear()
 
 
-START_TIMEOUT_SECS = 10.0  # to wait for a container
-
-
 class ContainerLauncher(Launcher):
-    """Launches each run in a container of its own.
-
-    Args:
-        settings: of the containers.
-        limits: of most runs: containers wait for those that have them.
-
-    Raises:
-        MissingLibraryError: the docker SDK is not installed.
-    """
+    """Launches each run in a container of its own. Containers wait for runs with ``limits``."""
 
     def __init__(self, settings: ContainerSettings, limits: Limits = NO_LIMITS) -> None:
         require_sdk()
@@ -286,8 +256,8 @@ class ContainerLauncher(Launcher):
             start_thread(partial(pool.discard, container), "isolated_magic container")
             raise
         bridge.child.launch = "cold" if cold else "forked"
-        bridge.child.handed_over_at = time.monotonic()  # to wait for one is not the run's time
-        if not pool.has_waiting:  # else when the run is over: making one takes the processor
+        bridge.child.handed_over_at = time.monotonic()  # waiting for it is not the run's time
+        if not pool.has_waiting:  # else after the run: making one takes the processor
             pool.refill()
         return bridge.child, messages
 
@@ -307,7 +277,7 @@ class ContainerLauncher(Launcher):
         return self._pool_for(request).warm_up(timeout_secs)
 
     def release(self) -> Callable[[], None]:
-        """Leave the containers to the runs that have them; see :class:`Launcher`."""
+        """Start afresh; see :class:`Launcher`."""
         with self._lock:
             released = self._pools[:]
             self._pools[:] = [self._new_pool()]
@@ -335,7 +305,7 @@ def _close_all(pools: list[ContainerPool]) -> None:
 
 
 def _environment(request: RunRequest, image: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """The container's, with what the request sets, and without what it removes."""
+    """The environment of the image, changed as the request says."""
     quiet = {name.encode(): value.encode() for name, value in QUIET_DEFAULTS.items()}
     merged = {**quiet, **image, **request.environment}
     without = request.elsewhere.without if request.elsewhere is not None else ()
@@ -343,7 +313,7 @@ def _environment(request: RunRequest, image: Mapping[bytes, bytes]) -> dict[byte
 
 
 def _suits(request: RunRequest, container: Container, environment: Mapping[bytes, bytes]) -> bool:
-    """Whether the fork that waits cannot be told from an interpreter that is started for this run."""
+    """Whether a fork of the process that waits is what a new interpreter would be for this run."""
     before, inputs = container.environment, container.inputs
     changed = (name for name in {*before, *environment} if before.get(name) != environment.get(name))
     if any(acts_at_start(name) or inputs[name] for name in changed):

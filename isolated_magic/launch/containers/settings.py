@@ -1,4 +1,4 @@
-"""What a container is: the settings of an executor, checked, and what the daemon is told of them."""
+"""The settings of the containers of an executor, checked, and how they go with the limits of a run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.wire import CONTAINER_FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.limits import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from isolated_magic.limits import Limits
 
 DEFAULT_IMAGE = "isolated-magic"
-FOLDER_BYTES = 8 * MIB  # of the child program
-# For whatever runs in the container beside the code: of memory, and of processes while the runtime starts it.
+PROGRAM_BYTES = 8 * MIB  # room for the child program
+# For what runs in the container beside the code: memory, and processes while the runtime starts it.
 RESERVED_BYTES = 64 * MIB
 RESERVED_PROCESSES, STARTING_PROCESSES = 1, 32
 _WHOLE = ("memory_bytes", "pids", "nofile", "tmpfs_bytes", "standby")
@@ -25,11 +24,7 @@ _WHOLE = ("memory_bytes", "pids", "nofile", "tmpfs_bytes", "standby")
 
 @dataclass(frozen=True)
 class ContainerSettings:
-    """See :class:`isolated_magic.executors.docker.DockerExecutor`, whose arguments these are.
-
-    Raises:
-        InvalidRequestError: one of them cannot be; the message says which and what to give.
-    """
+    """The arguments of :class:`isolated_magic.executors.docker.DockerExecutor`, checked."""
 
     image: str
     standby: int
@@ -67,6 +62,13 @@ class ContainerSettings:
         if self.cpus == math.inf:
             raise _refused("cpus", self.cpus, "a number of processors")
 
+    @property
+    def network_mode(self) -> str:
+        """The network, as the daemon has it."""
+        if isinstance(self.network, str):
+            return self.network
+        return "default" if self.network else "none"
+
     def _check_texts(self) -> None:
         for name in ("image", "user", "cwd"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
@@ -102,14 +104,14 @@ def _refused(name: str, value: object, wanted: str) -> InvalidRequestError:
 
 @dataclass(frozen=True)
 class Shape:
-    """How much a container may have, where runs differ."""
+    """The resources of a container that depend on the limits of the run."""
 
-    memory_bytes: int  # of memory
-    processes: int | None = None  # at once, of the run; None for as many as the settings say
+    memory_bytes: int
+    processes: int | None = None  # None for as many as the settings say
 
 
 def shape_for(settings: ContainerSettings, limits: Limits) -> Shape:
-    """The container for a run with these limits."""
+    """The shape of a container for a run with these limits."""
     memory = settings.memory_bytes
     if limits.memory_bytes is not None:
         memory = min(memory, limits.memory_bytes + RESERVED_BYTES)
@@ -117,78 +119,12 @@ def shape_for(settings: ContainerSettings, limits: Limits) -> Shape:
 
 
 def held_by(settings: ContainerSettings, limits: Limits) -> Limits:
-    """The limits that a run has there: none is more than its container has."""
+    """The limits of a run, none of them more than its container has."""
     most = {"memory_bytes": settings.memory_bytes, "processes": settings.pids, "open_files": settings.nofile}
     asked = {name: getattr(limits, name) for name in most}
     return replace(limits, **{name: most[name] for name, value in asked.items() if value and value > most[name]})
 
 
 def processes_of(settings: ContainerSettings, shape: Shape) -> int:
-    """How many processes and threads a run in such a container may have at once."""
+    """How many processes and threads a run in such a container may have."""
     return settings.pids if shape.processes is None else min(settings.pids, shape.processes)
-
-
-def creation(
-    settings: ContainerSettings, shape: Shape, labels: Mapping[str, str], stack_bytes: int
-) -> ContainerConfig:
-    """What the daemon is told of a container. Whoever may inspect it can read that: nothing of a run is in it."""
-    scratch = f"rw,nosuid,nodev,size={settings.tmpfs_bytes},mode=1777"
-    processes = processes_of(settings, shape)
-    host = {
-        "network_mode": settings.network if isinstance(settings.network, str) else _network(settings.network),
-        "read_only": settings.read_only,
-        "cap_drop": ["ALL"],
-        "cap_add": list(settings.capabilities),
-        "security_opt": [] if settings.new_privileges else ["no-new-privileges"],
-        "pids_limit": max(processes + RESERVED_PROCESSES, STARTING_PROCESSES),
-        "mem_limit": shape.memory_bytes,
-        "memswap_limit": shape.memory_bytes,  # the sum: no swap
-        "nano_cpus": int(settings.cpus * 1e9),
-        "tmpfs": {
-            "/tmp": scratch,  # noqa: S108 - likewise
-            CONTAINER_FOLDER: f"rw,nosuid,nodev,size={FOLDER_BYTES},mode=1777",
-        },
-        "shm_size": settings.tmpfs_bytes,
-        "runtime": settings.runtime,
-        "ipc_mode": "private",
-        "auto_remove": True,
-        "init": False,
-        "log_config": {"Type": "none"},  # what a run prints is nobody else's
-    }
-    limits = {
-        "nofile": settings.nofile,
-        "nproc": 4096,  # the kernel counts all of this user's, in whatever container: pids_limit is what holds
-        "stack": stack_bytes,
-        "core": 0,
-    }
-    mounts = tuple(Mount(here, *_target_of(there)) for here, there in settings.volumes.items())
-    return ContainerConfig(settings, host, limits, mounts, {**labels})
-
-
-def _network(is_open: bool) -> str:
-    return "default" if is_open else "none"
-
-
-def _target_of(there: str) -> tuple[str, bool]:
-    target, _, mode = there.partition(":")
-    return target, mode != "rw"
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A folder or file of the daemon's machine, in a container."""
-
-    source: str  # its path there; the daemon refuses one that is not there
-    target: str  # its path in the container
-    read_only: bool  # whether it cannot be written to
-
-
-@dataclass(frozen=True)
-class ContainerConfig:
-    """One container, as it is to be created."""
-
-    settings: ContainerSettings  # of the executor
-    host: Mapping[str, object]  # arguments of ``create_host_config``
-    ulimits: Mapping[str, int]  # soft and hard, by name
-    mounts: Sequence[Mount]  # what it has of the daemon's machine
-    labels: Mapping[str, str]  # of the container
