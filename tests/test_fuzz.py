@@ -25,7 +25,7 @@ from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of
 from isolated_magic.request import build_request
 from isolated_magic.supervisor.output import Decoder, ResultLine
-from isolated_magic.supervisor.result import judge
+from isolated_magic.supervisor.result import build_result
 from tests.test_verdict import ENDED
 
 REQUEST = build_request("1", {}, None, 1, None)
@@ -177,9 +177,9 @@ class TestPrinted:
         stdout = passed + rest if printed is None or printed.value is None else passed
         said = Messages()
         said.feed(wire.frame(b'{"started": {}}'))
-        result = judge(
+        result = build_result(
             dataclasses.replace(
-                ENDED, printed=printed, stdout=stdout.encode("utf-8", "replace").decode(), said=said
+                ENDED, printed=printed, stdout=stdout.encode("utf-8", "replace").decode(), messages=said
             ),
             REQUEST,
             Timings(),
@@ -273,7 +273,9 @@ class TestChannel:
     @given(channels, st.sampled_from([0, 0, 0, 1, 120, -9, None]))
     def test_what_it_comes_to_is_a_result_or_an_error(self, sent, exit_status):
         said, _ = heard([sent])
-        result = judge(dataclasses.replace(ENDED, said=said, exit_status=exit_status), REQUEST, Timings())
+        result = build_result(
+            dataclasses.replace(ENDED, messages=said, exit_status=exit_status), REQUEST, Timings()
+        )
         assert is_sound(result)
         if result.ok:
             assert exit_status == 0 or "after the code had finished" in " ".join(result.notes)
@@ -297,7 +299,7 @@ class TestChannel:
     @example({"exit_message": "\ud800"})
     def test_an_outcome_as_the_program_sends_it(self, said_of_it):
         said, _ = heard([framed({"started": {}}) + framed({"outcome": said_of_it})])
-        result = judge(dataclasses.replace(ENDED, said=said), REQUEST, Timings())
+        result = build_result(dataclasses.replace(ENDED, messages=said), REQUEST, Timings())
         assert is_sound(result)
         assert not result.ok or len(result.scores) == len(result.payload["scores"])
 
@@ -373,7 +375,7 @@ class TestLastExpression:
         said, _ = heard([framed({"started": {}}) + wire.frame(sent.encode())])
         assert said.broken is None
         assert repr(said.outcome.result) == repr(json.loads(json.dumps(result)))
-        assert is_sound(judge(dataclasses.replace(ENDED, said=said), REQUEST, Timings()))
+        assert is_sound(build_result(dataclasses.replace(ENDED, messages=said), REQUEST, Timings()))
 
 
 class TestRequest:

@@ -13,7 +13,7 @@ from isolated_magic.launch.limits import confined
 from isolated_magic.launch.resources import NO_MEMORY, OutOfMemoryKills, launch_error
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.redaction.redactor import redactor_for
-from isolated_magic.supervisor.result import judge
+from isolated_magic.supervisor.result import build_result
 from isolated_magic.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.request import RunRequest
     from isolated_magic.supervisor.output import OnOutput
-    from isolated_magic.supervisor.supervisor import Ending
+    from isolated_magic.supervisor.supervisor import ExitReport
 
 
 _out_of_memory_kills = OutOfMemoryKills()
@@ -37,19 +37,19 @@ def run_child(launcher: Launcher, request: RunRequest, on_output: OnOutput | Non
     _out_of_memory_kills.note()
     try:
         with confined(request) as (confined_request, group):
-            child, ending = _launch_and_supervise(launcher, confined_request, on_output, live)
-            if child.launch in {"forked", "reused"} and _never_started(ending):
+            child, report = _launch_and_supervise(launcher, confined_request, on_output, live)
+            if child.launch in {"forked", "reused"} and _never_started(report):
                 again = replace(confined_request, fresh=True)
-                child, ending = _launch_and_supervise(launcher, again, on_output, live)
+                child, report = _launch_and_supervise(launcher, again, on_output, live)
             if group.folders:
-                ending = replace(
-                    ending,
+                report = replace(
+                    report,
                     memory_exceeded=group.exceeded("memory_bytes"),
                     processes_exceeded=group.exceeded("processes"),
                     peak_memory_bytes=group.peak_memory_bytes(),
                 )
-        _report_back(launcher, child, request, ending)
-        return _result(child, ending, request, live.begun_at)
+        _report_back(launcher, child, request, report)
+        return _result(child, report, request, live.begun_at)
     except (LaunchError, MemoryError) as problem:
         if isinstance(problem, StoppedError) and live.is_interrupted:
             return RunResult(error=RunError.of(ErrorKind.INTERRUPTED, str(problem)))
@@ -68,7 +68,7 @@ def failed_run(problem: InvalidRequestError | LaunchError | MemoryError) -> RunR
 
 def _launch_and_supervise(
     launcher: Launcher, request: RunRequest, on_output: OnOutput | None, live: LiveRun
-) -> tuple[Child, Ending]:
+) -> tuple[Child, ExitReport]:
     try:
         child, messages = launcher.launch(request, live.attach)
     except OSError as problem:
@@ -79,37 +79,37 @@ def _launch_and_supervise(
         deadline = (child.handed_over_at or live.begun_at) + request.timeout_secs
         redactor = redactor_for(request.secrets)
         output_bytes = request.limits.output_bytes
-        ending = Supervisor(child, messages, deadline, on_output, live.created, output_bytes, redactor).run()
-        said = ending.said if ending.can_go_on else None
-        return child, ending
+        report = Supervisor(child, messages, deadline, on_output, live.created, output_bytes, redactor).run()
+        said = report.messages if report.can_go_on else None
+        return child, report
     finally:
         live.detach()
         child.end(said)
 
 
-def _never_started(ending: Ending) -> bool:
+def _never_started(report: ExitReport) -> bool:
     """Whether no line of the code has run: the template was lost, or the system refused it a fork."""
-    return not (ending.said.started or ending.killed or ending.interrupted or ending.timed_out)
+    return not (report.messages.started or report.killed or report.interrupted or report.timed_out)
 
 
-def _report_back(launcher: Launcher, child: Child, request: RunRequest, ending: Ending) -> None:
+def _report_back(launcher: Launcher, child: Child, request: RunRequest, report: ExitReport) -> None:
     """Tell the launcher what helps it with later runs."""
     if child.report_pages is not None:
-        child.report_pages(ending.said.pages)
-    if child.distrust is not None and ending.timed_out and not ending.said.started:
+        child.report_pages(report.messages.pages)
+    if child.distrust is not None and report.timed_out and not report.messages.started:
         child.distrust()
-    imported = ending.said.imported
+    imported = report.messages.imported
     if imported is not None and imported.installed:
         launcher.learn(request, imported.installed, imported.files)
 
 
-def _result(child: Child, ending: Ending, request: RunRequest, called_at: float) -> RunResult:
+def _result(child: Child, report: ExitReport, request: RunRequest, called_at: float) -> RunResult:
     elsewhere = request.elsewhere
-    if ending.memory_exceeded and elsewhere is not None:  # name the limit that it exceeded, if it set none itself
+    if report.memory_exceeded and elsewhere is not None:  # name the limit that it exceeded, if it set none itself
         memory_bytes = request.limits.memory_bytes or elsewhere.memory_bytes
         request = replace(request, limits=replace(request.limits, memory_bytes=memory_bytes))
-    if ending.exit_status == -signal.SIGKILL and elsewhere is None:
-        ending = replace(ending, out_of_memory=_out_of_memory_kills.came())
-    creation_ms = max(0.0, (ending.created_at or called_at) - called_at) * 1000
+    if report.exit_status == -signal.SIGKILL and elsewhere is None:
+        report = replace(report, out_of_memory=_out_of_memory_kills.came())
+    creation_ms = max(0.0, (report.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
-    return judge(ending, request, timings, child.launch_for(ending.said))
+    return build_result(report, request, timings, child.launch_for(report.messages))

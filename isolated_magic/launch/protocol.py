@@ -8,7 +8,6 @@ their order and of their form. With anything else the conversation is over: what
 from __future__ import annotations
 
 import select
-import selectors
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -331,20 +330,22 @@ class Conversation:
 
     @property
     def events(self) -> int:
-        """What to wait for, as :mod:`selectors` has it."""
-        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        """What to wait for, as ``select.poll()`` has it."""
+        return select.POLLIN | select.POLLOUT if self._unsent else select.POLLIN
 
-    def go_on(self, events: int) -> None:
-        """Send and receive without waiting.
+    def go_on(self, event: int) -> None:
+        """Send and receive without waiting, after this event of ``select.poll()``.
 
         Raises:
             ConnectionError: nothing more will come.
         """
-        with suppress(BlockingIOError):
-            if events & selectors.EVENT_WRITE:
+        try:
+            if self._unsent and event & ~select.POLLIN:
                 self._send()
-            if events & selectors.EVENT_READ:
+            if event & ~select.POLLOUT:
                 self.receive()
+        except BlockingIOError:
+            return
 
     def wait_briefly(self) -> None:
         """Wait a moment for what comes: to be woken for each thing that a worker does takes longer."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.request import RunRequest
     from isolated_magic.strict_json import JsonObject
-    from isolated_magic.supervisor.supervisor import Ending
+    from isolated_magic.supervisor.supervisor import ExitReport
 
 
 HAD_FINISHED = " (the code had finished; a thread, an exit function or a finalizer of its had not)"
@@ -46,18 +46,20 @@ _ADDRESS = re.compile(r"(?<=[\w>]) at 0x[0-9a-fA-F]{6,}(?=>)")  # in a repr, ano
 _PLACE = re.compile(r" \(line \d+\)\Z")
 
 
-def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch | None = None) -> RunResult:
+def build_result(
+    report: ExitReport, request: RunRequest, timings: Timings, launch: Launch | None = None
+) -> RunResult:
     """The result of a run.
 
     Args:
-        ending: how its child ended.
+        report: how its child ended.
         request: what was asked for.
         timings: how long it took.
         launch: how its child came to life.
     """
     redactor = redactor_for(request.secrets)
-    error = _breached_limit(ending, request) or _error_of(ending, request)
-    payload = None if error else _payload_of(ending)
+    error = _breached_limit(report, request) or _error_of(report, request)
+    payload = None if error else _payload_of(report)
     if redactor is not None and payload is not None:
         try:
             payload = redactor.object(payload)
@@ -66,21 +68,21 @@ def judge(ending: Ending, request: RunRequest, timings: Timings, launch: Launch 
     if error is not None:
         error = error if error.hint else replace(error, hint=hint_about(error, request.arrivals))
         error = _presentable(error, redactor)
-    is_printed = payload is not None and ending.printed is not None  # then they are of something else
-    notes = ending.said.outcome.notes if ending.said.outcome is not None and not is_printed else ()
+    is_printed = payload is not None and report.printed is not None  # then they are of something else
+    notes = report.messages.outcome.notes if report.messages.outcome is not None and not is_printed else ()
     return RunResult(
         payload=payload,
         scores=scores_of(payload) if payload else (),
-        stdout=ending.stdout,
-        stderr=ending.stderr,
+        stdout=report.stdout,
+        stderr=report.stderr,
         error=error,
-        exit_status=ending.exit_status,
-        pid=ending.pid,
+        exit_status=report.exit_status,
+        pid=report.pid,
         launch=launch,
         timings=timings,
-        peak_memory_bytes=ending.peak_memory_bytes,
+        peak_memory_bytes=report.peak_memory_bytes,
     ).with_notes(
-        (_note(note, redactor) for note in (*notes, *_on_the_end(ending, request))), strict=request.strict
+        (_note(note, redactor) for note in (*notes, *_on_the_end(report, request))), strict=request.strict
     )
 
 
@@ -129,97 +131,97 @@ def _hidden_excerpt(text: str, redactor: Redactor) -> str:
     return "\n".join(redactor.cut_text(line, at_end=len(line) >= LONGEST_CODE_LINE) for line in lines)
 
 
-def _payload_of(ending: Ending) -> JsonObject | None:
-    printed, outcome = ending.printed, ending.said.outcome
+def _payload_of(report: ExitReport) -> JsonObject | None:
+    printed, outcome = report.printed, report.messages.outcome
     if printed is not None and printed.counts:
         return printed.value
     return outcome.result if outcome is not None else None
 
 
-def _error_of(ending: Ending, request: RunRequest) -> RunError | None:
+def _error_of(report: ExitReport, request: RunRequest) -> RunError | None:
     """Why there is no result; the first cause that applies."""
-    said = ending.said
-    if ending.failure is not None:
-        return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {ending.failure}.")
-    if said.not_started is not None:
-        return _not_started(said.not_started, request)
-    stopped = ending.exit_status != 0  # else it ended by itself, just before it was to be killed
-    if ending.interrupted and stopped:
+    messages = report.messages
+    if report.failure is not None:
+        return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {report.failure}.")
+    if messages.not_started is not None:
+        return _not_started(messages.not_started, request)
+    stopped = report.exit_status != 0  # else it ended by itself, just before it was to be killed
+    if report.interrupted and stopped:
         return RunError.of(ErrorKind.INTERRUPTED, "The run was stopped before it ended.")
-    if said.outcome is not None and said.outcome.error is not None:
-        raised = said.outcome.error
-        hint = raised.hint or (f"{breach_text(request.limits, 'processes')}." if ending.processes_exceeded else "")
+    if messages.outcome is not None and messages.outcome.error is not None:
+        raised = messages.outcome.error
+        hint = raised.hint or (f"{breach_text(request.limits, 'processes')}." if report.processes_exceeded else "")
         return RunError(ErrorKind.USER_CODE, raised.text, raised.summary, raised.excerpt, hint)
-    if ending.timed_out and stopped:
+    if report.timed_out and stopped:
         text = f"Execution timed out after {request.timeout_secs:g} seconds"
-        text += HAD_FINISHED if said.outcome is not None else ""
-        place = timeout_stack.place_in(said.stack, request)
+        text += HAD_FINISHED if messages.outcome is not None else ""
+        place = timeout_stack.place_in(messages.stack, request)
         return RunError(ErrorKind.TIMEOUT, text, text, excerpt=place.excerpt, stack=place.stack)
-    if ending.killed and stopped:
+    if report.killed and stopped:
         return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
-    if ending.exit_status is None:
-        why = ending.lost or "the guardian process was killed, or has no room for it"
+    if report.exit_status is None:
+        why = report.lost or "the guardian process was killed, or has no room for it"
         return RunError.of(ErrorKind.LAUNCH, f"The run was lost: {why}.")
-    if not said.started and said.broken is None:
-        return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(ending))
-    if ending.exit_status < 0 and not _has_finished(ending):
-        return RunError.of(ErrorKind.DIED, _death_of(ending, request))
-    if ending.exit_status > 0 and not _has_finished(ending):
-        return RunError.of(ErrorKind.NO_RESULT, _left_with(ending))
-    if _payload_of(ending) is None:
-        return _no_result(ending)
+    if not messages.started and messages.broken is None:
+        return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(report))
+    if report.exit_status < 0 and not _has_finished(report):
+        return RunError.of(ErrorKind.DIED, _death_of(report, request))
+    if report.exit_status > 0 and not _has_finished(report):
+        return RunError.of(ErrorKind.NO_RESULT, _left_with(report))
+    if _payload_of(report) is None:
+        return _no_result(report)
     return None
 
 
-def _breached_limit(ending: Ending, request: RunRequest) -> RunError | None:
+def _breached_limit(report: ExitReport, request: RunRequest) -> RunError | None:
     """The limit that ended the run, when one did."""
-    limits, status = request.limits, ending.exit_status
-    if ending.interrupted or status == 0:
+    limits, status = request.limits, report.exit_status
+    if report.interrupted or status == 0:
         return None
-    outcome = ending.said.outcome
+    outcome = report.messages.outcome
     if outcome is not None and outcome.error is not None:
         raised = outcome.error
-        name = "memory_bytes" if ending.memory_exceeded else raised.limit
+        name = "memory_bytes" if report.memory_exceeded else raised.limit
         if name not in limits.of_resources:
             return None
         summary = f"{breach_text(limits, name)} ({raised.summary})"
         return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.text}", summary, raised.excerpt, raised.hint)
-    if ending.timed_out or ending.killed:
+    if report.timed_out or report.killed:
         return None
-    if not _has_finished(ending) and (text := _breach(ending, request)):
+    if not _has_finished(report) and (text := _breach(report, request)):
         return RunError.of(ErrorKind.LIMIT, text)
-    if limits.processes is not None and ending.processes_exceeded and (died := _error_of(ending, request)):
+    if limits.processes is not None and report.processes_exceeded and (died := _error_of(report, request)):
         return RunError.of(ErrorKind.LIMIT, f"{breach_text(limits, 'processes')}: {died.text}")
     return None
 
 
-def _breach(ending: Ending, request: RunRequest) -> str | None:
+def _breach(report: ExitReport, request: RunRequest) -> str | None:
     """That the system ended the process for a limit of the run's; None when it did not."""
-    limits, status = request.limits, ending.exit_status
-    used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and ending.cpu_secs >= limits.cpu_secs
+    limits, status = request.limits, report.exit_status
+    used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and report.cpu_secs >= limits.cpu_secs
     if limits.cpu_secs is not None and (used_up or status == -signal.SIGXCPU):
         return f"{breach_text(limits, 'cpu_secs')}: the system ended the run."
-    if limits.memory_bytes is not None and (ending.memory_exceeded or ending.out_of_memory):
+    if limits.memory_bytes is not None and (report.memory_exceeded or report.out_of_memory):
         return f"{breach_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
     return None
 
 
-def _has_finished(ending: Ending) -> bool:
+def _has_finished(report: ExitReport) -> bool:
     """Whether the code came to its end, and nobody made the process end after that."""
-    outcome = ending.said.outcome
-    was_ended = ending.timed_out or ending.killed or ending.interrupted
-    return outcome is not None and outcome.is_end and ending.exit_status is not None and not was_ended
+    outcome = report.messages.outcome
+    was_ended = report.timed_out or report.killed or report.interrupted
+    return outcome is not None and outcome.is_end and report.exit_status is not None and not was_ended
 
 
-def _on_the_end(ending: Ending, request: RunRequest) -> list[str]:
+def _on_the_end(report: ExitReport, request: RunRequest) -> list[str]:
     """What there is to say of a process that did not end well after its code did."""
-    status = ending.exit_status
-    if ending.said.was_cut:
+    status = report.exit_status
+    if report.messages.was_cut:
         return [CUT_OFF]
-    if not status or not _has_finished(ending):
+    if not status or not _has_finished(report):
         return []
     if status < 0:
-        what = (_breach(ending, request) or _death_of(ending, request)).rstrip(".").partition(": ")[0]
+        what = (_breach(report, request) or _death_of(report, request)).rstrip(".").partition(": ")[0]
         return [f"{what[0].upper()}{what[1:]} after the code had finished."]
     why = ": what it printed last could not be written" if status == LOST_OUTPUT_STATUS else ""
     return [f"The process ended with exit status {status} after the code had finished{why}."]
@@ -238,26 +240,26 @@ def _not_started(reported: NotStarted, request: RunRequest) -> RunError:
     return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{explain_errno(reported.errno)}.")
 
 
-def _interpreter_failed(ending: Ending) -> str:
+def _interpreter_failed(report: ExitReport) -> str:
     """An interpreter that ended by itself before it came to our program: a variable of its own is wrong."""
-    lines = [line.strip() for line in ending.stderr.splitlines() if line.strip()]
+    lines = [line.strip() for line in report.stderr.splitlines() if line.strip()]
     fatal = next((line for line in lines if line.startswith("Fatal Python error")), lines[-1] if lines else "")
     how = (
-        f"exit status {ending.exit_status}"
-        if (ending.exit_status or 0) >= 0
-        else _death_by(-(ending.exit_status or 0))
+        f"exit status {report.exit_status}"
+        if (report.exit_status or 0) >= 0
+        else _death_by(-(report.exit_status or 0))
     )
     why = f": {fatal[:LONGEST_QUOTE]}" if fatal else ""
     hint = memory_limit_note()
     return f"The interpreter could not start ({how}){why}" + (f".{hint}" if hint or not fatal else "")
 
 
-def _death_of(ending: Ending, request: RunRequest) -> str:
-    if ending.out_of_memory:
+def _death_of(report: ExitReport, request: RunRequest) -> str:
+    if report.out_of_memory:
         return "The process was killed by the system's OOM killer: there was not enough memory (SIGKILL)."
     memory = request.limits.memory_bytes
     held = f" Its memory limit was {size_text(memory)}." if memory is not None else ""
-    return _death_by(-(ending.exit_status or 0)) + held
+    return _death_by(-(report.exit_status or 0)) + held
 
 
 def _death_by(number: int) -> str:
@@ -272,31 +274,31 @@ def _death_by(number: int) -> str:
     return f"The process died by signal {number} ({name})" + (f": {cause}." if cause else ".")
 
 
-def _left_with(ending: Ending) -> str:
-    outcome = ending.said.outcome
-    message = outcome.exit_message if outcome is not None else ending.said.broken
+def _left_with(report: ExitReport) -> str:
+    outcome = report.messages.outcome
+    message = outcome.exit_message if outcome is not None else report.messages.broken
     because = f": {message}" if message else ""
-    return f"The process ended with exit status {ending.exit_status}{because}"
+    return f"The process ended with exit status {report.exit_status}{because}"
 
 
-def _no_result(ending: Ending) -> RunError:
-    outcome = ending.said.outcome
-    found, kind = ending.said.broken or "the process ended before its code did", None
+def _no_result(report: ExitReport) -> RunError:
+    outcome = report.messages.outcome
+    found, kind = report.messages.broken or "the process ended before its code did", None
     if outcome is not None and outcome.found is not None:
         found, kind = outcome.found, outcome.found_kind
     if kind is Found.NOTHING:
-        found, kind = _printed_instead(ending) or (found, kind)
-    elif ending.printed is not None:
-        found, kind = f"{ending.printed.problem}; {found}", Found.LINE
+        found, kind = _printed_instead(report) or (found, kind)
+    elif report.printed is not None:
+        found, kind = f"{report.printed.problem}; {found}", Found.LINE
     text = f"Invalid JSON response from subprocess: {found}.\n{WHAT_WOULD_COUNT}"
     value = outcome.found_repr if outcome is not None else ""
     return replace(RunError.of(ErrorKind.NO_RESULT, text), found=found, found_kind=kind, found_repr=value)
 
 
-def _printed_instead(ending: Ending) -> tuple[str, Found] | None:
-    if ending.printed is not None:
-        return ending.printed.problem, Found.LINE
-    last_line = next((line.strip() for line in reversed(ending.stdout.split("\n")) if line.strip()), "")
+def _printed_instead(report: ExitReport) -> tuple[str, Found] | None:
+    if report.printed is not None:
+        return report.printed.problem, Found.LINE
+    last_line = next((line.strip() for line in reversed(report.stdout.split("\n")) if line.strip()), "")
     if not last_line:
         return None
     return f"the last line printed is {quoted(last_line)}, which is no JSON object", Found.OUTPUT

@@ -1,14 +1,14 @@
-"""One live child, from its launch to the moment when nothing of it is left.
+"""Supervise one live child until nothing of it is left.
 
 One loop, in the thread that asked for the run: it sends the request, passes output on as it comes, answers
-the child program, and holds the deadline. The end is what the child's keeper reports, never the end of a
-stream: a daemon that keeps stdout open holds nothing up.
+the child program, and holds the deadline. The run is over when its reaper reports the end of the process, never at
+the end of a stream: a daemon that keeps stdout open delays nothing.
 """
 
 from __future__ import annotations
 
 import math
-import selectors
+import select
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,59 +28,34 @@ if TYPE_CHECKING:
     from isolated_magic.strict_json import Printed
     from isolated_magic.supervisor.output import OnOutput
 
-
-# Unlike epoll, poll takes no descriptor of its own; each run watches four.
-_Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
-
-LONGEST_WAIT_SECS = 1e6  # select() takes no more than some thirty years
+LONGEST_WAIT_SECS = 1e6  # poll() takes no more than some 25 days
 LAST_CHUNKS = 64  # more than a socket holds: what a process of the run that could not be killed still writes
 STACK_TIMEOUT_SECS = 0.25  # after this long code that does not say where it is does not get to
 KILL_TIMEOUT_SECS = 5.0  # after this long a killed process counts as one that the system will not let go
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a child ended, before anyone judges what that means.
+class ExitReport:
+    """How a child ended; :func:`~isolated_magic.supervisor.result.build_result` says what that means."""
 
-    Args:
-        pid: of the process, None when there was none.
-        exit_status: negative for the signal that ended it; None when nobody could say.
-        cpu_secs: seconds of processor time that it used, with those of its children that it waited for.
-        timed_out: the deadline passed and we killed it.
-        killed: somebody asked us to kill it.
-        interrupted: somebody asked it to end.
-        failure: the keeper's own words when it could not start the process.
-        said: what came over its channel.
-        printed: the last line of stdout, where it begins like a JSON object.
-        stdout: what was printed before that.
-        stderr: all of it.
-        created_at: when the process existed, by time.monotonic(); None when it never did.
-        out_of_memory: the kernel's OOM killer was at work meanwhile, somewhere.
-        memory_exceeded: it killed a process of the run, for the run's own limit.
-        processes_exceeded: a process of the run could not start another one, for the run's own limit.
-        peak_memory_bytes: the most that all processes of the run had together, None when nobody can say.
-        can_go_on: its process is a worker, ready for the next run.
-        lost: why nobody could say how it ended, None when that is not known.
-    """
-
-    pid: int | None
-    exit_status: int | None
-    cpu_secs: float
-    timed_out: bool
-    killed: bool
-    interrupted: bool
-    failure: str | None
-    said: Messages
-    printed: Printed | None
-    stdout: str
+    pid: int | None  # None when there was no process
+    exit_status: int | None  # negative for the signal that ended it; None when nobody could say
+    cpu_secs: float  # processor time, with that of those children that it waited for
+    timed_out: bool  # we killed it at its deadline
+    killed: bool  # somebody asked us to kill it
+    interrupted: bool  # somebody asked it to end
+    failure: str | None  # the reaper's own words when it could not start the process
+    messages: Messages  # what came over its channel
+    printed: Printed | None  # the last line of stdout, where it begins like a JSON object
+    stdout: str  # what was printed before that
     stderr: str
-    created_at: float | None
-    out_of_memory: bool = False
-    memory_exceeded: bool = False
-    processes_exceeded: bool = False
-    peak_memory_bytes: int | None = None
-    can_go_on: bool = False
-    lost: str | None = None
+    created_at: float | None  # when the process existed, by time.monotonic(); None when it never did
+    out_of_memory: bool = False  # the kernel's OOM killer was at work meanwhile, somewhere
+    memory_exceeded: bool = False  # it killed a process of the run, for the run's own limit
+    processes_exceeded: bool = False  # a process of the run could not start another one, for the run's own limit
+    peak_memory_bytes: int | None = None  # the most that all its processes had together, where that is known
+    can_go_on: bool = False  # its process is a worker, ready for the next run
+    lost: str | None = None  # why nobody could say how it ended, where that is known
 
 
 class Supervisor:
@@ -113,23 +88,25 @@ class Supervisor:
         self._stdout = Stdout(child.stdout, on_output, output_bytes, redactor)
         self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes, redactor)
         self._conversation = Conversation(child.channel, request, self._stdout.answer)
+        self._messages = self._conversation.messages
+        self._is_worker = child.is_worker
         self._stack_asked = False
         self._timed_out = False
         self._given_up = False
         self._is_watched = on_output is not None
 
-    def run(self) -> Ending:
+    def run(self) -> ExitReport:
         """Work until nothing of the run is left. Whatever is raised in between kills it first."""
         try:
             if self._handle.pid is not None:  # a worker that has done runs before
                 self._on_created(self._handle.pid)
-                self._conversation.messages.presume_started()
+                self._messages.presume_started()
                 if self._may_be_over_soon():
                     self._conversation.wait_briefly()
             if not self._is_over():
                 self._watch()
             self._finish()
-            return self._ending()
+            return self._report()
         except BaseException:
             self._handle.kill()
             self._wait_until_gone()
@@ -142,36 +119,34 @@ class Supervisor:
         )
 
     def _watch(self) -> None:
-        with _Selector() as self._selector:
-            self._register()
-            while not self._is_over():
-                self._step()
-
-    def _register(self) -> None:
-        # First, so that whoever is told of output can know the pid.
-        self._selector.register(self._handle.socket, selectors.EVENT_READ, self._on_handle)
-        for stream in (self._stdout, self._stderr):
-            self._selector.register(stream.file, selectors.EVENT_READ, stream)
-        self._selector.register(self._conversation.channel, self._conversation.events, self._on_channel)
+        # Unlike epoll, poll takes no descriptor of its own; each run watches four.
+        poll = self._poll = select.poll()
+        handle, channel = self._handle.socket.fileno(), self._child.channel.fileno()
+        streams = {stream.file.fileno(): stream for stream in (self._stdout, self._stderr)}
+        # The handle first, so that whoever is told of output can know the pid: poll keeps the order.
+        for descriptor in (handle, *streams):
+            poll.register(descriptor, select.POLLIN)
+        poll.register(channel, self._conversation.events)
+        while not self._is_over():
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                self._on_deadline()
+                continue
+            timeout_ms = None if left == math.inf else math.ceil(min(left, LONGEST_WAIT_SECS) * 1000)
+            for descriptor, event in poll.poll(timeout_ms):
+                if descriptor in streams:
+                    self._on_stream(streams[descriptor])
+                elif descriptor == channel:
+                    self._on_channel(event)
+                else:
+                    self._on_handle()
 
     def _is_over(self) -> bool:
-        return self._handle.is_over or self._given_up or self._idle is not None
+        return self._handle.is_over or self._given_up or self._idle() is not None
 
-    @property
     def _idle(self) -> Idle | None:
         """How the run ended, where its process goes on."""
-        return self._conversation.messages.idle if self._child.is_worker else None
-
-    def _step(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            return self._on_deadline()
-        for key, mask in self._selector.select(None if left == math.inf else min(left, LONGEST_WAIT_SECS)):
-            if isinstance(key.data, OutputStream):
-                self._on_stream(key.data)
-            else:
-                key.data(mask)
-        return None
+        return self._messages.idle if self._is_worker else None
 
     def _on_deadline(self) -> None:
         if self._timed_out or self._handle.killed:  # we did kill it, and it is not let go
@@ -184,10 +159,10 @@ class Supervisor:
 
     def _ask_for_stack(self) -> bool:
         """Have the code say where it is, and give it a moment; whether it could be asked."""
-        if not self._conversation.messages.started or not self._handle.ask_for_stack():
+        if not self._messages.started or not self._handle.ask_for_stack():
             return False
         self._stack_asked = True
-        self._conversation.messages.expect_stack()
+        self._messages.expect_stack()
         self._deadline = time.monotonic() + STACK_TIMEOUT_SECS
         return True
 
@@ -196,26 +171,25 @@ class Supervisor:
         if chunk:
             stream.take(chunk)
         elif chunk is not None:
-            self._selector.unregister(stream.file)
+            self._poll.unregister(stream.file)
 
-    def _on_channel(self, mask: int) -> None:
-        conversation, events = self._conversation, self._conversation.events
+    def _on_channel(self, event: int) -> None:
+        conversation = self._conversation
         try:
-            conversation.go_on(mask)
+            conversation.go_on(event)
         except ConnectionError:
-            self._selector.unregister(conversation.channel)
+            self._poll.unregister(conversation.channel)
             return
-        if conversation.events != events:
-            self._selector.modify(conversation.channel, conversation.events, self._on_channel)
-        if self._stack_asked and not self._timed_out and timeout_stack.is_complete(conversation.messages.stack):
+        self._poll.modify(conversation.channel, conversation.events)
+        if self._stack_asked and not self._timed_out and timeout_stack.is_complete(self._messages.stack):
             self._on_deadline()
 
-    def _on_handle(self, _mask: int) -> None:
+    def _on_handle(self) -> None:
         with suppress(BlockingIOError):
             self._handle.take_news(self._on_created)
 
     def _wait_until_gone(self) -> None:
-        """After a kill, read the handle alone until the keeper says that nothing is left."""
+        """After a kill, read the handle alone until the reaper says that nothing is left."""
         self._handle.socket.settimeout(KILL_TIMEOUT_SECS)
         try:
             while not self._handle.is_over:
@@ -236,13 +210,18 @@ class Supervisor:
         for stream in (self._stdout, self._stderr):
             stream.drain()
             stream.take(b"", final=True)
-        if self._idle is not None and self._handle.pid is None:
+        if self._idle() is None:
+            self._receive_the_rest()
+        elif self._handle.pid is None:
             self._wait_for_pid()
-        if self._idle is None:
-            with suppress(OSError):
-                for _ in range(LAST_CHUNKS):
-                    self._conversation.receive()
-        self._conversation.messages.end()
+        self._messages.end()
+
+    def _receive_the_rest(self) -> None:
+        try:
+            for _ in range(LAST_CHUNKS):
+                self._conversation.receive()
+        except OSError:
+            return
 
     def _has_failed(self, exit_status: int | None, outcome: Outcome | None) -> bool:
         """Whether what was printed is no result. It is one when only the end of the process went wrong."""
@@ -251,36 +230,39 @@ class Supervisor:
         was_ended = self._timed_out or self._handle.killed or self._handle.interrupted
         return exit_status is None or was_ended or not outcome.is_end
 
-    def _ending(self) -> Ending:
-        printed = self._stdout.line.result()
-        outcome, idle = self._conversation.messages.outcome, self._idle
-        exit_status = idle.status if idle is not None else self._handle.exit_status
-        if self._has_failed(exit_status, outcome):
-            printed = None
+    def _printed(self, exit_status: int | None) -> Printed | None:
+        """The printed line that may be the result, unless the run failed or has a better result."""
+        outcome, printed = self._messages.outcome, self._stdout.line.result()
+        if printed is None or self._has_failed(exit_status, outcome):
+            return None
         rank = outcome.rank if outcome is not None else None
-        if printed is not None and rank is not None and not printed.goes_before(rank):
-            printed = None
+        return printed if rank is None or printed.goes_before(rank) else None
+
+    def _report(self) -> ExitReport:
+        handle, messages, idle = self._handle, self._messages, self._idle()
+        exit_status = handle.exit_status if idle is None else idle.status
+        printed = self._printed(exit_status)
         is_result = printed is not None and printed.value is not None
         self._stdout.emit(self._stdout.line.release(without_result=is_result))
-        for stream in (self._stdout, self._stderr):
-            stream.end()
-        died_when_asked = self._stack_asked and self._handle.exit_status == -(signals.STACK_SIGNAL or 0)
+        self._stdout.end()
+        self._stderr.end()
+        died_when_asked = self._stack_asked and handle.exit_status == -(signals.STACK_SIGNAL or 0)
         timed_out = self._timed_out or died_when_asked  # it had become another program
-        return Ending(
-            pid=self._handle.pid,
+        return ExitReport(
+            pid=handle.pid,
             exit_status=exit_status,
-            cpu_secs=idle.cpu_secs if idle is not None else self._handle.cpu_secs,
+            cpu_secs=handle.cpu_secs if idle is None else idle.cpu_secs,
             timed_out=timed_out,
-            killed=self._handle.killed and not timed_out,
-            interrupted=self._handle.interrupted,
-            failure=self._handle.failure,
-            said=self._conversation.messages,
+            killed=handle.killed and not timed_out,
+            interrupted=handle.interrupted,
+            failure=handle.failure,
+            messages=messages,
             printed=printed,
             stdout="".join(self._stdout.text),
             stderr="".join(self._stderr.text),
-            created_at=self._child.handed_over_at or self._handle.created_at,
-            can_go_on=idle is not None and not self._stack_asked and self._conversation.messages.broken is None,
-            memory_exceeded=self._handle.memory_exceeded,
-            peak_memory_bytes=self._handle.peak_memory_bytes,
-            lost=self._handle.lost,
+            created_at=self._child.handed_over_at or handle.created_at,
+            can_go_on=idle is not None and not self._stack_asked and messages.broken is None,
+            memory_exceeded=handle.memory_exceeded,
+            peak_memory_bytes=handle.peak_memory_bytes,
+            lost=handle.lost,
         )
