@@ -1,4 +1,4 @@
-"""Which cell runs, as IPython tells, what has to happen before it does, and what it does with a magic's value."""
+"""What IPython tells of the cell that runs, and what it does with the value of a magic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from isolated_magic.executors import sigint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
@@ -25,11 +24,7 @@ _ALL_OURS = re.compile(r"\s*(%%isolated\b|%isolated\b[^\n]*\s*\Z)")
 
 
 class Cells:
-    """The cells of one shell.
-
-    Args:
-        shell: an IPython shell.
-    """
+    """Follows the cells of one shell."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
@@ -41,19 +36,19 @@ class Cells:
 
     @property
     def current_id(self) -> str | None:
-        """The id that the front end gave the cell magic that runs in this thread.
+        """The id that the front end gave the cell magic that runs in this thread, None without one.
 
-        None where it gives none, and in a cell of Python that calls the magic, which may do so for many bodies.
+        None in a cell of Python that calls the magic, too: it may do so for many bodies.
         """
         return getattr(self._current, "id", None)
 
     @property
     def current_prompt(self) -> str:
-        """What the user sees beside that cell."""
+        """What the user sees beside that cell, such as ``In [7]``."""
         return f"In [{self._shell.displayhook.prompt_count}]"
 
     def register(self) -> None:
-        """Have the shell tell."""
+        """Subscribe to the shell."""
         self._shell.input_transformers_cleanup.append(without_body)
         for event, callback in self._callbacks.items():
             self._shell.events.register(event, callback)
@@ -82,12 +77,9 @@ def without_body(lines: list[str]) -> list[str]:
     """Turn ``%%isolated`` without a body into ``%isolated``.
 
     IPython would refuse it before we are asked, with an error that nbval and papermill pass over.
-
-    Args:
-        lines: of a cell.
     """
     _announce("".join(lines))  # the first that we hear of it
-    if lines and _FIRST_LINE.match(lines[0]) and not any(line.strip() for line in lines[1:]):
+    if lines and _FIRST_LINE.match(lines[0]) and not "".join(lines[1:]).strip():
         return [lines[0].removeprefix("%")]
     return lines
 
@@ -128,15 +120,12 @@ def fate_of_value() -> Fate:
             return Fate.KEPT
         frame = frame.f_back
     caller = frame.f_back
-    name = "" if caller is None else _instruction_after(caller.f_code, caller.f_lasti)
+    if caller is None:
+        return Fate.KEPT
+    instructions, offset = caller.f_code.co_code, caller.f_lasti + 2
+    while offset < len(instructions) and dis.opname[instructions[offset]] == "CACHE":
+        offset += 2
+    name = dis.opname[instructions[offset]] if offset < len(instructions) else ""
     if name in _PRINTS:
         return Fate.SHOWN
     return Fate.DROPPED if name == "POP_TOP" else Fate.KEPT
-
-
-def _instruction_after(code: CodeType, offset: int) -> str:
-    instructions = code.co_code
-    offset += 2
-    while offset < len(instructions) and dis.opname[instructions[offset]] == "CACHE":
-        offset += 2
-    return dis.opname[instructions[offset]] if offset < len(instructions) else ""

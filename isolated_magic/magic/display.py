@@ -44,12 +44,7 @@ LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the noteb
 
 
 class Display:
-    """How one shell shows results and histories.
-
-    Args:
-        shell: an IPython shell.
-        settings: of the shell.
-    """
+    """How one shell shows results, handles of runs and histories."""
 
     def __init__(self, shell: InteractiveShell, settings: IsolatedMagic) -> None:
         self._shell = shell
@@ -57,12 +52,9 @@ class Display:
         self._begun: weakref.WeakSet[BackgroundRun] = weakref.WeakSet()  # in the cell that runs
 
     def begun(self, run: BackgroundRun) -> None:
-        """In this cell, show the run as running until the user has seen its end.
+        """Show the run as running in this cell, until the user has seen its end.
 
         It may end before it is shown, or after, and what is saved of the cell has to be the same.
-
-        Args:
-            run: has just been started.
         """
         self._begun.add(run)
 
@@ -70,7 +62,7 @@ class Display:
         self._begun.clear()
 
     def register(self) -> None:
-        """Have the shell show them so."""
+        """Register the formatters with the shell."""
         self._shell.events.register("post_run_cell", self._after_cell)
         for kind in KINDS:
             self._rich.for_type(kind, self._bundle)  # type: ignore[no-untyped-call]  # IPython has no types here
@@ -84,20 +76,12 @@ class Display:
             self._direct.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
 
     def is_empty(self, value: object) -> bool:
-        """Whether there is nothing to see: a result without scores that was to have none.
-
-        Args:
-            value: of the magic.
-        """
-        return isinstance(value, RunResult) and not self._view(value)
+        """Whether there is nothing to see: a result without scores that was to have none."""
+        return isinstance(value, RunResult) and value.payload is None and not view_of(value)
 
     def error_texts(self, result: RunResult) -> tuple[str, str]:
-        """What is shown of a failed run, without colour and with what colour there is.
-
-        Args:
-            result: of the run.
-        """
-        view = self._view(result)
+        """What is shown of a failed run: without colours, and with those that can be seen now."""
+        view = view_of(result)
         plain = to_text(view, wraps=True)
         return plain, to_text(view, COLORS, wraps=True) if self._has_color() else plain
 
@@ -110,9 +94,6 @@ class Display:
     def _direct(self) -> BaseFormatter:
         formatter: BaseFormatter = self._shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]  # likewise
         return formatter
-
-    def _view(self, shown: Shown) -> View:
-        return _view_of(shown, self._settings.most_scores, is_just_begun=self._is_just_begun(shown))
 
     def _bundle(self, shown: Shown) -> Bundle:
         return bundle(
@@ -129,7 +110,8 @@ class Display:
         """Print it in colour, where a terminal shows colour, and leave what IPython keeps of it without."""
         if not self._has_color():
             raise NotImplementedError  # IPython then formats it as anything else
-        view, hook = self._view(shown), self._shell.displayhook
+        is_just_begun, hook = self._is_just_begun(shown), self._shell.displayhook
+        view = _view_of(shown, self._settings.most_scores, is_just_begun=is_just_begun)
         text = to_text(view, COLORS)
         sys.stdout.write(f"\n{text}\n" if "\n" in text else f"{text}\n")  # as IPython does, below its prompt
         if getattr(hook, "is_active", True):  # not what display() was called with (IPython 9)
@@ -150,8 +132,8 @@ def bundle(
     Args:
         shown: a result, the handle of a run, or a history.
         most_scores: those beyond this many are folded.
-        has_run_metadata: whether what differs from run to run is among the metadata of a result.
-        is_just_begun: whether a handle is shown as running, whatever it is.
+        has_run_metadata: the metadata of a result include what differs from run to run.
+        is_just_begun: a handle is shown as running, even if it has ended.
     """
     view = _view_of(shown, most_scores, is_just_begun=is_just_begun)
     formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
@@ -186,21 +168,19 @@ def _view_of(shown: Shown, most_scores: int, *, is_just_begun: bool) -> View:
 
 
 def _run_metadata(result: RunResult) -> dict[str, object]:
-    timings = {name: None if math.isnan(ms) else round(ms, 3) for name, ms in asdict(result.timings).items()}
-    told = {name: getattr(result, name) for name in ("pid", "launch", "exit_status", "peak_memory_bytes")}
-    return {**told, **timings}
+    metadata: dict[str, object] = {"pid": result.pid, "launch": result.launch, "exit_status": result.exit_status}
+    metadata["peak_memory_bytes"] = result.peak_memory_bytes
+    for name, ms in asdict(result.timings).items():
+        metadata[name] = None if math.isnan(ms) else round(ms, 3)
+    return metadata
 
 
 def stream(name: str, text: str) -> None:
-    """Write output of a run to the cell.
+    """Write output of a run to the cell; the name is ``"stdout"`` or ``"stderr"``.
 
     A kernel collects what is written for a fifth of a second and sends it as one message, as it does for
     ordinary output. Flushing here would make a message, and in a saved notebook an output, of every chunk that
     happened to arrive by itself.
-
-    Args:
-        name: ``"stdout"`` or ``"stderr"``.
-        text: what to write.
     """
     file = sys.stdout if name == "stdout" else sys.stderr
     file.write(text)
@@ -209,7 +189,7 @@ def stream(name: str, text: str) -> None:
 
 
 def flush() -> None:
-    """Have the cell show what was written, stdout first, so that what comes next comes after it."""
+    """Send what was written to the cell, stdout first, so that what follows is shown after it."""
     sys.stdout.flush()
     sys.stderr.flush()
 
@@ -228,12 +208,12 @@ NO_MAGICS = "Lines that begin with ! or % are IPython's, and the run is plain Py
 def with_hint(
     result: RunResult, cell: str | None, names: Mapping[str, object], hidden: Mapping[str, object]
 ) -> RunResult:
-    """The result, with what to do about its error where a cell of the notebook's own would have had none.
+    """The failed result with a hint, where an ordinary cell of the notebook would have worked.
 
     Args:
-        result: of a run.
+        result: with an error.
         cell: its code, None for a file.
-        names: of the notebook.
+        names: the notebook's variables.
         hidden: those among them that IPython put there, with their values.
     """
     error = result.error

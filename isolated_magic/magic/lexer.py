@@ -16,14 +16,12 @@ from isolated_magic.errors import OptionError
 # magic can hold it, and no environment variable could either.
 PROTECTED = "\0"
 _MEANINGFUL = "${"
+_ORDINARY = re.compile(r"""[^\s'"{\[(]+""")
 _NAME_OR_MORE = re.compile(r"[^\W\d][\w.]*([\[(].*[\])][\w.]*)*", re.DOTALL)
 
 
 def split(line: str) -> list[str]:
     """The words of the line; see :func:`plain` for what single quotes leave in them.
-
-    Args:
-        line: all that follows the magic's name.
 
     Raises:
         OptionError: a quote or a brace is never closed.
@@ -39,22 +37,21 @@ def split(line: str) -> list[str]:
                 word = None
             index += 1
             continue
-        if character in "[(" and _NAME_OR_MORE.fullmatch("".join(word or ())):
+        word = word or []
+        if match := _ORDINARY.match(line, index):
+            text, index = match[0], match.end()
+        elif character in "[(" and _NAME_OR_MORE.fullmatch("".join(word)):
             text, index = _brackets(line, index)
         else:
             text, index = _part(line, index)
-        word = [*(word or []), text]
+        word.append(text)
     if word is not None:
         words.append("".join(word))
     return words
 
 
 def plain(word: str) -> str:
-    """The text of a word, without the marks of single quotes.
-
-    Args:
-        word: from :func:`split`.
-    """
+    """The text of a word, without the marks of single quotes."""
     return word.replace(PROTECTED, "")
 
 
@@ -78,7 +75,7 @@ def _part(line: str, start: int) -> tuple[str, int]:
 
 
 def _brackets(line: str, start: int) -> tuple[str, int]:
-    """All that is in a bracket as it stands; the bracket alone where it is never closed."""
+    """A bracket and what is in it; the bracket alone where it is never closed."""
     try:
         end = _end_of_brackets(line, start, "[(", "])") or start + 1
     except OptionError:  # a quote in it is never closed

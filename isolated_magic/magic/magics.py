@@ -133,36 +133,36 @@ class IsolatedMagics(Magics):
         if options.help:
             return help_text()
         executor = self.executors.executor_for(options)
-        earlier = self._earlier_result(options)
+        earlier = self._earlier_result(options.compare) if isinstance(options.compare, str) else None
         to_save = source.saving(options, body)
-        called_at = time.monotonic()
         try:
-            request = self._request(executor, options, body, names)
+            run = self._prepared(executor, options, body, names)
         except InvalidRequestError as problem:
             if options.bg:
                 raise OptionError(str(problem)) from None
-            result = failed_run(problem)
+            result: RunResult | BackgroundRun = failed_run(problem)
         else:
-            run = self._cell_run(request, called_at, options, body)
-            if options.bg:
-                return self._kept(options, self._start(executor, run))
-            result = self._run(executor, run, earlier)
-        self._kept(options, result)
+            result = self._start(executor, run) if options.bg else self._run(executor, run, earlier)
+        if options.out is not None:
+            self._shell.user_ns[options.out] = result
+        if isinstance(result, BackgroundRun):
+            return result
         if to_save is not None:
             print(to_save.after(is_ok=result.ok))  # noqa: T201 - what the user asked for
         if result.error is not None and options.raises:
             raise self._exception_for(result, result.error)
         return result
 
-    def _request(
+    def _prepared(
         self, executor: Executor, options: Options, body: str | None, names: dict[str, object]
-    ) -> RunRequest:
-        """The request: environment, secrets and data are looked up here, once.
+    ) -> _CellRun:
+        """The run that the line asks for: its environment, secrets and data are looked up here, once.
 
         Raises:
             OptionError: the line names something that is not there.
             InvalidRequestError: it cannot be run as given.
         """
+        called_at = time.monotonic()
         patterns = self.settings.secret_names
         credentials.warn_of_literals(options, patterns)
         resolver = Resolver(names, self._shell.user_ns_hidden)
@@ -170,7 +170,7 @@ class IsolatedMagics(Magics):
         environment: dict[str, EnvValue] = {}
         for assignment in assignments:
             environment.update(assignment.values)
-        return executor.prepare(
+        request = executor.prepare(
             source.code_of(options, body),
             resolver.data(options),
             environment,
@@ -184,6 +184,16 @@ class IsolatedMagics(Magics):
             strict=options.strict,
             data_name=source.data_name(options),
         )
+        return _CellRun(
+            request=request,
+            called_at=called_at,
+            options=options,
+            body=body,
+            key=source.key_of(options, body, self.cells.current_id),
+            prompt=self.cells.current_prompt,
+            name=source.name_of(options, body, partial(_without_secrets, request)),
+            inputs=Inputs.of(request),
+        )
 
     def _ask(self, name: str) -> str:
         try:
@@ -193,11 +203,8 @@ class IsolatedMagics(Magics):
                 sys.stderr.write("\n")  # the prompt is a line without an end
             raise RunInterrupted(NOTHING_STARTED) from None
 
-    def _earlier_result(self, options: Options) -> RunResult | None:
-        """The result that the line names to compare with, None when it names none."""
-        name = options.compared_with
-        if name is None:
-            return None
+    def _earlier_result(self, name: str) -> RunResult:
+        """The result of this name, for --compare."""
         earlier = self._shell.user_ns.get(name)
         if isinstance(earlier, BackgroundRun):
             earlier = earlier.peek()
@@ -214,24 +221,6 @@ class IsolatedMagics(Magics):
             found = "is a failed run and" if earlier.error is not None else "is a result that"
             raise OptionError(f"--compare {name}: {name} {found} has no scores to compare with.")
         return earlier
-
-    def _kept(self, options: Options, value: _Value) -> _Value:
-        """The value, which is also put into the variable of --out."""
-        if options.out is not None:
-            self._shell.user_ns[options.out] = value
-        return value
-
-    def _cell_run(self, request: RunRequest, called_at: float, options: Options, body: str | None) -> _CellRun:
-        return _CellRun(
-            request=request,
-            called_at=called_at,
-            options=options,
-            body=body,
-            key=source.key_of(options, body, self.cells.current_id),
-            prompt=self.cells.current_prompt,
-            name=source.name_of(options, body, partial(_without_secrets, request)),
-            inputs=Inputs.of(request),
-        )
 
     def _run(self, executor: Executor, run: _CellRun, earlier: RunResult | None) -> RunResult:
         try:

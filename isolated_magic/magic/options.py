@@ -362,11 +362,6 @@ class Options:
         return Limits(**given)
 
     @property
-    def compared_with(self) -> str | None:
-        """The variable of the earlier result; None for that of the run before."""
-        return self.compare if isinstance(self.compare, str) else None
-
-    @property
     def asks_to_compare(self) -> bool:
         """Whether the line says so, and not only a setting."""
         return bool(self.compare) and "compare" in self.said

@@ -73,7 +73,7 @@ def parse(line: str, defaults: Mapping[str, object], *, is_cell: bool) -> Option
         raise OptionError("--save writes a cell's body to a file, and here a file runs: leave --save out.")
     if options.save is not None and options.bg:
         raise OptionError("--save waits for the run to succeed, which --bg does not: give one of them.")
-    if options.asks_to_compare and options.bg:
+    if options.bg and options.asks_to_compare:
         raise OptionError("--compare needs the scores, which --bg does not wait for: give one of them.")
     return options
 

@@ -156,7 +156,10 @@ class IsolatedMagic(Configurable):
         no_limit=math.inf,
         help="seconds after which an unused template ends; `'inf'` for never",
     )
-    _defaults: dict[str, object] | None = None
+
+    def __init__(self, **options: _Anything) -> None:
+        super().__init__(**options)
+        self._changed(None)
 
     @validate(*SETTINGS, *OF_LAUNCH)
     def _checked(self, proposal: _Anything) -> object:
@@ -175,15 +178,12 @@ class IsolatedMagic(Configurable):
 
     @observe(All)
     def _changed(self, _change: _Anything) -> None:
-        self._defaults = None
-
-    @property
-    def defaults(self) -> dict[str, object]:
-        """What options are where the line does not say, by their names in the table."""
-        if self._defaults is None:
-            named = {name: option.setting.name for name, option in TABLE.items() if option.setting is not None}
-            self._defaults = {name: _converted(trait, getattr(self, trait)) for name, trait in named.items()}
-        return self._defaults
+        """Keep what the parser asks for with each line: what options are where the line does not say."""
+        self.defaults = {
+            name: _converted(option.setting.name, getattr(self, option.setting.name))
+            for name, option in TABLE.items()
+            if option.setting is not None
+        }
 
     @property
     def launch_settings(self) -> LaunchSettings:

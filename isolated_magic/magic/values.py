@@ -232,8 +232,10 @@ class Resolver:
     def _warn_of_names(self, text: str, option: str) -> None:
         """Warn of a literal text that names a variable of the notebook."""
         root = suggestions.ROOT.match(text) or _NAME.match(text)
-        value = self._own(root[1]) if root else UNKNOWN
-        if value is UNKNOWN or not suggestions.is_data(value) or not suggestions.is_expression(text):
+        name = root[1] if root else ""
+        if name not in self._names or (name in self._hidden and self._hidden[name] is self._names[name]):
+            return  # no variable that the notebook itself has set
+        if not suggestions.is_data(self._names[name]) or not suggestions.is_expression(text):
             return
         if not (
             text.isidentifier()
@@ -244,12 +246,6 @@ class Resolver:
             return  # rows.csv is a file's name more often than an attribute
         reference = f"${text}" if text.isidentifier() else f"{{{suggestions.in_short(text)}}}"
         warn(f"{option} is the text {text!r}. For the value in the notebook write {option}={reference}.")
-
-    def _own(self, name: str) -> object:
-        """The value of a variable that the notebook itself has set, else UNKNOWN."""
-        if name not in self._names or (name in self._hidden and self._hidden[name] is self._names[name]):
-            return UNKNOWN
-        return self._names[name]
 
     def _evaluate(self, expression: str, option: str) -> object:
         try:

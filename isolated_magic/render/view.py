@@ -147,8 +147,11 @@ def _score_blocks(result: RunResult, most_rows: int) -> View:
 def _rows(result: RunResult, most: int) -> tuple[list[tuple[Cell, ...]], int]:
     """The rows, at most so many, and how many there are: failed scores, others, those of the earlier run alone."""
     before = _by_occurrence(result.compared_with or ())
-    pairs = [(score, before.pop(key, None)) for key, score in _by_occurrence(result.scores).items()]
-    pairs.sort(key=lambda pair: not pair[0].scoring_failed)  # stable: the order stays otherwise
+    failed: list[tuple[Score, Score | None]] = []
+    others: list[tuple[Score, Score | None]] = []
+    for key, score in _by_occurrence(result.scores).items():
+        (failed if score.scoring_failed else others).append((score, before.pop(key, None)))
+    pairs = failed + others
     has_other_data = "data" in result.differs_in
     rows = []
     for score, earlier in pairs[:most]:
