@@ -1,4 +1,4 @@
-"""The environment of a run: what it inherits, what the caller sets, and what we set unless told otherwise.
+"""Build the environment of a run: inherited variables, the caller's, and our defaults.
 
 Values are checked here and nowhere else. No message of this module holds a value.
 """
@@ -25,7 +25,7 @@ QUIET_DEFAULTS = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
 }
 
-# What an interpreter needs to start, to find its libraries, and to know where home and scratch space are.
+# What an interpreter needs: to start, to find its libraries, home and temporary folders.
 CLEAN_NAMES = frozenset(
     {
         "PATH",
@@ -43,8 +43,7 @@ CLEAN_NAMES = frozenset(
 )
 CLEAN_PREFIXES = ("LC_",)
 
-# What acts when an interpreter or a native library starts, and does nothing in a fork of a process that was
-# started without it.
+# Read when an interpreter or a native library starts: they do nothing in a fork of a process started without them.
 _ACTS_AT_START = frozenset({"TZ", "TZDIR", "LANG", "LANGUAGE", "LOCPATH", "GLIBC_TUNABLES", "OPENSSL_CONF"})
 _ACTS_AT_START_PREFIXES = (
     *("PYTHON", "LD_", "DYLD_", "MALLOC_", "LC_"),
@@ -78,8 +77,8 @@ def environment_for_run(
     """The whole environment of a run, as of now.
 
     Args:
-        env_vars: what to set over what is inherited; None as a value removes the variable.
-        inherit: False leaves out all but what an interpreter needs.
+        env_vars: variables to set over the inherited ones; the value None removes a variable.
+        inherit: False inherits only what an interpreter needs.
 
     Returns:
         Encoded as the system takes it.
@@ -97,17 +96,13 @@ def environment_for_run(
 
 
 class _Inherited:
-    """What runs inherit, made anew when there is something new: of most runs it would be most of the work."""
+    """Caches what runs inherit until this process's environment changes: most of the work of most runs."""
 
     def __init__(self) -> None:
         self._made: dict[bool, tuple[object, Mapping[bytes, bytes]]] = {}
 
     def now(self, inherit: bool) -> Mapping[bytes, bytes]:
-        """The variables, with our defaults.
-
-        Args:
-            inherit: False leaves out all but what an interpreter needs.
-        """
+        """The inherited variables with our defaults; with ``inherit=False`` only what an interpreter needs."""
         # os.environ and os.environb encode or decode each variable whenever they are asked for it.
         state = dict(getattr(os.environ, "_data", os.environ)), in_kernel()
         known = self._made.get(inherit)
@@ -128,22 +123,14 @@ _inherited = _Inherited()
 
 @lru_cache(maxsize=1024)
 def acts_at_start(name: bytes) -> bool:
-    """Whether a variable has its effect when an interpreter or a native library starts, and not later.
-
-    Args:
-        name: of the variable.
-    """
+    """Whether a variable is read when an interpreter or a native library starts, and not later."""
     text = os.fsdecode(name)
     return text in _ACTS_AT_START or text.startswith(_ACTS_AT_START_PREFIXES)
 
 
 @lru_cache(maxsize=1024)
 def is_public(name: bytes) -> bool:
-    """Whether a variable is one that libraries often read when they are imported, and is never a secret.
-
-    Args:
-        name: of the variable.
-    """
+    """Whether libraries often read the variable when they are imported, and it is never a secret."""
     text = os.fsdecode(name)
     return _is_needed(text) or text in QUIET_DEFAULTS or text == "MPLBACKEND"
 
@@ -220,7 +207,7 @@ def _is_encodable(text: str) -> bool:
 
 
 def _without_the_kernels(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what ipykernel added to it; all of it outside a kernel."""
+    """The environment without what ipykernel added to it; unchanged outside a kernel."""
     own = dict(environ)
     if not in_kernel():
         return own
@@ -244,7 +231,7 @@ def in_kernel() -> bool:
 
 
 def _environment_at_start() -> dict[str, str]:
-    """What this process was started with, where the system tells (proc(5), /proc/PID/environ)."""
+    """The environment this process was started with, empty where the OS does not tell (proc(5))."""
     try:
         with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - one read of a special file
             entries = file.read().split(b"\0")

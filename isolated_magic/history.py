@@ -1,4 +1,4 @@
-"""The runs of a kernel with their scores, so that what became of a metric from edit to edit can be seen."""
+"""The runs of a kernel with their scores: how a metric changed from edit to edit."""
 
 from __future__ import annotations
 
@@ -27,76 +27,49 @@ DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class CellKey:
-    """What tells one cell from another.
+    """Identifies a cell across runs."""
 
-    Args:
-        cell_id: that the front end gave the cell, None where it gives none.
-        line: a digest of what the magic's line says of the run, which may hold a secret.
-        body: one of the code; None for a file, whose path is the line then.
-    """
-
-    cell_id: str | None
-    line: bytes
-    body: bytes | None
+    cell_id: str | None  # None where the front end gives none
+    line: bytes  # a digest of the magic's line, which may hold a secret; of the path for a file
+    body: bytes | None  # a digest of the code; None for a file
 
     def is_same_cell(self, other: CellKey) -> bool:
-        """Whether both are of one cell, or of one file.
+        """Whether both belong to one cell, or to one file.
 
         A cell with an id is the same over its edits. Without ids (terminals, nbconvert, papermill), an edit cannot
         be told from another cell: it is the same cell when its line and its code are the same.
-
-        Args:
-            other: of an earlier run.
         """
         if self.cell_id is not None and self.body is not None:
             return self.cell_id == other.cell_id
         return self == other
 
 
-_KEY = os.urandom(32)  # without it, nobody can find out by trying which secret a digest stands for
+_KEY = os.urandom(32)  # without it, a secret cannot be found from its digest by trial
 
 
 def digest(text: str | bytes) -> bytes:
-    """What is the same for the same text, in this process alone, and tells nothing of it.
-
-    Args:
-        text: of any length.
-    """
+    """A keyed hash of the text, comparable within this process only."""
     encoded = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     return hashlib.blake2b(encoded, key=_KEY, digest_size=DIGEST_BYTES).digest()
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Digests of what a run was given. They tell whether another run was given the same, and not what that was.
+    """Digests of the inputs of a run: they compare equal for equal inputs, and reveal nothing."""
 
-    Args:
-        data: with its type.
-        code: of the cell, or of the file as it was.
-        environment: by variable.
-    """
-
-    data: bytes
-    code: bytes
-    environment: Mapping[str, bytes]
+    data: bytes  # with payload_type
+    code: bytes  # of the cell, or the file's contents at the time
+    environment: Mapping[str, bytes]  # by variable
 
     @classmethod
     def of(cls, request: RunRequest) -> Inputs:
-        """Those of a run.
-
-        Args:
-            request: of the run.
-        """
+        """The digests for a request."""
         code = _contents(request.path or "") if request.source is None else request.source
         environment = {os.fsdecode(name): digest(value) for name, value in request.environment.items()}
         return cls(digest(request.payload), digest(code), environment)
 
     def differences(self, other: Inputs) -> tuple[str, ...]:
-        """What the two runs were not given alike, as :attr:`RunResult.differs_in` has it.
-
-        Args:
-            other: of another run.
-        """
+        """Names of the inputs that differ, as in :attr:`RunResult.differs_in`."""
         mine, others = self.environment, other.environment
         names = sorted(name for name in {*mine, *others} if mine.get(name) != others.get(name))
         told = [
@@ -121,39 +94,24 @@ def _contents(path: str) -> bytes:
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as far as it is remembered.
+    """What is remembered of one run."""
 
-    Args:
-        number: from 1.
-        name: what the user calls it: its file, or the variable that keeps its result; else how its code begins.
-        prompt: that its cell has, such as ``In [7]``.
-        key: of its cell.
-        inputs: what it was given; None where that is not known.
-        differs_in: what it was not given alike with the run of its cell before it.
-        result: as long as somebody has it.
-        scores: without their metadata.
-        outcome: ``"success"``, or the kind of its error.
-        error: its error in one line; empty when there is none.
-        launch: how its process came to life, None when there was none.
-        execution_ms: from the call to the end of the run.
-    """
-
-    number: int
-    name: str
-    prompt: str
+    number: int  # from 1
+    name: str  # its file, or the variable that keeps its result, or how its code begins
+    prompt: str  # such as "In [7]"
     key: CellKey
-    inputs: Inputs | None
-    differs_in: tuple[str, ...]
+    inputs: Inputs | None  # None where they are not known
+    differs_in: tuple[str, ...]  # inputs that differ from the previous run of the same cell
     result: weakref.ref[RunResult]
-    scores: tuple[Score, ...]
-    outcome: str
-    error: str
+    scores: tuple[Score, ...]  # without metadata
+    outcome: str  # "success", or the kind of the error
+    error: str  # its summary, empty for none
     launch: str | None
     execution_ms: float
 
     @property
     def cell(self) -> str:
-        """What to call its cell. The prompt will not do: tools that check notebooks count no prompts."""
+        """The name of its cell. Not the prompt: tools that check notebooks do not count prompts."""
         return self.name or UNNAMED
 
 
@@ -172,7 +130,7 @@ SCORE_COLUMNS = ("name", "value", "reason", "scoring_failed")
 
 @dataclass(frozen=True)
 class History:
-    """The runs of one kernel, the oldest first. The last thousand are remembered.
+    """The last 1,000 runs of a kernel, the oldest first.
 
     Args:
         runs: in the order in which they ended.
@@ -189,15 +147,7 @@ class History:
     def with_result(
         self, name: str, prompt: str, key: CellKey, result: RunResult, inputs: Inputs | None = None
     ) -> History:
-        """The history with one run more.
-
-        Args:
-            name: what the user calls it; empty for nothing.
-            prompt: that its cell has.
-            key: of its cell.
-            result: of the run.
-            inputs: what it was given; None where that is not known.
-        """
+        """A history with this run added."""
         last = self.runs[-1] if self.runs else None
         if inputs and last and last.inputs and last.inputs.environment == inputs.environment:
             inputs = replace(inputs, environment=last.inputs.environment)  # kept once
@@ -219,26 +169,19 @@ class History:
         return History((*self.runs[-MOST_RUNS + 1 :], run))
 
     def run_with_scores(self, key: CellKey) -> Run | None:
-        """The last run of a cell that had scores; None when there was none.
-
-        Args:
-            key: of the cell.
-        """
+        """The last run of a cell that had scores, or None."""
         return next((run for run in reversed(self.runs) if run.scores and key.is_same_cell(run.key)), None)
 
     def run_of(self, result: RunResult) -> Run | None:
-        """The run that a result is of; None when it is none of these.
-
-        Args:
-            result: of any run.
-        """
+        """The run that the result belongs to, or None."""
         return next((run for run in reversed(self.runs) if run.result() is result), None)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame with one row for each score, and one for each run without scores.
 
-        Its columns are run, cell, prompt, outcome, error, launch and execution_ms, and name, value, reason and
-        scoring_failed of the score.
+        Returns:
+            Columns of the run: run (number), cell, prompt, outcome, error, launch, execution_ms. Columns of the
+            score: name, value, reason, scoring_failed.
 
         Raises:
             MissingLibraryError: pandas is not installed.
@@ -252,12 +195,7 @@ class History:
 
 
 def differences(inputs: Inputs | None, before: Run | None) -> tuple[str, ...]:
-    """What a run was not given alike with an earlier one, as far as that is known.
-
-    Args:
-        inputs: of the run.
-        before: the earlier one, None when there was none.
-    """
+    """Names of the inputs that differ from an earlier run's, as far as they are known."""
     if inputs is None or before is None or before.inputs is None:
         return ()
     return inputs.differences(before.inputs)

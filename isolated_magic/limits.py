@@ -1,4 +1,4 @@
-"""What a run may use, how sizes are written, and what a breach is called."""
+"""The limits of a run in the kernel: names, units, sizes, error texts (``child/limits.py`` enforces them)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use; None for as much as this process may.
+    """The resources a run may use. None sets no limit of ours: that of this process applies.
 
     Args:
-        memory_bytes: of data, by each of its processes (RLIMIT_DATA); where a control group can be made, by all of
-            them together, without swap, else a LimitWarning says so.
-        cpu_secs: seconds of processor time of each of its processes, rounded up to whole ones (RLIMIT_CPU).
-        open_files: descriptors of each of its processes (RLIMIT_NOFILE).
-        file_size_bytes: of each file that it writes (RLIMIT_FSIZE).
-        processes: at once, threads included, the run's own among them; where no control group can be made, in
-            addition to all that this user has (RLIMIT_NPROC), and a LimitWarning says so.
-        output_bytes: of what it prints, to stdout and to stderr; what is beyond is read and thrown away.
-        stack_bytes: of the main thread's stack (RLIMIT_STACK), where the platform has that limit.
+        memory_bytes: data memory of each process (RLIMIT_DATA). Where a control group can be made, memory of all
+            processes together, without swap; elsewhere a LimitWarning says so.
+        cpu_secs: seconds of processor time of each process, rounded up to whole seconds (RLIMIT_CPU).
+        open_files: file descriptors of each process (RLIMIT_NOFILE).
+        file_size_bytes: size of each file that the run writes, in bytes (RLIMIT_FSIZE).
+        processes: processes and threads at once, the run's own included. Where no control group can be made, they
+            are counted in addition to all processes of this user (RLIMIT_NPROC), and a LimitWarning says so.
+        output_bytes: bytes printed to each of stdout and stderr. What exceeds them is read and discarded.
+        stack_bytes: stack of the main thread in bytes (RLIMIT_STACK), where the platform has that limit.
 
     Raises:
-        InvalidRequestError: one of these is no number greater than zero; stack_bytes is None.
+        InvalidRequestError: a limit is not a number greater than zero, or stack_bytes is None.
     """
 
     memory_bytes: int | None = None
@@ -61,7 +61,7 @@ class Limits:
 
     @cached_property
     def of_resources(self) -> dict[str, int]:
-        """Those that the system holds (see ``child/limits.py``), as whole numbers. Not to be changed."""
+        """The limits that the OS enforces, as whole numbers, as named in ``child/limits.py``. Do not modify."""
         held = _WORDS.keys()
         return {name: math.ceil(value) for name, value in self._given() if name in held}
 
@@ -77,23 +77,14 @@ _WORDS = {
 
 
 def breach_text(limits: Limits, name: str) -> str:
-    """What an error says of a limit that was exceeded.
-
-    Args:
-        limits: of the run.
-        name: of the limit, one that was given.
-    """
+    """The error text for an exceeded limit, such as ``memory limit 512 MB exceeded``."""
     value = getattr(limits, name)
     shown = size_text(value) if name.endswith("bytes") else f"{value:g}{' s' * (name == 'cpu_secs')}"
     return f"{_WORDS[name]} {shown} exceeded"
 
 
 def size_text(size: int) -> str:
-    """A size as people write it, such as ``512 MB`` for 512 * 2**20.
-
-    Args:
-        size: in bytes.
-    """
+    """Bytes as text, such as ``512 MB`` for 512 * 2**20."""
     for unit, name in ((TIB, "TB"), (GIB, "GB"), (MIB, "MB"), (KIB, "KB")):
         if size >= unit:
             return f"{round(size / unit, 1):g} {name}"
@@ -101,13 +92,10 @@ def size_text(size: int) -> str:
 
 
 def size_of(text: str) -> int:
-    """The size that a text such as ``512M`` stands for, in bytes.
-
-    Args:
-        text: a number, and one of the letters K, M, G, T for powers of 1024.
+    """Bytes for a text such as ``512M``: a number and K, M, G or T for powers of 1024.
 
     Raises:
-        ValueError: it is no size.
+        ValueError: the text is not a size.
     """
     match = _SIZE.fullmatch(text.strip())
     size = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0

@@ -102,11 +102,7 @@ class RunError:
         return self.text
 
     def with_texts(self, change: Callable[[str], str]) -> RunError:
-        """The same error with each of its texts changed.
-
-        Args:
-            change: what becomes of a text.
-        """
+        """The same error with each of its texts changed."""
         return replace(
             self,
             text=change(self.text),
@@ -152,11 +148,7 @@ class Score:
 
     @classmethod
     def from_json(cls, item: JsonValue) -> Score | None:
-        """The score that a JSON object stands for, or None when it is not one.
-
-        Args:
-            item: one element of a result's ``scores``.
-        """
+        """The score that a JSON object stands for, or None when it is not one."""
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             return None
         value, category = item.get("value"), item.get("category_name")
@@ -273,12 +265,7 @@ class RunResult:
         return self.error is None
 
     def with_notes(self, notes: Iterable[str], *, strict: bool = False) -> RunResult:
-        """The same result with more notes.
-
-        Args:
-            notes: a sentence each, on one line.
-            strict: True makes a result that then has notes an error, whose text they are.
-        """
+        """The same result with more notes."""
         told = (*self.notes, *notes)
         if not strict or not told or self.error is not None:
             return replace(self, notes=told)
@@ -409,11 +396,7 @@ def _comparable(value: JsonValue) -> list[object]:
 
 
 def scores_of(payload: JsonObject) -> tuple[Score, ...]:
-    """The scores of a result's JSON object, empty unless its ``scores`` are a list of scores.
-
-    Args:
-        payload: any JSON object.
-    """
+    """The scores of a result's JSON object, empty unless its ``scores`` are a list of scores."""
     items = payload.get("scores")
     if not isinstance(items, list):
         return ()
@@ -423,10 +406,6 @@ def scores_of(payload: JsonObject) -> tuple[Score, ...]:
 
 def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pandas.DataFrame:
     """A data frame.
-
-    Args:
-        rows: each with all the columns.
-        columns: their names, in order.
 
     Raises:
         MissingLibraryError: pandas is not installed.

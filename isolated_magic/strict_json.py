@@ -1,9 +1,8 @@
-"""What may be a result: JSON that a run wrote, taken as it is or refused with the reason.
+"""Decode the JSON that a run wrote as its result, or say why it is refused.
 
-What has scores counts for more than what has none (:class:`Rank`), whichever comes first.
+JSON with scores outranks JSON without (:class:`Rank`), whichever comes first.
 
-Stricter than :func:`json.loads` where that would silently give something else than what was written: of two values
-under one key it keeps the last.
+Stricter than :func:`json.loads`, which silently keeps the last of two values under one key.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ JsonObject: TypeAlias = dict[str, JsonValue]
 
 LARGEST_RESULT_BYTES = 64 << 20
 SCORES_KEY = '"scores"'  # as each program writes it
-LONGEST_QUOTE = 200  # characters of what the code printed that an error repeats
+LONGEST_QUOTE = 200  # characters of output that an error quotes
 
 
 class RefusedError(ValueError):
@@ -33,19 +32,15 @@ class RefusedError(ValueError):
 
 
 class Rank(IntEnum):
-    """How much of a result a JSON object is."""
+    """How likely a JSON object is meant as the result."""
 
-    PLAIN = 0  # such as a line of a structured log: a result when nothing else is one
-    BARE = 1  # a number that the code ended with, which may be an exit status or a count of what was written
+    PLAIN = 0  # such as a structured log line: the result only when nothing else is
+    BARE = 1  # a number as the last expression: perhaps a status or a count of written bytes
     SCORED = 2
 
 
 def rank_of(payload: JsonObject) -> Rank:
-    """How much of a result the object is.
-
-    Args:
-        payload: any JSON object.
-    """
+    """The rank of a JSON object."""
     scores = payload.get("scores")
     if not isinstance(scores, list):
         return Rank.PLAIN
@@ -58,55 +53,36 @@ def _has_name(score: JsonValue) -> bool:
 
 @dataclass(frozen=True)
 class Printed:
-    """A printed line that begins like a JSON object, and may be the result.
+    """A printed line that begins like a JSON object, and may be the result."""
 
-    Args:
-        value: the object, None when the line is no result.
-        problem: why it is none, as the beginning of a sentence.
-        is_refused: it is a JSON object nevertheless.
-        rank: of the object; of one that is refused, what it may be.
-        is_late: it was printed after the code came to its value.
-    """
-
-    value: JsonObject | None
-    problem: str = ""
-    is_refused: bool = False
-    rank: Rank = Rank.PLAIN
-    is_late: bool = False
+    value: JsonObject | None  # None when the line is no result
+    problem: str = ""  # the reason, as the beginning of a sentence
+    is_refused: bool = False  # it is a JSON object, but cannot be a result
+    rank: Rank = Rank.PLAIN  # presumed from the text for a refused one
+    is_late: bool = False  # printed after the last expression was evaluated
 
     @property
     def counts(self) -> bool:
-        """Whether it is a JSON object."""
+        """Whether the line is a JSON object, refused or not."""
         return self.value is not None or self.is_refused
 
     def goes_before(self, other: Rank) -> bool:
-        """Whether it is the result of the run, and not what the code came to.
-
-        Args:
-            other: of what the code came to.
-        """
+        """Whether the line is the result rather than the value of the last expression, whose rank is given."""
         return self.counts and (self.rank >= other if self.is_late else self.rank > other)
 
 
 def too_large(size: int) -> RefusedError:
-    """The error for a result that is not kept.
-
-    Args:
-        size: of it, in bytes.
-    """
+    """The error for a result of so many bytes."""
     most = LARGEST_RESULT_BYTES >> 20
     return RefusedError(f"has more than {most} MB: {size:,} bytes")
 
 
 def decode(text: str | bytes) -> JsonValue:
-    """The value of a JSON text. NaN and infinities are read as Python writes them.
-
-    Args:
-        text: of one value.
+    """The value of a JSON text. NaN and infinities are allowed, as Python writes them.
 
     Raises:
-        json.JSONDecodeError: it is no JSON.
-        RefusedError: it is, and cannot be a result.
+        json.JSONDecodeError: the text is not JSON.
+        RefusedError: it cannot be a result: repeated keys, too many digits, nested too deeply.
     """
     try:
         value = _decoded(text if isinstance(text, str) else text.decode())
@@ -146,9 +122,6 @@ _decoder = json.JSONDecoder(object_pairs_hook=_unique)
 def check_names(payload: JsonObject) -> None:
     """Refuse a result in which a score has no name.
 
-    Args:
-        payload: any JSON object; one whose ``scores`` are no list is none of our business.
-
     Raises:
         RefusedError: naming the path.
     """
@@ -170,12 +143,7 @@ def check_names(payload: JsonObject) -> None:
 
 
 def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
-    """The result in a line.
-
-    Args:
-        line: that begins with ``{`` and has no white space around it.
-        redact: hides secrets in what is quoted of it.
-    """
+    """Read a line that begins with ``{``, without surrounding white space. ``redact`` hides secrets in quotes."""
     try:
         value = decode(line)
         if not isinstance(value, dict):  # not reached: it begins with a brace
@@ -191,11 +159,7 @@ def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
 
 
 def presumed_rank(text: str) -> Rank:
-    """How much of a result a line may be that is refused.
-
-    Args:
-        text: of the line, or of its beginning.
-    """
+    """The rank that a refused line may have, from its text or its beginning."""
     return Rank.SCORED if SCORES_KEY in text else Rank.PLAIN
 
 
@@ -210,13 +174,7 @@ def _where(problem: json.JSONDecodeError, redact: Callable[[str], str]) -> str:
 
 
 def quoted(text: str, position: int = 0, redact: Callable[[str], str] = str) -> str:
-    """The text, or a part of it, as an error quotes it.
-
-    Args:
-        text: whatever the code wrote.
-        position: that has to be among what is quoted.
-        redact: hides secrets in the text.
-    """
+    """The repr of at most LONGEST_QUOTE characters of the text, those at the position among them."""
     text, position = redact(text), len(redact(text[:position]))  # before it is cut: half a secret is none
     if len(text) <= LONGEST_QUOTE:
         return repr(text)

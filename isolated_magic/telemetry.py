@@ -1,7 +1,7 @@
-"""OpenTelemetry metrics of runs. The only module that imports OpenTelemetry, and only when somebody listens.
+"""OpenTelemetry metrics of runs. The only module that imports OpenTelemetry, and only when metrics are exported.
 
-A program that exports metrics has imported ``opentelemetry.metrics`` to say where to, or names a provider in
-its environment. Anywhere else recording would cost 66 ms of import and reach nobody.
+A program that exports metrics has imported ``opentelemetry.metrics`` to configure it, or names a provider in its
+environment. Elsewhere the import would cost 66 ms for nothing.
 """
 
 from __future__ import annotations
@@ -27,28 +27,18 @@ METER_NAME = "isolated_magic"
 
 @dataclass(frozen=True)
 class Instruments:
-    """What one strategy records.
+    """The instruments of one executor."""
 
-    Args:
-        creation: milliseconds from the call to the existence of the process.
-        execution: milliseconds from the call to the end of the run.
-        active: runs going on now.
-    """
-
-    creation: Histogram
-    execution: Histogram
-    active: UpDownCounter
+    creation: Histogram  # ms from the call until the process exists
+    execution: Histogram  # ms from the call to the end of the run
+    active: UpDownCounter  # runs in progress
 
     def started(self) -> None:
-        """A run begins."""
+        """Count a run as active."""
         _safely(lambda: self.active.add(1))
 
     def ended(self, result: RunResult) -> None:
-        """A run is over. Each run that started ends once.
-
-        Args:
-            result: of the run.
-        """
+        """Record a finished run, once for each that started."""
         attributes = {"outcome": str(result.error.kind) if result.error else "success"}
         timings = result.timings
         if result.pid is not None:
@@ -57,16 +47,12 @@ class Instruments:
         self.abandoned()
 
     def abandoned(self) -> None:
-        """A run that started came to no result: it was interrupted."""
+        """Count a run as no longer active; alone for one that was interrupted."""
         _safely(lambda: self.active.add(-1))
 
 
 def instruments(prefix: str) -> Instruments | None:
-    """The instruments of a strategy, None where nobody listens.
-
-    Args:
-        prefix: of the metrics' names, such as ``"isolated_subprocess"``.
-    """
+    """Instruments named with a prefix such as ``isolated_subprocess``; None where no metrics are exported."""
     if "opentelemetry.metrics" not in sys.modules and "OTEL_PYTHON_METER_PROVIDER" not in os.environ:
         return None
     try:

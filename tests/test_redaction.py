@@ -11,6 +11,7 @@ import urllib.parse
 
 import pytest
 
+from isolated_magic.redaction.matching import Finder, Needles
 from isolated_magic.redaction.redactor import (
     CREDENTIAL_NAMES,
     MASK,
@@ -79,6 +80,29 @@ def test_no_piece_of_output_however_cut_holds_a_part_of_a_secret():
             start = end
         pieces.append(stream.end())
         assert "".join(pieces) == redactor.text(text)
+
+
+def hidden_by_one_loop(needles, text):
+    """What the simplest search finds: the indexes that a needle covers."""
+    covered = set()
+    for needle in needles:
+        at = text.find(needle)
+        while at >= 0:
+            covered.update(range(at, at + len(needle)))
+            at = text.find(needle, at + 1)
+    return covered
+
+
+def test_the_search_finds_what_a_loop_over_the_needles_finds():
+    chance = random.Random(6)
+    for _ in range(2000):
+        lengths = chance.choices([1, 2, 3, 5, 7, 8, 9, 12, 20, 40], k=chance.randrange(1, 12))
+        needles = {"".join(chance.choices("abc", k=length)) for length in lengths}
+        pieces = chance.choices([*needles, "abc"], k=12)
+        text = "".join(piece[: chance.randrange(1, len(piece) + 1)] for piece in pieces) + pieces[0]
+        spans = Finder(Needles(needles)).spans(text)
+        assert {index for start, end in spans for index in range(start, end)} == hidden_by_one_loop(needles, text)
+        assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_what_cannot_be_a_secret_is_not_held_back():

@@ -1,6 +1,6 @@
-"""One step towards JSON for the values of other libraries.
+"""Convert values of the standard library, numpy, pandas, polars, pyarrow and pydantic to what JSON can hold.
 
-Libraries are recognised by what their objects can do, so none of them is imported.
+Objects are recognised by their methods and attributes, so that no library is imported.
 """
 
 from __future__ import annotations
@@ -29,18 +29,15 @@ _WRITTEN_OUT = (
 
 
 class NotJsonError(TypeError):
-    """A value has no conversion, or one that would lose a part of it."""
+    """A value has no conversion, or only a lossy one."""
 
 
 def convert(value: object) -> object:
-    """One step towards JSON, as ``default`` of :func:`json.dumps` has to do it.
-
-    Args:
-        value: what json itself does not know.
+    """Convert one level of a value, as ``default`` of :func:`json.dumps` must.
 
     Raises:
         NotJsonError: there is no conversion.
-        Exception: whatever the value's own library raises.
+        Exception: any error of the value's own library.
     """
     for step in (_from_standard_library, _from_array, _from_number, _from_model, _from_collection):
         converted = step(value)
@@ -64,7 +61,7 @@ def _from_standard_library(value: object) -> object:
 
 
 def _from_number(value: object) -> object:
-    # A Decimal becomes a number, not text: arithmetic on it in the code has to stay arithmetic.
+    # A Decimal becomes a number, not text: the code computes with it.
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, numbers.Integral):
@@ -75,7 +72,7 @@ def _from_number(value: object) -> object:
 
 
 def _from_array(value: object) -> object:
-    """Arrays of numpy and what follows its protocol, and frames, columns and rows of other libraries."""
+    """Convert arrays (numpy's protocol), data frames, columns and rows."""
     if hasattr(value, "to_dicts") or hasattr(value, "to_pylist"):  # polars, pyarrow
         names = getattr(value, "column_names", ())
         if len(set(names)) < len(names):
@@ -100,12 +97,7 @@ def _from_array(value: object) -> object:
 
 
 def table_of(value: Any, least: int) -> Table | None:  # noqa: ANN401 - likewise
-    """The columns of a pandas frame, None when they are small or cannot stand under keys of JSON.
-
-    Args:
-        value: anything.
-        least: how many values it has to hold.
-    """
+    """The columns of a pandas frame; None for under ``least`` values, or labels that cannot be JSON keys."""
     pandas = sys.modules.get("pandas")
     if pandas is None or type(value) is not pandas.DataFrame or value.size < least:
         return None
@@ -114,7 +106,7 @@ def table_of(value: Any, least: int) -> Table | None:  # noqa: ANN401 - likewise
 
 
 def _rows_of(frame: Any) -> object:  # noqa: ANN401 - likewise
-    """As ``frame.to_dict(orient="records")`` has it, but for values that are converted already."""
+    """Like ``frame.to_dict(orient="records")``, with converted values."""
     pandas = sys.modules.get("pandas")
     names = _names_of(frame) if pandas is not None and type(frame) is pandas.DataFrame else []
     if not names:
@@ -124,7 +116,7 @@ def _rows_of(frame: Any) -> object:  # noqa: ANN401 - likewise
 
 
 def _names_of(frame: Any) -> list[str]:  # noqa: ANN401 - likewise
-    """The labels of the columns as JSON writes keys, none where it cannot."""
+    """The column labels as JSON keys; empty where one cannot be a key, or two become equal."""
     labels = [plain_key(label) for label in frame.columns]
     if not all(label is None or isinstance(label, (str, int, float)) for label in labels):
         return []
@@ -135,11 +127,8 @@ def _names_of(frame: Any) -> list[str]:  # noqa: ANN401 - likewise
 def by_label(series: Any) -> object:  # noqa: ANN401 - pandas is not imported here
     """A pandas Series as a dict.
 
-    Args:
-        series: of pandas.
-
     Raises:
-        NotJsonError: two of its labels are the same.
+        NotJsonError: two labels are equal.
     """
     if not series.index.is_unique:
         raise NotJsonError("repeated labels")
@@ -162,7 +151,7 @@ def _from_model(value: object) -> object:
 
 
 def _dumped(model: Any) -> object:  # noqa: ANN401 - pydantic is not imported here
-    """A pydantic model as a dict; what we cannot convert in it, such as sets and URLs, as pydantic does."""
+    """A pydantic model as a dict; pydantic converts what we cannot, such as sets and URLs."""
     fields = model.model_dump()
     for name, value in fields.items():
         try:
@@ -175,7 +164,7 @@ def _dumped(model: Any) -> object:  # noqa: ANN401 - pydantic is not imported he
 
 
 def _is_masked(value: object) -> bool:
-    """Whether pydantic put asterisks in place of a secret: to send those would be silently wrong."""
+    """Whether pydantic masked a secret: sending the asterisks would be silently wrong."""
     return "**********" in json.dumps(value)
 
 
@@ -193,13 +182,10 @@ def _is_missing(value: object) -> bool:
 
 
 def with_plain_keys(mapping: dict[Any, object]) -> dict[Any, object]:
-    """The dict with keys that JSON can write where there is a conversion, as for numpy's integers and dates.
-
-    Args:
-        mapping: any dict.
+    """The dict with keys converted for JSON where possible, such as numpy integers and dates.
 
     Raises:
-        NotJsonError: two keys would become the same text.
+        NotJsonError: two keys become the same text.
     """
     if all(type(key) is str for key in mapping):
         return mapping
@@ -209,21 +195,13 @@ def with_plain_keys(mapping: dict[Any, object]) -> dict[Any, object]:
 
 
 def has_repeated_keys(mapping: dict[Any, object]) -> bool:
-    """Whether two keys become the same text, such as 1 and "1".
-
-    Args:
-        mapping: any dict.
-    """
+    """Whether two keys become the same text, such as 1 and "1"."""
     plain = [key for key in map(plain_key, mapping) if key is None or isinstance(key, (str, int, float))]
     return len({json.dumps({key: 0}) for key in plain}) < len(plain)
 
 
 def plain_key(key: object) -> object:
-    """The key of a dict as one that JSON can write, where there is a conversion; else the key itself.
-
-    Args:
-        key: any key.
-    """
+    """A dict key converted for JSON; the key itself where there is no conversion."""
     if key is None or isinstance(key, (str, int, float)):
         return key
     try:
@@ -238,38 +216,22 @@ _LARGEST_NUMBER = 8  # bytes
 
 
 class Block(NamedTuple):
-    """What becomes a list of values of one type, or lists of one length in it.
+    """A list of values of one type, or a regular nested list of them, as bytes."""
 
-    Args:
-        kind: of number, by its letter and its bytes as numpy has them; ``"str"`` for text.
-        shape: the lengths of the list and of those in it.
-        content: the numbers as they lie in memory, row by row; text with a NUL between two.
-    """
-
-    kind: str
-    shape: list[int]
-    content: bytes
+    kind: str  # letter and bytes of the number type as in numpy, such as "f8"; "str" for text
+    shape: list[int]  # length of each dimension
+    content: bytes  # numbers as in memory, row by row; strings separated by NUL
 
 
 class Table(NamedTuple):
-    """What becomes a list of dicts that all have the same keys.
+    """A list of dicts that all have the same keys, by column."""
 
-    Args:
-        names: the keys.
-        columns: for each key the values of all the dicts.
-    """
-
-    names: list[str]
-    columns: list[list[object] | Block]
+    names: list[str]  # the keys
+    columns: list[list[object] | Block]  # for each key the values of all dicts
 
 
 def block_of(value: Any, least: int) -> Block | None:  # noqa: ANN401 - neither numpy nor pandas is imported here
-    """The numbers of an array or a column, None when they are fewer, or of a type that Python does not have.
-
-    Args:
-        value: anything.
-        least: how many there have to be.
-    """
+    """The numbers of an array or column; None for fewer than ``least``, or a type that Python does not have."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if pandas is not None and type(value) is pandas.Series and len(value) >= least and not is_row(value):
         column = column_of(value)
@@ -289,22 +251,14 @@ def _block_in(found: Any) -> Block | None:  # noqa: ANN401 - numpy is not import
 
 
 def column_of(series: Any) -> list[object] | Block:  # noqa: ANN401 - likewise
-    """The values of a column.
-
-    Args:
-        series: of pandas.
-    """
+    """The values of a column."""
     numpy = sys.modules["numpy"]
     found = _block_in(series.to_numpy()) if isinstance(series.dtype, numpy.dtype) else None
     return values_in(series) if found is None else found
 
 
 def values_in(series: Any) -> list[object]:  # noqa: ANN401 - likewise
-    """What ``series.to_list()`` has; converted already where that is faster for all of them at once.
-
-    Args:
-        series: of pandas, or what has ``to_list()`` as it does.
-    """
+    """``series.to_list()``, with values converted where vectorised conversion is faster."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if numpy is None or pandas is None or not isinstance(series, pandas.Series):
         values = series.to_list()
@@ -348,9 +302,5 @@ def _offset_text(secs: int) -> str:
 
 
 def is_row(series: Any) -> bool:  # noqa: ANN401 - likewise
-    """Whether a Series is one row of a frame: its labels are texts.
-
-    Args:
-        series: of pandas, or what has an index as it does.
-    """
+    """Whether a Series is one row of a frame: all its labels are strings."""
     return len(series.index) > 0 and all(isinstance(label, str) for label in series.index)

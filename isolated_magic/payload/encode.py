@@ -1,4 +1,4 @@
-"""Notebook values as the JSON that a run gets, or the path of what cannot be JSON."""
+"""Encode notebook values as the JSON that a run receives, or name the path of what cannot be JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TRACE_THREAD = "trace_thread"
 TWICE = "a dict in which two keys become the same text"
 
-# What is a list in a run, by library and type: as what it arrives, and what makes of it what it was.
+# Types that arrive in a run as lists: what they arrive as, and the expression that restores them.
 _ARRIVALS = {
     ("pandas", "DataFrame"): ("a list of its rows, each a dict", "pd.DataFrame({})"),
     ("pandas", "Series"): ("a list", "pd.Series({})"),
@@ -40,14 +40,10 @@ MOST_TOLD = 3
 
 
 def encode_payload(data: object, payload_type: str | None = None) -> bytes:
-    """``{"data": ..., "payload_type": ...}`` as UTF-8 JSON, packed where it holds much (see ``child/channel.py``).
+    """``{"data": ..., "payload_type": ...}`` as UTF-8 JSON, large values packed (see ``child/channel.py``).
 
-    NaN and infinities are written as Python reads them.
-
-    Args:
-        data: a dict, or something that stands for one (a pandas row, a dataclass, a pydantic model); None
-            for none. A list as well when ``payload_type`` is ``"trace_thread"``.
-        payload_type: what the data is.
+    ``data`` is a dict or convertible to one (a pandas row, a dataclass, a pydantic model), None for an empty one,
+    or a list with ``payload_type="trace_thread"``. NaN and infinities are written as Python reads them.
 
     Raises:
         InvalidRequestError: something in it cannot be JSON; the message gives its path and type.
@@ -77,11 +73,7 @@ def _top_level(data: object, payload_type: str | None) -> object:
 
 
 def as_record(data: object) -> object:
-    """A dict or list where the value stands for one (a pandas row, a dataclass, a model), else the value.
-
-    Args:
-        data: anything.
-    """
+    """The dict or list that a pandas row, a dataclass or a model stands for; other values unchanged."""
     try:
         if hasattr(data, "_asdict"):  # a row of DataFrame.itertuples()
             return data._asdict()
@@ -105,7 +97,7 @@ def _diagnosis(data: object) -> str:
 
 
 def _unsendable(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """Path and type of each part that JSON cannot hold."""
+    """The path and type of each part that JSON cannot hold."""
     if value is None or isinstance(value, (str, bool, float)):
         return
     if isinstance(value, int):
@@ -130,7 +122,7 @@ def _unsendable(value: object, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _unsendable_key(mapping: dict[object, object]) -> str | None:
-    """What is wrong with the keys of a dict, if anything."""
+    """The problem with the keys of a dict, or None."""
     for key in mapping:
         plain = plain_key(key)
         if not (plain is None or isinstance(plain, (str, int, float))):
@@ -155,31 +147,18 @@ def _shown(key: object) -> str:
 
 
 class Arrival(NamedTuple):
-    """A part of the data that is a list or a dict in the run, and was something else before.
+    """A part of the data whose type changes on its way into the run."""
 
-    Args:
-        name: what the code calls it, such as ``data["df"]``.
-        key: of it in the data, empty for all of the data.
-        was: its type.
-        form: what it is in the run: ``"list"`` or ``"dict"``.
-        told: in words.
-        remedy: the expression that makes of it what it was.
-    """
-
-    name: str
-    key: str
+    name: str  # the expression for it in the code, such as data["df"]
+    key: str  # in the data, empty for all of it
     was: type
-    form: str
-    told: str
-    remedy: str
+    form: str  # its type in the run: "list" or "dict"
+    told: str  # the same in words
+    remedy: str  # the expression that restores it
 
 
 def arrivals_in(data: object) -> tuple[Arrival, ...]:
-    """The frames, columns and arrays that stand in the data by themselves.
-
-    Args:
-        data: as for :func:`encode_payload`.
-    """
+    """The frames, columns and arrays at the top level of the data."""
     parts = data.items() if isinstance(data, dict) else ((None, data),)
     found = (_arrival(key, value) for key, value in parts if key is None or isinstance(key, str))
     return tuple(arrival for arrival in found if arrival is not None)
@@ -198,12 +177,7 @@ def _arrival(key: str | None, value: Any) -> Arrival | None:  # noqa: ANN401 - o
 
 
 def hint_about(error: RunError, arrivals: Sequence[Arrival]) -> str:
-    """What to do where code took a list for the frame or array that it was before it became data; else empty.
-
-    Args:
-        error: of the run.
-        arrivals: in its data.
-    """
+    """A hint for code that failed because a frame or array arrived as a list or dict; else empty."""
     lacks = _LACKS.match(error.summary)
     if not arrivals or not (lacks or _DOES_NOT_FIT.match(error.summary)):
         return ""

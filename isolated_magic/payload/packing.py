@@ -1,4 +1,4 @@
-"""Notebook values as JSON, but for long lists and tables: see ``child/channel.py``."""
+"""Encode values as JSON, with long lists and tables in binary (see ``child/channel.py``)."""
 
 from __future__ import annotations
 
@@ -27,24 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-PACKED_FROM = 1024  # values; below that, JSON is as fast
-MOST_AT_ONCE = 100  # values that are looked at one by one; of more, all together
+PACKED_FROM = 1024  # values; for fewer, JSON is as fast
+MOST_AT_ONCE = 100  # values that are examined one by one; more are surveyed by level
 PIECE_LENGTH = 1 << 18  # items or characters: some tens of milliseconds
 _CONTAINERS = (dict, list, tuple)
-_UNLIKE_ONE_ANOTHER: tuple[set[type], ...] = (set(), {str}, {int})  # types of keys whose texts differ
+_UNLIKE_ONE_ANOTHER: tuple[set[type], ...] = (set(), {str}, {int})  # key types whose texts never collide
 _KEYS_OF_JSON = {str, int, float, bool, type(None)}
 MOST_DIMENSIONS = 8
 
 
 def encode(message: dict[str, object]) -> bytes:
-    """A message as UTF-8 JSON, or packed where it holds many numbers.
-
-    Args:
-        message: of whatever :func:`convert` knows.
+    """A message as UTF-8 JSON, packed where it holds many values.
 
     Raises:
         NotJsonError: two keys of a dict become the same text.
-        Exception: something in it cannot be JSON, or cannot be converted.
+        Exception: a value cannot be JSON, or its conversion fails.
     """
     if _left_of(MOST_AT_ONCE, message) >= 0:  # as of most runs
         return json.dumps(message).encode()
@@ -54,7 +51,7 @@ def encode(message: dict[str, object]) -> bytes:
 
 
 def _left_of(most: int, value: object) -> int:
-    """How many more values there could be beside this one and all in it; negative where it needs a closer look."""
+    """``most`` less the values in this one; negative for more, or where it needs a closer look."""
     kind = type(value)
     if kind is dict:
         items: Iterable[object] = value.values()  # type: ignore[attr-defined]  # a dict
@@ -76,22 +73,18 @@ def _left_of(most: int, value: object) -> int:
 class _Packer:
     def __init__(self) -> None:
         self.parts: list[tuple[str, bytes]] = []
-        self._mark = ""  # made when it is needed; no text of the data begins with it
+        self._mark = ""  # random, made when first needed: no string of the data begins with it
         self._open: set[int] = set()  # ids of lists that are being taken in
         self._json = json.JSONEncoder(default=self._converted).encode
 
     def text(self, value: object) -> str:
-        """The value as JSON, in which numbers stand for the parts.
-
-        Args:
-            value: anything.
-        """
+        """The value as JSON, with references to binary parts."""
         count = len(self.parts)
         text = self._in_pieces(self._prepared(value), depth=2)
         return re.sub(rf'"{self._mark}(\d+)"', r"0E\1", text) if len(self.parts) > count else text
 
     def _in_pieces(self, value: object, depth: int) -> str:
-        """JSON, written in pieces where it is large: between two of them an interrupt is heard."""
+        """JSON, encoded in pieces where it is large: an interrupt is handled between two."""
         if isinstance(value, (str, list)) and len(value) > PIECE_LENGTH:
             starts = range(0, len(value), PIECE_LENGTH)
             pieces = [self._json(value[i : i + PIECE_LENGTH])[1:-1] for i in starts]
@@ -102,7 +95,7 @@ class _Packer:
         return self._json(value)
 
     def _converted(self, value: object) -> object:
-        """What takes the value's place in JSON, as ``default`` of :func:`json.dumps` has to say it."""
+        """``default`` of :func:`json.dumps`: a mark for a binary part, or the converted value."""
         part = block_of(value, PACKED_FROM) or table_of(value, PACKED_FROM)
         if part is not None:
             return self._marked(part)
@@ -110,7 +103,7 @@ class _Packer:
         return self._prepared(converted) if isinstance(converted, _CONTAINERS) else converted
 
     def _prepared(self, value: object) -> object:
-        """The value with keys that JSON can write, and marks in the places of its parts."""
+        """The value with JSON keys, and marks in place of binary parts."""
         found = _Survey(value)
         if found.has_odd_keys:
             value = _rekeyed(value)
@@ -135,7 +128,7 @@ class _Packer:
         return [self._with_marks(item, parts) for item in value] if isinstance(value, (list, tuple)) else value
 
     def _marked(self, part: Block | Table) -> str:
-        """Take in the part, and return the text that stands for it until all are there."""
+        """Add a part, and return the text that marks its place."""
         self._mark = self._mark or os.urandom(16).hex()
         return f"{self._mark}{self._added(part)}"
 
@@ -150,10 +143,7 @@ class _Packer:
 
 
 class _Survey:
-    """What there is in dicts and lists at any depth, found without a step of Python for each item.
-
-    Args:
-        value: anything.
+    """Finds binary parts and odd keys in nested dicts and lists, without a Python step for each item.
 
     Raises:
         NotJsonError: two keys of a dict become the same text.
@@ -197,7 +187,7 @@ def _items_in(dicts: Iterable[dict[object, object]], lists: Iterable[Sequence[ob
 
 
 def _block_in(value: Sequence[Any]) -> Block | None:
-    """The values of a list, or of lists of one length in it, when they are many and all of one type."""
+    """A list, or a regular nested one, as a block, when it holds many values of one type."""
     shape = [len(value)]
     numpy = sys.modules.get("numpy")
     if not isinstance(_first_in(value), (float, int, str, *([numpy.generic] if numpy is not None else []))):
@@ -238,7 +228,7 @@ def _block_of(value: Sequence[Any], shape: list[int]) -> Block | None:
 
 
 def _table_in(value: Sequence[Any]) -> Table | None:
-    """The columns of a list of dicts, when they are many and all have the same keys."""
+    """A list of dicts by column, when they are many and all have the same keys."""
     first = value[0]
     if type(first) is not dict or len(value) * len(first) < PACKED_FROM or set(map(type, first)) != {str}:
         return None
@@ -248,7 +238,7 @@ def _table_in(value: Sequence[Any]) -> Table | None:
 
 
 def _has_large(value: dict[object, object], depth: int) -> bool:
-    """Whether there is something in it, so deep at most, that is written in pieces."""
+    """Whether it holds, within ``depth`` levels, something that is encoded in pieces."""
     return depth > 0 and any(
         len(item) > PIECE_LENGTH
         if isinstance(item, (str, list))
@@ -258,7 +248,7 @@ def _has_large(value: dict[object, object], depth: int) -> bool:
 
 
 def _rekeyed(value: object) -> object:
-    """The value with plain keys at every depth."""
+    """The value with JSON keys at every depth."""
     if isinstance(value, dict):
         return {key: _rekeyed(item) for key, item in with_plain_keys(value).items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""Secret values, and what stands for them in everything that a run prints or comes to.
+"""Chooses which values of a run are secret, and masks them in its output, errors and results.
 
-A value is found as it is, and as programs write it (see matching.py), also across colours and the ends of lines of
-wrapped Base64.
+A value is found as it is and as programs write it (see matching.py), also across colours and the line ends
+of wrapped Base64.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from isolated_magic.redaction.matching import Beginnings, Finder, View, merged, needles_of
+from isolated_magic.redaction.matching import Finder, Needles, View, merged, needles_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -25,42 +25,31 @@ if TYPE_CHECKING:
 
 
 MASK = "***"
-SHORTEST_SECRET = 4  # characters: what is shorter stands in other words, too
+SHORTEST_SECRET = 4  # characters: shorter ones are parts of other words
 TOO_SHORT = (
     f"its value has fewer than {SHORTEST_SECRET} characters, and hiding it would hide parts of other words."
 )
 
-# Names of variables whose values are secrets, as shell patterns, whatever their case.
+# Names of variables whose values are secrets: shell patterns, case-insensitive.
 CREDENTIAL_NAMES = (
     *("*_KEY", "*APIKEY*", "*API_KEY*", "*ACCESS_KEY*", "*PRIVATE_KEY*"),
     *("*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*CREDENTIAL*", "*_AUTH"),
 )
-# What a variable of such a name holds without being a secret: TOKENIZERS_PARALLELISM=false, MAX_TOKENS=4096.
+# Values of such variables that are settings: TOKENIZERS_PARALLELISM=false, MAX_TOKENS=4096.
 _SWITCH = re.compile(r"true|false|none|null|auto|default|enabled?|disabled?", re.IGNORECASE)
 _COUNT = re.compile(r"\d{1,7}")
 
-MOST_HELD = 8192  # characters at the end of a text that may be the beginning of a secret, with all that colours it
-CONTEXT = 80  # characters by which the end of a line of wrapped text is told
+MOST_HELD = 8192  # characters of a possible beginning of a secret, with terminal escapes
+CONTEXT = 80  # characters before a line end that show whether it is one of wrapped Base64
 
 
 def looks_like_credentials(name: str, patterns: Collection[str]) -> bool:
-    """Whether a variable's name says that its value is a secret.
-
-    Args:
-        name: of the variable.
-        patterns: of such names.
-    """
+    """Whether a variable's name matches one of the patterns for credentials."""
     return _matches(name, tuple(patterns))
 
 
 def is_credential(name: str, value: str, patterns: Collection[str]) -> bool:
-    """Whether a variable's name says that its value is a secret, and its value does not say that it is a setting.
-
-    Args:
-        name: of the variable.
-        value: of the variable.
-        patterns: of names of credentials.
-    """
+    """Whether a variable is named like a credential and its value is no mere setting."""
     return looks_like_credentials(name, patterns) and not _is_setting(name, value)
 
 
@@ -74,8 +63,8 @@ def secret_values(environment: Mapping[bytes, bytes], names: Collection[str]) ->
 
     Args:
         environment: of the run.
-        names: of variables, or patterns of names, or values. What a pattern finds is passed over when it is a
-            setting rather than a secret: a word such as "true", less than four characters, or a number of tokens.
+        names: of variables, patterns of names, or Secret values. A pattern passes over settings: words such as
+            "true", fewer than four characters, numbers of tokens.
     """
     if not names:
         return ()
@@ -90,11 +79,7 @@ def secret_values(environment: Mapping[bytes, bytes], names: Collection[str]) ->
 
 
 def is_too_short(value: str) -> bool:
-    """Whether a value is a part of so many words that it cannot be hidden. Blank ones are not hidden at all.
-
-    Args:
-        value: of a secret.
-    """
+    """Whether a value is too short to be hidden: it is part of too many words. Blank values are never hidden."""
     return bool(value.strip()) and len(value) < SHORTEST_SECRET
 
 
@@ -108,94 +93,67 @@ def _is_pattern(name: str) -> bool:
 
 
 class Secret(str):
-    """A value to hide, where names of variables are given."""
+    """A value to hide, for use among the names of variables in ``secrets=``.
+
+    Its ``repr`` is masked; everything else is the string itself.
+    """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({MASK!r})"
 
 
 class Redactor:
-    """Puts MASK in the place of each secret.
-
-    Args:
-        values: the secrets; at least one.
-    """
+    """Replaces secrets by MASK. Needs at least one value."""
 
     def __init__(self, values: Collection[str]) -> None:
         self._values = frozenset(values)
         self._numbers = frozenset(number for value in values for number in _numbers_in(value))
-        self._needles = {needle for value in values for needle in needles_of(value)}
+        self._needles = Needles({needle for value in values for needle in needles_of(value)})
         self._finder = Finder(self._needles)
-        self._beginnings = Beginnings(self._needles)
 
     @cached_property
-    def _endings(self) -> Beginnings:
-        return Beginnings(needle[::-1] for needle in self._needles)
+    def _reversed(self) -> Needles:
+        return Needles(needle[::-1] for needle in self._needles.sorted)
 
     def text(self, text: str) -> str:
-        """The text without secrets.
-
-        Args:
-            text: all of it, so that no secret is cut off at its end.
-        """
+        """The text without secrets. It must be complete: a secret cut off at its end would stay."""
         return _masked_at(self.spans(text), text)
 
     def cut_text(self, text: str, *, at_start: bool = False, at_end: bool = True) -> str:
-        """The text without secrets, nor a part of one where it was cut.
-
-        Args:
-            text: a part of a longer one.
-            at_start: whether something stood before it.
-            at_end: whether something stood after it.
-        """
+        """The text without secrets, and without parts of secrets at the sides where it was cut."""
         spans = self.spans(text)
         certain = self.undecided_from(text) if at_end else len(text)
         if certain < len(text):
             spans.append((certain, len(text)))
-        before = len(text) - self._endings.undecided_from(text[::-1]) if at_start else 0
+        before = len(text) - self._reversed.undecided_from(text[::-1]) if at_start else 0
         if before:
             spans.append((0, before))
         return _masked_at(merged(spans), text)
 
     def is_secret(self, text: str) -> bool:
-        """Whether there is nothing but secrets in it.
-
-        Args:
-            text: any.
-        """
+        """Whether the text consists of nothing but secrets."""
         return self.spans(text) == [(0, len(text))]
 
     def spans(self, text: str) -> list[Span]:
-        """Where secrets are, in order: those that touch as one.
-
-        Args:
-            text: any.
-        """
+        """The places of secrets, sorted; those that overlap or touch are one span."""
         view = View(text)
         spans = self._finder.spans(text)
         return merged([*spans, *map(view.span, self._finder.spans(view.text))]) if view.is_other else spans
 
     def undecided_from(self, text: str) -> int:
-        """The index from which on the text may be a secret whose rest has not come yet; its length for none.
-
-        Args:
-            text: what came so far.
-        """
+        """The index from which on the text may be the beginning of a secret; its length for none."""
         tail = text[-MOST_HELD:]
-        found, view = self._beginnings.undecided_from(tail), View(tail)
+        found, view = self._needles.undecided_from(tail), View(tail)
         if view.is_other:
-            seen = self._beginnings.undecided_from(view.text)
+            seen = self._needles.undecided_from(view.text)
             found = min(found, view.original(seen)) if seen < len(view.text) else found
         return len(text) - len(tail) + found
 
     def object(self, value: JsonObject) -> JsonObject:
-        """The object without secrets in its strings and keys; a number that is one becomes MASK.
-
-        Args:
-            value: any JSON object.
+        """The object without secrets in its strings and keys; a number that is a secret becomes MASK.
 
         Raises:
-            RecursionError: it holds a secret somewhere, and is nested too deeply to be taken apart.
+            RecursionError: it holds a secret, and is nested too deeply to be rebuilt.
         """
         return self._masked_object(value) if self._is_in(value) else value
 
@@ -243,7 +201,7 @@ def _masked_at(spans: Iterable[Span], text: str) -> str:
 
 
 def _numbers_in(value: str) -> Iterator[int | float]:
-    """What a secret is as a number, without its sign: exactly, and as other programs read it."""
+    """The absolute value of a secret that is a number: exact, and as a float."""
     for read in (int, float):
         with suppress(ValueError, OverflowError):
             number = abs(read(value))
@@ -253,40 +211,28 @@ def _numbers_in(value: str) -> Iterator[int | float]:
 
 @lru_cache(maxsize=16)
 def redactor_for(values: tuple[str, ...]) -> Redactor | None:
-    """What hides these values, None when there are none.
-
-    Args:
-        values: the secrets.
-    """
+    """A Redactor for these values, None when there are none."""
     return Redactor(values) if values else None
 
 
 class StreamRedactor:
-    """Hides secrets in text that comes in pieces, cut anywhere. Holds back what may be the beginning of one.
-
-    Args:
-        redactor: None to pass everything.
-    """
+    """Hides secrets in a text that comes in pieces. Holds back what may be the beginning of a secret."""
 
     def __init__(self, redactor: Redactor | None) -> None:
         self._redactor = redactor
-        self._buffer = ""  # the last of what was passed on, by which wrapped text is told, and what is held back
+        self._buffer = ""  # CONTEXT characters that were passed on, then what is held back
         self._done = 0  # characters of it that were passed on or hidden
-        self._is_hidden = False  # the last of them were a secret, so that one that goes on there needs no mask
+        self._is_hidden = False  # they end with a secret: one that follows directly needs no second mask
 
     def feed(self, text: str) -> str:
-        """Take in text and return what is certain.
-
-        Args:
-            text: the next piece.
-        """
+        """Take in a piece, and return what certainly holds no secret."""
         if self._redactor is None or not text:
             return text
         buffer = self._buffer + text
         return self._passed(self._redactor, buffer, self._redactor.undecided_from(buffer))
 
     def end(self) -> str:
-        """What is held back, when nothing more comes."""
+        """Return what is held back: the text is complete."""
         if self._redactor is None:
             return ""
         rest = self._passed(self._redactor, self._buffer, len(self._buffer))
