@@ -8,11 +8,19 @@ NATIVE = $(VENV)-native
 
 SECS ?= 600
 
-.PHONY: help demo test test-vm check lab notebooks bench soak clean
+# Plugins that take seconds to load, in each worker, and do nothing here (workers do not get the addopts of pyproject.toml).
+PYTEST = $(BIN)/python -m pytest
+TESTS_ONLY = -p no:opik -p no:nbval
+export ISOLATED_MAGIC_PICTURES ?= $(BUILD)/pictures
+# Of jobs that run at the same time, each one's output in one piece: make 3.81 of macOS cannot.
+JOBS = $(MAKE) --no-print-directory -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.PHONY: help demo test test-native test-notebooks test-notebooks-again test-vm quick check lab notebooks bench soak clean
 
 help:
 	@echo "make demo       run the quickstart in a real kernel, print its scores, write it as HTML"
-	@echo "make test       ruff, mypy, pytest, and the notebooks with nbval"
+	@echo "make quick      ruff, mypy, and the most telling tests of each subject: an answer within a minute"
+	@echo "make test       everything: ruff, mypy, pytest on all cores, and the notebooks with nbval, twice"
 	@echo "make test-vm    tests of control groups in a virtual machine (qemu, no KVM; TESTS=...: others)"
 	@echo "make lab        open JupyterLab on the notebooks"
 	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
@@ -40,11 +48,25 @@ $(NATIVE)/.installed: $(INSTALLED)
 demo: $(INSTALLED)
 	@$(BIN)/python notebooks/demo.py $(BUILD)
 
+# In three steps: what may run beside other tests, what has to be alone, and what has an environment of its own.
 test: $(INSTALLED) $(NATIVE)/.installed check
-	ISOLATED_MAGIC_PICTURES=$(BUILD)/pictures $(BIN)/python -m pytest tests -m "not native"
-	$(NATIVE)/bin/python -m pytest tests/test_native.py
-	$(BIN)/python -m pytest --nbval notebooks
-	$(BIN)/python -m pytest --nbval notebooks  # once more: output must be the same on every run
+	$(PYTEST) $(TESTS_ONLY) tests -n auto -m "not native and not alone"
+	$(PYTEST) $(TESTS_ONLY) tests -m "alone and not native"
+	@$(JOBS) test-native test-notebooks test-notebooks-again
+
+test-native: $(NATIVE)/.installed
+	$(NATIVE)/bin/python -m pytest $(TESTS_ONLY) tests/test_native.py
+
+test-notebooks: $(INSTALLED)
+	$(PYTEST) --nbval notebooks
+
+# Once more, as outputs must be the same on every run: in a copy, because the notebooks write files.
+test-notebooks-again: $(INSTALLED)
+	@rm -rf $(BUILD)/again && mkdir -p $(BUILD)/again && cp -R notebooks $(BUILD)/again
+	$(PYTEST) -c pyproject.toml -p no:cacheprovider --nbval $(BUILD)/again/notebooks
+
+quick: $(INSTALLED) check
+	$(PYTEST) $(TESTS_ONLY) tests -n auto -m quick
 
 test-vm: $(INSTALLED)
 	$(BIN)/python -m tests.vm.machine $(BUILD)/vm $(TESTS)

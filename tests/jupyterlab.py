@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -269,6 +268,8 @@ def opened(
     started: Server, browser: Browser, cells: list[str], **window: float
 ) -> AbstractContextManager[Notebook]:
     """A notebook with these cells, open and connected to its kernel."""
+    import nbformat  # loads for seconds
+
     name = f"{secrets.token_hex(4)}.ipynb"
     content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     content.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -3,9 +3,7 @@
 import ast
 import json
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from isolated_magic.history import MOST_RUNS, CellKey, History
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score
@@ -89,6 +87,9 @@ class TestCompare:
 
     def test_cells_of_a_notebook_that_is_executed_are_not_taken_for_one(self, tmp_path):
         """As nbconvert and papermill do it, which give no ids."""
+        import nbformat  # loads for seconds, as nbclient does
+        from nbclient import NotebookClient
+
         sources = [
             *("%load_ext isolated_magic", "row = {'answer': 'two words', 'reference': 'one'}"),
             "%%isolated -d row --compare\nlen(data['answer'])",
