@@ -1,6 +1,6 @@
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -12,7 +12,8 @@ from tests import jupyterlab
 
 pytest_plugins = ["tests.fixtures", "tests.parallel"]
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+TESTS = Path(__file__).parent
+NOTEBOOKS = TESTS.parent / "notebooks"
 
 # Opik wraps every metric when pytest is loaded, and the exit of a run then waits for its server.
 os.environ["OPIK_TRACK_DISABLE"] = "true"
@@ -23,9 +24,9 @@ hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]:
+def daemon(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[daemons.Daemon]:
     """A real Docker daemon, with images that were made here."""
-    with daemons.daemon(tmp_path_factory.mktemp("docker")) as started:
+    with daemons.daemon(tmp_path_factory.mktemp("docker"), pytestconfig.cache.mkdir("docker")) as started:
         yield started
 
 
@@ -49,6 +50,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Path(folder).resolve() if folder else tmp_path_factory.mktemp("pictures")
     made.mkdir(parents=True, exist_ok=True)
     return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skip of a fixture stands where the fixture is: the summary has one line for it, not one for each test."""
+    report = yield
+    if (
+        report.skipped
+        and report.when == "setup"
+        and call.excinfo is not None
+        and isinstance(report.longrepr, tuple)
+    ):
+        for entry in reversed(call.excinfo.traceback):
+            if Path(entry.path).is_relative_to(TESTS):
+                report.longrepr = (str(entry.path), entry.lineno + 1, report.longrepr[2])
+                break
+    return report
 
 
 # What a machine has or has not, and CI cannot install.

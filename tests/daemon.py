@@ -1,5 +1,6 @@
 """A real Docker daemon of the tests' own: its images are made of the machine's own packages, not pulled."""
 
+import hashlib
 import io
 import os
 import shutil
@@ -139,11 +140,22 @@ class Daemon:
         with self.api() as api:
             return api.containers(all=True)
 
-    def make_images(self) -> None:
-        tar = self.folder / "rootfs.tar"
-        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={PACKAGES}"]
-        subprocess.run([*command, _release("VERSION_CODENAME"), str(tar), mirror()], check=True)
-        self._import(tar, IMAGE)
+    def make_images(self, cache: Path) -> None:
+        """Make the images; the packages of the first one are got once for each way of getting them."""
+        command = [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=extract",
+            f"--include={PACKAGES}",
+            _release("VERSION_CODENAME"),
+        ]
+        kept = cache / f"{hashlib.sha256(' '.join([*command, mirror()]).encode()).hexdigest()[:16]}.tar"
+        if not kept.exists():
+            made = self.folder / "rootfs.tar"
+            subprocess.run([*command, str(made), mirror()], check=True)
+            shutil.move(made, kept.with_suffix(".new"))
+            kept.with_suffix(".new").replace(kept)  # whole, or not there
+        self._import(kept, IMAGE)
         self._add_image(EMPTY_IMAGE, {"etc/nothing": b""})
 
     def _add_image(self, name: str, files: dict[str, bytes]) -> None:
@@ -154,11 +166,11 @@ class Daemon:
                 entry.size, entry.mode = len(content), 0o755
                 archive.addfile(entry, io.BytesIO(content))
         self._import(tar, name)
+        tar.unlink()
 
     def _import(self, tar: Path, name: str) -> None:
         with self.api() as api, tar.open("rb") as file:
             api.import_image_from_data(file, repository=name, tag="latest")
-        tar.unlink()
 
     def derive(self, name: str, python: str) -> str:
         """An image with something else in the place of its python3, a script for the shell."""
@@ -207,7 +219,7 @@ def mirror() -> str:
 
 
 @contextmanager
-def daemon(folder: Path) -> Iterator[Daemon]:
+def daemon(folder: Path, cache: Path) -> Iterator[Daemon]:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         pytest.skip(f"a Docker daemon needs {', '.join(missing)}: apt-get install docker.io mmdebstrap openssl")
@@ -216,7 +228,7 @@ def daemon(folder: Path) -> Iterator[Daemon]:
     started = Daemon(folder)
     try:
         started.start()
-        started.make_images()
+        started.make_images(cache)
         yield started
     finally:
         started.close()
