@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 from tests import daemon as daemons
 from tests import jupyterlab
 
-pytest_plugins = ["tests.fixtures", "tests.parallel"]
+pytest_plugins = ["tests.fixtures", "tests.parallel", "tests.quick"]
 
 TESTS = Path(__file__).parent
 NOTEBOOKS = TESTS.parent / "notebooks"

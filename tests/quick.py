@@ -1,0 +1,60 @@
+"""The tests of `make quick`: the most telling ones of each subject, without Docker, a browser or many kernels."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+# By file: which of its tests, as a pattern for what stands behind the file's name in their ids.
+QUICK = {
+    "test_background.py": r"::TestHandle",
+    "test_calls.py": r"",
+    "test_contract.py": r"\[(isolated|process)\b(?!.*-50\])",
+    "test_differential.py": r"::test_nothing_of_a_run_is_seen_by_the_next",
+    "test_environment.py": r"",
+    "test_errors.py": r"::Test(Place|Names|Imports|Stacks).*(\[forked|::(?!.*\[cold))",
+    "test_executor.py": r"::Test(Process|Code|Errors|Output).*\[forked",
+    "test_forked.py": r"::TestChoice",
+    "test_history.py": r"::test_(runs_without_scores|which_cells)",
+    "test_hostile.py": r"::Test(Printed|Values)(?!.*(megabytes|up_to_the_limit)).*\[forked",
+    "test_layers.py": r"",
+    "test_lifetime.py": r"::TestRuns.*\[forked",
+    "test_limits.py": r"::test_a_breach_is_named\[forked(?!-processor)|::test_sizes|::test_the_next_run",
+    "test_magic.py": r"::Test(Result|Env|Data)",
+    "test_models.py": r"",
+    "test_outcome.py": r"::Test(Printed|LastExpression|MetricClass|WhichResult).*\[forked",
+    "test_output.py": r"(?!.*flood)",
+    "test_payload.py": r"(?!.*large)",
+    "test_process.py": r"::TestReuse",
+    "test_readme.py": r"",
+    "test_redaction.py": r"::(test_(?!the_work_grows|it_is_fast|no_piece)|TestRuns.*\[forked)",
+    "test_render.py": r"(?!.*hundreds_of_thousands)",
+    "test_telemetry.py": r"\[forked",
+    "test_verdict.py": r"",
+}
+
+
+def pytest_configure() -> None:
+    gone = [name for name in QUICK if not Path(__file__).with_name(name).exists()]
+    if gone:
+        raise pytest.UsageError(f"tests/quick.py names files that are not there: {gone}")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no more than these files, where nothing else is wanted."""
+    other = collection_path.name.startswith("test_") and collection_path.name not in QUICK
+    return True if other and config.option.markexpr == "quick" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    matched = set()
+    for item in items:
+        file, _, name = item.nodeid.rpartition("tests/")[2].partition("::")
+        if file in QUICK and re.search(QUICK[file], f"::{name}"):
+            item.add_marker(pytest.mark.quick)
+            matched.add(file)
+    there = {item.path.name for item in items}
+    unmatched = sorted(file for file in QUICK if file in there and file not in matched)
+    if set(QUICK) <= there and unmatched:
+        raise pytest.UsageError(f"tests/quick.py matches no test of {unmatched}")
