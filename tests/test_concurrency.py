@@ -330,6 +330,7 @@ class TestPids:
             future.result(HANG_GUARD_SECS)
         assert not [link for link in inheritable if "pidfd" in link]
 
+    @pytest.mark.alone  # of the whole machine
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root may choose the next pid")
     def test_that_the_system_gives_out_again(self, executor):
         """Runs and strangers take turns with the same few pids, while runs are killed by pid."""

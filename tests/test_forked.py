@@ -655,6 +655,7 @@ class TestMishaps:
         assert warm.run("1").launch == "forked"
 
 
+@pytest.mark.alone  # thousands at once: neither would have the time it needs beside others
 class TestManyRuns:
     def test_ten_thousand_runs_leave_nothing_behind(self, warm, tmp_path):
         def work(count):
