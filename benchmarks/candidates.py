@@ -33,10 +33,10 @@ POOL, POOL_APART, FLOOR = "pool", "pool, runs apart", "true"
 LABELS = {
     FORKED: "`IsolatedSubprocessExecutor`, forked",
     COLD: '`IsolatedSubprocessExecutor`, `launch="cold"`',
-    WORKERS: "`ProcessExecutor`: workers used again, streams, time limit and state of each run's own",
+    WORKERS: "`ProcessExecutor`: reused workers; streams, time limit and state per run",
     PLAIN: 'plain recipe: `Popen([sys.executable, "-c", ...])`, JSON over its pipes',
-    POOL_APART: "`ProcessPoolExecutor` doing the same, but for the time limit",
-    POOL: "`ProcessPoolExecutor`: `exec()` and `redirect_stdout()`, nothing put back",
+    POOL_APART: "`ProcessPoolExecutor` doing the same, without the time limit",
+    POOL: "`ProcessPoolExecutor`: `exec()` and `redirect_stdout()`, nothing restored",
     FLOOR: "spawning `true`: the floor",
 }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from measure import Series
 
 ISOLATED, PYTHON, EMPTY = "%%isolated", "%%python", "pass"
-LABELS = {ISOLATED: "`%%isolated`, forked", PYTHON: "`%%python`", EMPTY: "a cell that does nothing: the floor"}
+LABELS = {ISOLATED: "`%%isolated`, forked", PYTHON: "`%%python`", EMPTY: "an empty cell: the floor"}
 
 LAUNCH = "_.launch"  # of the result that the last cell showed
 

@@ -21,7 +21,7 @@ NAMES = {
     candidates.WORKERS: "isolated_magic,\nworkers",
     candidates.PLAIN: "plain recipe:\nnew interpreter",
     candidates.POOL_APART: "process pool:\nthe same as workers",
-    candidates.POOL: "process pool:\nnothing put back",
+    candidates.POOL: "process pool:\nnothing restored",
     candidates.FLOOR: 'spawning "true":\nthe floor',
 }
 OURS, SECOND, OTHERS, INK = "#1668c7", "#7fb2ea", "#a3a8ad", "#24292f"
