@@ -143,7 +143,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from isolated_magic.launch.base import require_processes  # noqa: PLC0415 - import stays cheap
 
     require_processes()
-    from isolated_magic.magic.extension import load  # noqa: PLC0415 - needs IPython
+    from isolated_magic.magic.magics import load  # noqa: PLC0415 - needs IPython
 
     load(shell)
 
@@ -154,6 +154,6 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     Args:
         shell: the IPython shell that unloads the extension.
     """
-    from isolated_magic.magic.extension import unload  # noqa: PLC0415 - needs IPython
+    from isolated_magic.magic.magics import unload  # noqa: PLC0415 - needs IPython
 
     unload(shell)

@@ -287,7 +287,7 @@ def f(*given, **named): return row
         cells.ok(self.NOTEBOOK)
         shown = cells.run(f"%%isolated --data {word}\n1")
         assert shown.ename == "OptionError"
-        assert shown.evalue.startswith(f"--data {word}: an expression stands in braces")
+        assert shown.evalue.startswith(f"--data {word}: put an expression in braces")
         assert shown.evalue.endswith(advice)
         advised = shown.evalue.split("Write ")[1].removesuffix(".")
         assert value(cells.run(f"%%isolated {advised}\n{PRINT_DATA}"))
@@ -510,7 +510,7 @@ class TestEnv:
             ("-e {nowhere}", "raised NameError"),
             ("-e $both['A']", "has to be the whole value"),
             ("-e {{'A': ['sk-123']}}", "A is list"),
-            ("--env-file {5}", "--env-file: what { leads to is int: give a path."),
+            ("--env-file {5}", "--env-file: the value of the expression is int: give a path."),
         ],
     )
     def test_a_reference_that_sets_nothing(self, cells, line, said):

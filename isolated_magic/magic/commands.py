@@ -1,4 +1,4 @@
-"""The commands of ``%isolated``: what runs and what ran, its end, and what is to be forgotten."""
+"""The commands of ``%isolated``: history, status, stop, forget, teardown and on-teardown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isolated_magic.errors import OptionError
 from isolated_magic.executors import lifecycle
 from isolated_magic.magic import lexer
 from isolated_magic.magic.options import COMMANDS
-from isolated_magic.magic.suggestions import did_you_mean, own_variables
+from isolated_magic.magic.values import did_you_mean, own_variables
 from isolated_magic.render.view import outcome_text
 
 if TYPE_CHECKING:
@@ -31,14 +31,7 @@ LAUNCH_TIMEOUT_SECS = 1.0  # a run that has no process yet is about to have one
 
 
 class Commands:
-    """The commands of one shell.
-
-    Args:
-        executors: the executors of the shell.
-        shell: an IPython shell.
-        history: tells the runs of the shell.
-        asked: the secrets that the user was asked for.
-    """
+    """The commands of one shell."""
 
     def __init__(
         self, executors: Executors, shell: InteractiveShell, history: Callable[[], History], asked: AskedSecrets
@@ -48,33 +41,25 @@ class Commands:
         self._get_history = history
         self._asked = asked
         self._ends: deque[str] = deque(maxlen=MOST_ENDS)
-        ways: tuple[Callable[[list[str]], str | History], ...] = (
+        commands: tuple[Callable[[list[str]], str | History], ...] = (
             *(self._history, self._status, self._stop),
             *(self._forget, self._teardown, self._on_teardown),
         )
-        self._commands = dict(zip(COMMANDS, ways, strict=True))
+        self._commands = dict(zip(COMMANDS, commands, strict=True))
 
     def ended(self, label: str, result: RunResult) -> None:
-        """A run in the background is over: its status says so from now on.
-
-        Args:
-            label: what the user calls it.
-            result: of the run.
-        """
+        """List a run in the background as ended in the status, under this label."""
         outcome = outcome_text(result.scores, result.error.summary if result.error else "")
         self._ends.append(f"{label} {'is done:' if result.ok else 'has failed,'} {outcome}")
 
     def obey(self, line: str) -> str | History | None:
-        """Do what the line asks for.
-
-        Args:
-            line: all that follows the magic's name.
+        """Run a command.
 
         Returns:
-            What to tell the user, or what to show; None when the line is no command.
+            What to print, or what to show; None when the line is no command.
 
         Raises:
-            OptionError: a word too many, too few, or one that cannot be.
+            OptionError: wrong number of arguments, or an invalid one.
         """
         first, *rest = line.split(maxsplit=1) or [""]
         command = self._commands.get(first)
@@ -139,7 +124,7 @@ class Commands:
 
 
 def _preloads(preloaded: Preloaded) -> list[str]:
-    """What is imported ahead, and what is not and why."""
+    """What is imported ahead of runs, and why other modules are not."""
     packages = [f"Imported ahead of runs: {', '.join(preloaded.packages)}."] if preloaded.packages else []
     return [*packages, *(f"Not imported ahead: {name} ({why})." for name, why in preloaded.refused.items())]
 

@@ -1,4 +1,4 @@
-"""What the Tab key offers on the magic's line, and nowhere else."""
+"""Completion on the magic's line, and nowhere else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 from isolated_magic.executors import lifecycle
 from isolated_magic.magic.options import FIRST_WORDS, TABLE
 from isolated_magic.magic.parser import long_flags
-from isolated_magic.magic.suggestions import own_variables
+from isolated_magic.magic.values import own_variables
 from isolated_magic.models import RunResult
 
 if TYPE_CHECKING:
@@ -38,11 +38,7 @@ _BY_FLAG = {flag: option for option in TABLE.values() for flag in option.flags}
 
 
 class Completion:
-    """What is offered in one shell.
-
-    Args:
-        shell: an IPython shell.
-    """
+    """The completions of one shell."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
@@ -54,7 +50,7 @@ class Completion:
         self._matcher: Callable[[CompletionContext], SimpleMatcherResult] = matcher
 
     def register(self) -> None:
-        """Offer it."""
+        """Register with the shell's completer."""
         self._shell.Completer.custom_matchers.append(self._matcher)
 
     def unregister(self) -> None:
@@ -74,7 +70,7 @@ class Completion:
         return {"completions": completions, "matched_fragment": fragment, "suppress": True, "ordered": True}
 
     def _offer(self, before: list[str], word: str, *, is_cell: bool) -> tuple[str, Iterable[str], str]:
-        """What is to be replaced, by what, and what kind of thing that is."""
+        """The text to replace, the words to offer for it, and their kind."""
         last = before[-1] if before else ""
         flag, equals, value = word.partition("=")
         if word.startswith("--") and equals:  # --env=NAME
@@ -93,7 +89,7 @@ class Completion:
         return word, long_flags() if word.startswith("-") or not word else (), "option"
 
     def _kind_of(self, word: str, kind: str) -> str:
-        """What a word is among those that are offered together, most of which are of one kind."""
+        """The kind of one word among offered words that are mostly of one kind."""
         if word.startswith("--"):
             return "option"
         is_variable = word.removeprefix("$") in self._shell.user_ns
@@ -102,7 +98,7 @@ class Completion:
         return "variable" if kind == "environment" and is_variable else kind
 
     def _reference(self, value: str) -> tuple[str, Iterable[str], str]:
-        """``$name`` and names in ``{expressions}``; keys and attributes are IPython's own business."""
+        """``$name`` and names in ``{expressions}``; keys and attributes are left to IPython."""
         if not value:
             return "", (f"${name}" for name in self._variables("")), "variable"
         name = _LAST_NAME.search(value)[0]  # type: ignore[index]  # it matches the end, if nothing else
@@ -139,14 +135,14 @@ class Completion:
 
 
 class _NothingElse(list[SimpleCompletion]):
-    """No completions, and no others: IPython lets only those suppress others that have a length."""
+    """An empty list that suppresses other completions: IPython asks for its length."""
 
     def __len__(self) -> int:
         return 1
 
 
 def _our_line(context: CompletionContext) -> tuple[bool, str | None]:
-    """Whether it is a cell magic's, and what stands between the magic's name and the cursor; None elsewhere."""
+    """Whether it is a cell magic, and the text between its name and the cursor; None outside of our line."""
     lines = context.full_text.split("\n")
     before = lines[context.cursor_line][: context.cursor_position]
     is_first = not any(line.strip() for line in lines[: context.cursor_line])
@@ -157,7 +153,7 @@ def _our_line(context: CompletionContext) -> tuple[bool, str | None]:
 
 
 def _words(line: str) -> tuple[list[str], str]:
-    """The words before the cursor, and the one that the cursor ends; quotes and braces may be open."""
+    """The words before the cursor, and the one at the cursor; quotes and braces may be open."""
     words: list[str] = []
     start, quote, depth = 0, "", 0
     for index, one in enumerate(line):
@@ -174,7 +170,7 @@ def _words(line: str) -> tuple[list[str], str]:
 
 
 def _files(word: str, endings: tuple[str, ...]) -> Iterator[str]:
-    """Paths that begin so, with these endings, and folders."""
+    """Folders and files with these endings that the word begins."""
     folder, slash, _ = word.rpartition("/")
     try:
         with os.scandir(Path(folder + slash or ".").expanduser()) as entries:

@@ -1,4 +1,4 @@
-"""``%%isolated`` and ``%isolated``: parse the line, run, show."""
+"""``%%isolated`` and ``%isolated``: parse the line, run, show. And how a shell loads and unloads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from IPython.display import display as display_now
 
 from isolated_magic.errors import InvalidRequestError, OptionError, RunInterrupted
-from isolated_magic.executors import sigint
+from isolated_magic.executors import lifecycle, sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.runner import failed_run
 from isolated_magic.history import UNNAMED, History, Inputs, differences
@@ -23,6 +23,7 @@ from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.executors import Executors
 from isolated_magic.magic.parser import help_text, parse
+from isolated_magic.magic.settings import settings_of
 from isolated_magic.magic.values import Resolver
 from isolated_magic.models import ErrorKind, RunError, RunFailedError, RunResult
 from isolated_magic.redaction.redactor import redactor_for
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.settings import IsolatedMagic
     from isolated_magic.request import RunRequest
+
 
 CELL_NAME = "<cell>"  # what tracebacks call a cell: the same on every run, unlike the number of its prompt
 INTERRUPTED = "The run was stopped before it ended."
@@ -284,3 +286,43 @@ class IsolatedMagics(Magics):
 def _without_secrets(request: RunRequest, text: str) -> str:
     redactor = redactor_for(request.secrets)
     return text if redactor is None else redactor.text(text)
+
+
+def load(shell: InteractiveShell) -> None:
+    """``%load_ext isolated_magic``: register the magics, once, and tear down what they started with the kernel.
+
+    Raises:
+        SettingError: a setting in the profile or in ``pyproject.toml`` is invalid.
+    """
+    if _registered(shell) is not None:
+        return
+    magics = IsolatedMagics(shell, settings_of(shell))
+    shell.register_magics(magics)
+    shell.configurables.append(magics.settings)  # type: ignore[arg-type]  # its list is typed as of shells
+    magics.display.register()
+    magics.cells.register()
+    magics.completion.register()
+    lifecycle.handle_termination()
+
+
+def unload(shell: InteractiveShell) -> None:
+    """``%unload_ext isolated_magic``: take the magics away and stop what they started."""
+    magics = _registered(shell)
+    if magics is None:
+        return
+    magics.executors.teardown()
+    lifecycle.leave_termination()
+    magics.completion.unregister()
+    magics.cells.unregister()
+    magics.display.unregister()
+    # IPython puts the magics there by itself, and has no way to take them out.
+    ours = {id(magics), id(magics.settings)}
+    shell.configurables[:] = [one for one in shell.configurables if id(one) not in ours]
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("isolated", None)
+    shell.magics_manager.registry.pop(IsolatedMagics.__name__, None)
+
+
+def _registered(shell: InteractiveShell) -> IsolatedMagics | None:
+    magics = shell.magics_manager.registry.get(IsolatedMagics.__name__)
+    return magics if isinstance(magics, IsolatedMagics) else None

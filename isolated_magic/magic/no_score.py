@@ -1,4 +1,4 @@
-"""A run without a result: whether its cell only looked at something, and else what would have been a score."""
+"""Runs without a score: cells that only looked at something, and advice what would have been a score."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ _ATOMS = (
 
 
 def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callable[[str], str]) -> RunResult:
-    """The result with a note in place of its error where the cell only looked; else with advice how to score.
+    """The result with a note instead of its error if the cell only looked at something, else with advice.
 
     Args:
         result: of a run.
         options: of the line.
         cell: its code, None for a file.
-        hide: hides the secrets of the run in a text.
+        hide: removes the secrets of the run from a text.
     """
     error = result.error
     if error is None or error.kind is not ErrorKind.NO_RESULT or error.found_kind is None or result.exit_status:
@@ -81,7 +81,7 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
 
 
 def _only_looked(kind: Found, printed: str) -> bool:
-    """Whether a cell that ended so, with this as the last line that it printed, was to show something."""
+    """Whether a cell that ended this way, with this as its last printed line, was meant to show something."""
     if kind is Found.LINE:
         return not (_JSON.match(printed) or _SCORES.search(printed))
     return bool(printed) and kind in {Found.OUTPUT, Found.VALUE, Found.EXIT}
@@ -104,7 +104,7 @@ def _summary(result: RunResult, error: RunError, what: str, printed: str) -> str
 
 
 def _lines(error: RunError, cell: str | None, printed: str) -> Lines:
-    """Two lines that would be a score, made of what the cell ended with where it can be told."""
+    """Two lines that would be a score, made of what the cell ended with if that is known."""
     if error.found_kind is Found.METRIC:
         return "return 0.8", f"return {ANY_SCORE}"
     code = cell or ""
@@ -129,7 +129,7 @@ def _lines_of_statement(last: ast.stmt | None) -> Lines:
 
 
 def _lines_of_value(code: str, value: object, kind: str) -> Lines:
-    """Lines for a value that is known, or else for one of its kind."""
+    """Lines for a value if it is known, else for its kind."""
     if isinstance(value, str):
         return f'float({code} == "expected")', _scores("1.0", reason=code)
     if isinstance(value, (int, float)):
@@ -193,7 +193,7 @@ def _is_number(value: object) -> bool:
 
 
 def _literal(text: str) -> object:
-    """The value that a text is the repr of, as far as it is one of Python's own."""
+    """The value whose repr this is, if it is a literal."""
     try:
         return ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
@@ -209,7 +209,7 @@ def _last_statement(code: str) -> ast.stmt | None:
 
 
 def _printed_by(last: ast.stmt | None) -> ast.expr | None:
-    """What the last statement prints, when that is one thing."""
+    """The argument, if the last statement prints exactly one."""
     call = last.value if isinstance(last, ast.Expr) else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "print":
         return None
@@ -217,7 +217,7 @@ def _printed_by(last: ast.stmt | None) -> ast.expr | None:
 
 
 def _source(node: ast.expr, code: str) -> str:
-    """An expression as its user wrote it, one still when something is put behind it."""
+    """The source of an expression, in parentheses unless something can follow it as it is."""
     source = ast.get_source_segment(code, node) or ""
     if not 0 < len(source) <= LONGEST_EXPRESSION or "\n" in source:
         return LONGER

@@ -105,7 +105,7 @@ class Option:
         return self.flags[-1]
 
 
-def _option(*flags: str, help: str, **more: _Anything) -> _Anything:  # noqa: A002 - argparse and traitlets call it so
+def _option(*flags: str, help: str, **more: _Anything) -> _Anything:  # noqa: A002 - as argparse calls it
     """A field of :class:`Options`, which is an entry of the table."""
     entry = Option(flags, help, **more)
     default: object = () if entry.repeats else False if entry.kind is SWITCH else None
@@ -203,16 +203,16 @@ class Options:
     )
     secret: tuple[str, ...] = _option(
         "--secret",
-        help="set one that is hidden in all output: from the notebook's or the kernel's variable of that name, or "
-        "asked for once; `NAME=$variable`, `NAME={expression}` and `$dict` too; repeatable",
+        help="set a variable whose value is hidden in all output: that of the notebook's or the kernel's variable "
+        "of that name, or asked for once; `NAME=$variable`, `NAME={expression}` and `$dict` too; repeatable",
         kind=REFERENCE,
         repeats=True,
         offers="environment",
     )
     env_file: tuple[str, ...] = _option(
         "--env-file",
-        help="set what a .env file sets; repeatable",
-        manual="`-e` goes over it; the path may be `$variable` or `{expression}`",
+        help="set the variables of a .env file; repeatable",
+        manual="`-e` overrides it; the path may be `$variable` or `{expression}`",
         kind=PATH,
         repeats=True,
         offers="file",
@@ -232,7 +232,7 @@ class Options:
     )
     payload_type: str | None = _option(
         "--payload-type",
-        help="such as `trace_thread`: data is a list, and `score()` gets it whole",
+        help="type of the data, such as `trace_thread`: the data is a list, and `score()` gets all of it",
         kind=TEXT,
         words=("trace_thread",),
     )
@@ -245,7 +245,7 @@ class Options:
     )
     clean_env: bool = _option(
         "--clean-env",
-        help="inherit nothing but what an interpreter needs",
+        help="inherit only what an interpreter needs",
         manual="That is `PATH`, `HOME`, the locale, the temporary folder and the library path",
         opposite="--no-clean-env",
         setting=Setting("clean_env", False, "whether a run inherits only what an interpreter needs"),
@@ -253,7 +253,7 @@ class Options:
     timeout: float = _option(
         "-t",
         "--timeout",
-        help="kill the run after so long (default 30); `inf` for no limit",
+        help="kill the run after this many seconds (default 30); `inf` for no limit",
         kind=TIMEOUT,
         words=("5", "10", "30", "60", "300", "inf"),
         setting=Setting("timeout_secs", DEFAULT_TIMEOUT_SECS, "seconds that a run may take; `'inf'` for no limit"),
@@ -267,7 +267,7 @@ class Options:
     )
     executor: ExecutorName = _option(  # noqa: RUF009 - a field, as the others
         "--executor",
-        help="`isolated`, a process of its own (default); `process`, a worker that is used again; `docker`, a "
+        help="what runs the code: `isolated`, a new process (default); `process`, a reused worker; `docker`, a "
         "container",
         kind=EXECUTOR,
         words=tuple(HOMES),
@@ -275,28 +275,29 @@ class Options:
     )
     image: str | None = _option(
         "--image",
-        help="of the container, which is never pulled",
+        help="image of the container; it is never pulled",
         kind=IMAGE,
         executor="docker",
         setting=Setting("image", None, "image of the docker executor's containers; `None` for its default"),
     )
     allow_net: bool = _option(
         "--allow-net",
-        help="give the container a network, which it has not otherwise",
+        help="give the container access to the network, which it lacks by default",
         executor="docker",
     )
-    fresh: bool = _option("--fresh", help="start a new interpreter, even where a prepared one would do")
+    fresh: bool = _option("--fresh", help="start a new interpreter instead of using a prepared process")
     out: str | None = _option(
         "-o",
         "--out",
         help="keep the result object in this variable",
-        manual="That of a failed run, too",
+        manual="Results of failed runs are kept, too",
         kind=VARIABLE,
     )
     compare: bool | str = _option(
         "--compare",
-        help="show each score against that of the run of this cell before, or of a result that was kept with -o",
-        manual="For a file, against the run of that file before. It says whether data, environment or code differ",
+        help="compare each score with the previous run of this cell, or with a result that was kept with -o",
+        manual="A file is compared with the previous run of that file. The output says whether data, "
+        "environment or code differ",
         kind=EARLIER,
         may_lack_value=True,
         opposite="--no-compare",
@@ -306,7 +307,7 @@ class Options:
     save: str | None = _option(
         "--save",
         help="write the cell's body to this .py file, which runs with --file as it does here",
-        manual='It is written once the run has succeeded. `%isolated run PATH`, `executor.execute("PATH", ...)` '
+        manual='It is written after the run has succeeded. `%isolated run PATH`, `executor.execute("PATH", ...)` '
         "and, for a metric, Opik itself take the file as it is. The folder has to be there, but for the last one "
         "of a relative path, which is made",
         kind=PATH,
@@ -322,14 +323,14 @@ class Options:
     )
     strict: bool = _option(
         "--strict",
-        help="take a note beside the scores for an error",
+        help="treat a note beside the scores as an error",
         opposite="--no-strict",
         setting=Setting("strict", False, "whether a note beside the scores is an error"),
     )
     no_score: bool = _option(
         "--no-score",
-        help="no score is meant: what is printed is all that there is to see",
-        manual="A cell without a score is then no failure, and no note says so",
+        help="the cell is not meant to have a score: show only what it prints",
+        manual="A cell without a score is then no failure and gets no note",
     )
     help: bool = _option("-h", "--help", help="show this and run nothing", manual="`%%isolated?` too")
     memory: int | None = _limit("--memory", "memory_bytes", MEMORY, SIZES, told="memory")

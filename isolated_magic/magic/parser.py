@@ -1,4 +1,4 @@
-"""Reads the magic's line by the table of options: what it says, or what is wrong with it. And the help."""
+"""The parser of the magic's line, its error messages and the help, all made of the table of options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run the cell in a Python process of its own, with its own environment. The score
 cell's value.
 
 Scores are printed as a JSON object on the last line, or are the value of the last expression (a number, a
-score, a list of scores, a dict with "scores", a metric), or come of the BaseMetric subclasses that the cell
+score, a list of scores, a dict with "scores", a metric), or come from the BaseMetric subclasses that the cell
 defines. A JSON object without "scores" counts when nothing else does.
 """
 
@@ -39,9 +39,9 @@ Examples:
       A secret is a variable of the notebook or the kernel, or is asked for; *** stands for it in all output.
       With -e, a notebook variable gives its value, a dict all its items; else the kernel's own variable.
   %%isolated --env-file tenant.env --clean-env -t 10 -o result
-      Nothing inherited but what an interpreter needs, ten seconds, the result kept as result.
+      Only what an interpreter needs is inherited; ten seconds; the result is kept as result.
   %%isolated -d row --compare --save metrics/relevance.py
-      Each score against the run before; the cell written to a file.
+      Each score is compared with the run before; the cell is written to a file.
   %isolated run metrics/relevance.py --data row
       That file instead of a cell.
   %%isolated --bg -o run --memory 512M
@@ -132,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
         else:
             add(action="append" if option.repeats else "store", metavar=option.kind.metavar)
         if option.opposite:
-            told = f"the opposite of {option.flag}, where a setting says that"
+            told = f"the opposite of {option.flag}, for where a setting says that"
             made.add_argument(option.opposite, dest=name, action="store_const", const=not option.const, help=told)
     return made
 

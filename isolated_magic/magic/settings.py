@@ -1,7 +1,7 @@
-"""What a user sets once: with ``%config IsolatedMagic``, in a profile of IPython, or in ``pyproject.toml``.
+"""Settings: ``%config IsolatedMagic``, a profile of IPython, its command line, or ``pyproject.toml``.
 
-The nearer goes over the farther: the magic's line, then ``%config``, then IPython's own command line, then the
-project, then the profile.
+The first of these that says something holds: the magic's line, ``%config``, IPython's command line, the project,
+the profile.
 """
 
 from __future__ import annotations
@@ -223,11 +223,8 @@ _first_configs: weakref.WeakKeyDictionary[InteractiveShell, Config] = weakref.We
 def settings_of(shell: InteractiveShell) -> IsolatedMagic:
     """The settings that hold in a shell when the extension is loaded.
 
-    Args:
-        shell: an IPython shell.
-
     Raises:
-        SettingError: one of them cannot be; the message says which, where it is set, and why.
+        SettingError: one is invalid; the message says which, where it is set, and why.
     """
     application = _application_of(shell)
     config = _first_configs.setdefault(shell, copy.deepcopy(application.config))
@@ -251,7 +248,7 @@ def settings_of(shell: InteractiveShell) -> IsolatedMagic:
 
 
 def _application_of(shell: InteractiveShell) -> Configurable:
-    """The program that the shell is a part of: it has the profile and the command line."""
+    """The application of the shell, which has the profile and the command line."""
     owner: Configurable = shell
     while isinstance(above := getattr(owner, "parent", None), Configurable):
         owner = above
@@ -259,13 +256,13 @@ def _application_of(shell: InteractiveShell) -> Configurable:
 
 
 def project_table() -> tuple[Path | None, dict[str, object]]:
-    """The nearest such table, in the working directory or above it.
+    """The nearest ``[tool.isolated_magic]`` in the working directory or above it.
 
     Returns:
-        The file and what the table holds; None and nothing when there is no such table.
+        The file and the table; None and nothing when there is no such table.
 
     Raises:
-        SettingError: a file on the way holds no TOML, or something else than a table under that name.
+        SettingError: a file on the way is invalid TOML, or has something else than a table under that name.
     """
     for folder in _folders():
         file = folder / "pyproject.toml"

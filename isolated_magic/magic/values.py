@@ -1,4 +1,4 @@
-"""From the words of ``--env`` and ``--data`` to values: notebook variables, expressions, literals and files.
+"""Resolves the words of ``--env`` and ``--data`` to values: notebook variables, expressions, literals and files.
 
 Each value is looked up by itself, never by substitution into text: a value arrives exactly as it is, whatever
 spaces, quotes, dollar signs or braces it holds. No message of this module holds a value.
@@ -6,7 +6,9 @@ spaces, quotes, dollar signs or braces it holds. No message of this module holds
 
 from __future__ import annotations
 
+import ast
 import builtins
+import difflib
 import io
 import json
 import os
@@ -15,17 +17,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
-from isolated_magic.magic import lexer, suggestions
-from isolated_magic.magic.suggestions import UNKNOWN
+from isolated_magic.magic import lexer
 from isolated_magic.payload.encode import TRACE_THREAD, as_record
 from isolated_magic.redaction.redactor import TOO_SHORT, is_too_short
 from isolated_magic.sanitize import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.magic.options import Options
@@ -36,6 +38,13 @@ _REFERENCE_INSIDE = re.compile(r"(?<!\0)(\$[^\W\d]|\{.*\})", re.DOTALL)
 _KEY = re.compile(r"([^={\[$\0][^={]*)=")
 _WORDS = {"None": None, "True": True, "False": False}
 _NAME = re.compile(r"([^\W\d]\w*)\Z")
+ROOT = re.compile(r"([^\W\d]\w*)[\[(.]")  # what an expression begins with that is more than a name
+UNKNOWN = object()  # a value that only the user's own code could tell
+MOST_SUGGESTED, CLOSE = 2, 0.8  # by difflib's measure
+
+_KEY_AT_END = re.compile(r"""(?:\[["']|\.)([^\W\d]\w*)(?:["']\])?\Z""")
+_PLAIN = re.compile(r"[\w.]+(\[-?\d+\][\w.]*)*")
+_CLOSING = {"[": "]", "(": ")"}
 _NO_RECORDS = (str, int, float, list, tuple, type(None))
 
 
@@ -91,7 +100,7 @@ class Resolver:
             if not isinstance(record, Mapping):
                 shown = lexer.plain(word).partition("=")[0]
                 if word.endswith(".json"):
-                    raise OptionError(suggestions.about_file(shown, part))
+                    raise OptionError(about_file(shown, part))
                 raise OptionError(
                     f"--data {shown}: {type(part).__name__} cannot be merged with the other --data; "
                     "only dicts can. Give it a key: --data KEY=$variable."
@@ -127,7 +136,7 @@ class Resolver:
         return {name: checked_secret(name, value)}
 
     def _whole(self, word: str, option: str) -> Mapping[str, object] | None:
-        """The items of a dict that the word refers to without a name of its own; None for any other word."""
+        """The items of the dict that a word without a name refers to; None for any other word."""
         text = lexer.plain(word)
         if not word.startswith(("$", "{", f"{lexer.PROTECTED}{{")):
             return None
@@ -140,7 +149,7 @@ class Resolver:
             return _items_or_itself(name, value)
         if not isinstance(value, Mapping):
             raise OptionError(
-                f"{option}: what stands in braces is {type(value).__name__}, and only a dict sets variables by "
+                f"{option}: the expression in braces is {type(value).__name__}, and only a dict sets variables by "
                 f"itself. Give it a name: {option} NAME={{...}}."
             )
         return value
@@ -151,7 +160,8 @@ class Resolver:
             return lexer.plain(word)
         value = self._value(word, option, literal=lexer.plain)
         if not isinstance(value, (str, os.PathLike)):
-            raise OptionError(f"{option}: what {word[0]} leads to is {type(value).__name__}: give a path.")
+            what = "variable" if word[0] == "$" else "expression"
+            raise OptionError(f"{option}: the value of the {what} is {type(value).__name__}: give a path.")
         return os.fsdecode(value)
 
     def _data_part(self, word: str) -> object:
@@ -172,8 +182,8 @@ class Resolver:
         raise OptionError(self._about_data(text))
 
     def _is_cut_expression(self, key: str) -> bool:
-        """Whether a key is the beginning of an expression with an equals sign in it, such as ``rows[n==1]``."""
-        root = suggestions.ROOT.match(key)
+        """Whether a key is half an expression with an equals sign in it, such as ``rows[n==1]``."""
+        root = ROOT.match(key)
         is_open = any(key.count(opening) > key.count(closing) for opening, closing in ("()", "[]"))
         return root is not None and is_open and self._is_known(root[1])
 
@@ -187,64 +197,59 @@ class Resolver:
                 f"--data {text}: only .json files are read. Read it in the notebook, and hand over what the run "
                 "needs, such as --data row."
             )
-        root = suggestions.ROOT.match(text)
-        if not (self._is_known(root[1]) if root else suggestions.is_about(text, self._is_known)):
+        root = ROOT.match(text)
+        if not (self._is_known(root[1]) if root else is_about(text, self._is_known)):
             what = f"variable {root[1]}" if root else "variable of that name"
-            near = self._near(root[1] if root else text, suggestions.is_data)
+            near = self._near(root[1] if root else text, is_data)
             return f"--data {text}: the notebook has no {what}.{near}"
-        expression, key, value = suggestions.followed(text, self._names)
+        expression, key, value = followed(text, self._names)
         if not isinstance(value, _NO_RECORDS):
-            return f"--data {text}: an expression stands in braces. Write --data {{{expression}}}."
+            return f"--data {text}: put an expression in braces. Write --data {{{expression}}}."
         return (
-            f"--data {text}: an expression stands in braces, and what is no dict needs a key. "
+            f"--data {text}: put an expression in braces, and give a value that is no dict a key. "
             f"Write -d {key}={{{expression}}}."
         )
 
     def _braces(self, text: str, option: str) -> object:
-        """``{...}``: JSON, or an expression in braces, or the dict display that it looks like."""
+        """The value of ``{...}``: JSON, or an expression in braces, or a dict display."""
         with suppress(ValueError, RecursionError):
             return json.loads(text)
         inner = text[1:-1].strip()
-        return self._evaluate(
-            inner if suggestions.is_expression(inner) or not suggestions.is_expression(text) else text, option
-        )
+        return self._evaluate(inner if is_expression(inner) or not is_expression(text) else text, option)
 
     def _value(self, text: str, option: str, *, literal: Callable[[str], object]) -> object:
         if match := VARIABLE.fullmatch(text):
             if match[1] not in self._names:
-                near = self._near(match[1], suggestions.is_data)
+                near = self._near(match[1], is_data)
                 raise OptionError(
                     f"{option}: the notebook has no variable {match[1]}.{near} "
-                    "In single quotes, $ stands for itself."
+                    "In single quotes, $ has no special meaning."
                 )
             return self._names[match[1]]
         if text.startswith("{") and text.endswith("}"):
             return self._braces(text, option)
         if _REFERENCE_INSIDE.search(text):
             raise OptionError(
-                f"{option}: a $variable or {{expression}} has to be the whole value, and something stands around "
-                "it. Write the whole as an expression, such as {row['answer']} or {'https://' + host}. "
-                "In single quotes, $ and braces stand for themselves."
+                f"{option}: a $variable or {{expression}} has to be the whole value, and here there is more "
+                "around it. Write all of it as an expression, such as {row['answer']} or {'https://' + host}. "
+                "In single quotes, $ and braces have no special meaning."
             )
         self._warn_of_names(text, option)
         return literal(text)
 
     def _warn_of_names(self, text: str, option: str) -> None:
         """Warn of a literal text that names a variable of the notebook."""
-        root = suggestions.ROOT.match(text) or _NAME.match(text)
+        root = ROOT.match(text) or _NAME.match(text)
         name = root[1] if root else ""
         if name not in self._names or (name in self._hidden and self._hidden[name] is self._names[name]):
             return  # no variable that the notebook itself has set
-        if not suggestions.is_data(self._names[name]) or not suggestions.is_expression(text):
+        if not is_data(self._names[name]) or not is_expression(text):
             return
         if not (
-            text.isidentifier()
-            or "[" in text
-            or "(" in text
-            or suggestions.followed(text, self._names)[2] is not UNKNOWN
+            text.isidentifier() or "[" in text or "(" in text or followed(text, self._names)[2] is not UNKNOWN
         ):
             return  # rows.csv is a file's name more often than an attribute
-        reference = f"${text}" if text.isidentifier() else f"{{{suggestions.in_short(text)}}}"
+        reference = f"${text}" if text.isidentifier() else f"{{{in_short(text)}}}"
         warn(f"{option} is the text {text!r}. For the value in the notebook write {option}={reference}.")
 
     def _evaluate(self, expression: str, option: str) -> object:
@@ -252,8 +257,8 @@ class Resolver:
             return eval(expression, self._names)  # noqa: S307 - the user's own expression, in the user's own notebook
         except SyntaxError as problem:
             raise OptionError(
-                f"{option}: what stands in braces is no Python expression ({problem.msg}). "
-                "In single quotes, braces stand for themselves."
+                f"{option}: the text in braces is no Python expression ({problem.msg}). "
+                "In single quotes, braces have no special meaning."
             ) from None
         except Exception as problem:  # noqa: BLE001 - whatever the expression raises
             # The text of most exceptions repeats the value that they are about; the names in these do not.
@@ -263,8 +268,8 @@ class Resolver:
             ) from None
 
     def _near(self, name: str, fits: Callable[[object], bool], more: Iterable[str] = ()) -> str:
-        own = suggestions.own_variables(self._names, self._hidden)
-        return suggestions.did_you_mean(name, [*(known for known, value in own.items() if fits(value)), *more])
+        own = own_variables(self._names, self._hidden)
+        return did_you_mean(name, [*(known for known, value in own.items() if fits(value)), *more])
 
 
 def _is_env_value(value: object) -> bool:
@@ -290,7 +295,7 @@ def checked_secret(name: str, value: object) -> str | int | float:
 
 
 def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
-    """A value that is all of the data has to stand for a dict, or for a list where the payload type says so."""
+    """Refuse data that is one value and no dict, unless the payload type takes a list."""
     record = None if value is None else as_record(value)
     if record is None or isinstance(record, dict):
         return
@@ -302,8 +307,8 @@ def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
     key = "rows" if is_list else "value"
     if word.endswith(".json"):
         listed = f" For a list that the code takes whole, add --payload-type {TRACE_THREAD}." if is_list else ""
-        raise OptionError(suggestions.about_file(name, value) + listed)
-    told = f"--data {name}: {name}" if has_name else "--data: what it leads to"
+        raise OptionError(about_file(name, value) + listed)
+    told = f"--data {name}: {name}" if has_name else "--data: the value"
     listed = f"; or, for a list that the code takes whole, add --payload-type {TRACE_THREAD}" if is_list else ""
     raise OptionError(
         f"{told} is {type(value).__name__}, and data is a dict. Give it a key, such as "
@@ -366,3 +371,100 @@ def _read_env_file(path: str) -> dict[str, EnvValue]:
     values = dotenv_values(stream=io.StringIO(text))
     # A bare NAME means the kernel's own variable, as docker and podman read it.
     return {name: os.environ.get(name) if value is None else value for name, value in values.items()}
+
+
+def own_variables(
+    names: Mapping[str, object], hidden: Mapping[str, object], prefix: str = ""
+) -> dict[str, object]:
+    """The variables that the user has set, not IPython; those that begin with an underscore only with a prefix."""
+    return {
+        name: value
+        for name, value in list(names.items())
+        if (name.startswith(prefix) if prefix else not name.startswith("_"))
+        and not (name in hidden and hidden[name] is value)
+    }
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """A question that begins with a space, about the one or two known names most like this one; else empty."""
+    turned = [one for one in known if one[:1] == name[:1] and sorted(one) == sorted(name)]
+    cased = [one for one in known if one.casefold() == name.casefold()]
+    near = [*cased, *turned, *difflib.get_close_matches(name, known, n=MOST_SUGGESTED, cutoff=CLOSE)]
+    return f" Did you mean {' or '.join(list(dict.fromkeys(near))[:MOST_SUGGESTED])}?" if near else ""
+
+
+def is_data(value: object) -> bool:
+    """Whether data can be made of it. Asks the value nothing."""
+    return not callable(value) and not issubclass(type(value), ModuleType)
+
+
+def is_expression(text: str) -> bool:
+    """Whether a text is a Python expression."""
+    try:
+        compile(text, "<magic>", "eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def is_about(text: str, is_known: Callable[[str], bool]) -> bool:
+    """Whether a text is an expression, and more than a name, in which all names are known."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    return bool(used) and not text.isidentifier() and all(map(is_known, used))
+
+
+def in_short(text: str) -> str:
+    """An expression cut at its first bracket: splitting the line may have removed the quotes in it."""
+    root = ROOT.match(text)
+    if root is None or _PLAIN.fullmatch(text):
+        return text
+    return f"{root[0]}...{_CLOSING.get(root[0][-1], '')}"
+
+
+def followed(text: str, names: Mapping[str, object]) -> tuple[str, str, object]:
+    """Follow an expression as far as possible without running the user's code.
+
+    Returns:
+        The expression as it has to be written, a key for its value, and the value, which may be UNKNOWN.
+    """
+    try:
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return in_short(text), "value", UNKNOWN
+    expression, value = _followed(node, names)
+    last = _KEY_AT_END.search(expression)
+    return (expression if expression != ast.unparse(node) else text), last[1] if last else "value", value
+
+
+def _followed(node: ast.expr, names: Mapping[str, object]) -> tuple[str, object]:
+    if isinstance(node, ast.Name):
+        return node.id, names.get(node.id, UNKNOWN)
+    if isinstance(node, ast.Attribute):
+        before, owner = _followed(node.value, names)
+        if type(owner) is dict and node.attr in owner:
+            return f'{before}["{node.attr}"]', owner[node.attr]
+        return f"{before}.{node.attr}", UNKNOWN
+    if isinstance(node, ast.Subscript):
+        before, owner = _followed(node.value, names)
+        try:
+            key = ast.literal_eval(node.slice)
+            value = owner[key] if type(owner) in {dict, list, tuple} else UNKNOWN  # type: ignore[index]  # those can be
+        except (LookupError, TypeError, ValueError, RecursionError, MemoryError):
+            value = UNKNOWN
+        return f"{before}[{ast.unparse(node.slice)}]", value
+    return ast.unparse(node), UNKNOWN
+
+
+def about_file(path: str, value: object) -> str:
+    """What to do with a JSON file whose value is no object."""
+    kind, is_list = type(value).__name__, isinstance(value, list)
+    key = "rows" if is_list else "value"
+    several = f" Or one of its rows: --data {{{key}[0]}}." if is_list else ""
+    return (
+        f"--data {path}: the file holds a {kind}, and data is a dict. Read it in the notebook, "
+        f'{key} = json.load(open("{path}")), and hand it over under a key: -d {key}=${key}.{several}'
+    )
