@@ -26,24 +26,20 @@ if TYPE_CHECKING:
     from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
-
 _SUFFIXES = tuple(all_suffixes())
 SETTLED_SECS = 2.0  # within one tick of a file system's clock, a folder may change and keep its time
+MOST_NAMES = 10_000  # remembered: some programs have variables whose names change from run to run
 
 
 def first_path_entry(request: RunRequest) -> str:
-    """The folder that stands first on the path of a run."""
+    """The folder that stands first on the run's ``sys.path``."""
     if request.path is None:
         return request.cwd
     return str(Path(request.cwd, request.path).resolve().parent)
 
 
 def has_module_named(names: AbstractSet[str], folder: str) -> bool:
-    """Whether a module or package of one of these names lies in a folder.
-
-    Raises:
-        OSError: the system is short of what it takes to look.
-    """
+    """Whether a folder has a module or package of one of these names; OSError if it could not be looked at."""
     try:
         changed_at = os.stat(folder).st_mtime_ns  # noqa: PTH116 - of every run
     except (OSError, ValueError):
@@ -56,7 +52,7 @@ def has_module_named(names: AbstractSet[str], folder: str) -> bool:
 
 
 def _entries(folder: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The names of what may be modules, and of what may be packages."""
+    """The names of possible modules, and of possible packages."""
     files, subfolders = set(), set()
     try:
         for entry in os.listdir(folder):  # noqa: PTH208 - of every run
@@ -66,7 +62,7 @@ def _entries(folder: str) -> tuple[frozenset[str], frozenset[str]]:
             elif f".{rest}" in _SUFFIXES:
                 files.add(name)
     except OSError as problem:
-        if is_shortage(problem):  # what is in there is not known, and must not be taken for nothing
+        if is_shortage(problem):  # the folder is not known to be empty
             raise
     return frozenset(files), frozenset(subfolders)
 
@@ -77,44 +73,37 @@ def _settled_entries(folder: str, _changed_at: int) -> tuple[frozenset[str], fro
 
 
 def package_folders() -> list[str]:
-    """The folders that packages are installed into, as far as this interpreter looks there."""
+    """The folders with installed packages that are on this interpreter's path."""
     return [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
 
 
 def is_unchanged(states: Mapping[str, list[int] | None]) -> bool:
-    """Whether files and folders are as they were."""
+    """Whether files and folders are in these states, by path (see ``child/modules.py``)."""
     for path, before in states.items():  # noqa: SIM110 - of every run: a generator takes twice the calls
         if file_state(path) != before:
             return False
     return True
 
 
-MOST_NAMES = 10_000  # remembered: some programs have variables whose names change from run to run
-
-
 class ReadyReport(TypedDict):
     """What a fork server says when it is ready."""
 
-    names: list[str]  # of variables that its imports looked at
-    patterns: list[str]  # for names of more of them, in lower case
-    exempt: list[str]  # names that no pattern means
-    folder: bool  # whether they looked at the working directory
-    missing: list[str]  # names of modules that they looked for and that are not there
-    # names of those beside the standard library's that no program asks for, but a function that it calls
-    late: list[str]
-    not_there: list[str]  # names of those that were to be imported and are not there
-    # what they looked at that is not part of a package: nanoseconds of the last change and size by path, None
-    # for what was missing
-    files: dict[str, list[int] | None]
-    # likewise, the folders that packages are installed into, and the interpreter
-    packages: dict[str, list[int] | None]
-    modules: list[str]  # names of all that it has imported
-    places: list[str]  # folders that hold the packages that it has imported
-    in_front: list[str]  # folders that stand before the libraries on its path
+    names: list[str]  # environment variables that its imports looked at
+    patterns: list[str]  # of names of more such variables, in lower case
+    exempt: list[str]  # names that match a pattern and do not count
+    folder: bool  # whether its imports looked at the working directory
+    missing: list[str]  # modules that its imports looked for and did not find
+    late: list[str]  # third-party modules that are imported by functions, not by the programs themselves
+    not_there: list[str]  # modules that it was to import and did not find
+    files: dict[str, list[int] | None]  # states of what its imports looked at outside of packages; None: missing
+    packages: dict[str, list[int] | None]  # states of the folders with installed packages, and of the interpreter
+    modules: list[str]  # all that it has imported
+    places: list[str]  # folders of the packages that it has imported
+    in_front: list[str]  # folders in front of the libraries on its path
 
 
 def without(refused: Container[str], modules: Iterable[str]) -> Iterator[str]:
-    """Those that can be imported without importing any of the refused ones."""
+    """Those modules that can be imported without importing any of the refused ones."""
     for name in modules:
         parts = name.split(".")
         if not any(".".join(parts[:count]) in refused for count in range(1, len(parts) + 1)):
@@ -125,35 +114,35 @@ def without(refused: Container[str], modules: Iterable[str]) -> Iterator[str]:
 class PreloadFailure:
     """Why a fork server has ended instead of becoming ready."""
 
-    reasons: Mapping[str, str]  # why a module cannot be ahead, by its name; empty when no module is to blame
-    kept: tuple[str, ...] = ()  # names of those that can be, in their order
-    is_unclear: bool = False  # to tell which module is to blame takes a closer look
+    reasons: Mapping[str, str]  # why a module cannot be imported ahead, by its name; empty if none is to blame
+    kept: tuple[str, ...] = ()  # modules that can be imported ahead, in their order
+    is_unclear: bool = False  # only a start with ``in_detail`` can tell which module is to blame
 
 
 @dataclass(frozen=True)
 class ForkServerSpec:
     """What a fork server is made of."""
 
-    executable: str  # the interpreter
+    executable: str
     modules: tuple[str, ...]  # to import, in this order
-    wanted: frozenset[str]  # those of them that a program asks for itself
+    wanted: frozenset[str]  # those modules that a program asks for itself
     imports: frozenset[str]  # it may serve programs that import all of these
-    environment: Mapping[bytes, bytes] = field(repr=False)  # what it is started with
-    cwd: str  # the working directory it is started in
+    environment: Mapping[bytes, bytes] = field(repr=False)
+    cwd: str
     stack_bytes: int  # of its main thread, and of the threads of its forks
-    attributes: ProcessAttributes  # what it inherits
-    credentials: tuple[object, ...]  # whom it acts for
-    in_detail: bool = False  # whether it looks at its process after each module
+    attributes: ProcessAttributes
+    credentials: tuple[object, ...]
+    in_detail: bool = False  # whether it checks its process after each import
 
     def refusal_of(self, name: str, reason: str) -> PreloadFailure:
-        """A module is to blame, and nobody knows what it imports: what no program asks for itself goes too."""
+        """Blame a module. It is not known what that imports: modules that no program asks for itself go, too."""
         if not name:
             return PreloadFailure({})
         kept = [one for one in self.modules if is_standard(one) or one in self.wanted]
         return PreloadFailure({name: reason}, tuple(without({name}, kept)))
 
     def is_for(self, attributes: ProcessAttributes) -> bool:
-        """Whether this process, with these attributes, would inherit the same to a child of its own."""
+        """Whether a child of this process, which has these attributes, would inherit the same."""
         is_same = attributes is self.attributes or attributes.fixed() == self.attributes.fixed()
         return is_same and self.credentials == credentials()
 
@@ -161,7 +150,7 @@ class ForkServerSpec:
 def environment_for(
     environment: Mapping[bytes, bytes], inputs: EnvironmentReads | None = None
 ) -> dict[bytes, bytes]:
-    """What a fork server for such runs is started with."""
+    """The part of a run's environment that its fork server is started with."""
 
     def matters(name: bytes) -> bool:
         return acts_at_start(name) or is_public(name) or (inputs is not None and inputs[name])
@@ -170,11 +159,7 @@ def environment_for(
 
 
 class EnvironmentReads(dict[bytes, bool]):
-    """Whether the imports of a fork server looked at a variable, by its name.
-
-    Args:
-        report: the fork server's, None when there is none yet.
-    """
+    """Whether the imports of a fork server looked at a variable, by its name."""
 
     def __init__(self, report: ReadyReport | None = None) -> None:
         super().__init__()
@@ -202,12 +187,7 @@ CHANGES = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_ATTRIB
 
 
 class Watch:
-    """A watch on folders. Where the system has none, or no more of them, it hears nothing.
-
-    Args:
-        folders: that hold the files.
-        since: nanoseconds since the epoch: what changed after that has changed.
-    """
+    """Hears of changes in folders since a time in nanoseconds (inotify(7)); of none if there are no watches."""
 
     def __init__(self, folders: list[str], since: int) -> None:
         self._descriptor: int | None = None
@@ -215,7 +195,7 @@ class Watch:
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         if sys.platform != "linux" or not folders:
             return
-        import ctypes  # noqa: PLC0415 - only those who have something to watch need it
+        import ctypes  # noqa: PLC0415 - only needed where there is something to watch
 
         libc = ctypes.CDLL(None, use_errno=True)
         descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -227,7 +207,7 @@ class Watch:
         self._changed = any(_has_newer(folder, since) for folder in folders)
 
     def has_changed(self) -> bool:
-        """Whether anything did."""
+        """Whether anything has changed."""
         with self._lock:
             if not self._changed and self._descriptor is not None:
                 with suppress(BlockingIOError):
@@ -235,12 +215,12 @@ class Watch:
             return self._changed
 
     def forget(self) -> None:
-        """In a fork of the process that watches: another thread may have held the lock."""
+        """In a fork of the owner: close our copy."""
         self._lock = threading.RLock()
         self.close()
 
     def close(self) -> None:
-        """Hear of no more."""
+        """Stop watching."""
         with self._lock:
             if self._descriptor is not None:
                 os.close(self._descriptor)

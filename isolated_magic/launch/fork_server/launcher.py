@@ -1,7 +1,7 @@
-"""A fork of a fork server that has imported what the run will import; a new interpreter where that would differ.
+"""A launcher that forks a server which has imported what the run will import; else it starts a new interpreter.
 
-Until a fork server is there, runs are cold: it is being started meanwhile. Whether a fork will do is asked anew
-for each run (see :meth:`ForkServer.suits`), so that nothing but the time tells a forked run from a cold one.
+Runs are cold while the first fork server starts. Whether a fork will do is decided anew for each run (see
+:meth:`ForkServer.suits`), so that nothing but the time tells a forked run from a cold one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
-
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
 
 PACKAGE = __name__.partition(".")[0]
@@ -53,16 +52,7 @@ CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its
 
 
 class ForkedLauncher(ProcessLauncher):
-    """Forks children from fork servers.
-
-    Args:
-        preload: ``"learned"`` for what earlier runs of such a program imported; names of modules; None.
-        standby: how many children of a fork server wait for a run.
-        idle_secs: seconds after which a fork server that nobody uses ends.
-
-    Raises:
-        UnsupportedPlatformError: there are no processes here.
-    """
+    """Forks runs from fork servers; :class:`IsolatedSubprocessExecutor` explains the arguments."""
 
     def __init__(self, preload: Preload, standby: int, idle_secs: float) -> None:
         require_processes()
@@ -76,11 +66,11 @@ class ForkedLauncher(ProcessLauncher):
 
     @property
     def _servers(self) -> ForkServerPool:
-        return self._lease.shared.servers
+        return self._lease.pool
 
     @property
     def _history(self) -> ImportHistory:
-        return self._lease.shared.history
+        return self._lease.pool.history
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
         """Start a child for this request; see :class:`Launcher`."""
@@ -103,7 +93,7 @@ class ForkedLauncher(ProcessLauncher):
                 child.distrust = partial(self._servers.remove, server)
                 self._servers.refill(server)
             self._ensure_server(server, request, scan, known_imports, attributes)
-        except BaseException:  # the user interrupts: nobody would see to the child
+        except BaseException:  # the user interrupts: nobody else would close the child
             child.close()
             raise
         return child, rest
@@ -137,7 +127,7 @@ class ForkedLauncher(ProcessLauncher):
         return server is not None and any(name in server.modules for name in lacking)
 
     def _scan_and_known_imports(self, request: RunRequest) -> tuple[SourceScan, KnownImports]:
-        """What the code says about itself, with the files that it imports; and what was learned from such code."""
+        """The scan of the code and of the files that it imports; and what such code was seen to import."""
         own, home = _scan_of(request), first_path_entry(request)
         known_imports = self._history.imports_for(own, home, request.environment)
         if own.in_order and not known_imports.is_known:
@@ -152,7 +142,7 @@ class ForkedLauncher(ProcessLauncher):
         known_imports: KnownImports,
         attributes: ProcessAttributes,
     ) -> None:
-        """See to a fork server that would do better than this one."""
+        """Start a fork server for such runs unless this one has all that they import."""
         modules = known_imports.modules
         if server is not None and server.has(modules):
             return
@@ -160,23 +150,21 @@ class ForkedLauncher(ProcessLauncher):
         if (modules and scan.redirects) or (is_special and scan.looks_around):
             return
         imports = scan.imports if is_special else frozenset[str]()
-        environment = environment_for(request.environment)
-        stack_bytes = request.limits.stack_bytes
         spec = ForkServerSpec(
-            sys.executable,
-            modules,
-            known_imports.wanted,
-            imports,
-            environment,
-            request.cwd,
-            stack_bytes,
-            attributes,
-            credentials(),
+            executable=sys.executable,
+            modules=modules,
+            wanted=known_imports.wanted,
+            imports=imports,
+            environment=environment_for(request.environment),
+            cwd=request.cwd,
+            stack_bytes=request.limits.stack_bytes,
+            attributes=attributes,
+            credentials=credentials(),
         )
         self._servers.ensure(spec, request.environment, self._lease)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
-        """Take in what a run imported; see :class:`Launcher`."""
+        """Note what a run imported; see :class:`Launcher`."""
         if not self._learns or request.fresh:
             return
         with suppress(OSError):  # no descriptors left to look: the next run will tell
@@ -184,7 +172,7 @@ class ForkedLauncher(ProcessLauncher):
             self._prepare(request)
 
     def _prepare(self, request: RunRequest) -> None:
-        """See to it that the next run of this kind finds its fork server."""
+        """Have the fork server for the next such run started."""
         attributes = current_attributes()
         scan, known_imports = self._scan_and_known_imports(request)
         server = self._servers.best_for(request, scan, attributes)
@@ -206,18 +194,18 @@ class ForkedLauncher(ProcessLauncher):
         return self._lease.preloaded()
 
     def _warn(self, reasons: Mapping[str, str]) -> None:
-        """Warn once of each module that somebody said is to be imported ahead, and is not."""
+        """Warn once of each module in ``preload`` that is not imported ahead."""
         for name in self._given:
             if name in reasons and name not in self._warned:
                 self._warned.add(name)
                 warnings.warn(f"{name} is not imported ahead: {reasons[name]}.", stacklevel=_level_of_user())
 
     def release(self) -> Callable[[], None]:
-        """Leave fork servers and guardian to what runs on them; see :class:`Launcher`."""
-        close_templates, close_guardian = self._lease.leave(), self._guardian.release()
+        """Start afresh; see :class:`Launcher`."""
+        close_servers, close_guardian = self._lease.leave(), self._guardian.release()
 
         def close() -> None:
-            close_templates()
+            close_servers()
             close_guardian()
 
         return close
@@ -237,7 +225,7 @@ def _with_imports_from(home: str, scan: SourceScan) -> SourceScan:
         package = name.partition(".")[0]
         if not has_module_named({package}, home):
             if not any(has_module_named({package}, folder) for folder in package_folders()):
-                return replace(found, sets_anything=True)  # it is somewhere else, or nowhere
+                return replace(found, sets_anything=True)  # it is in another folder, or missing
             continue
         path = Path(home, *name.split("."))
         for file in (path.with_suffix(".py"), path / "__init__.py"):
@@ -249,15 +237,15 @@ def _with_imports_from(home: str, scan: SourceScan) -> SourceScan:
 
 
 def _is_missing(name: str) -> bool:
-    """Whether there is no package of this name here; a module in one is looked for when that is imported."""
+    """Whether there is no package of this name. A module in a package is looked for when that is imported."""
     try:
         return importlib.util.find_spec(name.partition(".")[0]) is None
-    except (ImportError, ValueError):  # it is there, and odd
+    except (ImportError, ValueError):  # it is there, but odd
         return False
 
 
 def _level_of_user() -> int:
-    """For a warning: how many calls up the code is that has called the library."""
+    """The stack level, for a warning, of the code that has called this package."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == PACKAGE:
         level, frame = level + 1, frame.f_back

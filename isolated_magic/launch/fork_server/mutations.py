@@ -1,8 +1,8 @@
-"""What a program changes that an import after it may see, as far as its text tells.
+"""What a program changes, as far as its text tells, that an import after that may see.
 
-A write to the environment under names that stand in the text is judged by them (see ``ForkServer.suits``). What
-is done to it otherwise, and what is done to the settings of the interpreter and to other modules, counts as a
-change of anything. So does whatever the text does with the environment that is not known to be harmless.
+A write to environment variables whose names are in the text is judged by these names (``ForkServer.suits``). Any
+other write to the environment, to settings of the interpreter, or to another module counts as a change of
+anything. So does every use of the environment that is not known to be harmless.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 _ENVIRONS = frozenset({"environ", "environb"})
-_READERS = frozenset(
-    {"get", "items", "keys", "values", "copy", "__getitem__", "__contains__", "__len__", "__iter__"}
-)
 _BY_NAME = frozenset({"setdefault", "pop", "__setitem__", "__delitem__"})  # the name is the first argument
 _BY_MAPPING = frozenset({"update", "__ior__"})
 # Functions that set a variable by its name, whatever they are called on: os.putenv(), pytest's monkeypatch, C's.
@@ -40,17 +36,10 @@ _IMPORTERS = frozenset({"__import__", "import_module", "reload", "exec", "eval",
 # Settings that a module may look at while it is imported, or that decide what comes of it.
 _SETTINGS = frozenset(
     {
-        *(
-            "setlocale",
-            "setswitchinterval",
-            "setrecursionlimit",
-            "settrace",
-            "setprofile",
-            "set_int_max_str_digits",
-        ),
+        *("setlocale", "setswitchinterval", "setrecursionlimit", "settrace", "setprofile", "addFilter"),
         *("filterwarnings", "simplefilter", "resetwarnings", "catch_warnings", "captureWarnings", "basicConfig"),
         *("dictConfig", "fileConfig", "setLoggerClass", "setLogRecordFactory", "addLevelName", "setLevel"),
-        *("addHandler", "removeHandler", "addFilter"),
+        *("addHandler", "removeHandler", "set_int_max_str_digits"),
         *("set_start_method", "set_executable", "set_forkserver_preload", "setdefaulttimeout", "stack_size"),
         *("tzset", "setrlimit", "umask", "nice", "setpriority", "sched_setaffinity", "set_event_loop_policy"),
         *("set_event_loop", "setcontext", "getcontext", "localcontext", "redirect_stdout", "redirect_stderr"),
@@ -70,21 +59,18 @@ _SETTINGS_OF = {  # names that mean much else, by the module that they are calle
 
 
 class Mutations:
-    """What the text of a program says of that.
-
-    Args:
-        tree: of the whole program.
+    """What the program with this syntax tree may change.
 
     Attributes:
-        named: names of variables that it may set.
-        before: it may change anything before an import.
-        after: it may set variables under other names than these, after its last import.
+        named: names of the variables that it may set.
+        before: it may change anything else before an import.
+        after: it may set variables under other names after its last import.
     """
 
     def __init__(self, tree: ast.AST) -> None:
         self._nodes = list(ast.walk(tree))
         self._parents = {id(child): node for node in self._nodes for child in ast.iter_child_nodes(node)}
-        self._called = {  # by what name the text has it
+        self._called = {  # the original names, by those in the text
             alias.asname or alias.name: alias.name
             for node in self._nodes
             if isinstance(node, ast.ImportFrom)
@@ -106,7 +92,7 @@ class Mutations:
         self.after = any(_line(node) > last for node in writes)
 
     def _place_of_import(self, node: ast.AST) -> float:
-        """The line of an import, infinity for one in a function: who knows when that is called."""
+        """The line of an import; infinity in a function, which may be called at any time; -1 for other nodes."""
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -128,7 +114,7 @@ class Mutations:
             node = parent
 
     def _names_of_environ(self) -> set[str]:
-        """What else the text calls the environment: ``e`` of ``e = os.environ``."""
+        """The names of the environment in the text, such as ``e`` of ``e = os.environ``."""
         found = {name for name, original in self._called.items() if original in _ENVIRONS} | _ENVIRONS
         before = 0
         while len(found) > before:
@@ -148,7 +134,7 @@ class Mutations:
         return self._called.get(node.func.id, node.func.id) if isinstance(node.func, ast.Name) else ""
 
     def _sets_anything(self, node: ast.AST) -> bool:
-        """Whether this may set a variable under a name that is not in the text; one that is goes to ``named``."""
+        """Whether this may set a variable whose name is not in the text; those in the text go to ``named``."""
         if isinstance(node, ast.Call):
             return self._calls_setter(node)
         if isinstance(node, ast.Import):
@@ -172,7 +158,7 @@ class Mutations:
         return isinstance(node, ast.Name) and self._modules.get(node.id) == name
 
     def _is_changed(self, node: ast.AST) -> bool:
-        """Whether what stands around the environment does anything to it but read."""
+        """Whether the expression around the environment does more than read it."""
         parent = self._parents.get(id(node))
         match parent:
             case ast.Attribute():
@@ -182,10 +168,10 @@ class Mutations:
             case ast.AugAssign() if parent.target is node:
                 return not self._note_mapping(parent.value)
             case ast.Assign() | ast.AnnAssign() | ast.NamedExpr():
-                if parent.value is not node:  # it gets another one; a name that is only called so does not
+                if parent.value is not node:  # assigned to: a plain name just gets another meaning
                     return isinstance(node, ast.Attribute)
                 targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
-                in_class = isinstance(self._parents.get(id(parent)), ast.ClassDef)  # where others have it too
+                in_class = isinstance(self._parents.get(id(parent)), ast.ClassDef)  # where other code can reach it
                 return in_class or not all(isinstance(target, ast.Name) for target in targets)
             case ast.Call():
                 is_patch = isinstance(parent.func, ast.Attribute) and parent.func.attr == "dict"
@@ -203,7 +189,7 @@ class Mutations:
         return False
 
     def _copies(self, call: ast.Call) -> bool:
-        """Whether a call takes the variables over into something else, which is no environment."""
+        """Whether the call copies the variables into something that is no environment."""
         function = call.func
         return (
             isinstance(function, ast.Attribute)
@@ -225,7 +211,7 @@ class Mutations:
         return method.attr in {"clear", "popitem"}
 
     def _note(self, names: list[ast.expr]) -> bool:
-        """Note names of variables; whether the text tells all of them."""
+        """Note names of variables; False if some are not in the text."""
         texts = [self._texts(name) for name in names]
         self.named.update(text for found in texts if found for text in found)
         return all(found is not None for found in texts)
@@ -242,7 +228,7 @@ class Mutations:
         return False
 
     def _texts(self, node: ast.expr) -> list[str] | None:
-        """What a name of a variable may be, None when that is not in the text."""
+        """What the name of a variable may be, None if that is not in the text."""
         if (text := _text([node])) is not None:
             return [text]
         if not isinstance(node, ast.Name):
@@ -255,7 +241,7 @@ class Mutations:
         return found or None
 
     def _values_of(self, name: str) -> Iterator[list[ast.expr] | None]:
-        """For each place where the text gives a value to this name, what literals it may be; None for others."""
+        """For each assignment to this name, the literals that it may get; None if it may get anything else."""
         for node in self._nodes:
             if isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load):
                 yield self._literals_for(node)
@@ -273,7 +259,7 @@ class Mutations:
         return None
 
     def _changes_settings(self, node: ast.AST) -> bool:
-        """Whether this changes a setting of the interpreter or of the process, or another module."""
+        """Whether this changes a setting of the interpreter or the process, or another module."""
         if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
             owner: ast.AST = node
             while isinstance(owner, ast.Attribute | ast.Subscript):
@@ -315,7 +301,7 @@ def _text(nodes: list[ast.expr]) -> str | None:
 
 
 def _literal(node: ast.expr) -> list[ast.expr] | None:
-    """The literals that this is or holds, None when it is anything else."""
+    """The literals that this is or holds, None if it is anything else."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"items", "keys"}:
         node = node.func.value
     if isinstance(node, ast.Constant):

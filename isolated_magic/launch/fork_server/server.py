@@ -1,4 +1,4 @@
-"""The owner's end of one fork server (see ``child/fork_server.py``): whom it may serve, and its children."""
+"""The owner's end of one fork server (``child/fork_server.py``): which runs it may serve, and its children."""
 
 from __future__ import annotations
 
@@ -34,33 +34,18 @@ if TYPE_CHECKING:
     from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
-
-MOST_SAMPLES = 2  # runs that are asked which memory they wrote to
+MOST_SAMPLES = 2  # runs that report which memory they wrote to
 SEND_TIMEOUT_SECS = 10.0  # a fork server that takes no request for so long is stopped or starved
 
 
 class ForkServer:
-    """A fork server, starting or ready.
-
-    Args:
-        recipe: what it is made of.
-        start: starts a process around descriptors.
-        owner_pid: with whose death it ends.
-        idle_secs: seconds after which it ends when nobody wants anything of it.
-        is_awaited: somebody waits for it: it does not give way to other processes.
-    """
+    """A fork server, starting or ready. Unless it is awaited, it gives way to other processes while it imports."""
 
     def __init__(
-        self,
-        spec: ForkServerSpec,
-        start: Callable[[list[int]], None],
-        owner_pid: int,
-        idle_secs: float,
-        *,
-        is_awaited: bool,
+        self, spec: ForkServerSpec, start: Callable[[list[int]], None], idle_secs: float, *, is_awaited: bool
     ) -> None:
         self.spec = spec
-        self.asker: object = None  # whom it counts for, among those that share it
+        self.asker: object = None  # the launcher whose number of fork servers it counts for
         self.state: Literal["starting", "ready", "over"] = "starting"
         self.used_at = time.monotonic()
         self.modules: frozenset[str] = frozenset()
@@ -85,7 +70,7 @@ class ForkServer:
             "wanted": sorted(spec.wanted),
             "in_detail": spec.in_detail,
             "gives_way": self._is_special and not is_awaited,
-            "owner_pid": owner_pid,
+            "owner_pid": os.getpid(),
             "idle_secs": idle_secs,
             "attributes": spec.attributes._asdict(),
         }
@@ -96,7 +81,7 @@ class ForkServer:
             raise
 
     def _tell(self, settings: dict[str, object]) -> None:
-        """Say what to be, and what to import."""
+        """Tell the process what to be, and what to import."""
         spec = self.spec
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         messages = start_messages(
@@ -110,11 +95,7 @@ class ForkServer:
         self._child.channel.sendall(messages + wire.frame(json.dumps(settings).encode()), NO_SIGNAL)
 
     def wait_until_ready(self) -> PreloadFailure | None:
-        """Wait for what the fork server has to say, as long as its imports take.
-
-        Returns:
-            None when it is ready.
-        """
+        """Wait until it is ready, as long as its imports take; why it is not, None if it is."""
         importing, refusal = "", None
         with suppress(OSError, EOFError, ValueError):
             self._child.channel.settimeout(None)
@@ -144,7 +125,7 @@ class ForkServer:
         return refusal
 
     def hurry(self) -> None:
-        """Somebody waits for it: it is to give way to other processes no longer, where the system lets it."""
+        """Have it give way to other processes no longer, if the system lets it: somebody waits for it."""
         pid, self._is_hurried = self._pid, True
         if self.state == "starting" and self._is_special and pid is not None:
             set_group_nice(pid, 0)
@@ -152,7 +133,7 @@ class ForkServer:
                 os.setpriority(os.PRIO_PROCESS, pid, self.spec.attributes.nice)
 
     def _was_killed(self) -> bool:
-        """Whether it ended by no fault of its own: the system was out of memory, or its guardian was lost."""
+        """Whether its imports are not to blame: the system was out of memory, or the guardian was lost."""
         handle = self._child.handle
         readable = select.poll()
         readable.register(handle.socket, select.POLLIN)
@@ -177,20 +158,20 @@ class ForkServer:
 
     @property
     def asked_for(self) -> frozenset[str]:
-        """The packages that programs ask for, or who made this, and that are there."""
+        """The packages in it that programs or the user ask for."""
         names = [*(self.spec.wanted & self.modules), *self._late]
         return frozenset(name.partition(".")[0] for name in names)
 
     def has(self, modules: tuple[str, ...]) -> bool:
         """Whether it has imported all of these."""
-        if modules is not self._seen:
+        if modules is not self._seen:  # they may be thousands
             if not self.modules.issuperset(modules):
                 return False
             self._seen = modules
         return True
 
     def suits(self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes) -> bool:
-        """Whether a fork of it cannot be told from an interpreter that is started for this run."""
+        """Whether a fork of it is what a new interpreter would be for this run."""
         spec = self.spec
         return (
             spec.executable == sys.executable
@@ -213,7 +194,7 @@ class ForkServer:
         return True
 
     def _would_notice(self, scan: SourceScan) -> bool:
-        """Whether the program may change something first that the imports would have looked at."""
+        """Whether the program may change something that the imports looked at, before it imports."""
         if self._is_special and (scan.sets_anything or (scan.sets_later and self._late)):
             return True
         for name in scan.sets:
@@ -224,7 +205,7 @@ class ForkServer:
         return False
 
     def _is_shadowed(self, request: RunRequest) -> bool:
-        """Whether a folder that stands before the libraries has a module of a name that was imported already."""
+        """Whether a folder in front of the libraries has a module with a name that is imported already."""
         in_front = self._report["in_front"] if self._report else []
         for folder in (freshness.first_path_entry(request), *in_front):
             if freshness.has_module_named(self._roots, folder):
@@ -232,19 +213,19 @@ class ForkServer:
         return False
 
     def is_current(self) -> bool:
-        """Whether the packages and files that its imports read are still the same."""
+        """Whether the packages and files that its imports read are unchanged."""
         return self.packages_are_current() and freshness.is_unchanged(
             self._report["files"] if self._report else {}
         )
 
     def packages_are_current(self) -> bool:
-        """Whether the same packages are installed as when it was started."""
+        """Whether the installed packages are unchanged since it was started."""
         return not self._watch.has_changed() and freshness.is_unchanged(
             self._report["packages"] if self._report else {}
         )
 
     def take(self) -> Child | None:
-        """A child for one run: one that waits, or a new one; None when the fork server is gone."""
+        """A child for one run; None if the fork server is gone."""
         self.used_at = time.monotonic()
         child = self.next_child()
         if child is not None and self._samples < MOST_SAMPLES:
@@ -253,7 +234,7 @@ class ForkServer:
         return child
 
     def next_child(self) -> Child | None:
-        """A child that waits, or a new one; None when the fork server is gone."""
+        """A child that waits, or a new one; None if the fork server is gone."""
         while True:
             with self._lock:
                 child = self._waiting.popleft() if self._waiting else None
@@ -264,7 +245,7 @@ class ForkServer:
             child.close()
 
     def _take_pages(self, pages: tuple[int, ...] | None) -> None:
-        """Have the children that wait copy ahead what all samples wrote to."""
+        """Have the children that wait copy in advance the pages that all samples wrote to."""
         if pages is None:
             return
         found = set(pages)
@@ -274,7 +255,7 @@ class ForkServer:
             self._child.channel.sendall(message, NO_SIGNAL)
 
     def fill(self, count: int) -> None:
-        """Have so many children wait."""
+        """Fork until so many children wait."""
         while self.state == "ready" and len(self._waiting) < count:
             child = self._new_child(wire.SPARE)
             if child is None:
@@ -302,7 +283,7 @@ class ForkServer:
         return child
 
     def retire(self) -> None:
-        """No more runs; it ends when those that are going on have ended."""
+        """Take no more runs; the process ends when its last run has ended."""
         with self._lock:
             if self.state == "starting":
                 return self.close()
@@ -312,14 +293,14 @@ class ForkServer:
             return self._drop()
 
     def is_gone(self) -> bool:
-        """Whether its process has ended; then nothing of it is kept any longer."""
+        """Whether its process has ended; if so, close it."""
         if self._child.handle.lives():
             return False
         self.close()
         return True
 
     def close(self) -> None:
-        """Let it go: it kills what still runs, and ends."""
+        """End it, and what still runs on it."""
         with self._lock:
             self._drop()
             with suppress(OSError):

@@ -1,7 +1,7 @@
-"""What a program says about itself before it runs: what it imports, and what it changes before that.
+"""What a program imports, and what it changes before that: from its syntax tree, and from what its runs reported.
 
-Read off its syntax tree. A fork server that has imported something may serve a program only if the program is
-going to import it too, and does nothing before that the import would have noticed.
+A fork server that has imported something may serve a program only if the program is going to import it too, and
+does nothing before that the import would have noticed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure
 
-
-LONGEST_SOURCE = 200_000  # characters: walking the tree of more takes longer than most imports
+LONGEST_SOURCE = 200_000  # characters: to walk the tree of more takes longer than most imports
+MOST_PROGRAMS = 256
+NOT_THERE = "there is no such module"
 
 _SETTERS = frozenset({"setdefault", "update", "putenv", "setenv", "unsetenv", "pop"})
 _MACHINERY = frozenset({"modules", "meta_path", "path_hooks", "path_importer_cache"})
@@ -37,34 +38,27 @@ _MOVERS = frozenset({"chdir", "fchdir", "addsitedir"})
 
 @dataclass(frozen=True)
 class SourceScan:
-    """What there is to know."""
+    """What the text of a program says that matters to a fork server."""
 
-    # dotted names of modules beside the standard library's, wherever the program imports them
-    in_order: tuple[str, ...] = ()
-    sets: frozenset[str] = frozenset()  # names of variables that it may set
-    # before its last import it may set variables that its text does not name, or change something else that an
-    # import may see
+    in_order: tuple[str, ...] = ()  # dotted names of the modules that it imports, without the standard library's
+    sets: frozenset[str] = frozenset()  # names of environment variables that it may set
+    # Before its last import it may set variables whose names are not in the text, or change what imports see.
     sets_anything: bool = False
-    sets_later: bool = False  # it may set such variables after that
+    sets_later: bool = False  # it may set such variables after its last import
     redirects: bool = False  # it may change where modules come from
-    looks_around: bool = False  # it looks at where modules come from, or at which are loaded
+    looks_around: bool = False  # it looks at where modules come from, or at those that are loaded
 
     @cached_property
     def imports(self) -> frozenset[str]:
         """The names of the modules that it imports."""
         return frozenset(self.in_order)
 
-    @cached_property
-    def packages(self) -> frozenset[str]:
-        """The names of the packages that these are in."""
-        return frozenset(name.partition(".")[0] for name in self.in_order)
-
     def __or__(self, other: SourceScan) -> SourceScan:
-        """What two files say that belong to one program; the imports are those of the first."""
+        """The scan of two files of one program; the imports are those of the first."""
         return SourceScan(
             self.in_order,
             self.sets | other.sets,
-            self.sets_anything or other.sets_anything or other.sets_later,  # who knows when that one is called
+            self.sets_anything or other.sets_anything or other.sets_later,  # it may be called at any time
             self.sets_later,
             self.redirects or other.redirects,
             self.looks_around or other.looks_around,
@@ -76,7 +70,7 @@ OPAQUE = SourceScan(sets_anything=True, redirects=True, looks_around=True)
 
 @lru_cache(maxsize=256)
 def scan_source(source: str | bytes) -> SourceScan:
-    """What a text says."""
+    """Scan a program. One that cannot be compiled imports nothing."""
     if len(source) > LONGEST_SOURCE:
         return OPAQUE
     try:
@@ -100,17 +94,13 @@ def _parsed(source: str | bytes) -> ast.AST:
     backslash = "\\" if isinstance(source, str) else b"\\"
     if backslash not in source:  # type: ignore[operator]  # of its own type
         return ast.parse(source)
-    with warnings.catch_warnings():  # of an escape that is none the run itself will warn, where that is to be seen
+    with warnings.catch_warnings():  # the run itself will warn of invalid escapes
         warnings.simplefilter("ignore")
         return ast.parse(source)
 
 
 def scan_file(path: str) -> SourceScan:
-    """What a file says.
-
-    Raises:
-        OSError: the system is short of what it takes to read it.
-    """
+    """Scan a file. One that cannot be read imports nothing; OSError if the system is short of descriptors."""
     try:
         state = Path(path).stat()
         if not stat.S_ISREG(state.st_mode):
@@ -132,7 +122,7 @@ def _scan_unchanged_file(path: str, _changed_at: int, size: int) -> SourceScan:
 
 
 def _as_it_runs(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes, as they stand in the text; what is in functions comes last."""
+    """All nodes in their order, except that the bodies of functions come last."""
     rest: list[ast.AST] = [tree]
     functions: deque[ast.AST] = deque()
     while rest or functions:
@@ -241,61 +231,43 @@ def _imports_from_sys(node: ast.AST) -> bool:
     return isinstance(node, ast.ImportFrom) and node.module == "sys"
 
 
-# Importing these is an event of its own: it opens a window or a browser, prints, or changes the terminal.
+# Importing these has effects: it opens a window or a browser, prints, or changes the terminal.
 _OPENING = frozenset({"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test", "readline"})
-# And these warn whoever imports them that they are deprecated (PEP 594, PEP 632).
+# Importing these warns that they are deprecated (PEP 594, PEP 632).
 _WARNING = frozenset(
     {
-        *(
-            "aifc",
-            "asynchat",
-            "asyncore",
-            "audioop",
-            "cgi",
-            "cgitb",
-            "chunk",
-            "crypt",
-            "distutils",
-            "imghdr",
-            "imp",
-        ),
-        *("lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd", "sndhdr", "spwd"),
-        *("sunau", "telnetlib", "uu", "xdrlib"),
+        *("aifc", "asynchat", "asyncore", "audioop", "cgi", "cgitb", "chunk", "crypt", "distutils", "imghdr"),
+        *("imp", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd", "sndhdr"),
+        *("spwd", "sunau", "telnetlib", "uu", "xdrlib"),
     }
 )
 _NEVER = _OPENING | _WARNING
 
-# Our own part of each run imports these, and so does every fork server before anything else.
+# Our own part of every run and of every fork server imports these.
 _OURS = frozenset({"_posixsubprocess", "linecache", "token", "tokenize", "warnings"})
 
 # multiprocessing gives __main__ a second name in sys.modules, which every program would see.
 _NOT_FOR_ALL = ("multiprocessing", "concurrent.futures.process")
 
-MOST_PROGRAMS = 256
-NOT_THERE = "there is no such module"
-
-Key: TypeAlias = "tuple[frozenset[str], str]"
+Key: TypeAlias = "tuple[frozenset[str], str]"  # what a program imports, and the first entry of its path
 
 
 @dataclass(frozen=True)
 class KnownImports:
-    """What a program with certain imports was seen to import."""
+    """What programs with the same imports were seen to import."""
 
-    modules: tuple[str, ...] = ()  # names, in the order in which to import them
-    files: tuple[str, ...] = ()  # paths of what it imported that is not installed
-    # names of those modules that the program and these files ask for themselves
-    wanted: frozenset[str] = frozenset()
+    modules: tuple[str, ...] = ()  # in the order in which to import them
+    files: tuple[str, ...] = ()  # those that are not installed
+    wanted: frozenset[str] = frozenset()  # those modules that the program and its files ask for themselves
     is_known: bool = False  # whether such a program was seen
 
 
 class ImportHistory:
-    """What was learned.
+    """What earlier runs imported, and what could not be imported ahead.
 
     Modules of the standard library go to every fork server. The others go to those for programs with the same
-    imports only: importing them may change what another program sees (warnings, codecs, ``sys.modules``).
-
-    Args:
-        given: modules that every fork server imports, because somebody said so.
+    imports only: importing them may change what another program sees (warnings, codecs, ``sys.modules``). Modules
+    that the user gave as ``preload`` go to every fork server, too.
     """
 
     def __init__(self, given: Iterable[str] = ()) -> None:
@@ -303,14 +275,13 @@ class ImportHistory:
         self.reasons: dict[str, str] = {}  # why a module cannot be ahead
         self._everywhere: dict[str, None] = dict.fromkeys(given)
         self._by_program: dict[Key, KnownImports] = {}
-        self._dropped: dict[frozenset[str], dict[int, set[str]]] = {}  # by the imports, and by the environment
-        self._ready_made: dict[
-            tuple[frozenset[str], str, int], KnownImports
-        ] = {}  # what was asked for, ready made: it may name thousands of modules
+        self._dropped: dict[frozenset[str], dict[int, set[str]]] = {}  # by imports, then by environment
+        # The answers that were given: each may name thousands of modules.
+        self._answers: dict[tuple[frozenset[str], str, int], KnownImports] = {}
 
     def learn(self, scan: SourceScan, folder: str, modules: Iterable[str], files: Iterable[str]) -> None:
-        """Take in what a run reports."""
-        self._ready_made.clear()
+        """Note the installed modules, in their order, and the other files that a run imported."""
+        self._answers.clear()
         wanted = [name for name in modules if name.partition(".")[0] not in _NEVER]
         if not scan.imports:
             # Code that lists what is not of the standard library by its name would see _sysconfigdata_..., too.
@@ -332,36 +303,32 @@ class ImportHistory:
         )
 
     def refuse(self, spec: ForkServerSpec, refusal: PreloadFailure) -> None:
-        """Such programs do without some modules, until the installed packages change."""
+        """Leave out for such programs what the failure is about, until the installed packages change."""
         self.reasons.update(refusal.reasons)
         dropped = self._dropped.setdefault(spec.imports, {})
         dropped.setdefault(_kind(spec.environment), set()).update({*spec.modules} - {*refusal.kept})
-        self._ready_made.clear()
+        self._answers.clear()
 
     def note_missing(self, names: Iterable[str]) -> None:
-        """Modules are not there."""
+        """Note that modules are not there."""
         self.reasons.update((name, NOT_THERE) for name in names if name in self.given)
 
     def packages_changed(self) -> None:
-        """What was refused may do now, and what was seen may be gone."""
-        for known in (self.reasons, self._dropped, self._by_program, self._ready_made):
+        """Forget all: what was refused may work now, and what was seen may be gone."""
+        for known in (self.reasons, self._dropped, self._by_program, self._answers):
             known.clear()
 
     def imports_for(self, scan: SourceScan, folder: str, environment: Mapping[bytes, bytes]) -> KnownImports:
-        """What to import for this program.
-
-        Raises:
-            OSError: the system is short of what it takes to read a file.
-        """
+        """What to import ahead for this program; OSError if the system is short of descriptors to look."""
         imports = scan.imports
         depends = self._dropped.keys() & {imports, frozenset()} if self._dropped else ()
         kind = _kind(environment) if depends else 0
         key = (imports, folder, kind)
-        known_imports = self._ready_made.get(key)
+        known_imports = self._answers.get(key)
         if known_imports is None:
-            if len(self._ready_made) >= MOST_PROGRAMS:
-                self._ready_made.clear()
-            known_imports = self._ready_made[key] = self._made(
+            if len(self._answers) >= MOST_PROGRAMS:
+                self._answers.clear()
+            known_imports = self._answers[key] = self._made(
                 scan, self._by_program.get((imports, folder), KnownImports()), kind
             )
         return known_imports
@@ -389,5 +356,5 @@ class ImportHistory:
 
 
 def _kind(environment: Mapping[bytes, bytes]) -> int:
-    """What tells environments apart in which an import may be refused or not."""
+    """Tells environments apart that matter to whether an import is refused."""
     return hash(frozenset(environment_for(environment).items()))
