@@ -1,4 +1,4 @@
-"""The four streams between the owner and a child, and what is said over the channel first."""
+"""Makes a child: its four streams, its first messages, and the attributes that it inherits from its owner."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
 
-def connected(hand_over: Callable[[list[int]], None]) -> Child:
-    """A child whose process is being made around the other ends of its streams.
+STATUS_BYTES = 4096  # of proc(5), /proc/self/status: the umask is in the first lines
 
-    Raises:
-        LaunchError: the system refuses descriptors.
-    """
+
+def connected(hand_over: Callable[[list[int]], None]) -> Child:
+    """A child; ``hand_over`` has its process made around the other ends of handle, channel, stdout and stderr."""
     child, theirs = _streams()
     try:
         hand_over(theirs)
@@ -43,7 +42,7 @@ def connected(hand_over: Callable[[list[int]], None]) -> Child:
 
 
 def _streams() -> tuple[Child, list[int]]:
-    """Both ends of the four streams of a child: ours as a Child, theirs as descriptors."""
+    """Four new streams: our ends as a Child, the other ends as descriptors."""
     sockets: list[socket.socket] = []
     pipes: list[FileIO] = []
     theirs: list[int] = []
@@ -73,12 +72,7 @@ def _streams() -> tuple[Child, list[int]]:
 
 
 def receive_frame(channel: socket.socket) -> bytes:
-    """The body of the next frame.
-
-    Raises:
-        EOFError: the other end was closed.
-        OSError: this end was.
-    """
+    """The body of the next frame on a blocking channel; EOFError if the other end was closed."""
     length = int.from_bytes(_receive(channel, wire.LENGTH_BYTES), "big")
     return _receive(channel, length)
 
@@ -101,7 +95,7 @@ def start_messages(
     attributes: ProcessAttributes,
     environment: Mapping[bytes, bytes],
 ) -> bytes:
-    """What makes a process of a fork of the guardian's."""
+    """The messages that turn a fork of the guardian into a process with a role, a module of ``child/``."""
     launch = _launch_frame(executable, role, cwd, stack_bytes, attributes)
     return launch + wire.frame(wire.environment_block(environment))
 
@@ -120,12 +114,12 @@ def _launch_frame(executable: str, role: str, cwd: str, stack_bytes: int, attrib
 
 
 def run_messages(request: RunRequest, attributes: ProcessAttributes, *, reports_pages: bool = False) -> bytes:
-    """What makes a run of a fork: what to start, what to run, and its data."""
+    """The messages that make a run of a fork: the process, the program, and its data."""
     return role_messages("run", request, attributes) + program_messages(request, reports_pages=reports_pages)
 
 
 def role_messages(role: str, request: RunRequest, attributes: ProcessAttributes) -> bytes:
-    """What makes a process of a fork that is to do such runs."""
+    """The messages that make a process for such runs."""
     return start_messages(
         sys.executable, role, request.cwd, request.limits.stack_bytes, attributes, request.environment
     )
@@ -134,7 +128,7 @@ def role_messages(role: str, request: RunRequest, attributes: ProcessAttributes)
 def program_messages(
     request: RunRequest, *, reports_pages: bool = False, is_last: bool = True, largest_bytes: int | None = None
 ) -> bytes:
-    """What to run, and its data."""
+    """The messages with the program of a run, and its data."""
     limits, groups = tuple(request.confinement.limits.items()), tuple(request.confinement.groups)
     names = request.source, request.path, request.source_name, request.data_name
     return _program_frame(names, limits, groups, reports_pages, is_last, largest_bytes) + wire.frame(
@@ -167,35 +161,32 @@ def _program_frame(
 
 
 def send_at_once(child: Child, messages: bytes) -> bytes:
-    """Send what goes out without waiting, and return the rest."""
+    """Send as much as goes out without waiting; the rest."""
     try:
         return messages[child.channel.send(messages, NO_SIGNAL) :]
     except OSError:  # it would block, or the child has ended: the supervisor will see
         return messages
 
 
-STATUS_BYTES = 4096  # of proc(5), /proc/self/status: the umask is in the first lines
-
-
 class ProcessAttributes(NamedTuple):
-    """The attributes of this thread and process, None where the system does not tell."""
+    """What a child inherits from its owner, beside environment and descriptors; None if the system does not tell.
 
-    umask: int | None  # of new files
-    nice: int  # scheduling priority
-    affinity: tuple[int, ...] | None  # the processors that may be used
-    limits: tuple[tuple[int, int, int], ...]  # soft and hard limit by the number of the resource; -1 for none
+    The parent of a run is the guardian, which was started earlier: what the owner has changed about itself since
+    then, the run gets from here.
+    """
+
+    umask: int | None
+    nice: int
+    affinity: tuple[int, ...] | None
+    limits: tuple[tuple[int, int, int], ...]  # number of the resource, soft and hard limit (-1: none)
 
     def fixed(self) -> tuple[object, ...]:
-        """What a process cannot take on any more once it runs: priority, processors, hard limits."""
+        """What a running process cannot change: priority, processors, hard limits."""
         return self.nice, self.affinity, [(number, hard) for number, _, hard in self.limits]
 
 
 def current_attributes() -> ProcessAttributes:
-    """Those of the calling thread, now.
-
-    Raises:
-        OSError: the system is short of what it takes to look.
-    """
+    """The attributes of the calling thread; OSError if the system is short of descriptors to look."""
     umask, nice = _umask(), os.getpriority(os.PRIO_PROCESS, 0)
     affinity = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
     return _attributes(umask, nice, affinity, tuple(map(resource.getrlimit, LIMITS)))
@@ -210,7 +201,7 @@ def _attributes(
 
 
 def _umask() -> int | None:
-    # os.umask() tells it only by changing it, for all threads.
+    # os.umask() can only tell it by changing it, for all threads.
     try:
         descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -218,7 +209,7 @@ def _umask() -> int | None:
         finally:
             os.close(descriptor)
     except OSError as problem:
-        if is_shortage(problem):  # to run with another one than the caller's would be wrong
+        if is_shortage(problem):  # a run with another umask than the caller's would be wrong
             raise
         return None
     _, _, rest = found.partition(b"\nUmask:")
