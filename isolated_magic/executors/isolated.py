@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
-from isolated_magic.launch.cold import ColdLauncher
 from isolated_magic.launch.fork_server.launcher import CAN_FORK, ForkedLauncher
+from isolated_magic.launch.spawn import ColdLauncher
 from isolated_magic.limits import NO_LIMITS
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from isolated_magic.strict_json import JsonObject, JsonValue
 
-
 MOST_NAMES = 20_000  # of modules that one run imported
 LONGEST_NAME = 4096  # characters: no path is longer
 LAST_PAGE = 1 << 52  # of 64 bits of addresses

@@ -1,4 +1,4 @@
-"""Makes a child: its four streams, its first messages, and the attributes that it inherits from its owner."""
+"""Makes a child: its four streams, its first messages, the attributes that it inherits; and the cold launcher."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import os
 import resource
 import socket
 import sys
+import weakref
 from functools import lru_cache
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.child import wire
 from isolated_magic.child.process_state import LIMITS
-from isolated_magic.launch.base import Child
-from isolated_magic.launch.guardian import PROGRAM
+from isolated_magic.launch.base import Attach, Child, ProcessLauncher, StartedWorker, require_processes, to_nobody
+from isolated_magic.launch.guardian import PROGRAM, Guardian
 from isolated_magic.launch.process import NO_SIGNAL, ProcessHandle
 from isolated_magic.launch.resources import is_shortage, launch_error
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from isolated_magic.request import RunRequest
-
 
 STATUS_BYTES = 4096  # of proc(5), /proc/self/status: the umask is in the first lines
 
@@ -214,3 +214,27 @@ def _umask() -> int | None:
         return None
     _, _, rest = found.partition(b"\nUmask:")
     return int(rest[:8].split()[0], 8) if rest else None
+
+
+class ColdLauncher(ProcessLauncher):
+    """Starts ``sys.executable`` for each run, all under one guardian."""
+
+    def __init__(self) -> None:
+        require_processes()
+        self._guardian = Guardian()
+        weakref.finalize(self, self._guardian.close)  # for a launcher that is dropped without release()
+
+    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
+        """Start a child for this request; see :class:`Launcher`."""
+        messages = run_messages(request, current_attributes())
+        return connected(self._guardian.start_run), messages
+
+    def start_worker(self, request: RunRequest) -> StartedWorker:
+        """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
+        messages = role_messages("worker", request, current_attributes())
+        child = connected(self._guardian.start_run)
+        return StartedWorker(child, send_at_once(child, messages), frozenset())
+
+    def release(self) -> Callable[[], None]:
+        """Start afresh; see :class:`Launcher`."""
+        return self._guardian.release()

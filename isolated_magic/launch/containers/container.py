@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from isolated_magic.launch.fork_server.freshness import ReadyReport
     from isolated_magic.request import RunRequest
 
-
 READY_TIMEOUT_SECS = 60.0  # for its interpreter and its imports
 MOST_SAID_BYTES = 4096  # kept of its stderr before it is ready
 _HEADER_BYTES, _ON_STDOUT = 8, 1  # of the daemon's frames, for containers without a terminal
