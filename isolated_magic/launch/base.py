@@ -48,14 +48,14 @@ class Child:
         """Whether it may do another run after this one."""
         return self.give_back is not None
 
-    def launch_for(self, said: Messages) -> Launch:
+    def launch_for(self, messages: Messages) -> Launch:
         """How the run was launched: a fork that lacked the packages that it needs counts as a cold start."""
-        return "cold" if self.lacked is not None and self.lacked(said) else self.launch
+        return "cold" if self.lacked is not None and self.lacked(messages) else self.launch
 
-    def end(self, said: Messages | None) -> None:
-        """Its run is over: return a worker to its pool (``said`` is None when it is of no more use), or close."""
+    def end(self, messages: Messages | None) -> None:
+        """Its run is over: return a worker to its pool (``messages`` is None when it is of no more use), or close."""
         if self.give_back is not None:
-            self.give_back(said)
+            self.give_back(messages)
         else:
             self.close()
 

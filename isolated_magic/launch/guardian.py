@@ -48,18 +48,18 @@ class Guardian:
     def start_run(self, descriptors: list[int]) -> None:
         """Have a process forked around these descriptors; LaunchError if the guardian fails or does not answer."""
         try:
-            running = self._connected()
+            running = self._ensure_running()
             try:
                 running.send(descriptors)
             except OSError as problem:
                 if problem.errno not in LOST:
                     raise
                 self._drop(running)  # it was killed, or another thread closed it: a new one takes its place
-                self._connected().send(descriptors)
+                self._ensure_running().send(descriptors)
         except OSError as problem:
             raise launch_error(problem) from problem
 
-    def _connected(self) -> _GuardianProcess:
+    def _ensure_running(self) -> _GuardianProcess:
         with self._lock:
             running = self._running
             if running is not None and running.credentials != credentials():

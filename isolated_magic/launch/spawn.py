@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STATUS_BYTES = 4096  # of proc(5), /proc/self/status: the umask is in the first lines
 
 
-def connected(hand_over: Callable[[list[int]], None]) -> Child:
+def make_child(hand_over: Callable[[list[int]], None]) -> Child:
     """A child; ``hand_over`` has its process made around the other ends of handle, channel, stdout and stderr."""
     child, theirs = _streams()
     try:
@@ -227,12 +227,12 @@ class ColdLauncher(ProcessLauncher):
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
         """Start a child for this request; see :class:`Launcher`."""
         messages = run_messages(request, current_attributes())
-        return connected(self._guardian.start_run), messages
+        return make_child(self._guardian.start_run), messages
 
     def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
         messages = role_messages("worker", request, current_attributes())
-        child = connected(self._guardian.start_run)
+        child = make_child(self._guardian.start_run)
         return StartedWorker(child, send_at_once(child, messages), frozenset())
 
     def release(self) -> Callable[[], None]:

@@ -72,13 +72,13 @@ class Worker:
         """Whether it has run this program before."""
         return _program_of(request) in self.sources
 
-    def note(self, request: RunRequest, said: Messages) -> None:
+    def note(self, request: RunRequest, messages: Messages) -> None:
         """Remember what a run has imported."""
         if len(self.sources) < MOST_SOURCES:
             self.sources.add(_program_of(request))
-        if said.imported is not None:
-            self.modules.update(said.imported.installed)
-            self.files.update(fingerprint(said.imported.files))
+        if messages.imported is not None:
+            self.modules.update(messages.imported.installed)
+            self.files.update(fingerprint(messages.imported.files))
 
     def end(self) -> None:
         """Kill and close it."""
@@ -238,14 +238,14 @@ class WorkerPool:
     def _lacks_imports(self, worker: Worker, request: RunRequest) -> bool:
         return not worker.has_run(request) and self._processes.would_spare_imports(request, worker.modules)
 
-    def take_back(self, checkout: Checkout, request: RunRequest, said: Messages | None) -> None:
-        """End a checkout. ``said`` is None if the worker is of no more use: another one takes its place."""
+    def take_back(self, checkout: Checkout, request: RunRequest, messages: Messages | None) -> None:
+        """End a checkout. ``messages`` is None if the worker is of no more use: another one takes its place."""
         worker, handle = checkout.worker, checkout.worker.child.handle
         try:
-            if said is None or handle.killed or handle.interrupted or self._is_closed:
+            if messages is None or handle.killed or handle.interrupted or self._is_closed:
                 worker.end()
             else:
-                worker.note(request, said)
+                worker.note(request, messages)
                 with self._lock:
                     self._idle.append(worker)
         finally:

@@ -24,7 +24,7 @@ from isolated_magic.child.wire import (
     packet,
 )
 from isolated_magic.launch.process import ProcessHandle
-from isolated_magic.launch.spawn import connected
+from isolated_magic.launch.spawn import make_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class Bridge:
     def __init__(self, container: Container, timeout_secs: float) -> None:
         self._container = container
         ends: list[int] = []
-        self.child: Child = connected(lambda theirs: ends.extend(map(os.dup, theirs)))
+        self.child: Child = make_child(lambda theirs: ends.extend(map(os.dup, theirs)))
         handle, channel, stdout, stderr = ends
         self.child.handle = ContainerHandle(self.child.handle.socket, container.hang_up)
         self._handle, self._channel = socket.socket(fileno=handle), socket.socket(fileno=channel)

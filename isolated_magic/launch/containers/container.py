@@ -124,7 +124,7 @@ class Container:
         self.shape = shape
         self.pid = 0
         self.environment: dict[bytes, bytes] = {}
-        self.inputs = EnvironmentReads()
+        self.environment_reads = EnvironmentReads()
         self.attached: AttachedStream | None = None
         self.id: str | None = None
         self._label = label
@@ -197,7 +197,7 @@ class Container:
             raise LaunchError(
                 f"The image {self.settings.image} has no module {missing[0]}: add it, or take it out of preload."
             )
-        self.inputs = EnvironmentReads(report)
+        self.environment_reads = EnvironmentReads(report)
         environment = cast("dict[str, str]", message["environment"])
         self.environment = {name.encode("latin-1"): text.encode("latin-1") for name, text in environment.items()}
 

@@ -314,9 +314,9 @@ def _environment(request: RunRequest, image: Mapping[bytes, bytes]) -> dict[byte
 
 def _suits(request: RunRequest, container: Container, environment: Mapping[bytes, bytes]) -> bool:
     """Whether a fork of the process that waits is what a new interpreter would be for this run."""
-    before, inputs = container.environment, container.inputs
+    before, environment_reads = container.environment, container.environment_reads
     changed = (name for name in {*before, *environment} if before.get(name) != environment.get(name))
-    if any(acts_at_start(name) or inputs[name] for name in changed):
+    if any(acts_at_start(name) or environment_reads[name] for name in changed):
         return False
     if request.limits.stack_bytes != STACK_LIMIT_BYTES:
         return False
@@ -324,4 +324,4 @@ def _suits(request: RunRequest, container: Container, environment: Mapping[bytes
         return True
     scan = scan_source(request.source or "")
     sets = (os.fsencode(name) for name in scan.sets)
-    return not (scan.redirects or scan.sets_anything or any(inputs[name] for name in sets))
+    return not (scan.redirects or scan.sets_anything or any(environment_reads[name] for name in sets))

@@ -148,12 +148,12 @@ class ForkServerSpec:
 
 
 def environment_for(
-    environment: Mapping[bytes, bytes], inputs: EnvironmentReads | None = None
+    environment: Mapping[bytes, bytes], reads: EnvironmentReads | None = None
 ) -> dict[bytes, bytes]:
     """The part of a run's environment that its fork server is started with."""
 
     def matters(name: bytes) -> bool:
-        return acts_at_start(name) or is_public(name) or (inputs is not None and inputs[name])
+        return acts_at_start(name) or is_public(name) or (reads is not None and reads[name])
 
     return {name: value for name, value in environment.items() if matters(name)}
 

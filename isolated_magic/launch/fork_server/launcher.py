@@ -30,7 +30,7 @@ from isolated_magic.launch.fork_server.freshness import (
 from isolated_magic.launch.fork_server.servers import PoolLease, PoolSettings
 from isolated_magic.launch.fork_server.source_scan import NOT_THERE, SourceScan, scan_file, scan_source
 from isolated_magic.launch.guardian import Guardian
-from isolated_magic.launch.spawn import connected, current_attributes, role_messages, run_messages, send_at_once
+from isolated_magic.launch.spawn import current_attributes, make_child, role_messages, run_messages, send_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -78,12 +78,12 @@ class ForkedLauncher(ProcessLauncher):
         attributes = current_attributes()
         if request.fresh or _is_large(request.environment):
             messages = run_messages(request, attributes)
-            return connected(self._guardian.start_run), messages
+            return make_child(self._guardian.start_run), messages
         scan, known_imports = self._scan_and_known_imports(request)
         server = self._servers.best_for(request, scan, attributes)
         child = server.take() if server is not None else None
         if child is None:
-            server, child = None, connected(self._guardian.start_run)
+            server, child = None, make_child(self._guardian.start_run)
         try:
             messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
             rest = send_at_once(child, messages)
@@ -105,7 +105,7 @@ class ForkedLauncher(ProcessLauncher):
         server = self._servers.best_for(request, scan, attributes)
         child = server.next_child() if server is not None else None
         if child is None:
-            server, child = None, connected(self._guardian.start_run)
+            server, child = None, make_child(self._guardian.start_run)
         try:
             unsent = send_at_once(child, role_messages("worker", request, attributes))
             if server is not None:
@@ -252,12 +252,12 @@ def _level_of_user() -> int:
     return level
 
 
-def _lacked(server: ForkServer, scan: SourceScan, home: str, said: Messages) -> bool:
+def _lacked(server: ForkServer, scan: SourceScan, home: str, messages: Messages) -> bool:
     """Whether a run had to import a package that its fork server lacked, or one that its text names."""
-    if said.imported is not None:
-        installed = [name for name in said.imported.installed if not is_standard(name)]
+    if messages.imported is not None:
+        installed = [name for name in messages.imported.installed if not is_standard(name)]
         return any(name.partition(".")[0] not in server.packages or name in scan.imports for name in installed)
-    if said.outcome is not None or not scan.imports:  # there was nothing to report
+    if messages.outcome is not None or not scan.imports:  # there was nothing to report
         return False
     packages = {name.partition(".")[0] for name in scan.imports} - server.packages
     with suppress(OSError):  # no descriptors left to look

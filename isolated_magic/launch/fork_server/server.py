@@ -23,7 +23,7 @@ from isolated_magic.launch.fork_server import freshness
 from isolated_magic.launch.fork_server.freshness import EnvironmentReads, PreloadFailure, Watch
 from isolated_magic.launch.guardian import LOST
 from isolated_magic.launch.process import NO_SIGNAL, send_descriptors
-from isolated_magic.launch.spawn import connected, receive_frame, start_messages
+from isolated_magic.launch.spawn import make_child, receive_frame, start_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,12 +51,12 @@ class ForkServer:
         self.modules: frozenset[str] = frozenset()
         self.packages: frozenset[str] = frozenset()
         self.not_there: tuple[str, ...] = ()
-        self.inputs = EnvironmentReads()
+        self.environment_reads = EnvironmentReads()
         self._report: ReadyReport | None = None
         self._watch = Watch([], 0)
         self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
-        self._is_special = not all(map(is_standard, spec.modules))
+        self._has_third_party = not all(map(is_standard, spec.modules))
         self._seen: tuple[str, ...] = ()
         self._samples = 0
         self._pid: int | None = None
@@ -64,12 +64,12 @@ class ForkServer:
         self._late: tuple[str, ...] = ()
         self._pages: set[int] = set()
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-        self._child = connected(start)
+        self._child = make_child(start)
         settings = {
             "modules": spec.modules,
             "wanted": sorted(spec.wanted),
             "in_detail": spec.in_detail,
-            "gives_way": self._is_special and not is_awaited,
+            "gives_way": self._has_third_party and not is_awaited,
             "owner_pid": os.getpid(),
             "idle_secs": idle_secs,
             "attributes": spec.attributes._asdict(),
@@ -127,7 +127,7 @@ class ForkServer:
     def hurry(self) -> None:
         """Have it give way to other processes no longer, if the system lets it: somebody waits for it."""
         pid, self._is_hurried = self._pid, True
-        if self.state == "starting" and self._is_special and pid is not None:
+        if self.state == "starting" and self._has_third_party and pid is not None:
             set_group_nice(pid, 0)
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, pid, self.spec.attributes.nice)
@@ -145,7 +145,7 @@ class ForkServer:
     def _take_report(self, report: ReadyReport) -> None:
         self.modules = frozenset(report["modules"])
         self.not_there = tuple(report["not_there"])
-        self.inputs = EnvironmentReads(report)
+        self.environment_reads = EnvironmentReads(report)
         self._late = tuple(report["late"])
         self._report = report
         self.packages = frozenset(name.partition(".")[0] for name in self.modules)
@@ -187,20 +187,20 @@ class ForkServer:
         )
 
     def _has_variables_of(self, request: RunRequest) -> bool:
-        mine, its, looked_at = self.spec.environment, request.environment, self.inputs
+        mine, its, reads = self.spec.environment, request.environment, self.environment_reads
         for name in {*mine, *its}:
-            if mine.get(name) != its.get(name) and (acts_at_start(name) or looked_at[name]):
+            if mine.get(name) != its.get(name) and (acts_at_start(name) or reads[name]):
                 return False
         return True
 
     def _would_notice(self, scan: SourceScan) -> bool:
         """Whether the program may change something that the imports looked at, before it imports."""
-        if self._is_special and (scan.sets_anything or (scan.sets_later and self._late)):
+        if self._has_third_party and (scan.sets_anything or (scan.sets_later and self._late)):
             return True
         for name in scan.sets:
             if name.isascii():
                 variable = name.encode()
-                if self.inputs[variable] or (self._is_special and acts_at_start(variable)):
+                if self.environment_reads[variable] or (self._has_third_party and acts_at_start(variable)):
                     return True
         return False
 
@@ -272,7 +272,7 @@ class ForkServer:
                 send_descriptors(self._child.channel, request, descriptors)
 
         try:
-            child = connected(hand_over)
+            child = make_child(hand_over)
         except LaunchError:  # no descriptors left here: the runs that go on are not to blame
             return None
         except OSError as problem:

@@ -111,13 +111,13 @@ class ForkServerPool:
         with self._changed:
             self._all = [server for server in self._all if server.state != "over"]
             for server in self._all:
-                if _is_kin(server.spec, spec):
-                    known = server.inputs if server.state == "ready" else None
+                if _differ_in_environment_alone(server.spec, spec):
+                    known = server.environment_reads if server.state == "ready" else None
                     wanted = environment_for(environment, known)
                     if wanted == environment_for(server.spec.environment, known):
                         return
                     spec = replace(spec, environment=wanted)
-            if time.monotonic() < self._given_up.get(_kind(spec), 0.0):
+            if time.monotonic() < self._given_up.get(_key_of(spec), 0.0):
                 return
             its_own = [server for server in self._all if server.asker is asker]
             if len(its_own) >= MOST_SERVERS:
@@ -125,7 +125,7 @@ class ForkServerPool:
                 if time.monotonic() - oldest.used_at < KEEP_SECS:
                     return
                 self.remove(oldest)
-            started = self._started(spec, asker)
+            started = self._start(spec, asker)
         if started is None:
             return
         try:
@@ -133,7 +133,7 @@ class ForkServerPool:
                 partial(self._bring_up, started, environment, MOST_ATTEMPTS), "isolated_magic fork server"
             )
         except LaunchError:  # the runs that go on are not to blame
-            self._over(started)
+            self._abandon(started)
 
     def disown(self, asker: object) -> None:
         """A launcher leaves: what it has asked for stays, for the others, as long as there is room."""
@@ -145,14 +145,14 @@ class ForkServerPool:
         for server in orphans[:-MOST_SERVERS]:
             self.remove(server)
 
-    def _over(self, started: ForkServer) -> None:
+    def _abandon(self, started: ForkServer) -> None:
         """Give up waiting for a fork server that did not become ready."""
         self.remove(started)
         with self._changed:
             self._starting -= 1
             self._changed.notify_all()
 
-    def _started(self, spec: ForkServerSpec, asker: object) -> ForkServer | None:
+    def _start(self, spec: ForkServerSpec, asker: object) -> ForkServer | None:
         """Start a fork server and list it; None if the system refuses: the run itself will say so."""
         try:
             server = ForkServer(spec, self._guardian.start_run, self._idle_secs, is_awaited=self._awaited > 0)
@@ -169,17 +169,17 @@ class ForkServerPool:
         while current is not None:
             server, attempts = current, attempts - 1
             try:
-                current = self._brought_up(server, first.spec, environment, may_retry=attempts > 0)
+                current = self._wait_for(server, first.spec, environment, may_retry=attempts > 0)
             except MemoryError:
-                return self._over(server)
+                return self._abandon(server)
         return None
 
-    def _brought_up(
+    def _wait_for(
         self, server: ForkServer, first: ForkServerSpec, environment: Mapping[bytes, bytes], *, may_retry: bool
     ) -> ForkServer | None:
         """Wait for a fork server; the one to wait for instead, None if this one suits or nothing will."""
         refusal = server.wait_until_ready()
-        better = self._better(server, refusal, environment) if may_retry else None
+        better = self._spec_instead(server, refusal, environment) if may_retry else None
         if better is None and server.state == "ready":
             server.fill(self._standby)
             self._retire_replaced(server)
@@ -187,7 +187,7 @@ class ForkServerPool:
             following = None
             if better is not None or server.state != "ready":
                 was_wanted = self.remove(server)
-                following = self._started(better, server.asker) if better is not None and was_wanted else None
+                following = self._start(better, server.asker) if better is not None and was_wanted else None
                 if better is None and was_wanted:
                     self._give_up(first)
             self._starting -= 1
@@ -198,16 +198,16 @@ class ForkServerPool:
         """Do not try this again for a while."""
         if len(self._given_up) >= MOST_GIVEN_UP:
             self._given_up.clear()
-        self._given_up[_kind(spec)] = time.monotonic() + RETRY_SECS
+        self._given_up[_key_of(spec)] = time.monotonic() + RETRY_SECS
 
-    def _better(
+    def _spec_instead(
         self, server: ForkServer, refusal: PreloadFailure | None, environment: Mapping[bytes, bytes]
     ) -> ForkServerSpec | None:
         """What to start instead; None if this one suits, or nothing will."""
         spec = server.spec
         if refusal is None:
             self.history.note_missing(server.not_there)
-            wanted = environment_for(environment, server.inputs)
+            wanted = environment_for(environment, server.environment_reads)
             missing = any(spec.environment.get(name) != value for name, value in wanted.items())
             return replace(spec, environment=wanted) if missing else None
         if refusal.is_unclear:
@@ -258,13 +258,13 @@ class ForkServerPool:
         self._all, self._leaving, self._starting = [], [], 0
 
 
-def _kind(spec: ForkServerSpec) -> int:
+def _key_of(spec: ForkServerSpec) -> int:
     """Tells specs apart."""
     environment = frozenset(spec.environment.items())
     return hash((spec.executable, spec.modules, spec.imports, environment, spec.cwd, spec.stack_bytes))
 
 
-def _is_kin(one: ForkServerSpec, other: ForkServerSpec) -> bool:
+def _differ_in_environment_alone(one: ForkServerSpec, other: ForkServerSpec) -> bool:
     """Whether they differ in nothing but their environments."""
     return replace(one, environment={}) == replace(other, environment={})
 

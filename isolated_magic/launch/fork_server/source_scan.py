@@ -306,7 +306,7 @@ class ImportHistory:
         """Leave out for such programs what the failure is about, until the installed packages change."""
         self.reasons.update(refusal.reasons)
         dropped = self._dropped.setdefault(spec.imports, {})
-        dropped.setdefault(_kind(spec.environment), set()).update({*spec.modules} - {*refusal.kept})
+        dropped.setdefault(_environment_key(spec.environment), set()).update({*spec.modules} - {*refusal.kept})
         self._answers.clear()
 
     def note_missing(self, names: Iterable[str]) -> None:
@@ -322,7 +322,7 @@ class ImportHistory:
         """What to import ahead for this program; OSError if the system is short of descriptors to look."""
         imports = scan.imports
         depends = self._dropped.keys() & {imports, frozenset()} if self._dropped else ()
-        kind = _kind(environment) if depends else 0
+        kind = _environment_key(environment) if depends else 0
         key = (imports, folder, kind)
         known_imports = self._answers.get(key)
         if known_imports is None:
@@ -355,6 +355,6 @@ class ImportHistory:
         )
 
 
-def _kind(environment: Mapping[bytes, bytes]) -> int:
+def _environment_key(environment: Mapping[bytes, bytes]) -> int:
     """Tells environments apart that matter to whether an import is refused."""
     return hash(frozenset(environment_for(environment).items()))
