@@ -53,7 +53,7 @@ class Child:
         return "cold" if self.lacked is not None and self.lacked(messages) else self.launch
 
     def end(self, messages: Messages | None) -> None:
-        """Its run is over: return a worker to its pool (``messages`` is None when it is of no more use), or close."""
+        """Its run is over: return a worker to its pool, None if it is of no more use; close any other child."""
         if self.give_back is not None:
             self.give_back(messages)
         else:

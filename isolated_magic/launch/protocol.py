@@ -1,8 +1,8 @@
-"""What a run says over its private channel, checked before anybody uses it.
+"""The protocol between the owner and a run: the request goes down, checked messages come up.
 
-The channel is private to the child program (see ``child/channel.py``), but it lies in the process of the user's
-code, which can write to it as well. So only the messages that the program sends are understood, each once, in
-their order and of their form. With anything else the conversation is over: what comes after it is thrown away.
+The private channel of the child program (``child/channel.py``) is open in the process of the user's code, which
+can write to it, too. So only the messages that the program sends are accepted, each one once, in their order and
+form. After anything else the conversation is broken: what follows is read and thrown away.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 MOST_NAMES = 20_000  # of modules that one run imported
 LONGEST_NAME = 4096  # characters: no path is longer
 LAST_PAGE = 1 << 52  # of 64 bits of addresses
-LAST_NUMBER = 1 << 16  # of an error of the system's; Linux has some 130
+LAST_NUMBER = 1 << 16  # of an errno; Linux has some 130
 MOST_NOTES = 50
-LONGEST_STACK = 1 << 20  # bytes; a hundred threads with a hundred calls each have so much
-LONGEST_FRAME = 1 << 40  # bytes that a run could mean to send: the length of a frame begins with three zeros
+LONGEST_STACK = 1 << 20  # bytes, as of a hundred threads with a hundred calls each
+LONGEST_FRAME = 1 << 40  # bytes: the length of any frame of ours begins with three zeros
 
 _FOLLOWERS = {
     "": {"started", "not_started"},
@@ -50,66 +50,66 @@ _FOLLOWERS = {
 class NotStarted:
     """Why the system did not start the interpreter."""
 
-    errno: int  # the number of its error
-    path: str | None  # that it is about
+    errno: int
+    path: str | None
 
 
 @dataclass(frozen=True)
 class Imported:
     """What a run imported."""
 
-    installed: tuple[str, ...]  # names of modules
-    files: tuple[str, ...]  # paths of others
+    installed: tuple[str, ...]  # names of installed modules, in their order
+    files: tuple[str, ...]  # paths of other modules
 
 
 @dataclass(frozen=True)
 class Raised:
     """An exception that ended the code."""
 
-    text: str  # its traceback
-    summary: str  # one line of it
-    excerpt: str = ""  # the lines of the code around the place; empty when it is in none of them
-    hint: str = ""  # what to do about it; empty when there is nothing to say
-    limit: str | None = None  # the name of the limit that it comes from, None when it comes from none
+    text: str  # the traceback
+    summary: str  # one line
+    excerpt: str = ""  # the lines of code around the place
+    hint: str = ""  # what to do about it
+    limit: str | None = None  # the name of the limit that caused it
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the code came to, apart from what it printed. One of these is not None."""
+    """How the code ended, apart from what it printed. One of the first four is not None."""
 
-    result: JsonObject | None = None  # scores
-    error: Raised | None = None  # what it raised
-    found: str | None = None  # what there was instead of a result
-    exit_message: str | None = None  # what it left with
-    status: int = 0  # that it left with
-    found_kind: Found | None = None  # what kind of thing was found
-    found_repr: str = ""  # of it, where it is the value of the last line
-    notes: tuple[str, ...] = ()  # a sentence each that stands beside the result
+    result: JsonObject | None = None  # the scores
+    error: Raised | None = None
+    found: str | None = None  # what was found instead of a result
+    exit_message: str | None = None  # of sys.exit()
+    status: int = 0
+    found_kind: Found | None = None
+    found_repr: str = ""  # of the value of the last line
+    notes: tuple[str, ...] = ()  # sentences about the result
     is_bare: bool = False  # the result is a number without a name
 
     @property
     def rank(self) -> strict_json.Rank | None:
-        """How much of a result it is; None for none."""
+        """How good a result it is; None for none."""
         if self.result is None:
             return None
         return strict_json.Rank.BARE if self.is_bare else strict_json.rank_of(self.result)
 
     @property
     def is_end(self) -> bool:
-        """Whether the code came to its end, or left as if it had. What happens after that costs no result."""
+        """Whether the code ran to its end, or exited as if it had. What happens after that costs no result."""
         return self.error is None and self.exit_message is None and self.status == 0
 
 
 @dataclass(frozen=True)
 class Idle:
-    """How a run ended whose process goes on."""
+    """How a run ended whose process is a worker that goes on."""
 
-    status: int  # that the process would have exited with
-    cpu_secs: float  # seconds of processor time that the run used
+    status: int  # the exit status that the process would have had
+    cpu_secs: float
 
 
 class Messages:
-    """What was said so far. Never holds more than the largest result and one chunk."""
+    """The messages received so far. Never holds more than the largest result and one chunk."""
 
     def __init__(self) -> None:
         self.started = False
@@ -118,15 +118,15 @@ class Messages:
         self.pages: tuple[int, ...] | None = None
         self.outcome: Outcome | None = None
         self.idle: Idle | None = None
-        self.was_cut = False  # its process ended in the middle of a finalizer
-        self.broken: str | None = None  # why the conversation is over, as the beginning of a sentence
+        self.was_cut = False  # the process ended in the middle of a finalizer
+        self.broken: str | None = None  # why the conversation is broken, as the start of a sentence
         self.stack = bytearray()
         self._expects_stack = False
         self._received = bytearray()
         self._last = ""  # the kind of the last message
 
     def feed(self, chunk: bytes) -> str:
-        """Take in what came, and return the question in it: ``"ask"``, ``"mark"``, or empty text for none."""
+        """Take in the next bytes; the question in them: ``"ask"``, ``"mark"``, or empty text for none."""
         asked = ""
         if self.broken is None:
             self._received += chunk
@@ -145,26 +145,26 @@ class Messages:
         return asked
 
     def presume_started(self) -> None:
-        """The code is taken to run: a worker does not say so before it says more."""
+        """Count the code as started: a worker does not say so before it says more."""
         self.started = True
 
     def not_read(self) -> None:
-        """The process ended before it had read the request; the code does not run, unless it was said to."""
+        """The process ended before it had read the whole request: the code has started only if it said so."""
         self.started = self._last not in {"", "not_started"}
 
     def expect_stack(self) -> None:
-        """From now on text that is no frame is what the interpreter tells of its stacks."""
+        """From now on, text between frames is the interpreter's report of its stacks."""
         self._expects_stack = True
 
     def _take_stack(self) -> None:
-        if self._expects_stack and self._received and self._received[0] != 0:  # as each frame begins
+        if self._expects_stack and self._received and self._received[0] != 0:  # the first byte of each frame
             end = self._received.find(0)
             text = self._received[: end if end >= 0 else None]
             del self._received[: len(text)]
             self.stack += text[: LONGEST_STACK - len(self.stack)]
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Note that the channel was closed."""
         if self._received:
             self._break("the run's private channel was closed in the middle of a message")
 
@@ -173,7 +173,7 @@ class Messages:
         self._received.clear()
 
     def _next_body(self) -> bytes | None:
-        """The next frame, when all of it is there."""
+        """The body of the next frame, if all of it has come."""
         if len(self._received) < wire.LENGTH_BYTES:
             return None
         length = int.from_bytes(self._received[: wire.LENGTH_BYTES], "big")
@@ -292,7 +292,7 @@ def _secs(value: JsonValue) -> float:
 
 
 def _names(value: JsonValue) -> tuple[str, ...]:
-    """Names that may be of modules or files; what else the code put into ``sys.modules`` teaches nothing."""
+    """Names that may be of modules or files; anything else that the code put into ``sys.modules`` is dropped."""
     names = map(_text, _list(value)[:MOST_NAMES])
     return tuple(name for name in names if len(name) <= LONGEST_NAME and "\0" not in name)
 
@@ -308,13 +308,7 @@ BRIEF_SECS = 0.005  # most runs of a worker take less
 
 
 class Conversation:
-    """What is said about one run.
-
-    Args:
-        channel: of its child.
-        request: what is still to be sent.
-        answer: to a question of the child's (see ``child/channel.py``).
-    """
+    """Sends what is left of a request, receives the messages, and answers questions (``child/channel.py``)."""
 
     def __init__(self, channel: socket.socket, request: bytes, answer: Callable[[str], bytes]) -> None:
         self.channel = channel
@@ -324,7 +318,7 @@ class Conversation:
 
     @property
     def has_all(self) -> bool:
-        """Whether all is sent that was to be sent."""
+        """Whether everything was sent."""
         return not self._unsent
 
     @property
@@ -347,7 +341,7 @@ class Conversation:
             return
 
     def wait_briefly(self) -> None:
-        """Wait a moment for what comes: to be woken for each thing that a worker does takes longer."""
+        """Wait a moment for the answer: most runs of a worker take less, and each further wakeup takes longer."""
         readable = select.poll()
         readable.register(self.channel, select.POLLIN)
         with suppress(BlockingIOError, ConnectionError):
@@ -366,12 +360,7 @@ class Conversation:
         self._hang_up_when_broken()
 
     def receive(self) -> None:
-        """Take in what has come.
-
-        Raises:
-            BlockingIOError: nothing has.
-            ConnectionError: nothing will.
-        """
+        """Take in what has come: BlockingIOError if nothing has, ConnectionError if nothing will."""
         try:
             chunk = self.channel.recv(CHUNK_BYTES)
         except ConnectionResetError:  # unix_release_sock() in net/unix/af_unix.c: there was more for it to read
@@ -386,7 +375,7 @@ class Conversation:
         self._hang_up_when_broken()
 
     def _hang_up_when_broken(self) -> None:
-        """Whoever waits for an answer is not to wait for ever; what comes is still read, and thrown away."""
+        """Let a child that waits for an answer not wait for ever. What it sends is still read, and dropped."""
         if self.messages.broken and not self._unsent:
             with suppress(OSError):
                 self.channel.shutdown(socket.SHUT_WR)
