@@ -45,7 +45,7 @@ class ForkServer:
         self, spec: ForkServerSpec, start: Callable[[list[int]], None], idle_secs: float, *, is_awaited: bool
     ) -> None:
         self.spec = spec
-        self.asker: object = None  # the launcher whose number of fork servers it counts for
+        self.lease: object = None  # of the launcher whose number of fork servers it counts for
         self.state: Literal["starting", "ready", "over"] = "starting"
         self.used_at = time.monotonic()
         self.modules: frozenset[str] = frozenset()

@@ -106,7 +106,7 @@ class ForkServerPool:
         server.retire()
         return True
 
-    def ensure(self, spec: ForkServerSpec, environment: Mapping[bytes, bytes], asker: object) -> None:
+    def ensure(self, spec: ForkServerSpec, environment: Mapping[bytes, bytes], lease: object) -> None:
         """Start a fork server for a run with this environment, unless there is one or too many are in use."""
         with self._changed:
             self._all = [server for server in self._all if server.state != "over"]
@@ -119,13 +119,13 @@ class ForkServerPool:
                     spec = replace(spec, environment=wanted)
             if time.monotonic() < self._given_up.get(_key_of(spec), 0.0):
                 return
-            its_own = [server for server in self._all if server.asker is asker]
+            its_own = [server for server in self._all if server.lease is lease]
             if len(its_own) >= MOST_SERVERS:
                 oldest = min(its_own, key=lambda server: server.used_at)
                 if time.monotonic() - oldest.used_at < KEEP_SECS:
                     return
                 self.remove(oldest)
-            started = self._start(spec, asker)
+            started = self._start(spec, lease)
         if started is None:
             return
         try:
@@ -135,13 +135,13 @@ class ForkServerPool:
         except LaunchError:  # the runs that go on are not to blame
             self._abandon(started)
 
-    def disown(self, asker: object) -> None:
+    def disown(self, lease: object) -> None:
         """A launcher leaves: what it has asked for stays, for the others, as long as there is room."""
         with self._changed:
             for server in self._all:
-                if server.asker is asker:
-                    server.asker = None
-            orphans = sorted((one for one in self._all if one.asker is None), key=lambda one: one.used_at)
+                if server.lease is lease:
+                    server.lease = None
+            orphans = sorted((one for one in self._all if one.lease is None), key=lambda one: one.used_at)
         for server in orphans[:-MOST_SERVERS]:
             self.remove(server)
 
@@ -152,13 +152,13 @@ class ForkServerPool:
             self._starting -= 1
             self._changed.notify_all()
 
-    def _start(self, spec: ForkServerSpec, asker: object) -> ForkServer | None:
+    def _start(self, spec: ForkServerSpec, lease: object) -> ForkServer | None:
         """Start a fork server and list it; None if the system refuses: the run itself will say so."""
         try:
             server = ForkServer(spec, self._guardian.start_run, self._idle_secs, is_awaited=self._awaited > 0)
         except (OSError, LaunchError):
             return None
-        server.asker = asker
+        server.lease = lease
         self._all.append(server)
         self._starting += 1
         return server
@@ -187,7 +187,7 @@ class ForkServerPool:
             following = None
             if better is not None or server.state != "ready":
                 was_wanted = self.remove(server)
-                following = self._start(better, server.asker) if better is not None and was_wanted else None
+                following = self._start(better, server.lease) if better is not None and was_wanted else None
                 if better is None and was_wanted:
                     self._give_up(first)
             self._starting -= 1
