@@ -136,7 +136,7 @@ class IsolatedMagics(Magics):
             return help_text()
         executor = self.executors.executor_for(options)
         earlier = self._earlier_result(options.compare) if isinstance(options.compare, str) else None
-        to_save = source.saving(options, body)
+        to_save = source.saving(options.save, body) if options.save is not None and body is not None else None
         try:
             run = self._prepared(executor, options, body, names)
         except InvalidRequestError as problem:

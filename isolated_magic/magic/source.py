@@ -145,24 +145,22 @@ class SavedCell:
         return f"Wrote {self.shown}" + (f", in the new folder {self.new_folder}" if self.new_folder else "")
 
 
-def saving(options: Options, body: str | None) -> SavedCell | None:
-    """What the line asks to have written; None for nothing.
+def saving(save: str, body: str) -> SavedCell:
+    """The body of a cell, which can be written to this path.
 
     Raises:
         OptionError: the path is unsuitable, --save did not write the file that is there, the body names another
             encoding, or the folder is missing. Of a relative path, the last folder may be missing.
     """
-    if options.save is None or body is None:
-        return None
-    path, text = expanded(options.save), body.rstrip("\n") + "\n"
+    path, text = expanded(save), body.rstrip("\n") + "\n"
     if path.suffix != ".py":
-        raise OptionError(f"--save {options.save}: give a path that ends in .py.")
-    _check_encoding(text, options.save)
+        raise OptionError(f"--save {save}: give a path that ends in .py.")
+    _check_encoding(text, save)
     try:
-        _is_edited(path, options.save)
-        return SavedCell(path, options.save, text, _new_folder(path, options.save))
+        _is_edited(path, save)
+        return SavedCell(path, save, text, _new_folder(path, save))
     except (OSError, ValueError) as problem:
-        raise _unwritable(options.save, problem) from None
+        raise _unwritable(save, problem) from None
 
 
 def _new_folder(path: Path, shown: str) -> Path | None:

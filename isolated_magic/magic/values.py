@@ -45,6 +45,7 @@ MOST_SUGGESTED, CLOSE = 2, 0.8  # by difflib's measure
 _KEY_AT_END = re.compile(r"""(?:\[["']|\.)([^\W\d]\w*)(?:["']\])?\Z""")
 _PLAIN = re.compile(r"[\w.]+(\[-?\d+\][\w.]*)*")
 _CLOSING = {"[": "]", "(": ")"}
+_NAMELESS = ("$", "{", f"{lexer.PROTECTED}{{")
 _NO_RECORDS = (str, int, float, list, tuple, type(None))
 
 
@@ -92,7 +93,8 @@ class Resolver:
         """
         parts = list(map(self._data_part, options.data))
         if len(parts) == 1:
-            _check_alone(options.data[0], parts[0], payload_type=options.payload_type)
+            if not isinstance(parts[0], dict):
+                _check_alone(options.data[0], parts[0], payload_type=options.payload_type)
             return parts[0]
         merged: dict[object, object] = {}
         for word, part in zip(options.data, parts, strict=True):
@@ -109,8 +111,8 @@ class Resolver:
         return merged
 
     def _env(self, word: str) -> Mapping[str, EnvValue]:
-        if (values := self._whole(word, "--env")) is not None:
-            return values  # type: ignore[return-value]  # checked where the environment is made
+        if word.startswith(_NAMELESS):
+            return self._items(word, "--env")  # type: ignore[return-value]  # checked where the environment is made
         name, equals, value = word.partition("=")
         name = lexer.plain(name)
         if equals:
@@ -123,8 +125,8 @@ class Resolver:
         raise OptionError(f"--env {name}: neither the notebook nor the kernel has a variable of that name.{near}")
 
     def _secrets(self, word: str, ask: Callable[[str], str]) -> Mapping[str, EnvValue]:
-        if (values := self._whole(word, "--secret")) is not None:
-            return {name: checked_secret(name, value) for name, value in values.items()}
+        if word.startswith(_NAMELESS):
+            return {name: checked_secret(name, value) for name, value in self._items(word, "--secret").items()}
         name, equals, text = word.partition("=")
         name = lexer.plain(name)
         if equals:
@@ -135,11 +137,9 @@ class Resolver:
             value = os.environ[name] if name in os.environ else ask(name)
         return {name: checked_secret(name, value)}
 
-    def _whole(self, word: str, option: str) -> Mapping[str, object] | None:
-        """The items of the dict that a word without a name refers to; None for any other word."""
+    def _items(self, word: str, option: str) -> Mapping[str, object]:
+        """The items of the dict that a word without a name refers to, or a variable by its own name."""
         text = lexer.plain(word)
-        if not word.startswith(("$", "{", f"{lexer.PROTECTED}{{")):
-            return None
         if word.startswith(lexer.PROTECTED):
             value = _json_literal(text, option)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from itertools import compress
+from itertools import compress, repeat
 from typing import TypeAlias
 
 
@@ -43,8 +43,8 @@ class Table:
         for row in self.rows:
             for column, cell in enumerate(row):
                 is_used[column] |= bool(cell.text)
-        rows = [tuple(compress(row, is_used)) for row in self.rows]
-        return Table(tuple(compress(self.headers, is_used)), tuple(rows), self.has_headers_in_text)
+        rows = tuple(map(tuple, map(compress, self.rows, repeat(is_used))))
+        return Table(tuple(compress(self.headers, is_used)), rows, self.has_headers_in_text)
 
 
 @dataclass(frozen=True)
