@@ -578,7 +578,7 @@ class TestNoResult:
 
     def test_a_value_that_cannot_be_shown(self, cells):
         code = "class Odd:\n    def __repr__(self): raise ValueError('no')\nOdd()"
-        assert "<Odd that cannot be shown>" in cells.run(f"%%isolated\n{code}").traceback
+        assert "<Odd that cannot be printed>" in cells.run(f"%%isolated\n{code}").traceback
 
     @pytest.mark.parametrize("code", ["object()", "[object()]", "print", "lambda: 0", "async def f(): pass\nf()"])
     def test_a_value_is_shown_without_what_differs_from_run_to_run(self, cells, code):

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from isolated_magic import InvalidRequestError
-from isolated_magic.child import run, wire
-from isolated_magic.child.channel import encode
+from isolated_magic.child import wire
+from isolated_magic.child.channel import decode_payload, encode
 from isolated_magic.child.result import NotAResultError, result_of
 from isolated_magic.launch.protocol import Messages
 from isolated_magic.magic.display import bundle
@@ -381,7 +381,7 @@ class TestLastExpression:
 class TestRequest:
     @given(st.dictionaries(texts, json_values, max_size=5))
     def test_json_arrives_as_it_is(self, data):
-        assert repr(run._decoded(encode_payload(data))["data"]) == repr(data)
+        assert repr(decode_payload(encode_payload(data))["data"]) == repr(data)
 
     @given(st.dictionaries(odd_keys, st.one_of(odd_values, odd_scores), max_size=5), texts)
     def test_anything_else_arrives_or_is_refused(self, data, payload_type):
@@ -390,7 +390,7 @@ class TestRequest:
         except InvalidRequestError as problem:
             str(problem).encode("utf-8", "backslashreplace")
             return
-        arrived = run._decoded(sent)
+        arrived = decode_payload(sent)
         assert arrived["payload_type"] == payload_type
         assert len(arrived["data"]) == len(data)
 
@@ -411,7 +411,7 @@ class TestRequest:
         except InvalidRequestError:
             return
         try:
-            arrived = run._decoded(sent)["data"]["x"]
+            arrived = decode_payload(sent)["data"]["x"]
         except RecursionError:  # which the run refuses by itself
             return
         for _ in range(depth):

@@ -153,7 +153,10 @@ class TestErrors:
             ("dumped(1)", "import it in this cell, too: from json import dumps as dumped."),
             ("helper()", "helper is of the notebook: define it in this cell"),
             ("display(1)", "write from IPython.display import display, which prints the object here, or print()."),
-            ("get_ipython().run_line_magic('time', '1')", "belongs into a cell without %%isolated."),
+            (
+                "get_ipython().run_line_magic('time', '1')",
+                "move what needs the notebook to a cell without %%isolated.",
+            ),
             ("Out[1]", "Out holds what the notebook has run, of which the run has nothing"),
             ("In[1]", "In holds what the notebook has run"),
             ("_", "_ holds what the notebook has run"),

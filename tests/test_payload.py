@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from isolated_magic import InvalidRequestError
-from isolated_magic.child.run import _as_json, _decoded
+from isolated_magic.child.channel import decode_payload, payload_as_json
 from isolated_magic.payload.conversion import convert
 from isolated_magic.payload.encode import encode_payload
 
 
 def sent(data, payload_type=None):
-    return _decoded(encode_payload(data, payload_type))["data"]
+    return decode_payload(encode_payload(data, payload_type))["data"]
 
 
 @dataclasses.dataclass
@@ -318,8 +318,8 @@ def test_large_lists_are_converted_as_small_ones(value):
         ([[[value] * 40] * 40], [[[once] * 40] * 40]),
     ):
         payload = encode_payload({"v": large})
-        assert repr(_decoded(payload)["data"]["v"]) == repr(expected)
-        assert _as_json(payload).decode() == json.dumps({"data": {"v": expected}, "payload_type": None})
+        assert repr(decode_payload(payload)["data"]["v"]) == repr(expected)
+        assert payload_as_json(payload).decode() == json.dumps({"data": {"v": expected}, "payload_type": None})
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,31 @@
-"""A run's end of the private channel.
+"""A run's end of its private channel to the owner, the process that asked for the run.
 
-The channel is a private descriptor, so nothing that the code prints can be taken for the outcome. The owner sends
-the program as JSON and then the payload; this end sends, in this order, or the owner believes none of it,
+The channel is a descriptor of its own, so nothing that the code prints can be taken for the outcome. The owner
+sends the request as JSON and then the payload. This end sends the following, in this order, or the owner believes
+none of it:
 
-- ``{"started": {}}`` once, before the code runs; from the second run of a worker on, with what comes next;
-- ``{"ask": {}}`` when the code defines a metric class and nothing else came of it: only the owner sees all that
-  was printed, through whatever way to descriptor 1, and answers whether there are scores in it;
-- ``{"mark": {}}`` when the code came to scores and may still print others, at its exit: the owner notes what was
-  printed until then;
+- ``{"started": {}}`` once, before the code runs; from the second run of a worker on, together with what comes
+  next;
+- ``{"ask": {}}`` when the code defines a metric class and has no other result: only the owner sees all that was
+  printed, however it reached descriptor 1, and answers whether there are scores in it;
+- ``{"mark": {}}`` when the code has scores and may still print others at its exit: the owner notes how much was
+  printed so far;
 - ``{"imported": {...}}`` at most once: the modules that the code imported, and the files among them that are not
   installed;
-- ``{"memory": {...}}`` when the owner wants to know which pages the run has written to;
+- ``{"memory": {...}}`` when the request asks which pages the run has written to;
 - ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit);
-- ``{"idle": {...}}`` in a worker that is ready for the next request;
-- ``{"cut": {}}`` in a fork whose objects took too long over their last words (see ``shutdown.py``).
+- ``{"idle": {...}}`` from a worker that is ready for the next request;
+- ``{"cut": {}}`` from a fork whose finalizers took too long (see ``shutdown.py``).
 
-When the owner sends the signal of ``signals.py``, text comes between two of these.
+On the signal of ``signals.py`` the interpreter writes its stacks between two of these, as plain text.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import sys
 from io import BufferedReader, FileIO
 
 from . import descriptors, modules, stdio, wire
@@ -31,14 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-
 with modules.StandardImports():
     from json import dumps, loads
     from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]  # None without C
 
 
 def _make_encoder() -> Callable[[object], str]:
-    """What ``json.dumps`` does, whatever the code puts in place of json's parts later: to round floats, say."""
+    """``json.dumps``, but out of reach of code that replaces parts of json later, to round floats for example."""
     if c_make_encoder is None:
         return dumps
     in_c = c_make_encoder(None, None, encode_basestring_ascii, None, ": ", ", ", False, False, True)
@@ -61,27 +64,30 @@ def _identity_of(descriptor: int) -> tuple[int, int]:
 
 
 class Channel:
-    """The other end of the channel.
-
-    Args:
-        descriptor: the one that this process was started with.
-    """
+    """The channel that this process was started with, as a descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self.stream = FileIO(descriptors.moved(descriptor, descriptors.CHANNEL), "r+")
         self.descriptor = self.stream.fileno()
-        self._frames = BufferedReader(self.stream)
+        self._reader = BufferedReader(self.stream)
         self._pid = _pid()
         self._identity = _identity_of(self.descriptor)
         self.has_given_up = False
-        self.holds_outcome = False  # until the last message, or the end: the owner wakes up once for all
-        self.holds_start = False  # likewise
+        # A worker sends "outcome" together with "idle", and "started" with what comes next: the owner wakes up
+        # once.
+        self.holds_outcome = False
+        self.holds_start = False
         self._start = b""
         self._held = b""
 
     def receive(self) -> bytes | bytearray:
         """The next frame."""
-        return wire.read_frame(self._frames)
+        return wire.read_frame(self._reader)
+
+    def receive_request(self) -> dict[str, Any]:
+        """What to run. Its payload follows in the next frame."""
+        request: dict[str, Any] = loads(self.receive())
+        return request
 
     def start(self) -> None:
         """Say that the code is about to run."""
@@ -92,11 +98,8 @@ class Channel:
     def send(self, message: dict[str, object]) -> bool:
         """Send a message; False when the code closed the channel.
 
-        Args:
-            message: what JSON can hold.
-
         Raises:
-            ValueError: it holds something that JSON, or this interpreter's limits, cannot.
+            ValueError: the message holds something that JSON, or this interpreter's limits, do not allow.
         """
         framed = self._held + wire.frame(encode(message).encode())
         self._held = b""
@@ -115,48 +118,36 @@ class Channel:
         except OSError:
             return False
 
-    def refuse(self, number: int = errno.ENOTRECOVERABLE) -> None:
-        """Say that the request cannot be run.
+    @property
+    def is_mine(self) -> bool:
+        """False in a process that the code forked: only the run itself may report."""
+        return self._pid == _pid()
 
-        Args:
-            number: of the system's error that it comes from. The usual one: an earlier run took us apart.
-        """
+    def refuse(self, number: int = errno.ENOTRECOVERABLE) -> None:
+        """Say that the request cannot be run, because of this errno or because an earlier run broke the worker."""
         self.has_given_up = True
         try:
             _write(self.descriptor, wire.frame(encode({"not_started": {"errno": number}}).encode()))
         except OSError:
             return
 
-    def _write_out(self, framed: bytes) -> bool:
-        start, self._start = self._start, b""
-        try:
-            wire.write_all(self.stream, start + framed)
-        except (OSError, ValueError):  # ValueError: the code closed the stream itself
-            return False
-        return True
-
     def give_up(self) -> None:
-        """Say that nothing will be said: the code took apart what :meth:`send` is made of."""
+        """Say that there will be no outcome: the code took apart what :meth:`send` is made of."""
         self.has_given_up = True
         self._held = b""
         try:
             if self._pid == _pid():
                 _write(self.descriptor, self._start + LAST_WORDS)
-        except OSError:  # it closed the channel, too
+        except OSError:  # the code closed the channel, too
             return
 
-    @property
-    def is_mine(self) -> bool:
-        """False in a fork of the run: it has nothing to tell."""
-        return self._pid == _pid()
-
     def tell_cut(self) -> None:
-        """Say that this process ends in the middle of a finalizer, in whatever state it is."""
+        """Say that this process ends in the middle of a finalizer."""
         if self.is_mine and self.is_connected:
             _write(self.descriptor, CUT)
 
     def close(self) -> None:
-        """Hang up."""
+        """Send what is held back, and hang up."""
         try:
             if self._held and self.is_mine:
                 self._write_out(self._held)
@@ -166,32 +157,34 @@ class Channel:
 
     def printed_scores(self) -> bool:
         """Ask whether there are scores in what was printed so far."""
-        return not self.is_mine or self._asked("ask", b"nothing") != b"nothing"  # a fork's scores reach nobody
+        return not self.is_mine or self._ask("ask", b"nothing") != b"nothing"  # a fork's scores reach nobody
 
     def mark(self) -> None:
-        """Have the owner tell what was printed so far from what will be."""
+        """Have the owner note how much was printed so far."""
         if self.is_mine:
-            self._asked("mark", b"")
+            self._ask("mark", b"")
 
-    def _asked(self, question: str, otherwise: bytes) -> bytes | bytearray:
-        """The answer.
-
-        Args:
-            question: one of those above.
-            otherwise: the answer when the code closed the channel.
-        """
+    def _ask(self, question: str, if_closed: bytes) -> bytes | bytearray:
         stdio.flush()
         try:
-            return self.receive() if self.send({question: {}}) else otherwise
+            return self.receive() if self.send({question: {}}) else if_closed
         except (OSError, EOFError):
             return b""
 
+    def _write_out(self, framed: bytes) -> bool:
+        start, self._start = self._start, b""
+        try:
+            wire.write_all(self.stream, start + framed)
+        except (OSError, ValueError):  # ValueError: the code closed the stream itself
+            return False
+        return True
 
-# Data that holds much is packed: long lists of numbers or texts travel as bytes, tables as columns, the rest as
-# JSON. A packed payload is a zero byte, with which no JSON begins, and frames: for each part its description in
-# JSON and its bytes, after all parts the message. In whatever comes after part 3 the number ``0E3`` stands for it:
-# Python writes no number with a capital E. To write a number as text and to read it again takes a hundred times as
-# long as to copy it.
+
+# A payload is JSON, or packed where it holds much: long lists of numbers or texts travel as bytes, tables as
+# columns. To write a number as text and to read it again takes a hundred times as long as to copy it. A packed
+# payload is a zero byte, with which no JSON begins, and frames: for each part its description in JSON and its
+# bytes, and after all parts the message. In whatever comes after part 3 the number ``0E3`` stands for it: Python
+# writes no number with a capital E.
 MARK = b"\0"
 # What memoryview.cast() calls the kinds of numbers, by what numpy calls them.
 CODES: dict[str, Any] = {
@@ -210,11 +203,7 @@ CODES: dict[str, Any] = {
 
 
 def is_packed(payload: bytes | bytearray) -> bool:
-    """Whether a payload is packed; else it is JSON.
-
-    Args:
-        payload: of a run.
-    """
+    """Whether a payload is packed; otherwise it is JSON."""
     return payload[:1] == MARK
 
 
@@ -223,18 +212,45 @@ def pack(parts: Iterable[tuple[str, bytes]], message: str) -> bytes:
 
     Args:
         parts: description and bytes of each.
-        message: JSON that the numbers ``0E0``, ``0E1`` and so on stand in.
+        message: JSON in which the numbers ``0E0``, ``0E1`` and so on stand for the parts.
     """
     frames = [wire.frame(frame) for text, block in parts for frame in (text.encode(), block)]
     return b"".join([MARK, *frames, wire.frame(message.encode())])
 
 
-def unpack(payload: bytes | bytearray) -> Any:  # noqa: ANN401 - as json.loads() has it
-    """The message of a packed payload, all of its parts in their places.
+def decode_payload(payload: bytes | bytearray) -> dict[str, object]:
+    """The message of a payload.
 
-    Args:
-        payload: as :func:`pack` makes it.
+    What the owner could write, this end can read, whatever its limit of digits; and nothing is garbage meanwhile.
     """
+    message: dict[str, object] = _without_limits(
+        lambda: _unpack(payload) if is_packed(payload) else loads(payload)
+    )
+    return message
+
+
+def payload_as_json(payload: bytes | bytearray) -> bytes | bytearray:
+    """A payload as JSON, packed or not."""
+    if not is_packed(payload):
+        return payload
+    message = decode_payload(payload)
+    text: str = _without_limits(lambda: encode(message))
+    return text.encode()
+
+
+def _without_limits(convert: Callable[[], Any]) -> Any:  # noqa: ANN401 - of whatever type the conversion has
+    limit, collects = sys.get_int_max_str_digits(), gc.isenabled()
+    sys.set_int_max_str_digits(0)
+    gc.disable()
+    try:
+        return convert()
+    finally:
+        sys.set_int_max_str_digits(limit)
+        if collects:
+            gc.enable()
+
+
+def _unpack(payload: bytes | bytearray) -> Any:  # noqa: ANN401 - as json.loads() has it
     *frames, message = _frames(memoryview(payload)[len(MARK) :])
     parts: list[object] = []
 
@@ -244,7 +260,7 @@ def unpack(payload: bytes | bytearray) -> Any:  # noqa: ANN401 - as json.loads()
         )
 
     for description, block in zip(frames[::2], frames[1::2], strict=True):
-        parts.append(_built(read(description), block))
+        parts.append(_part(read(description), block))
     return read(message)
 
 
@@ -255,7 +271,7 @@ def _frames(rest: memoryview) -> Iterator[memoryview]:
         rest = rest[end:]
 
 
-def _built(description: dict[str, Any], block: memoryview) -> list[Any]:
+def _part(description: dict[str, Any], block: memoryview) -> list[Any]:
     if "columns" in description:
         names = description["names"]
         return [dict(zip(names, row)) for row in zip(*description["columns"])]  # noqa: B905 - all of one length

@@ -11,25 +11,25 @@ from io import FileIO
 
 from . import modules, stdio
 
+TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
+if TYPE_CHECKING:
+    from typing import Any
+
 with modules.StandardImports():
     import __future__
 
     import linecache
-    import warnings  # without it the compiler shows its own ones another way, without the line
+    import warnings  # without it the compiler prints its warnings in another way, without the line
 
-ONLY_OURS = 2  # the name, and the argument of sys.getrefcount()
-MOST_PROGRAMS = 64
-LONGEST_SOURCE = 1 << 18  # characters of what is kept
+AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h)
+MOST_COMPILED = 64
+LONGEST_COMPILED = 1 << 18  # characters of a source
 READS_DESCRIPTOR = ("open(0", "read(0", "readv(0", "dup(0", "dup2(0", "FileIO(0", "mmap(0", "/dev/stdin", "/fd/0")
-AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h): importing ast for it costs 5 ms
+ONLY_OURS = 2  # references: the name, and the argument of sys.getrefcount()
 
 
-class Program:
-    """The user's code, ready to run: all but the last expression, and that.
-
-    Args:
-        source: text, or the bytes of a file.
-        filename: what tracebacks call it.
+class Code:
+    """The user's code, compiled: all but the last expression, and that.
 
     Raises:
         Exception: whatever compile() raises; mostly SyntaxError.
@@ -45,105 +45,82 @@ class Program:
             features = self.body.co_flags & _future_flags()
             self.last = compile(_ast.Expression(last.value), filename, "eval", features, dont_inherit=True)
 
-    def execute(self, names: dict[str, object]) -> object:
-        """Run it and return the value of the last expression, None when there is none.
-
-        Args:
-            names: the globals to run in.
-        """
+    def run(self, names: dict[str, object]) -> object:
+        """Run it with these globals; return the value of the last expression, None when there is none."""
         exec(self.body, names)  # noqa: S102 - running the user's code is what we are for
         return eval(self.last, names) if self.last is not None else None  # noqa: S307 - likewise
 
 
 def _has_value(statement: object) -> bool:
-    """Whether it is an expression whose value somebody may mean: a count of what was written is none."""
+    """Whether it is an expression whose value may be a result; the count that ``write()`` returns is none."""
     if not isinstance(statement, _ast.Expr):
         return False
     called = statement.value.func if isinstance(statement.value, _ast.Call) else None
     return not (isinstance(called, _ast.Attribute) and called.attr in {"write", "writelines"})
 
 
-class Programs:
-    """What this process has compiled. A worker may run the same again and again: half of a short run is this."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str | bytes, str], Program | None] = {}
-
-    def of(self, source: str | bytes, filename: str) -> Program:
-        """The program of this source, made when it is run for the first time and for the second.
-
-        Args:
-            source: text, or the bytes of a file.
-            filename: what tracebacks call it.
-
-        Raises:
-            Exception: as for :class:`Program`.
-        """
-        key = source, filename
-        if key not in self._known:
-            self._note(key, None)
-            return Program(source, filename)
-        program = self._known[key]
-        if program is None:
-            program = Program(source, filename)
-            if not _warns(source, filename):
-                self._note(key, program)
-        return program
-
-    def _note(self, key: tuple[str | bytes, str], program: Program | None) -> None:
-        if len(self._known) >= MOST_PROGRAMS:
-            self._known.clear()
-        if len(key[0]) <= LONGEST_SOURCE:
-            self._known[key] = program
-
-
-programs = Programs()
-
-
-def _warns(source: str | bytes, filename: str) -> bool:
-    """Whether the compiler has warnings for it, which every run of it is to print."""
-    try:
-        with warnings.catch_warnings(record=True) as came:
-            warnings.simplefilter("always")
-            compile(source, filename, "exec", dont_inherit=True)
-    except Exception:  # noqa: BLE001 - the code took the module apart
-        return True
-    return bool(came)
-
-
 def _future_flags() -> int:
     return sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
 
 
-def publish(source: str, filename: str) -> None:
-    """Put the source where tracebacks, warnings and ``inspect`` look for the lines of a file.
+class CodeCache:
+    """What this process has compiled: half of a short run in a worker is compiling what it has run before."""
 
-    Args:
-        source: text.
-        filename: what it is compiled as.
-    """
+    def __init__(self) -> None:
+        self._known: dict[tuple[str | bytes, str], Code | None] = {}
+
+    def get(self, source: str | bytes, filename: str) -> Code:
+        """The code of this source, compiled anew the first two times: most sources run only once.
+
+        Raises:
+            Exception: as for :class:`Code`.
+        """
+        key = source, filename
+        if key not in self._known:
+            self._keep(key, None)
+            return Code(source, filename)
+        found = self._known[key]
+        if found is None:
+            found = Code(source, filename)
+            if not _warns(source, filename):
+                self._keep(key, found)
+        return found
+
+    def _keep(self, key: tuple[str | bytes, str], code: Code | None) -> None:
+        if len(self._known) >= MOST_COMPILED:
+            self._known.clear()
+        if len(key[0]) <= LONGEST_COMPILED:
+            self._known[key] = code
+
+
+compiled = CodeCache()
+
+
+def _warns(source: str | bytes, filename: str) -> bool:
+    """Whether the compiler has warnings for it: every run has to print them, so each compiles it anew."""
     try:
-        linecache.cache[filename] = cache_entry(source, filename)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            compile(source, filename, "exec", dont_inherit=True)
+    except Exception:  # noqa: BLE001 - the code took the module apart
+        return True
+    return bool(caught)
+
+
+def publish_source(source: str, filename: str) -> None:
+    """Put the source where tracebacks, warnings and ``inspect`` look for the lines of a file."""
+    try:
+        linecache.cache[filename] = linecache_entry(source, filename)
     except Exception:  # noqa: BLE001 - an earlier run of a worker took it apart
         return
 
 
-def cache_entry(source: str, filename: str) -> tuple[int, None, list[str], str]:
-    """What ``linecache.cache`` holds of a file; without a time, it stays there when files are looked at again.
-
-    Args:
-        source: text.
-        filename: what it is compiled as.
-    """
-    return len(source), None, _lines(source), filename
-
-
-def _lines(source: str) -> list[str]:
-    """Its lines as the compiler counts them; str.splitlines() knows other ends of lines.
-
-    Each ends with a newline: without it, traceback draws its carets one column off.
-    """
-    return [line + "\n" for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+def linecache_entry(source: str, filename: str) -> tuple[int, None, list[str], str]:
+    """The entry of a source in ``linecache.cache``; without a time, ``linecache.checkcache()`` leaves it there."""
+    # Lines as the compiler counts them: str.splitlines() knows other ends of lines. Each ends with a newline:
+    # without it, traceback draws its carets one column off.
+    lines = [line + "\n" for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    return len(source), None, lines, filename
 
 
 def new_main() -> dict[str, object]:
@@ -155,20 +132,20 @@ def new_main() -> dict[str, object]:
     module = type(sys)("__main__")
     vars(module).update(__builtins__=builtins, __annotations__={})
     sys.modules["__main__"] = module
-    if "__mp_main__" in sys.modules:  # as multiprocessing calls it that was imported ahead
+    if "__mp_main__" in sys.modules:  # the name that multiprocessing gives it, if the template has imported that
         sys.modules["__mp_main__"] = module
     sys.argv = ["-c"]
     return vars(module)
 
 
-class Main:
-    """The ``__main__`` of one run after the other."""
+class WorkerMain:
+    """The ``__main__`` of one run of a worker after the other."""
 
     def __init__(self) -> None:
         self._names = new_main()
 
     def renew(self) -> None:
-        """Have an empty one. What the code made ends, and says its last words, now that it is still its run."""
+        """Replace it by an empty one. Finalizers of the old one run now, while its run is still theirs."""
         finished, self._names = self._names, new_main()
         is_held = sys.getrefcount(finished) > ONLY_OURS  # functions and their globals keep one another alive
         if is_held:
@@ -178,11 +155,8 @@ class Main:
             gc.collect()
 
 
-def become_main(request: dict[str, str]) -> dict[str, object]:
-    """Give it the attributes, arguments and path that ``python -c`` or ``python FILE`` would have.
-
-    Args:
-        request: what to run.
+def prepare_main(request: dict[str, Any]) -> dict[str, object]:
+    """Give ``__main__`` the attributes, arguments and path that ``python -c`` or ``python FILE`` would have.
 
     Returns:
         The globals of the code.
@@ -206,37 +180,24 @@ def become_main(request: dict[str, str]) -> dict[str, object]:
     return names
 
 
-def path_in(request: dict[str, str]) -> str | None:
-    """The file to run, None for source.
-
-    Args:
-        request: what to run. Bytes, one a character: this interpreter may encode file names in another way than
-            the owner's.
-    """
+def path_in(request: dict[str, Any]) -> str | None:
+    """The file to run, None for source. It is sent as bytes: the owner may encode file names in another way."""
     path = request["path"]
     return None if path is None else os.fsdecode(path.encode("latin-1"))
 
 
-def may_read_descriptor(request: dict[str, str]) -> bool:
-    """Whether the code may read descriptor 0 itself, past ``sys.stdin``.
+def read_file(path: str) -> bytes:
+    """The bytes of a file."""
+    with FileIO(path) as file:
+        return file.readall()
 
-    Args:
-        request: what to run.
-    """
+
+def may_read_descriptor(request: dict[str, Any]) -> bool:
+    """Whether the code may read descriptor 0 itself, past ``sys.stdin``."""
     path = path_in(request)
     try:
-        source: str | bytes = request["source"] if path is None else read(path)
-    except OSError:  # which its run will tell
+        source: str | bytes = request["source"] if path is None else read_file(path)
+    except OSError:  # the run itself will report it
         return False
     text = source if isinstance(source, str) else source.decode("latin-1")
     return any(sign in text for sign in READS_DESCRIPTOR)
-
-
-def read(path: str) -> bytes:
-    """The bytes of a file.
-
-    Args:
-        path: of the file.
-    """
-    with FileIO(path) as file:
-        return file.readall()

@@ -53,7 +53,7 @@ def main(_args: list[str]) -> int:
     try:
         owner, original = _serve()
         # Called from here, the code stands as deep in the stack as in a new interpreter.
-        status = run.perform(owner, original.modules)
+        status = run.run_next_request(owner, original.modules)
     except (EOFError, ConnectionError):  # nothing is wanted of this fork
         shutdown.leave(1)
     return shutdown.end(status, original.modules, owner)

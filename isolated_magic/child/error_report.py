@@ -1,4 +1,4 @@
-"""An exception of the user's code, as its user should read it."""
+"""An exception of the user's code as its user should read it: traceback, excerpt of the source, hint."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from .wire import CONTAINER_FOLDER
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
-CALLED_BY_CODE = f"{HERE}/stdio.py"
+CALLED_BY_CODE = f"{HERE}/stdio.py"  # stand-ins, such as that of input()
+
+LINES_AROUND = 2
+LONGEST_CODE_LINE = 200  # characters; the owner hides the half of a secret at the end of a line that is cut here
+TAB_COLUMNS = 4
+ARROW = "---->"
+CELL = "<cell>"  # the file name of a cell's code
 
 
 def describe(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
-    """What RunError has of an exception, with the source lines and without our frames.
+    """Text, summary, excerpt and hint of an exception, without our own frames.
 
-    Takes our frames off the exception itself, so that whoever looks at it afterwards does not see them either.
-
-    Args:
-        problem: what was raised.
-        source: the text that ran, None when a file ran.
-        filename: what its frames call it.
+    Takes our frames off the exception itself: no ``sys.excepthook`` is to see them either. ``source`` is None when
+    a file ran.
     """
     try:
         _strip(problem)
@@ -47,7 +48,7 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
         from contextlib import suppress  # noqa: PLC0415
 
     if source is not None:
-        linecache.cache[filename] = code.cache_entry(source, filename)
+        linecache.cache[filename] = code.linecache_entry(source, filename)
     try:
         text = "".join(traceback.format_exception(problem)).rstrip("\n")
     except RecursionError:  # thousands of causes
@@ -61,13 +62,13 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
         if place:
             described["excerpt"] = around(lines, place, filename)
             described["summary"] = f"{first_line} (line {place.line})"
-    with suppress(Exception):  # likewise an ImportError
+    with suppress(Exception):  # so does an ImportError
         described["hint"] = hint_for(problem)
     return described
 
 
 def _strip(problem: BaseException) -> None:
-    """Take our frames off this traceback and all that it is chained to: those at its head, and of stand-ins."""
+    """Take our frames, the outermost ones and those of stand-ins, off the tracebacks of it and all causes."""
     waiting: list[BaseException | None] = [problem]
     seen: set[int] = set()
     while waiting:
@@ -91,11 +92,7 @@ def _strip(problem: BaseException) -> None:
 
 
 def call_users_excepthook(problem: BaseException) -> None:
-    """Call what the code put in place of ``sys.excepthook``, as the interpreter would.
-
-    Args:
-        problem: what was raised.
-    """
+    """Call what the code put in place of ``sys.excepthook``, as the interpreter would."""
     if sys.excepthook is not sys.__excepthook__:
         try:
             sys.excepthook(type(problem), problem, problem.__traceback__)
@@ -103,35 +100,12 @@ def call_users_excepthook(problem: BaseException) -> None:
             return
 
 
-def text_of(value: object) -> str:
-    """``str(value)``, whatever its ``__str__`` does.
-
-    Args:
-        value: anything.
-    """
+def text_of(value: object, convert: Callable[[object], str] = str) -> str:
+    """``str(value)`` or ``repr(value)``, whatever the code's own ``__str__`` or ``__repr__`` does."""
     try:
-        return str(value)
+        return convert(value)
     except Exception:  # noqa: BLE001 - the user's own
         return f"<{type(value).__name__} that cannot be printed>"
-
-
-def repr_of(value: object) -> str:
-    """``repr(value)``, whatever its ``__repr__`` does.
-
-    Args:
-        value: anything.
-    """
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - the user's own
-        return f"<{type(value).__name__} that cannot be shown>"
-
-
-LINES_AROUND = 2
-LONGEST_CODE_LINE = 200  # characters; of a line that is longer, the owner hides the half of a secret at its end
-TAB_COLUMNS = 4
-ARROW = "---->"
-CELL = "<cell>"  # what a cell's code is called (see magic/magics.py)
 
 
 class Place:
@@ -139,7 +113,7 @@ class Place:
 
     Args:
         line: its number, from 1.
-        function: that it is in; empty for none.
+        function: the one that it is in; empty for none.
         columns: where in the line it begins and ends, in characters from 0; None for all of the line.
     """
 
@@ -150,13 +124,7 @@ class Place:
 
 
 def place_of(problem: BaseException, filename: str, lines: Sequence[str]) -> Place | None:
-    """Where an exception was raised: in the innermost frame of this source; None when it was in none.
-
-    Args:
-        problem: what was raised.
-        filename: of the source.
-        lines: of the source.
-    """
+    """Where an exception was raised: in the innermost frame of this source; None when it was in none."""
     if isinstance(problem, SyntaxError) and problem.filename == filename and problem.lineno:
         return Place(problem.lineno, columns=_columns_of_syntax(problem))
     trace, innermost = problem.__traceback__, None
@@ -166,8 +134,7 @@ def place_of(problem: BaseException, filename: str, lines: Sequence[str]) -> Pla
         trace = trace.tb_next
     if innermost is None:
         return None
-    code = innermost.tb_frame.f_code
-    return Place(innermost.tb_lineno, code.co_name, _columns_of_call(innermost, lines))
+    return Place(innermost.tb_lineno, innermost.tb_frame.f_code.co_name, _columns_of_call(innermost, lines))
 
 
 def _columns_of_syntax(problem: SyntaxError) -> tuple[int, int] | None:
@@ -188,16 +155,7 @@ def _columns_of_call(trace: TracebackType, lines: Sequence[str]) -> tuple[int, i
 
 
 def around(lines: Sequence[str], place: Place, filename: str) -> str:
-    """A heading, and the lines around a place.
-
-    Args:
-        lines: of the source.
-        place: in it.
-        filename: of the source.
-
-    Returns:
-        Empty text when the source has no such line.
-    """
+    """A heading and the lines around a place, marked as by IPython; empty if there is no such line."""
     number = place.line
     if not 1 <= number <= len(lines):
         return ""
@@ -226,7 +184,7 @@ def _marks(line: str, columns: tuple[int, int], margin: int) -> list[str]:
     return [] if is_all or start >= end else [" " * (margin + start) + "^" * (end - start)]
 
 
-# Modules whose packages have another name. Guessing it is how people install what somebody else put there.
+# Modules whose packages have another name: people who guess it install what somebody else put there.
 PACKAGES = {
     "bs4": "beautifulsoup4",
     "cv2": "opencv-python",
@@ -238,64 +196,58 @@ PACKAGES = {
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
 }
-
-
-# What notebooks import under names of their own, and by what line.
-IMPORTS = {
-    "np": "import numpy as np",
-    "pd": "import pandas as pd",
-    "pl": "import polars as pl",
-    "plt": "import matplotlib.pyplot as plt",
-    "mpl": "import matplotlib as mpl",
-    "sns": "import seaborn as sns",
-    "px": "import plotly.express as px",
-    "nx": "import networkx as nx",
-    "tf": "import tensorflow as tf",
-    "jnp": "import jax.numpy as jnp",
-    **{
-        name: f"import {name}"
-        for name in (
-            "numpy",
-            "pandas",
-            "polars",
-            "matplotlib",
-            "scipy",
-            "sklearn",
-            "torch",
-            "requests",
-            "opik",
-            "openai",
-        )
-    },
+# What notebooks import under another name, and by its own.
+ALIASES = {
+    "np": "numpy",
+    "pd": "pandas",
+    "pl": "polars",
+    "plt": "matplotlib.pyplot",
+    "mpl": "matplotlib",
+    "sns": "seaborn",
+    "px": "plotly.express",
+    "nx": "networkx",
+    "tf": "tensorflow",
+    "jnp": "jax.numpy",
 }
+IMPORTED = ("numpy", "pandas", "polars", "matplotlib", "scipy", "sklearn", "torch", "requests", "opik", "openai")
 NO_DISPLAY = "display() is IPython's, and the run is plain Python: {remedy}."
 NO_SHELL = (
-    "get_ipython() is IPython's, and the run is plain Python in a process of its own: what needs the notebook "
-    "belongs into a cell without %%isolated."
+    "get_ipython() is IPython's, and the run is plain Python in a process of its own: "
+    "move what needs the notebook to a cell without %%isolated."
 )
 
-
 IN_CONTAINER = __file__.startswith(f"{CONTAINER_FOLDER}/")
-OF_CONTAINERS = {
-    errno.EROFS: "What can be written to is a setting of DockerExecutor: read_only, volumes. /tmp always can.",
-    errno.ENOSPC: "How much room there is in /tmp is a setting of DockerExecutor: tmpfs_bytes.",
-    errno.EMFILE: "How many files can be open at once is a setting of DockerExecutor: nofile.",
-    errno.ENETUNREACH: "Whether there is a network is a setting of DockerExecutor: network (--allow-net).",
+CONTAINER_HINTS = {
+    errno.EROFS: "Settings of DockerExecutor decide what can be written to: read_only, volumes. /tmp always can.",
+    errno.ENOSPC: "A setting of DockerExecutor decides how much room /tmp has: tmpfs_bytes.",
+    errno.EMFILE: "A setting of DockerExecutor limits how many files can be open at once: nofile.",
+    errno.ENETUNREACH: "A setting of DockerExecutor gives a container a network: network (--allow-net).",
 }
 NO_THREAD = "can't start new thread"
-THREADS = "How many processes and threads there can be at once is a setting of DockerExecutor: pids."
+THREADS_HINT = "A setting of DockerExecutor limits how many processes and threads there can be at once: pids."
 
 
 def hint_for(problem: BaseException) -> str:
-    """What to do; empty text where there is nothing to say.
-
-    Args:
-        problem: what was raised.
-    """
+    """What to do about a failed or forgotten import, or a limit of a container; empty for anything else."""
     if isinstance(problem, NameError):
-        return _about_name(problem.name)
-    if not isinstance(problem, ImportError):
-        return _about_container(problem) if IN_CONTAINER else ""
+        return _hint_for_name(problem.name)
+    if isinstance(problem, ImportError):
+        return _hint_for_import(problem)
+    return _hint_in_container(problem) if IN_CONTAINER else ""
+
+
+def _hint_for_name(name: object) -> str:
+    if name == "display":
+        from_ipython = "write from IPython.display import display, which prints the object here, or print()"
+        return NO_DISPLAY.format(remedy="write print()" if IN_CONTAINER else from_ipython)
+    if name == "get_ipython":
+        return NO_SHELL
+    if name in ALIASES:
+        return f"{name} is not imported in this code: import {ALIASES[name]} as {name}."
+    return f"{name} is not imported in this code: import {name}." if name in IMPORTED else ""
+
+
+def _hint_for_import(problem: ImportError) -> str:
     used = f"The run used {sys.executable} (Python {sys.version.split()[0]})"
     top = (problem.name or "").partition(".")[0]
     if not isinstance(problem, ModuleNotFoundError) or not top or top in sys.modules:
@@ -306,40 +258,32 @@ def hint_for(problem: BaseException) -> str:
         return f"{used} in a container, which has no module {top}. If it is a package, add {package} to the image."
     where = "the working directory" if sys.path[:1] == [""] else "the folder of the file that runs"
     return (
-        f"{used}, which has no module {top}. If it is a package, install it there: {_command(package)} "
-        f"(in a notebook: %pip install {package}). A file of yours is looked for in {where} and on PYTHONPATH."
+        f"{used}, which has no module {top}. If it is a package, install it there: {_install_command(package)} "
+        f"(in a notebook: %pip install {package}). A file of yours has to be in {where} or on PYTHONPATH."
     )
 
 
-def _about_name(name: object) -> str:
-    """What to do about a name that the code has not, where notebooks mostly have it."""
-    if name == "display":
-        from_ipython = "write from IPython.display import display, which prints the object here, or print()"
-        return NO_DISPLAY.format(remedy="write print()" if IN_CONTAINER else from_ipython)
-    if name == "get_ipython":
-        return NO_SHELL
-    return f"{name} is not imported in this code: {IMPORTS[name]}." if name in IMPORTS else ""
+def _install_command(package: str) -> str:
+    finder = sys.modules["_frozen_importlib_external"].PathFinder  # importlib costs each run a millisecond
+    if finder.find_spec("pip") is None:  # as in an environment that uv made
+        return f"uv pip install --python {sys.executable} {package}"
+    return f"{sys.executable} -m pip install {package}"
 
 
-def _about_container(problem: BaseException) -> str:
-    """Which setting of the executor it comes from."""
+def _hint_in_container(problem: BaseException) -> str:
     for cause in causes_of(problem):
         number = getattr(cause, "errno", None)
         if type(cause).__name__ == "gaierror" and os.listdir("/sys/class/net") == ["lo"]:  # noqa: PTH208 - no pathlib
             number = errno.ENETUNREACH
-        if number in OF_CONTAINERS:
-            return OF_CONTAINERS[number]
+        if number in CONTAINER_HINTS:
+            return CONTAINER_HINTS[number]
         if str(cause) == NO_THREAD:
-            return THREADS
+            return THREADS_HINT
     return ""
 
 
 def causes_of(problem: BaseException) -> Iterator[BaseException]:
-    """The error, and all that it was made of: a library's mostly has the system's in it.
-
-    Args:
-        problem: any.
-    """
+    """The error and all that it was made of: a library's error mostly holds the system's."""
     waiting: list[object] = [problem]
     seen: set[int] = set()
     while waiting:
@@ -349,10 +293,3 @@ def causes_of(problem: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         waiting += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
-
-
-def _command(package: str) -> str:
-    finder = sys.modules["_frozen_importlib_external"].PathFinder  # importlib costs each run a millisecond
-    if finder.find_spec("pip") is None:  # as in an environment that uv made
-        return f"uv pip install --python {sys.executable} {package}"
-    return f"{sys.executable} -m pip install {package}"

@@ -46,7 +46,7 @@ def main(args: list[str]) -> int:
         if role == "worker":
             status = worker.serve(owner, original.modules)
         else:
-            status = run.perform(owner, original.modules, own_pages)
+            status = run.run_next_request(owner, original.modules, own_pages)
     except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork
         shutdown.leave(1)
     return shutdown.end(status, original.modules, owner)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def connect_streams(payload: bytes | bytearray, late: Callable[[], bytes] | None = None) -> None:
+def connect_streams(payload: bytes | bytearray, late: Callable[[], bytes | bytearray] | None = None) -> None:
     """Put the request on stdin; let stdout go out line by line, all as UTF-8 whatever the locale.
 
     Args:
@@ -88,7 +88,7 @@ def install_stdin() -> None:
         vars(sys.modules["subprocess"])["_fork_exec"] = starts
 
 
-def offer_stdin(payload: bytes | bytearray, late: Callable[[], bytes] | None = None) -> None:
+def offer_stdin(payload: bytes | bytearray, late: Callable[[], bytes | bytearray] | None = None) -> None:
     """Put the request on descriptor 0.
 
     Args:
@@ -136,8 +136,8 @@ class _Late(RawIOBase):
 
     name = "<stdin>"
 
-    def __init__(self, make: Callable[[], bytes]) -> None:
-        self._make: Callable[[], bytes] | None = make
+    def __init__(self, make: Callable[[], bytes | bytearray]) -> None:
+        self._make: Callable[[], bytes | bytearray] | None = make
 
     def readable(self) -> bool:
         return True
@@ -156,7 +156,7 @@ class _Late(RawIOBase):
             _put(make())
 
 
-def _late_stdin(make: Callable[[], bytes], errors: str | None) -> TextIOWrapper:
+def _late_stdin(make: Callable[[], bytes | bytearray], errors: str | None) -> TextIOWrapper:
     stdin: Any = TextIOWrapper(BufferedReader(_Late(make)), encoding="utf-8", errors=errors)
     stdin.mode = "r"  # as that of the interpreter
     return stdin  # type: ignore[no-any-return]  # whose mode is none of its attributes to a type checker

@@ -1,9 +1,8 @@
-"""One run after the other, in one process, for as long as nothing of one gets in the way of the next.
+"""A worker: one run after the other in one process, for as long as none of them gets in the way of the next.
 
-Before each run the owner sends what it sends to a process of one run; after it, the worker says that it is idle.
-One that is not what it was, and cannot be made so again, ends as a process of one run does: the owner then starts
-another. So does one whose request says that it is the last, and one that has grown too large: its exit functions
-are called, its threads are waited for.
+Before each run the owner sends what it sends to a process that serves one run; after it, the worker says that it
+is idle. A worker ends as a process of one run does (exit functions are called, threads are waited for) when it
+cannot be made again what it was, when a request says that it is the last, or when it has grown too large.
 """
 
 from __future__ import annotations
@@ -23,65 +22,61 @@ with modules.StandardImports():
     import gc
     import resource
     from _contextvars import copy_context  # without what surrounds it
-    from json import loads
 
 
 def main(args: list[str]) -> int:
-    """Be a worker. Returns the exit status of the process.
-
-    Args:
-        args: the descriptor of the channel.
-    """
+    """The role of a worker; its argument is the descriptor of the channel."""
     before = frozenset(sys.modules)
-    owner = Channel(int(args[0]))
+    channel = Channel(int(args[0]))
     signals.hold_interrupts()
     stdio.install_stdin()
-    status = serve(owner, before)
+    status = serve(channel, before)
     users_code.resume()
     return status
 
 
-def serve(owner: Channel, before: Collection[str]) -> int:
-    """Do runs until the owner wants no more of them.
+def serve(channel: Channel, before: Collection[str]) -> int:
+    """Run requests until the owner has no more of them.
 
     Args:
-        owner: who asks for them.
-        before: names of the modules that no run has to account for.
+        channel: to the owner.
+        before: names of the modules that no run is said to have imported.
 
     Returns:
-        The exit status of the process.
+        The exit status that the process should have.
     """
     baseline = Baseline()
-    owner.holds_outcome = True
+    channel.holds_outcome = True
     gc.freeze()
-    main = code.Main()
+    main = code.WorkerMain()
     status, used_before = 0, _cpu_secs()
     while True:
         try:
-            request = loads(owner.receive())
-        except (EOFError, OSError):  # nobody needs it any more
+            request = channel.receive_request()
+        except (EOFError, OSError):  # the owner hung up
             return status
         except Exception:  # noqa: BLE001 - the code took apart what we are made of
-            owner.refuse()
+            channel.refuse()
             return 1
-        status = copy_context().run(run.do, owner, request, before)
+        # Code stands as deep in the stack as in a process of one run, whose main() calls run_next_request().
+        status = copy_context().run(run.run_request, channel, request, before)
         main.renew()
         if len(sys.modules) != len(before):
             before = frozenset(sys.modules)
-            gc.freeze()  # modules stay: there is nothing of theirs to look for after each run
-            main.renew()  # which is not to be among them
-        if not owner.is_connected or not _goes_on(request, owner, baseline):
-            owner.close()
+            gc.freeze()  # modules stay: the collector need not look at them after each run
+            main.renew()  # frozen with them, it would not be collected
+        if not channel.is_connected or not _goes_on(request, channel, baseline):
+            channel.close()
             return status
         stdio.flush()
         used = _cpu_secs()
-        owner.send({"idle": {"status": status, "cpu_secs": max(0.0, used - used_before)}})
-        owner.holds_start = True
+        channel.send({"idle": {"status": status, "cpu_secs": max(0.0, used - used_before)}})
+        channel.holds_start = True
         used_before = used
 
 
-def _goes_on(request: dict[str, object], owner: Channel, baseline: Baseline) -> bool:
-    if request["is_last"] or owner.has_given_up or not owner.is_mine:
+def _goes_on(request: dict[str, object], channel: Channel, baseline: Baseline) -> bool:
+    if request["is_last"] or channel.has_given_up or not channel.is_mine:
         return False
     largest = request["largest_bytes"]
     if isinstance(largest, int) and baseline.resident_bytes() > largest:
@@ -93,5 +88,5 @@ def _goes_on(request: dict[str, object], owner: Channel, baseline: Baseline) -> 
 
 
 def _cpu_secs() -> float:
-    own, childrens = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + childrens.ru_utime + childrens.ru_stime
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
