@@ -1,4 +1,4 @@
-"""What a metric's ``score`` takes, beside what the data has."""
+"""Match the data of a run with the parameters of a metric's ``score``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ TRACE_THREAD = "trace_thread"
 # Kinds of parameters, as inspect numbers them.
 BY_POSITION, BY_EITHER, REST, BY_NAME, REST_BY_NAME = range(5)
 NAMED = frozenset({BY_EITHER, BY_NAME})
-MOST_KEYS = 8  # told
+MOST_KEYS = 8  # that a message lists
 LONGEST_KEY = 60  # characters
 MOST_COMPARED = 200  # keys
-CLOSE, BARELY = 0.6, 0.3  # similarities of difflib's; the first is what its get_close_matches() asks for
+CLOSE, BARELY = 0.6, 0.3  # ratios of difflib's; the first is the cutoff of its get_close_matches()
 
-# What people call the data as a whole.
+# Names for the data as a whole.
 WHOLE = frozenset(
     {"data", "row", "item", "record", "sample", "example", "payload", "inputs", "kwargs", "test_case"}
 )
-# Words for one thing, where keys do not look alike.
+# Groups of words for one thing.
 ALIKE = (
     "output answer response prediction predicted completion generation generated actual candidate reply",
     "reference expected target gold golden truth label ideal correct expected_output ground_truth expected_answer",
@@ -36,13 +36,8 @@ ALIKE = (
 )
 
 
-class UnfitError(Exception):
-    """A metric cannot be made, or cannot be called with the data.
-
-    Args:
-        text: what is wrong.
-        hint: what to do about it.
-    """
+class MetricCallError(Exception):
+    """A metric cannot be made, or cannot be called with the data; the hint says what to do about it."""
 
     def __init__(self, text: str, hint: str) -> None:
         super().__init__(text)
@@ -50,22 +45,13 @@ class UnfitError(Exception):
 
 
 class DataHint:
-    """How to hand a value over under another name: in Python, or on the line of the magic.
-
-    Args:
-        row: the expression that stands for the data on that line, None where there is none.
-    """
+    """How to pass a value under another name: in Python, or in the magic's line, where ``row`` is the data."""
 
     def __init__(self, row: str | None) -> None:
         self._row = row
 
     def mapping(self, name: str, key: str | None) -> str:
-        """What to write.
-
-        Args:
-            name: that the value is to have.
-            key: of the data, whose value it is; None for the data as a whole.
-        """
+        """How to pass the value of this key, or the data as a whole, as ``name``."""
         if self._row is None:
             item = "row" if key is None else f"row[{dumps(key, ensure_ascii=False)}]"
             return f"data={{{dumps(name)}: {item}}}"
@@ -73,20 +59,20 @@ class DataHint:
         return f"-d {name}={{{item}}}"
 
     def anything(self, name: str) -> str:
-        """What to write where the data has nothing."""
+        """How to pass some value as ``name``."""
         return f'data={{"{name}": ...}}' if self._row is None else f"-d {name}=..."
 
 
-class Fitting:
-    """How the data fits ``score``.
+class ScoreArguments:
+    """What ``score`` of a metric gets of the data, and what is missing or unexpected.
 
     Args:
         metric: the name of its class.
-        score: what is called; its signature tells what it takes.
+        score: bound, unless it skips self.
         data: of the run.
         payload_type: of the data.
-        hint: how to hand it over in another way.
-        skips_self: whether the first parameter is not ours to give.
+        hint: for the messages.
+        skips_self: leave the first parameter out.
     """
 
     def __init__(
@@ -118,48 +104,29 @@ class Fitting:
         self.unexpected = [] if takes_any else [key for key in self._keys if key not in self._takes]
 
     @classmethod
-    def of(cls, metric: object, data: object, payload_type: object, hint: DataHint) -> Fitting:
-        """That of a metric which may not have been made yet.
-
-        Args:
-            metric: an object or a class.
-            data: of the run.
-            payload_type: of the data.
-            hint: how to hand it over in another way.
-        """
-        is_class = any(base is type for base in mro_of(type(metric)))
-        if not is_class:
+    def of(cls, metric: object, data: object, payload_type: object, hint: DataHint) -> ScoreArguments:
+        """The arguments of a metric that may still be a class."""
+        if not is_class(metric):
             return cls(name_of(type(metric)), metric.score, data, payload_type, hint)  # type: ignore[attr-defined]  # a metric
         score: Any = next((vars(base)["score"] for base in mro_of(metric) if "score" in vars(base)), None)
         is_bound = type(score) is staticmethod or type(score) is classmethod
         function = metric.score if is_bound else score  # type: ignore[attr-defined]  # a metric
-        fitting = cls(name_of(metric), function, data, payload_type, hint, skips_self=not is_bound)
-        fitting._needed_to_make = cls.needed_to_make(metric)
-        return fitting
-
-    @staticmethod
-    def needed_to_make(kind: object) -> list[str]:
-        """The parameters without which no object of a class can be made.
-
-        Args:
-            kind: a class.
-        """
-        return [
-            parameter.name for parameter in _parameters(kind) or () if _is_needed(parameter, {BY_POSITION, *NAMED})
-        ]
+        arguments = cls(name_of(metric), function, data, payload_type, hint, skips_self=not is_bound)
+        arguments._needed_to_make = needed_to_make(metric)
+        return arguments
 
     @property
     def notes(self) -> list[str]:
-        """A word about each parameter that gets None."""
+        """A note about each parameter that gets None."""
         return [self._about_missing(name, ": None was passed.") for name in self.missing]
 
     @property
     def reason(self) -> str:
-        """Why it does not take the data as it is; empty when it does."""
+        """Why ``score`` does not take the data as it is; empty when it does."""
         if self._needed_to_make:
-            arguments = ", ".join(f"{name}=..." for name in self._needed_to_make)
             needed = ", ".join(self._needed_to_make)
-            return f"it needs {needed}. Name an object of it on the last line, such as {self.name}({arguments})"
+            example = call_with_dots(self.name, self._needed_to_make)
+            return f"it needs {needed}. Name an object of it on the last line, such as {example}"
         if self.unexpected:
             return f"its score() does not take {_listed(self.unexpected)}: add **ignored to its parameters"
         if (problem := self._problem()) is not None:
@@ -167,32 +134,24 @@ class Fitting:
         return self._about_missing(self.missing[0], ".") if self.missing else ""
 
     def check(self) -> None:
-        """See whether it can be called.
-
-        Raises:
-            UnfitError: it cannot.
-        """
+        """Raise MetricCallError if ``score`` cannot be called."""
         if (problem := self._problem()) is not None:
             raise problem
 
     def call(self, score: Callable[..., object]) -> object:
-        """Call it with the data, and None for what is missing.
-
-        Args:
-            score: of the metric.
-        """
+        """Call ``score`` with the data, and with None for what is missing."""
         if self._is_whole:
             return score(self._data)
         return score(**{**self._data, **dict.fromkeys(self.missing)})  # type: ignore[dict-item]  # a dict
 
-    def _problem(self) -> UnfitError | None:
+    def _problem(self) -> MetricCallError | None:
         if self._parameters is None:
             return None
         if self._is_whole:
             return self._problem_as_whole()
         if self._by_position_only:
             names = ", ".join(self._by_position_only)
-            return UnfitError(
+            return MetricCallError(
                 f"TypeError: {self.name}.score() takes {names} by position only.",
                 "score() gets each key of the data by its name: take the / out of its parameters.",
             )
@@ -200,11 +159,11 @@ class Fitting:
             return None
         takes = _listed(self._takes) or "nothing"
         text = f"TypeError: {self.name}.score() got an unexpected keyword argument {self.unexpected[0]!r}"
-        return UnfitError(
+        return MetricCallError(
             f"{elide_middle(text, 2 * LONGEST_KEY + len(self.name))}: it takes {takes}.", self._what_to_do()
         )
 
-    def _problem_as_whole(self) -> UnfitError | None:
+    def _problem_as_whole(self) -> MetricCallError | None:
         parameters = self._parameters or ()
         by_position = [one for one in parameters if one.kind in {BY_POSITION, BY_EITHER, REST}]
         needed = [one for one in by_position if _is_needed(one, {BY_POSITION, BY_EITHER})]
@@ -212,7 +171,7 @@ class Fitting:
         if by_position and len(needed) <= 1 and not by_name:
             return None
         takes = _listed([one.name for one in parameters]) or "nothing"
-        return UnfitError(
+        return MetricCallError(
             f"TypeError: {self.name}.score() cannot be called with the data alone: it takes {takes}.",
             f"With payload_type {TRACE_THREAD}, score() gets all of the data as its only argument: "
             "write def score(self, thread).",
@@ -233,7 +192,7 @@ class Fitting:
         return " ".join([told, *(self._about_missing(name, ".") for name in self.missing[:3])])
 
     def _means_all(self, name: str) -> bool:
-        """Whether a parameter most likely means the data as a whole."""
+        """Whether a parameter most likely stands for the data as a whole."""
         return name.lower() in WHOLE or (len(self._keys) > 1 and not _nearest(name, self._keys)[1])
 
     def _about_missing(self, name: str, what: str) -> str:
@@ -245,8 +204,26 @@ class Fitting:
         return f"{name} is not in the data ({keys}){what} Map it: {self._hint.mapping(name, nearest)}"
 
 
+def is_class(value: object) -> bool:
+    """Whether it is a class, without asking it."""
+    kind = type(value)
+    return kind is type or any(base is type for base in mro_of(kind))
+
+
+def needed_to_make(kind: object) -> list[str]:
+    """The parameters that have to be given to make an object of a class."""
+    return [
+        parameter.name for parameter in _parameters(kind) or () if _is_needed(parameter, {BY_POSITION, *NAMED})
+    ]
+
+
+def call_with_dots(name: str, parameters: list[str]) -> str:
+    """An example of a call, with dots for the values."""
+    return f"{name}({', '.join(f'{parameter}=...' for parameter in parameters)})"
+
+
 def _parameters(function: object) -> Sequence[Any] | None:
-    """The parameters of a function or a class; None when it does not tell them."""
+    """The parameters of a function or a class; None when it has no signature."""
     inspect = modules.standard_module("inspect")  # 10 ms that only a metric class has to pay
     try:
         return list(inspect.signature(function).parameters.values())
@@ -259,7 +236,7 @@ def _is_needed(parameter: Any, kinds: Collection[int]) -> bool:  # noqa: ANN401 
 
 
 def _nearest(name: str, keys: list[str]) -> tuple[str, bool]:
-    """The key that most likely holds what the name means, and whether there is a reason to think so."""
+    """The key that most likely means the same as a name, and whether that is more than a guess."""
     keys = keys[:MOST_COMPARED]
     compare: Any = modules.standard_module("difflib").SequenceMatcher(None)
     compare.set_seq2(name.lower())
@@ -281,7 +258,7 @@ def _nearest(name: str, keys: list[str]) -> tuple[str, bool]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The names, not too many of them, each on one line."""
+    """The names as a list in a sentence, each on one line, long ones and long lists cut."""
     shown = [elide_middle(dumps(name, ensure_ascii=False)[1:-1], LONGEST_KEY) for name in names[:MOST_KEYS]]
     if len(names) > MOST_KEYS:
         shown.append(f"... {len(names) - MOST_KEYS:,} more")

@@ -1,8 +1,8 @@
-"""What counts as the result of the code, apart from what it printed.
+"""Which values count as the result of the code.
 
-A value (of the last expression, or what a metric's ``score`` returned: see metric.py) becomes
+The value of the last expression, or what a metric's ``score`` returned (see ``metric.py``), becomes
 ``{"scores": [...]}`` when it is a score, several scores, a dict with ``scores`` or a number. Opik is recognised by
-the names of its classes: importing it here would cost every run two seconds.
+the names of its classes: importing it would cost every run two seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-    Path: TypeAlias = "str | tuple[Path, object]"  # where it begins, or another and the key or index that follows
+    Path: TypeAlias = "str | tuple[Path, object]"  # the start, or a path and the key or index that follows
 
 
 SCORE_FIELDS = ("reason", "category_name", "metadata", "scoring_failed")
@@ -26,30 +26,21 @@ class NotAResultError(Exception):
     """The value is no result; the text says what it is instead."""
 
 
-# What the interpreter keeps of a type, whatever its metaclass says.
+# Read from the type itself: its metaclass may answer otherwise.
 mro_of: Callable[[object], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 name_of: Callable[[object], str] = type.__dict__["__name__"].__get__
 
 
 def has_base_named(kind: object, name: str) -> bool:
-    """Whether a class, or one that it is derived from, has this name.
-
-    Args:
-        kind: a class.
-        name: of a class.
-    """
+    """Whether a class or one of its base classes has this name."""
     return any(name_of(base) == name for base in mro_of(kind))
 
 
 def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
-    """The value as ``{"scores": [...]}``.
-
-    Args:
-        value: whatever the code came to.
-        name: of the score, where the value is a bare number.
+    """The value as ``{"scores": [...]}``; the name is given to a bare number.
 
     Raises:
-        NotAResultError: the value is none of the things that count; the text says what it is.
+        NotAResultError: the value is no result.
     """
     if not _has_class(value):
         raise NotAResultError(described(value))
@@ -60,16 +51,12 @@ def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
 
 
 def has_scores(value: object) -> bool:
-    """Whether a value that is a result has scores with names, and is no bare number.
-
-    Args:
-        value: that :func:`result_of` takes.
-    """
+    """Whether a value that is a result holds scores, and is no bare number."""
     return isinstance(value, (dict, list, tuple)) or _is_score(value)
 
 
 def _has_class(value: object) -> bool:
-    """False for a lazy object that cannot become what it stands for: ``isinstance`` raises what that raises."""
+    """False for a lazy proxy that cannot be resolved: ``isinstance`` would raise what its ``__class__`` raises."""
     try:
         return value.__class__ is not None
     except Exception:  # noqa: BLE001 - whatever it likes
@@ -90,7 +77,7 @@ def _result_of(value: object, name: str) -> dict[str, Json]:
 
 
 def _listed(scores: object) -> list[Json]:
-    """The ``scores`` of a dict: a list of scores, or of dicts with a name; one without a value has failed."""
+    """The ``scores`` of a dict: scores, or dicts with a name; one without a value is a metric that failed."""
     if not isinstance(scores, (list, tuple)):
         raise NotAResultError(f"a dict whose 'scores' is {described(scores)}, not a list")
     found: list[Json] = []
@@ -125,7 +112,7 @@ def _score(score: object, path: str) -> Json:
     if not isinstance(name, str):
         raise NotAResultError(f"a score whose name is no text: {path}.name is {type(name).__name__}")
     fields: dict[str, Json] = {
-        "name": text_of(name),
+        "name": plain_text(name),
         "value": _plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]  # likewise
     }
     for field in SCORE_FIELDS:
@@ -146,7 +133,7 @@ def _number(value: object) -> int | float:
 
 
 def _plain(value: object, path: Path, *, top: bool = False) -> Json:
-    """The value as JSON can hold it; scalars of other libraries by their own conversions."""
+    """The value as JSON can hold it; scalars of other libraries are converted by their own methods."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, float)):
@@ -162,14 +149,8 @@ def _plain(value: object, path: Path, *, top: bool = False) -> Json:
 
 
 def _plain_dict(value: dict[object, object], path: Path, taken: Collection[str] = ()) -> dict[str, Json]:
-    """The dict with keys that are text.
-
-    Args:
-        value: any dict.
-        path: to it.
-        taken: keys that stand beside these.
-    """
-    plain = {text_of(key): _plain(item, (path, key)) for key, item in value.items()}
+    """The dict with its keys as text, none of which may be among those taken."""
+    plain = {plain_text(key): _plain(item, (path, key)) for key, item in value.items()}
     if len(plain) < len(value) or not plain.keys().isdisjoint(taken):
         where = _shown(path)
         raise NotAResultError(f"{where and where + ': '}a dict in which two keys become the same text")
@@ -184,12 +165,8 @@ def _shown(path: Path) -> str:
     return path + "".join(reversed(keys))
 
 
-def text_of(value: object) -> str:
-    """The text of a value as JSON has it: of an enum that is a str its value, not its name.
-
-    Args:
-        value: any.
-    """
+def plain_text(value: object) -> str:
+    """The text of a value as JSON has it: of an enum that is a str its value, not its name."""
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 
@@ -216,20 +193,16 @@ def _converted(value: object) -> object:
 
 
 def described(value: object) -> str:
-    """What to call a value: its type with an article.
-
-    Args:
-        value: any.
-    """
+    """The type of a value, with an article."""
     if value is None:
         return "None"
     name = type(value).__qualname__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
-# How much of a text is told. The child sends twice as much as the owner keeps: the owner hides secrets first, and
-# one that the child has cut in two then lies in what the owner leaves out, or, where hiding made the text short,
-# beside the words for what the child left out, by which the owner knows it.
+# How much of a text is reported. The child sends SENT times as much as the owner keeps, because the owner hides
+# secrets before it cuts. A secret that the child cut in two lies in what the owner leaves out; or, where hiding
+# made the text short, beside the words LEFT_OUT, by which the owner finds it.
 LONGEST_TEXT = 100_000  # characters that anybody would read
 LONGEST_LINE = 1000
 LONGEST_VALUE = 10_000
@@ -238,12 +211,7 @@ LEFT_OUT = "characters left out"
 
 
 def elide_middle(text: str, most: int = LONGEST_TEXT) -> str:
-    """The text, without its middle when it is too long.
-
-    Args:
-        text: any.
-        most: characters that are left of it.
-    """
+    """The text; when it is longer than ``most`` characters, without its middle."""
     if len(text) <= most:
         return text
     half = most // 2

@@ -8,7 +8,7 @@ import sys
 from . import code, metric, modules, signals, stdio
 from .channel import Channel, decode_payload, encode, is_packed, payload_as_json
 from .error_report import call_users_excepthook, describe, text_of
-from .metric_arguments import DataHint, UnfitError
+from .metric_arguments import DataHint, MetricCallError
 from .result import (
     LONGEST_LINE,
     LONGEST_TEXT,
@@ -191,28 +191,28 @@ def _run_code(
     filename = path or request["filename"]
     if path is None:
         code.publish_source(request["source"], filename)
-    told = metric.Told(DataHint(request["row"]))
+    notes = metric.Notes(DataHint(request["row"]))
     activity = _activity()
     try:
         with users_code:
             source = request["source"] if path is None else code.read_file(path)
             value = code.compiled.get(source, filename).run(names)
-            found = _outcome_of(value, names, message, channel, told)
+            found = _outcome_of(value, names, message, channel, notes)
             if "result" in found and "is_bare" not in found and _activity() != activity:
                 channel.mark()
-            return _with_notes(found, told), 0
+            return _with_notes(found, notes), 0
     except SystemExit as leaving:
         return _exit_outcome(leaving)
     except NotAResultError as problem:
-        return _with_notes(_no_result(str(problem), "metric"), told), 0
-    except UnfitError as problem:
-        return _with_notes(_refusal(problem.text, problem.hint), told, problem.hint), 1
+        return _with_notes(_no_result(str(problem), "metric"), notes), 0
+    except MetricCallError as problem:
+        return _with_notes(_refusal(problem.text, problem.hint), notes, problem.hint), 1
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
         on_failure(problem)
         described = describe(problem, request["source"], filename)
         call_users_excepthook(problem)
-        described["hint"] = "\n".join([*filter(None, [described["hint"]]), *told.current])
-        return _with_notes({"error": described}, told, *told.current), 1
+        described["hint"] = "\n".join([*filter(None, [described["hint"]]), *notes.current])
+        return _with_notes({"error": described}, notes, *notes.current), 1
 
 
 def _activity() -> tuple[int, int]:
@@ -221,7 +221,7 @@ def _activity() -> tuple[int, int]:
 
 
 def _outcome_of(
-    value: object, names: dict[str, object], message: dict[str, object], channel: Channel, told: metric.Told
+    value: object, names: dict[str, object], message: dict[str, object], channel: Channel, notes: metric.Notes
 ) -> dict[str, object]:
     # From the message: the code may use the names data and payload_type for something of its own.
     data, payload_type = message["data"], message["payload_type"]
@@ -232,22 +232,22 @@ def _outcome_of(
         except NotAResultError as problem:
             return _no_value(value, problem)
         if named:
-            return {"result": metric.score_all(named, data, payload_type, told)}
+            return {"result": metric.score_all(named, data, payload_type, notes)}
         try:
             result: dict[str, object] = {"result": result_of(value)}
             return result if has_scores(value) else {**result, "is_bare": True}
         except NotAResultError as problem:
             nothing = _no_value(value, problem)
-    notes: list[str] = []
-    metrics = metric.defined_in(names, notes)
+    texts: list[str] = []
+    metrics = metric.defined_in(names, texts)
     if not metrics:
         held = metric.held_by_variables(names)
-        told.notes += [f"{name} is a metric: as the last line, it scores." for name in held]
+        notes.texts += [f"{name} is a metric: as the last line, it scores." for name in held]
         return nothing
     if channel.printed_scores():
         return nothing
-    told.notes += notes
-    return {"result": metric.score_all(metrics, data, payload_type, told, selects=True)}
+    notes.texts += texts
+    return {"result": metric.score_all(metrics, data, payload_type, notes, selects=True)}
 
 
 def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
@@ -282,9 +282,9 @@ def _no_value(value: object, problem: Exception) -> dict[str, object]:
     return {**found, "found_repr": elide_middle(text_of(value, repr), SENT * LONGEST_VALUE)}
 
 
-def _with_notes(found: dict[str, object], told: metric.Told, *but: str) -> dict[str, object]:
-    notes = [elide_middle(note, SENT * LONGEST_LINE) for note in told.notes if note not in but]
-    return {**found, "notes": notes} if notes else found
+def _with_notes(found: dict[str, object], notes: metric.Notes, *without: str) -> dict[str, object]:
+    texts = [elide_middle(text, SENT * LONGEST_LINE) for text in notes.texts if text not in without]
+    return {**found, "notes": texts} if texts else found
 
 
 REHEARSAL = """
