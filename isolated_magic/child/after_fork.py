@@ -16,7 +16,7 @@ from json import loads
 from typing import TYPE_CHECKING, Any
 
 from . import process_state, reaper, signals, wire
-from .signals import PUT_ASIDE
+from .signals import IGNORED_WHILE_WAITING
 
 if TYPE_CHECKING:
     import random
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 HIGHEST_DESCRIPTOR = 1 << 30
-KEEPERS_SIGNALS = (*PUT_ASIDE, signal.SIGCHLD)
+KEEPERS_SIGNALS = (*IGNORED_WHILE_WAITING, signal.SIGCHLD)
 
 
 class Original:

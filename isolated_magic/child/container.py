@@ -1,9 +1,9 @@
-"""The first process of a container: an interpreter that has imported what a run needs, and the run as its fork.
+"""The first process of a container: it imports what a run needs, forks the run, and connects it to the owner.
 
-It does in a container what guardian and template do on the owner's machine, for one run. The owner talks to it
-over stdin and stdout (see ``wire.py``), of which the run gets nothing: they are closed in the fork, and this
-process is not dumpable (prctl(2)), so that /proc/1 is closed to a run that is the same user. The run waits, forked
-ahead, for its request; its first frame says whether a fork will do or a new interpreter has to take its place.
+It does for one run what guardian and fork server do on the owner's machine. The owner talks to it over stdin and
+stdout (see ``wire.py``), which the run must not reach: they are closed in the fork, and this process is not
+dumpable (prctl(2)), so that /proc/1 is closed to a run of the same user. The run is forked before its request
+comes; the first frame of that says whether a fork will do or a new interpreter has to replace it.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ from .wire import (
 )
 
 PR_SET_DUMPABLE = 4  # linux/prctl.h
-FIRST_TO_GO = 500  # for the OOM killer, the run rather than the one who tells of it
+OOM_SCORE = 500  # of the run: the OOM killer should choose it, not this process, which reports it
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def main(_args: list[str]) -> int:
-    """Be the first process; in its fork, be the run."""
+    """The role of a container's first process, and of its fork, the run."""
     try:
-        owner, original = _serve()
+        channel, original = _serve()
         # Called from here, the code stands as deep in the stack as in a new interpreter.
-        status = run.run_next_request(owner, original.modules)
-    except (EOFError, ConnectionError):  # nothing is wanted of this fork
+        status = run.run_next_request(channel, original.modules)
+    except (EOFError, ConnectionError):  # the owner hung up
         shutdown.leave(1)
-    return shutdown.end(status, original.modules, owner)
+    return shutdown.end(status, original.modules, channel)
 
 
 def _serve() -> tuple[Channel, after_fork.Original]:
-    """Keep the run; returns in the fork that is it, when there is a request."""
+    """Connect the run to the owner; returns only in the run, when its request has come."""
     settings = loads(wire.read_frame(FileIO(0, "r", closefd=False)))
     incoming, outgoing, errors = (descriptors.moved(os.dup(number), descriptors.PLUMBING) for number in range(3))
     _put_null_at(0, 1)
@@ -74,7 +74,7 @@ def _serve() -> tuple[Channel, after_fork.Original]:
     pid = os.fork() if original is not None else -1
     if pid == 0 and original is not None:
         return _become_run(reaper.Connection(its_channel.detach(), its_stdout, its_stderr), original)
-    os.dup2(errors, 2)  # where an error of ours is read, as long as nobody uses the container
+    os.dup2(errors, 2)  # where the owner reads errors of this process until the run begins
     its_channel.close()
     os.close(its_stdout)
     os.close(its_stderr)
@@ -85,7 +85,7 @@ def _serve() -> tuple[Channel, after_fork.Original]:
 
 
 def _about() -> dict[str, object]:
-    """What the owner has to know of this container. Bytes, one a character, as JSON holds no others."""
+    """The environment of this container. Bytes are sent as characters: JSON has no bytes."""
     pairs = {name.decode("latin-1"): value.decode("latin-1") for name, value in os.environb.items()}
     return {"environment": pairs}
 
@@ -100,33 +100,32 @@ def _put_null_at(*targets: int) -> None:
 def _become_run(
     connection: reaper.Connection, original: after_fork.Original
 ) -> tuple[Channel, after_fork.Original]:
-    owner = Channel(connection.channel)
-    channel = owner.stream.fileno()
-    original.restore(connection, channel)
+    channel = Channel(connection.channel)
+    original.restore(connection, channel.descriptor)
     _prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 - a special file
-        file.write(str(FIRST_TO_GO))
-    if wire.read_frame(owner.stream) == COLD:
-        _become_interpreter(owner)
-    original.take_on(owner.stream)
+        file.write(str(OOM_SCORE))
+    if wire.read_frame(channel.stream) == COLD:
+        _become_interpreter(channel)
+    original.take_on(channel.stream)
     code.new_main()  # see fork_server.py
-    return owner, original
+    return channel, original
 
 
-def _become_interpreter(owner: Channel) -> NoReturn:
-    """Start a new interpreter in the place of this one."""
+def _become_interpreter(channel: Channel) -> NoReturn:
+    """Replace this process by a new interpreter."""
     start = os.path.join(os.path.dirname(__file__), "start.py")  # noqa: PTH118, PTH120 - pathlib is not loaded
     try:
-        launch = loads(wire.read_frame(owner.stream))
-        environment = wire.environment_in(bytes(wire.read_frame(owner.stream)))
+        launch = loads(wire.read_frame(channel.stream))
+        environment = wire.environment_in(bytes(wire.read_frame(channel.stream)))
         os.chdir(launch["cwd"])
         process_state.limit_stack(launch["stack_bytes"])
-        os.set_inheritable(owner.descriptor, True)
-        os.execve(sys.executable, [sys.executable, start, "run", str(owner.descriptor)], environment)  # noqa: S606 - starting it is what we are for
+        os.set_inheritable(channel.descriptor, True)
+        os.execve(sys.executable, [sys.executable, start, "run", str(channel.descriptor)], environment)  # noqa: S606 - starting it is what we are for
     except (OSError, MemoryError) as problem:
         number = getattr(problem, "errno", None) or errno.ENOMEM
         failure = {"errno": number, "path": getattr(problem, "filename", None)}
-        owner.send({"not_started": failure})
+        channel.send({"not_started": failure})
         shutdown.leave(127)
 
 
@@ -139,18 +138,17 @@ MEMORY_PEAK = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_u
 
 
 class Multiplexer:
-    """The loop of this process: it keeps the one run, and ties its streams to the container's.
+    """The loop of this process: it passes packets between the owner and the run, and reaps every process.
 
-    As the first process of its pid namespace it gets every orphan, and no signal from inside can kill or stop it.
-    When it ends, the kernel kills all that is left; it ends when its stdin does, which the owner's death brings
-    about too.
+    As the first process of its pid namespace it inherits every orphan, and no signal from inside can kill or stop
+    it. It ends when its stdin is closed, as it is when the owner dies; the kernel then kills all other processes.
 
     Args:
-        incoming: descriptor of what the owner sends.
-        outgoing: likewise, what it gets.
+        incoming: descriptor for what the owner sends.
+        outgoing: descriptor for what is sent to the owner.
         pid: of the run, a child of this process.
-        channel: our end of its channel.
-        outputs: our ends of its stdout and stderr, by the packets that carry them.
+        channel: this end of the run's channel.
+        outputs: this end of the run's stdout and stderr, by the kind of their packets.
     """
 
     def __init__(
@@ -173,11 +171,7 @@ class Multiplexer:
             os.set_blocking(descriptor, False)
 
     def serve(self, idle_secs: float) -> None:
-        """Work until the owner hangs up, or wants nothing for so long.
-
-        Args:
-            idle_secs: seconds to wait for the first packet.
-        """
+        """Work until the owner hangs up, or has sent nothing for so many seconds."""
         while True:
             self._register()
             ready = self.poll.poll(self._timeout_ms(idle_secs))
@@ -185,21 +179,21 @@ class Multiplexer:
                 return
             for descriptor, mask in ready:
                 if descriptor == self.incoming:
-                    if mask & ~select.POLLIN or not self._hear():
+                    if mask & ~select.POLLIN or not self._receive_from_owner():
                         return
                 elif descriptor == self.outgoing:
-                    if not self._tell():
+                    if not self._send_to_owner():
                         return
                 elif descriptor == self.wakeup:
                     signals.drain(self.wakeup)
                 else:
-                    self._pass_on(descriptor, mask)
+                    self._serve_stream(descriptor, mask)
             if self.ladders.climb():
                 _kill_all()
             self._reap()
 
     def _register(self) -> None:
-        """Wait for what can be dealt with now; a pipe that nobody writes to any more is always ready."""
+        """Wait only for what can be handled now: a pipe whose other end is closed is always ready."""
         wanted = {self.incoming: select.POLLIN if len(self.to_channel) < ENOUGH_BYTES else 0}
         if self.to_owner:
             wanted[self.outgoing] = select.POLLOUT
@@ -222,8 +216,8 @@ class Multiplexer:
         secs = min(self.ladders.secs_to_next_step(), left) if self.was_asked else idle_secs
         return min(secs, LONGEST_WAIT_SECS) * 1000
 
-    def _hear(self) -> bool:
-        """Take in what the owner says; False when it hung up."""
+    def _receive_from_owner(self) -> bool:
+        """Read what the owner has sent; False when it hung up."""
         said = os.read(self.incoming, PIECE_BYTES)
         self.was_asked = True
         for kind, body in self.packets.feed(said):
@@ -244,8 +238,8 @@ class Multiplexer:
             self.ladders.end(self.pid)
             _kill_all()
 
-    def _tell(self) -> bool:
-        """Send what there is to send; False when nobody listens."""
+    def _send_to_owner(self) -> bool:
+        """Send what there is to send; False when the owner hung up."""
         try:
             del self.to_owner[: os.write(self.outgoing, self.to_owner[:PIECE_BYTES])]
         except BlockingIOError:
@@ -254,7 +248,7 @@ class Multiplexer:
             return False
         return True
 
-    def _pass_on(self, descriptor: int, mask: int) -> None:
+    def _serve_stream(self, descriptor: int, mask: int) -> None:
         if mask & select.POLLOUT and self.to_channel:
             try:
                 del self.to_channel[: self.channel.send(self.to_channel[:PIECE_BYTES])]
@@ -268,19 +262,19 @@ class Multiplexer:
             self._read(descriptor)
 
     def _read_printed(self) -> None:
-        """Take what was printed before the run said something: it may ask whether that is its result."""
+        """Read what was printed before the run's message: it may ask whether that is its result."""
         for descriptor in [number for number, kind in self.sources.items() if kind == STDOUT]:
             for _ in range(PIPE_BYTES // PIECE_BYTES + 1):
                 if not self._read(descriptor):
                     return
 
     def _read(self, descriptor: int) -> bool:
-        """Take what a stream of the run's has; whether there may be more."""
+        """Read from a stream of the run's; whether there may be more."""
         try:
             chunk = os.read(descriptor, PIECE_BYTES)
         except BlockingIOError:
             return False
-        except OSError:  # as a socket says that its other end is gone with something unread
+        except OSError:  # from a socket whose other end was closed with something unread
             chunk = b""
         if not chunk:
             with suppress(KeyError):
@@ -291,7 +285,7 @@ class Multiplexer:
         return True
 
     def _reap(self) -> None:
-        """Take in what ended. With the run ends all that it started, and only then is the owner told."""
+        """Reap what has ended. After the run, kill all that it started, and only then tell the owner."""
         with suppress(ChildProcessError):
             while True:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
@@ -340,7 +334,7 @@ def _has_children() -> bool:
 
 
 def _out_of_memory_kills() -> int:
-    """How often something was killed here for want of memory; 0 where the system does not tell."""
+    """How many processes the OOM killer has killed here; 0 where the system does not say."""
     for path in MEMORY_EVENTS:
         with suppress(OSError, ValueError), open(path, "rb") as file:  # noqa: PTH123 - a special file
             return sum(int(line.split()[1]) for line in file if line.startswith(b"oom_kill "))
@@ -348,7 +342,7 @@ def _out_of_memory_kills() -> int:
 
 
 def _peak_memory_bytes() -> int | None:
-    """The most memory that the container has had; None where the system does not tell."""
+    """The most memory that the container has used; None where the system does not say."""
     for path in MEMORY_PEAK:
         with suppress(OSError, ValueError), open(path, "rb") as file:  # noqa: PTH123 - a special file
             return int(file.read())

@@ -18,7 +18,7 @@ from io import FileIO
 
 from . import cgroup, process_state, signals, wire
 from .reaper import Connection, Reaper, become_subreaper
-from .signals import PUT_ASIDE, watch_process
+from .signals import IGNORED_WHILE_WAITING, watch_process
 
 OWNERS_END_SECS = 0.5
 
@@ -92,7 +92,7 @@ def _become_run(connection: Connection) -> None:
 def _reset_signals() -> None:
     # exec resets every signal but those that are ignored. A guardian that was started from a kernel's subshell
     # inherits SIGINT ignored, and it ignores more by itself.
-    for number in _ignored.union(PUT_ASIDE):
+    for number in _ignored.union(IGNORED_WHILE_WAITING):
         signal.signal(number, signal.SIG_DFL)
 
 

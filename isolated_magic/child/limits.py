@@ -1,4 +1,4 @@
-"""The limits that the system holds for each process, and whether one of them is why the code failed."""
+"""The limits of a run: put this process under them, and find the one that made the code fail."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import suppress
 
 from . import cgroup
 
-# Above the soft limit, which the code gets, for telling the owner what came of it.
+# How much the hard limit lies above the soft limit, so that the outcome can be sent when the code has used all.
 RESERVE = {"memory_bytes": 32 << 20, "open_files": 8, "cpu_secs": 1, "file_size_bytes": 0, "tasks": 0}
 RESOURCES = {
     "memory_bytes": resource.RLIMIT_DATA,  # since Linux 4.7 with private mappings
     "cpu_secs": resource.RLIMIT_CPU,
     "open_files": resource.RLIMIT_NOFILE,
     "file_size_bytes": resource.RLIMIT_FSIZE,
-    "tasks": resource.RLIMIT_NPROC,  # of the user, whatever they belong to
+    "tasks": resource.RLIMIT_NPROC,  # counts all processes and threads of the user
 }
 ERRORS = {
     errno.ENOMEM: "memory_bytes",
@@ -26,11 +26,7 @@ ERRORS = {
 
 
 class Imposed:
-    """Limits of this process and of those that it starts.
-
-    Args:
-        limits: by name.
-        members: of the control groups that hold more of them.
+    """Puts this process, and those that it will start, under limits and into control groups.
 
     Raises:
         OSError: a control group cannot be joined.
@@ -49,11 +45,7 @@ class Imposed:
                 _set(name, min(limit, highest), highest)
 
     def lift(self, problem: BaseException | None = None) -> None:
-        """Let our own part use the reserve.
-
-        Args:
-            problem: what the code raised; which limit it comes from is noted.
-        """
+        """Let our own code use the reserve, and note which limit an exception comes from."""
         for name in self._limits:
             if name in RESOURCES and name != "cpu_secs":
                 _, hard = resource.getrlimit(RESOURCES[name])
@@ -63,12 +55,12 @@ class Imposed:
 
 
 def _set(name: str, soft: int, hard: int) -> None:
-    with suppress(ValueError, OSError):  # the platform has its own idea of what is possible
+    with suppress(ValueError, OSError):  # not every platform allows every value
         resource.setrlimit(RESOURCES[name], (soft, hard))
 
 
 def _behind(problem: BaseException, limits: dict[str, int]) -> str | None:
-    """The limit that an exception comes from, itself or what it was raised for; None when it comes from none."""
+    """The limit that an exception or one of its causes comes from; None when it comes from none."""
     current: BaseException | None = problem
     seen: set[int] = set()
     while current is not None and id(current) not in seen:

@@ -1,8 +1,7 @@
-"""Where modules come from: imports of the standard library's alone, what is installed, and files as they were.
+"""Where modules come from: the standard library, installed packages, or files that a user may be editing.
 
-Ours come from the standard library, whatever the user's folders hold. A folder on PYTHONPATH, the folder of the
-file that runs and the working directory all stand before it: a ``json.py`` there is what the user's code should
-get, but not what ours may.
+A folder on PYTHONPATH, the folder of the file that runs and the working directory all come before the standard
+library. A ``json.py`` there is what the user's code should import, but not what ours may.
 """
 
 from __future__ import annotations
@@ -19,33 +18,37 @@ else:
     ModuleType, ModuleSpec = type(sys), type(sys.__spec__)  # without the modules that have the names
 
 STANDARD_LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs each run 5 ms
-PATH = [
-    entry
-    for entry in sys.path
-    if entry.startswith(STANDARD_LIBRARY) and "-packages" not in entry[len(STANDARD_LIBRARY) :]
-]
+
+BUILT_IN = ("built-in", "frozen")
+
+
+def _is_in_standard_library(path: str) -> bool:
+    return path.startswith(STANDARD_LIBRARY) and "-packages" not in path[len(STANDARD_LIBRARY) :]
+
+
+STANDARD_PATH = [entry for entry in sys.path if _is_in_standard_library(entry)]
 
 _loaded: set[str] = set()
 _settled = False
 
 
 def settle() -> None:
-    """Nothing more to do here: ours have what they need, and no folder of the user's has its names."""
+    """Stop looking for modules of the user's with a standard name: ours have imported what they need."""
     global _settled  # noqa: PLW0603 - a fact about the process
     _settled = True
 
 
 class StandardImports:
-    """What is imported inside this block comes from the standard library.
+    """Import from the standard library alone inside this block.
 
-    Modules of the user's with the same names are back in their places after it.
+    After it, modules of the user's with the same names are in ``sys.modules`` again.
     """
 
     def __enter__(self) -> None:
         self._idle = _settled
         if self._idle:
             return
-        self._path, sys.path = sys.path, PATH
+        self._path, sys.path = sys.path, STANDARD_PATH
         self._hidden = {name: module for name, module in sys.modules.items() if _is_foreign(name, module)}
         for name in self._hidden:
             del sys.modules[name]
@@ -62,11 +65,7 @@ class StandardImports:
 
 
 def standard_module(name: str) -> ModuleType:
-    """A module of the standard library; one that is there already is not looked for among all others.
-
-    Args:
-        name: of one that is no part of a package.
-    """
+    """A top-level module of the standard library; cheap when it is loaded already."""
     found = sys.modules.get(name)
     if found is None or _is_foreign(name, found):
         with StandardImports():
@@ -76,10 +75,9 @@ def standard_module(name: str) -> ModuleType:
 
 
 def give_way() -> None:
-    """Take back the modules that were loaded here where a folder of the user's has one of those names.
+    """Forget the modules that were imported for our own code, if a folder of the user's has one of their names.
 
-    The user's code then gets what it would have got from an interpreter that had not loaded them. Ours keep
-    what they imported.
+    The user's code then imports its own. Ours keeps what it has imported.
     """
     if not _settled and any(map(_is_taken, {name.partition(".")[0] for name in _loaded})):
         for name in _loaded:
@@ -92,13 +90,11 @@ def _is_foreign(name: str, module: ModuleType) -> bool:
     if name.partition(".")[0] not in sys.stdlib_module_names:
         return False
     file = getattr(module, "__file__", None)
-    return isinstance(file, str) and (
-        not file.startswith(STANDARD_LIBRARY) or "-packages" in file[len(STANDARD_LIBRARY) :]
-    )
+    return isinstance(file, str) and not _is_in_standard_library(file)
 
 
 def _is_taken(name: str) -> bool:
-    """Whether a folder that stands before the standard library has a module of that name."""
+    """Whether a folder that comes before the standard library has a module of that name."""
     for entry in sys.path:
         if entry.startswith(STANDARD_LIBRARY):
             return False
@@ -109,20 +105,13 @@ def _is_taken(name: str) -> bool:
 
 
 def is_standard(name: str) -> bool:
-    """Whether a module is one of the standard library's.
-
-    Args:
-        name: of the module.
-    """
+    """Whether a module of this name is the standard library's."""
     package = name.partition(".")[0]
     return package in sys.stdlib_module_names or package.startswith("_sysconfigdata")
 
 
-BUILT_IN = ("built-in", "frozen")
-
-
 def site_folders() -> list[str]:
-    """The folders that packages are installed into, as far as this interpreter looks there."""
+    """The folders of ``sys.path`` that packages are installed into."""
     site = sys.modules.get("site")
     if site is None:
         return []
@@ -131,16 +120,11 @@ def site_folders() -> list[str]:
 
 
 def split_installed(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The installed ones of these modules, by name, and the files of the others.
+    """Of these loaded modules, names of the installed ones (standard library included) and files of the others.
 
-    Args:
-        names: of modules that are loaded, in the order in which they came.
-
-    Returns:
-        Names that another interpreter can import, standard library included; and paths. Modules that came from
-        no file, or under a name that is not their own, are in neither.
+    Modules that came from no file, or under a name that is not their own, are in neither list.
     """
-    folders = tuple(folder + os.sep for folder in (STANDARD_LIBRARY, *site_folders()))
+    folders = _installed_folders()
     installed: list[str] = []
     files: list[str] = []
     for name in names:
@@ -155,7 +139,7 @@ def split_installed(names: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def _spec_of(module: object) -> ModuleSpec | None:
-    """As the import noted it. What the code put in place of a module, or of that, is not asked for anything."""
+    """The spec that the import system noted. Never calls what the code put in place of a module or a spec."""
     if not issubclass(type(module), ModuleType):
         return None
     spec = ModuleType.__getattribute__(module, "__dict__").get("__spec__")
@@ -163,20 +147,19 @@ def _spec_of(module: object) -> ModuleSpec | None:
 
 
 def is_installed(module: ModuleType) -> bool:
-    """Whether a module is no file that a user may be editing.
-
-    Args:
-        module: loaded.
-    """
+    """Whether a loaded module is no file that a user may be editing."""
     spec = getattr(module, "__spec__", None)
-    if spec is None:  # made by hand, by a module that is judged for itself
+    if spec is None:  # made by another module, which is judged for itself
         return True
-    folders = tuple(folder + os.sep for folder in (STANDARD_LIBRARY, *site_folders()))
-    return spec.origin in BUILT_IN or _lies_in(spec, folders)
+    return spec.origin in BUILT_IN or _lies_in(spec, _installed_folders())
+
+
+def _installed_folders() -> tuple[str, ...]:
+    return tuple(folder + os.sep for folder in (STANDARD_LIBRARY, *site_folders()))
 
 
 def places() -> list[str]:
-    """The folders that hold the installed packages that are loaded, all of their subpackages among them."""
+    """The folders of all installed packages that are loaded, subpackages included."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     folders = {os.path.dirname(file) for file in files if isinstance(file, str)}  # noqa: PTH120 - pathlib is not loaded
     return sorted(folder for folder in folders if folder.startswith(tuple(site_folders())))
@@ -191,20 +174,12 @@ def _lies_in(spec: object, folders: tuple[str, ...]) -> bool:
 
 
 def fingerprint(paths: Iterable[str]) -> dict[str, list[int] | None]:
-    """What tells whether files are still the same: the state of each by its path.
-
-    Args:
-        paths: of files, and of folders.
-    """
+    """The state of each of these files and folders by its path, to tell later whether any has changed."""
     return {path: file_state(path) for path in paths}
 
 
 def file_state(path: str) -> list[int] | None:
-    """Time of the last change in nanoseconds and size; None when missing.
-
-    Args:
-        path: of a file, or of a folder.
-    """
+    """Time of the last change in nanoseconds, and size in bytes; None when missing."""
     try:
         state = os.stat(path)  # noqa: PTH116 - as in process_tree
     except (OSError, ValueError):

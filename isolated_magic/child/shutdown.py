@@ -1,10 +1,9 @@
-"""The end of a fork: what an interpreter does when it ends, but for taking itself apart.
+"""The end of a fork: what Py_FinalizeEx does (Python/pylifecycle.c), but only for what the run itself has made.
 
-Taking apart what the template imported would copy most of its memory, to no effect that anybody could see. What
-the run itself made is taken apart as in Py_FinalizeEx (Python/pylifecycle.c): threads are waited for, exit
-functions called, imports closed, the modules of the run dropped so that finalizers run, and everything buffered is
-written. The outcome was told before any of it. Of what users made only the type is looked at: it may be a proxy,
-which loads or connects something when it is asked for anything.
+Threads are waited for, exit functions are called, imports are closed, the modules of the run are dropped so that
+finalizers run, and all buffers are flushed. What the template imported is left alone: to take it apart would copy
+most of its memory, without any visible effect. The outcome was sent before all this. Of the code's objects only
+the type is looked at: a proxy may load or connect something when it is asked for anything.
 """
 
 from __future__ import annotations
@@ -41,43 +40,33 @@ ENDED_WITH_IMPORTS = ("path", "argv", "ps1", "ps2", "last_type", "last_value", "
 )
 ENDED_WITH_IMPORTS += ("path_hooks", "path_importer_cache", "meta_path", "__interactivehook__")
 NO_IMPORTS = "sys.meta_path is None, Python is likely shutting down"  # _find_spec in Lib/importlib/_bootstrap.py
-MAIN_NAMES = ("__main__", "__mp_main__")  # multiprocessing, which the template may have, holds it under the second
-LOOK_SECS = 0.2  # how often to look whether a finalizer goes on; one that is seen twice is cut off
-MOST_LOOKS = 4  # at whatever finalizers
+MAIN_NAMES = ("__main__", "__mp_main__")  # the second is multiprocessing's name for it
+LOOK_SECS = 0.2  # how often to look which finalizer runs; one that is seen twice is cut off
+MOST_LOOKS = 4  # in all
 
 _libc = ctypes.PyDLL(None)
-# As they are before any code of a user's can replace them.
+# Taken before any code of the user's can replace them.
 _exit, _collect, _objects, _fflush = os._exit, gc.collect, gc.get_objects, _libc.fflush
 _run_exit_functions: Any = atexit._run_exitfuncs
 _dict_of: Any = vars(ModuleType)["__dict__"]
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
-def end(status: int, modules: Collection[str], owner: Channel) -> NoReturn:
-    """End this process.
-
-    Args:
-        status: of its exit.
-        modules: names of those that were there before the run.
-        owner: who has heard the outcome.
-    """
+def end(status: int, modules: Collection[str], channel: Channel) -> NoReturn:
+    """End this process with this exit status, having taken apart all but these modules, which it had before."""
     try:
-        status = _wind_up(status, modules, owner)
+        status = _wind_up(status, modules, channel)
     finally:
         leave(status)
 
 
 def leave(status: int) -> NoReturn:
-    """End this process at once.
-
-    Args:
-        status: of its exit.
-    """
+    """End this process at once, with this exit status."""
     _exit(status)
     raise SystemExit(status)  # not reached
 
 
-def _wind_up(status: int, modules: Collection[str], owner: Channel) -> int:
+def _wind_up(status: int, modules: Collection[str], channel: Channel) -> int:
     with suppress(BaseException):
         if _has_threads():
             with users_code:  # there is something to interrupt
@@ -91,7 +80,7 @@ def _wind_up(status: int, modules: Collection[str], owner: Channel) -> int:
         status = LOST_OUTPUT_STATUS
     for step in (
         _flush_files,
-        partial(_take_apart, status, modules, owner),
+        partial(_take_apart, status, modules, channel),
         _flush_files,
         stdio.flush,
         partial(_fflush, None),
@@ -106,7 +95,7 @@ def _is_finalizing() -> bool:
 
 
 def _flush_standard_streams() -> bool:
-    """Write what is left; False when it cannot be (flush_std_files)."""
+    """As flush_std_files in Python/pylifecycle.c; False when something could not be written."""
     done = True
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name, None)
@@ -134,16 +123,12 @@ def _unraisable_without_our_frames() -> Iterator[None]:
     try:
         yield
     finally:
-        if type(sys.unraisablehook) is _WithoutOurFrames:  # else the code has put another in its place
+        if type(sys.unraisablehook) is _WithoutOurFrames:  # otherwise the code has replaced it
             sys.unraisablehook = hook
 
 
 class _WithoutOurFrames:
-    """A hook for what exit functions and finalizers raise: an interpreter that ends has no frames any more.
-
-    Args:
-        hook: that gets it.
-    """
+    """Passes what exit functions and finalizers raise to a hook, without our frames."""
 
     def __init__(self, hook: Callable[[Any], object]) -> None:
         self._hook = hook
@@ -177,12 +162,7 @@ def _wait_for_threads() -> None:
 
 
 def _report_unraisable(where: object, text: str | None = None) -> None:
-    """Report the exception at hand as the interpreter reports one that it cannot raise.
-
-    Args:
-        where: the object that is at fault.
-        text: what to say in its place.
-    """
+    """Report the current exception, which cannot be raised, as the interpreter does."""
     with suppress(BaseException):
         kind, problem, trace = sys.exc_info()
         if sys.unraisablehook is sys.__unraisablehook__:  # which takes nothing that Python code could make
@@ -195,21 +175,21 @@ def _report_unraisable(where: object, text: str | None = None) -> None:
             found = SimpleNamespace(
                 exc_type=kind, exc_value=problem, exc_traceback=trace, err_msg=None, object=where
             )
-            sys.unraisablehook(found)  # has all that the hook may ask for
+            sys.unraisablehook(found)
 
 
-def _take_apart(status: int, modules: Collection[str], owner: Channel) -> None:
-    """Have what the run made say its last words, as finalize_modules (Python/pylifecycle.c) has all do."""
-    patience = _Patience(status, owner)
+def _take_apart(status: int, modules: Collection[str], channel: Channel) -> None:
+    """Run the finalizers of what the run has made, as finalize_modules (Python/pylifecycle.c) runs all."""
+    watchdog = _Watchdog(status, channel)
     with _unraisable_without_our_frames():
         for step in (_collect, _close_imports, partial(_drop_modules, modules)):
             with suppress(Exception):  # the code may have taken anything apart
                 step()
-    patience.end()
+    watchdog.stop()
 
 
 def _close_imports() -> None:
-    """Nothing can be loaded any more: code that an object runs at its end would load packages once more."""
+    """Refuse imports from now on: a finalizer would otherwise load packages again."""
     names = vars(sys)
     for name in ENDED_WITH_IMPORTS:
         names[name] = None
@@ -236,12 +216,12 @@ def _drop_modules(modules: Collection[str]) -> None:
     _collect()
     for reference in reversed(dropped):
         module = reference()
-        if module is not None:  # somebody holds it: then its names go, those with an underscore first
+        if module is not None:  # still referenced: its names are cleared, those with an underscore first
             _clear(_dict_of.__get__(module))
 
 
 def _weak(module: object) -> Callable[[], ModuleType | None]:
-    # By type() alone: what the code put there in place of a module may answer for itself.
+    # By type() alone: the code may have put any object in place of a module.
     return weakref.ref(module) if issubclass(type(module), ModuleType) else lambda: None  # type: ignore[return-value]
 
 
@@ -252,32 +232,28 @@ def _clear(names: dict[str, object]) -> None:
                 names[name] = None
 
 
-class _Patience:
-    """How long objects may take over their last words. Those that take longer are cut off, and the owner is told.
+class _Watchdog:
+    """Ends this process when a finalizer takes too long, and tells the owner.
 
-    What this process itself takes to drop objects is not counted, nor what the code's threads and exit functions
-    took: those are over by now.
-
-    Args:
-        status: of the exit of this process.
-        owner: who is told.
+    The time that our own code takes to drop objects is not counted, nor that of threads and exit functions, which
+    are over by now.
     """
 
-    def __init__(self, status: int, owner: Channel) -> None:
+    def __init__(self, status: int, channel: Channel) -> None:
         self._status = status
-        self._owner = owner
+        self._channel = channel
         self._frame: FrameType | None = None
         self._count = 0
         _signal.signal(_signal.SIGALRM, self._look)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGALRM,))
         _signal.setitimer(_signal.ITIMER_REAL, LOOK_SECS, LOOK_SECS)
 
-    def end(self) -> None:
-        """Nobody is left to wait for."""
+    def stop(self) -> None:
+        """All finalizers have run."""
         _signal.setitimer(_signal.ITIMER_REAL, 0)
 
     def _look(self, _number: int, frame: FrameType | None) -> None:
-        first = None  # what called all others
+        first = None  # the outermost frame of the code's
         while frame is not None:
             if not frame.f_code.co_filename.startswith(HERE):
                 first = frame
@@ -290,14 +266,14 @@ class _Patience:
         self._frame = first
 
     def _cut_off(self) -> None:
-        for step in (_flush_files, stdio.flush, partial(_fflush, None), self._owner.tell_cut):
-            with suppress(Exception):  # in the middle of whatever it is
+        for step in (_flush_files, stdio.flush, partial(_fflush, None), self._channel.tell_cut):
+            with suppress(Exception):  # a finalizer was interrupted anywhere
                 step()
         leave(self._status)
 
 
 def _flush_files() -> None:
-    """Write what is left in the buffers of files that nobody closed."""
+    """Flush all files that were not closed."""
     for thing in _objects():
         kind = type(thing)  # and no isinstance(), which asks the object
         if issubclass(kind, _FILES):

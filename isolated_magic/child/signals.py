@@ -1,6 +1,6 @@
-"""Signals: when a run can be interrupted, what wakes a keeper, and how a run tells where its code is.
+"""Signals: interrupts of a run, the signal for its stacks, and what wakes a process that waits for children.
 
-Interrupts are held back while our own code runs: Python would show a traceback of its start, or of our program.
+An interrupt may only reach the user's code: in our own it would show a traceback of this program.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _SIGINT = (_signal.SIGINT,)
 
 
 def hold_interrupts() -> None:
-    """Have an interrupt wait for :class:`UsersCode`. For a process that has one thread."""
+    """Block interrupts until ``users_code`` is entered. For a process that has one thread."""
     _signal.pthread_sigmask(_signal.SIG_BLOCK, _SIGINT)
 
 
 class _UsersCode:
-    """Inside this block an interrupt raises KeyboardInterrupt, one that came before it too; after it none does."""
+    """In this block an interrupt raises KeyboardInterrupt, even one that came before it; after it none does."""
 
     def __init__(self) -> None:
         self._handler: object = None
@@ -37,40 +37,33 @@ class _UsersCode:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         handler = _signal.getsignal(_signal.SIGINT)
-        if handler is not None:  # else it was not set by Python, and Python could not set it again
-            # Not blocked: the code may have threads, and what one of them is sent the main thread handles.
+        if handler is not None:  # otherwise it was not set by Python, which could not set it again
+            # Ignored, not blocked: the main thread handles also what a thread of the code's receives.
             _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
             self._handler = handler
 
     def resume(self) -> None:
-        """Have interrupts do what the code wanted, for as long as the process lasts."""
+        """Install the handler again that the code has left, until the process ends."""
         if self._handler is not None:
             _signal.signal(_signal.SIGINT, self._handler)
             self._handler = None
 
     def forget(self) -> None:
-        """What the code wanted is over."""
+        """Do not install that handler again."""
         self._handler = None
 
 
 users_code = _UsersCode()
 
 
-PUT_ASIDE = (
-    _signal.SIGINT,
-    _signal.SIGHUP,
-    _signal.SIGTERM,
-    _signal.SIGPIPE,
-)  # a keeper ends with its owner alone
+# What a guardian, a fork server or a container's first process ignores: they end with their owner alone.
+IGNORED_WHILE_WAITING = (_signal.SIGINT, _signal.SIGHUP, _signal.SIGTERM, _signal.SIGPIPE)
 
 
 def watch_process(pid: int) -> int | None:
-    """A descriptor that becomes readable when that process ends, where the system has such a thing.
+    """A descriptor that becomes readable when the owner ends; None where the system has no such thing.
 
-    The control socket alone is not enough: a fork of the owner that lives on keeps its end open.
-
-    Args:
-        pid: of the owner.
+    The control socket alone is not enough: a fork that outlives the owner keeps its end open.
     """
     if sys.platform != "linux":
         return None
@@ -83,24 +76,20 @@ def watch_process(pid: int) -> int | None:
 
 
 def wake_on_child() -> int:
-    """A descriptor that becomes readable when a child changes state; stray signals are put aside."""
+    """A descriptor that becomes readable when a child changes state. Stray signals are ignored from now on."""
     readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if sys.platform == "linux" else os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
     _signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
-    for number in PUT_ASIDE:
+    for number in IGNORED_WHILE_WAITING:
         _signal.signal(number, _signal.SIG_IGN)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     return readable
 
 
 def drain(descriptor: int) -> None:
-    """Take in what woke us.
-
-    Args:
-        descriptor: from :func:`wake_on_child`.
-    """
+    """Read what made the descriptor of :func:`wake_on_child` readable."""
     try:
         while os.read(descriptor, 4096):
             pass
@@ -116,14 +105,10 @@ STACK_SIGNAL: int | None = getattr(_signal, "SIGRTMAX", None) or getattr(_signal
 
 
 def write_stacks_on_signal(channel: int) -> None:
-    """Have the stacks written there whenever the signal comes.
-
-    Args:
-        channel: a descriptor.
-    """
+    """Have the stacks written to this descriptor whenever the signal comes."""
     if STACK_SIGNAL is None:
         return
     try:
         faulthandler.register(STACK_SIGNAL, file=channel, all_threads=True)
-    except (RuntimeError, OSError, ValueError):  # then nobody will be told
+    except (RuntimeError, OSError, ValueError):  # then there will be no stacks
         return

@@ -1,9 +1,9 @@
 """The run's stdin, stdout and stderr.
 
-Stdin is the request, for this process alone, and nobody who could answer a question. It lies on descriptor 0,
-which code reads as it likes. It is no answer: what asks a person raises an error that says so, instead of taking
-the data for a name, a password or a command of a debugger. Nor is it for the processes that the code starts: their
-stdin is empty, however Python starts them. What native code starts by itself inherits descriptor 0 as it is.
+Stdin holds the data, on descriptor 0, where code may read it in any way. It is not an answer to a question:
+``input()`` and its like raise an error instead of taking the data for a name, a password or a command of a
+debugger. Nor is it for the processes that the code starts: however Python starts them, their stdin is empty. Only
+what native code starts inherits descriptor 0 as it is.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 def connect_streams(payload: bytes | bytearray, late: Callable[[], bytes | bytearray] | None = None) -> None:
-    """Put the request on stdin; let stdout go out line by line, all as UTF-8 whatever the locale.
+    """Put the data on stdin, buffer stdout by line, and make all three streams UTF-8 whatever the locale.
 
     Args:
-        payload: the bytes that the code can read from stdin.
-        late: makes them when ``sys.stdin`` is read, in place of the payload.
+        payload: what the code can read from stdin.
+        late: instead of it, makes what the code can read when ``sys.stdin`` is read.
 
     Raises:
         OSError: there are too few descriptors.
@@ -40,7 +40,7 @@ def connect_streams(payload: bytes | bytearray, late: Callable[[], bytes | bytea
 
 
 def flush() -> None:
-    """Hand everything printed so far to descriptors 1 and 2."""
+    """Write everything printed so far to descriptors 1 and 2."""
     for name in ("stdout", "__stdout__", "stderr", "__stderr__"):
         try:
             getattr(sys, name).flush()
@@ -49,11 +49,7 @@ def flush() -> None:
 
 
 def flush_all(values: Iterable[object]) -> None:
-    """Hand on what was written to those among these that are files.
-
-    Args:
-        values: any.
-    """
+    """Flush those of these objects that are files."""
     for value in list(values):
         if issubclass(type(value), IOBase):  # no isinstance(), which asks the object
             try:
@@ -74,7 +70,7 @@ _request: tuple[int, int] | None = None  # device and inode of what holds it
 
 
 def install_stdin() -> None:
-    """Have what asks, and what starts processes, heed all that. No code of a user's may have run before."""
+    """Replace what asks a person and what starts processes. No code of the user's may have run before."""
     builtins.input = _ask
     os.register_at_fork(after_in_child=_empty_in_child)
     os.system = _system
@@ -89,15 +85,7 @@ def install_stdin() -> None:
 
 
 def offer_stdin(payload: bytes | bytearray, late: Callable[[], bytes | bytearray] | None = None) -> None:
-    """Put the request on descriptor 0.
-
-    Args:
-        payload: the bytes that the code can read there.
-        late: makes them when ``sys.stdin`` is read, in place of the payload.
-
-    Raises:
-        OSError: there are too few descriptors.
-    """
+    """Put the data on descriptor 0; see :func:`connect_streams`."""
     _put(payload)
     if late is not None and sys.stdin is not None:
         sys.stdin = sys.__stdin__ = _late_stdin(late, sys.stdin.errors)  # type: ignore[misc]  # as a new process has it
@@ -128,11 +116,7 @@ def _is_request() -> bool:
 
 
 class _Late(RawIOBase):
-    """Descriptor 0, to which the text comes when it is asked for.
-
-    Args:
-        make: the text.
-    """
+    """Descriptor 0, with a text that is made when it is read."""
 
     name = "<stdin>"
 
@@ -152,7 +136,7 @@ class _Late(RawIOBase):
 
     def _fill(self) -> None:
         make, self._make = self._make, None
-        if make is not None and _is_request():  # else the code put something else there
+        if make is not None and _is_request():  # otherwise the code put something else there
             _put(make())
 
 
@@ -177,7 +161,7 @@ _ask.__name__ = _ask.__qualname__ = "input"
 
 
 def _refusing_getpass(fileno: Callable[[], int]) -> Callable[[], int]:
-    """A method of stdin's, which getpass calls before it warns, prompts and reads a line."""
+    """The method of stdin's that getpass calls before it warns, prompts and reads a line."""
 
     def stand_in() -> int:
         if _getframe(1).f_globals.get("__name__") == "getpass" and _is_request():
@@ -252,7 +236,7 @@ def _descriptor_to_read(payload: bytes | bytearray) -> int:
 
 
 def _fill(descriptor: int, payload: bytes | bytearray) -> bool:
-    """Write all of it, to be read from the start, unless the limit of the size of files forbids that."""
+    """Write all of it, to be read from the start; False if the limit on the size of files forbids that."""
     rest, at = memoryview(payload), 0
     try:
         while at < len(payload):
@@ -263,7 +247,7 @@ def _fill(descriptor: int, payload: bytes | bytearray) -> bool:
 
 
 def _feed_in_background(writable: int, payload: bytes) -> None:
-    # Where a pipe is all there is, code that never reads stdin must not be held up by it.
+    # Without memfd_create(2) there is only a pipe, and code that never reads stdin must not wait for it.
     with modules.StandardImports():
         import threading  # noqa: PLC0415 - only there
 
@@ -271,7 +255,7 @@ def _feed_in_background(writable: int, payload: bytes) -> None:
         with FileIO(writable, "w") as file:
             try:
                 wire.write_all(file, payload)
-            except OSError:  # nobody reads it any more
+            except OSError:  # it was closed
                 return
 
     threading.Thread(target=feed, daemon=True).start()

@@ -2,8 +2,8 @@
 
 A frame is eight bytes of length, most significant first, then that many bytes.
 
-Of a container there are stdin and stdout alone, and one stream each way has to do for all: it is cut into packets,
-one byte that says what it is, four bytes of length, most significant first, and that many bytes.
+A container has only its stdin and its stdout: what would be several streams travels there as packets, each one
+byte for its kind, four bytes of length, most significant first, and that many bytes.
 """
 
 from __future__ import annotations
@@ -14,33 +14,27 @@ if TYPE_CHECKING:
     from io import BufferedReader, FileIO
 
 
-# What the owner asks of a keeper; the first two go with descriptors, which a stream never joins with what follows.
+# Orders to a guardian or a fork server. The first two go with descriptors: a stream never joins such a message
+# with what follows.
 RUN, SPARE, RETIRE, PAGES = b"r", b"s", b"q", b"p"
-GUARDIAN_READY = b"!"  # what a guardian says first
-# What the owner asks on the handle of a run.
+GUARDIAN_READY = b"!"  # the first byte from a guardian
+# Orders on the handle of a run.
 INTERRUPT, KILL = b"i", b"k"
 
-STARTED = b'{"started": {}}'  # what a run says first
+STARTED = b'{"started": {}}'  # the first message of a run
 
-LOST_OUTPUT_STATUS = 120  # of a process that could not write what it had printed: Py_RunMain (Modules/main.c)
+LOST_OUTPUT_STATUS = 120  # exit status of a process that could not flush stdout: Py_RunMain (Modules/main.c)
 
 LENGTH_BYTES = 8
 
 
 def frame(body: bytes) -> bytes:
-    """The frame that carries these bytes.
-
-    Args:
-        body: any bytes, any length.
-    """
+    """The frame that carries these bytes."""
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 def read_frame(stream: FileIO | BufferedReader[FileIO]) -> bytes | bytearray:
-    """The body of the next frame.
-
-    Args:
-        stream: a binary stream in blocking mode; an unbuffered one where somebody else reads on.
+    """The body of the next frame of a blocking stream; an unbuffered one, where other code reads what follows.
 
     Raises:
         EOFError: the other end was closed before the frame was complete.
@@ -50,24 +44,12 @@ def read_frame(stream: FileIO | BufferedReader[FileIO]) -> bytes | bytearray:
 
 
 def write_frame(stream: FileIO, body: bytes) -> None:
-    """Send one frame, whole.
-
-    Args:
-        stream: an unbuffered binary stream in blocking mode.
-        body: any bytes.
-
-    Raises:
-        OSError: the other end was closed.
-    """
+    """Send these bytes as a frame; see :func:`write_all`."""
     write_all(stream, frame(body))
 
 
 def write_all(stream: FileIO, framed: bytes) -> None:
-    """Send frames, whole.
-
-    Args:
-        stream: as for :func:`write_frame`.
-        framed: one or more.
+    """Send all of these bytes over an unbuffered blocking stream.
 
     Raises:
         OSError: the other end was closed.
@@ -89,68 +71,54 @@ def _read_exactly(stream: FileIO | BufferedReader[FileIO], count: int) -> bytear
 
 
 def environment_block(environment: Mapping[bytes, bytes]) -> bytes:
-    """An environment as the system lays it out: ``NAME=VALUE``, each with a closing NUL.
-
-    Args:
-        environment: no name holds ``=``, nothing a NUL.
-    """
+    """An environment as the system lays it out: ``NAME=VALUE``, each with a closing NUL."""
     return b"".join([b"%b=%b\0" % item for item in environment.items()])
 
 
 def environment_in(block: bytes) -> dict[bytes, bytes]:
-    """The environment in a block.
-
-    Args:
-        block: as :func:`environment_block` makes it.
-    """
+    """The environment in such a block."""
     return {name: value for name, _, value in (entry.partition(b"=") for entry in block.split(b"\0")[:-1])}
 
 
-CONTAINER_FOLDER = "/run/isolated_magic"  # of a container, in memory: where the child program lies
+CONTAINER_FOLDER = "/run/isolated_magic"  # where a container has these files, in memory
 
-# Both ways: bytes of the run's channel. Up: what it prints, news of it (see ``reaper.py``), and once what the
-# container is. Down: an order, and the seconds after which the container ends by itself.
+# Kinds of packets. Both ways: bytes of the run's channel. From the container: what the run prints, news of it (see
+# ``reaper.py``), and once READY with facts about the container. To the container: an order, and the seconds after
+# which it ends by itself.
 CHANNEL, STDOUT, STDERR, NEWS, READY, ORDER, DEADLINE = b"c", b"o", b"e", b"n", b"r", b"x", b"d"
-STACK = b"s"  # an order, beside those that a keeper takes: to have the run say where it is
+STACK = b"s"  # an order to a container, beside INTERRUPT and KILL: have the run write its stacks
 
-# What a run's channel begins with: whether a fork will do or a new interpreter has to take its place.
+# The first frame on a run's channel in a container: whether a fork will do, or a new interpreter has to replace
+# it.
 FORKED, COLD = b"forked", b"cold"
 # In a container nothing is inherited from the owner (see ``launch/spawn.py``).
 NO_ATTRIBUTES: dict[str, object] = {"umask": None, "nice": 0, "affinity": None, "limits": []}
 
 HEADER_BYTES = 5
 PIECE_BYTES = 1 << 16  # of a stream
-ENOUGH_BYTES = 4 * PIECE_BYTES  # waiting to go on: then the source has to wait
-LARGEST_READY_BYTES = 4 << 20  # what the imports looked at is in it
+ENOUGH_BYTES = 4 * PIECE_BYTES  # when so much is still to be written, no more is read
+LARGEST_READY_BYTES = 4 << 20  # it lists what the imports have looked at
 _LARGEST = dict.fromkeys((CHANNEL, STDOUT, STDERR, NEWS, ORDER, DEADLINE), PIECE_BYTES) | {
     READY: LARGEST_READY_BYTES
 }
 
 
 def packet(kind: bytes, body: bytes) -> bytes:
-    """The packet that carries these bytes.
-
-    Args:
-        kind: one of those above.
-        body: no more than a piece, unless it is READY.
-    """
+    """The packet that carries these bytes: PIECE_BYTES at most, unless it is READY."""
     return kind + len(body).to_bytes(4, "big") + body
 
 
 class Packets:
-    """Takes a stream apart. Holds no more than one packet and one chunk."""
+    """Splits a stream into packets. Holds no more than one packet and one chunk."""
 
     def __init__(self) -> None:
         self._received = bytearray()
 
     def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
-        """The packets that are complete now, as kind and body.
-
-        Args:
-            chunk: the next bytes.
+        """Take the next bytes; return the packets that are complete now, as kind and body.
 
         Raises:
-            ValueError: this is no such stream.
+            ValueError: this is no stream of packets.
         """
         self._received += chunk
         found = []
