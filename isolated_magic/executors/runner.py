@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.launch.base import StoppedError
-from isolated_magic.launch.limits import confined
-from isolated_magic.launch.resources import NO_MEMORY, OutOfMemoryKills, launch_error
+from isolated_magic.launch.resources import NO_MEMORY, OutOfMemoryKills, confined, launch_error
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.redaction.redactor import redactor_for
 from isolated_magic.supervisor.result import build_result
