@@ -1,7 +1,7 @@
 """What a worker is before its first run, and is made again after each one.
 
 What a run leaves in the modules that it imported stays there: that is what a worker is for. What belongs to the
-process is put back, or the worker ends (see ``worker_pool.py``).
+process is put back, or the worker ends (see ``worker.py``).
 """
 
 from __future__ import annotations
