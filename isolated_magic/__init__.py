@@ -12,8 +12,7 @@ In code::
     from isolated_magic import IsolatedSubprocessExecutor
     IsolatedSubprocessExecutor().execute("len(data['answer'])", {"answer": "yes"})
 
-The names below are loaded when they are first used, so importing the package imports neither IPython nor
-OpenTelemetry.
+The names below are loaded on first use, so importing the package imports neither IPython nor OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -131,14 +130,14 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Register ``%%isolated`` and ``%isolated``: what ``%load_ext isolated_magic`` calls.
+    """Register ``%%isolated`` and ``%isolated``; called by ``%load_ext isolated_magic``.
 
     Args:
         shell: the IPython shell that loads the extension.
 
     Raises:
-        UnsupportedPlatformError: where there are no processes to run code in (Pyodide), or where this
-            version does not know how to keep them in hand (Windows).
+        UnsupportedPlatformError: the platform has no processes (Pyodide), or this version cannot supervise them
+            (Windows).
     """
     from isolated_magic.launch.base import require_processes  # noqa: PLC0415 - import stays cheap
 
@@ -149,7 +148,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Take the magics away again and stop what they started: what ``%unload_ext isolated_magic`` calls.
+    """Remove the magics and stop their runs; called by ``%unload_ext isolated_magic``.
 
     Args:
         shell: the IPython shell that unloads the extension.

@@ -3,20 +3,20 @@
 ::
 
     IsolatedError(Exception)
-    |-- InvalidRequestError(ValueError)         what was asked for cannot be run: code 400
-    |-- LaunchError                             no process could be started, or it was lost: code 500
+    |-- InvalidRequestError(ValueError)         invalid code, data, environment or settings: code 400
+    |-- LaunchError                             a process could not be started, or was lost: code 500
     |-- MissingLibraryError(ImportError)        a method needs a library that is not installed
-    |-- NoSuchScoreError(KeyError)              result["name"] of a result that has no such score
-    |-- OptionError                             the magic's line is wrong: an option, a variable, a file
+    |-- NoSuchScoreError(KeyError)              result["name"] for a name without a score, or with several
+    |-- OptionError                             invalid line of the magic: an option, a variable, a file
     |-- RunFailedError                          raised by the magic for a failed run; has .result (see models.py)
-    |-- SettingError(ValueError)                a setting in a profile or in pyproject.toml cannot be
-    |-- StillRunningError(RuntimeError)         scores of a run in the background that has not ended
-    `-- UnsupportedPlatformError(RuntimeError)  no processes here at all
-    RunInterrupted(KeyboardInterrupt)           the kernel was interrupted; the run is gone
-    LimitWarning(UserWarning)                   a warning: a limit holds less here than its name says
+    |-- SettingError(ValueError)                invalid setting in a profile or in pyproject.toml
+    |-- StillRunningError(RuntimeError)         scores of a background run that has not ended
+    `-- UnsupportedPlatformError(RuntimeError)  this platform has no processes
+    RunInterrupted(KeyboardInterrupt)           the kernel was interrupted, and the run stopped
+    LimitWarning(UserWarning)                   a warning: a limit is enforced only in part
 
-The library reports a failed run in its result. Only the magic raises, so that Run All, papermill and
-nbval stop at the failing cell.
+The library reports a failed run in its result. Only the magic raises for one, so that Run All, papermill and nbval
+stop at the failing cell.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from isolated_magic.sanitize import wrapped
 
 
 class IsolatedError(Exception):
-    """Base of every error of ours. IPython shows its one line and none of our frames."""
+    """Base of all our errors. IPython shows one line instead of a traceback."""
 
     def _render_traceback_(self) -> list[str]:
-        """The lines IPython prints instead of a traceback; a hook of IPython's, for any exception."""
+        """The lines that IPython prints instead of a traceback: its hook for any exception."""
         return wrapped(f"{type(self).__name__}: {self}").split("\n")
 
 
 class InvalidRequestError(IsolatedError, ValueError):
-    """The code, the data, the environment or a setting cannot be run as given."""
+    """The code, data, environment or a setting is invalid. The run has code 400."""
 
 
 class LaunchError(IsolatedError):
-    """No process could be started for the run, or the processes that keep it were lost."""
+    """No process could be started for the run, or its guardian was lost. The run has code 500."""
 
 
 class MissingLibraryError(IsolatedError, ImportError):
-    """Something that is asked for needs a library that is not installed. The message says how to install it."""
+    """A library that the call needs is not installed. The message says how to install it."""
 
 
 class NoSuchScoreError(IsolatedError, KeyError):
@@ -51,30 +51,29 @@ class NoSuchScoreError(IsolatedError, KeyError):
 
 
 class OptionError(IsolatedError):
-    """The line of the magic is wrong. The message names the option and says what to write.
+    """The line of the magic is invalid. The message names the option and says what to write.
 
-    Not IPython's ``UsageError``: that one sends no error message to the front end, so that nbval and
-    papermill pass over it.
+    Not IPython's ``UsageError``: it sends no error message to the front end, so nbval and papermill ignore it.
     """
 
 
 class SettingError(IsolatedError, ValueError):
-    """A setting of the extension cannot be. The message says which, where it is set, and why."""
+    """A setting of the extension is invalid. The message says which, where it is set, and why."""
 
 
 class StillRunningError(IsolatedError, RuntimeError):
-    """A run in the background has not ended, and has no scores yet. The message says how to wait for it."""
+    """A background run has not ended, so it has no scores yet. The message says how to wait for it."""
 
 
 class UnsupportedPlatformError(IsolatedError, RuntimeError):
-    """This platform has no processes, or none that can be kept in hand."""
+    """This platform has no processes, or cannot supervise them."""
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """The kernel was interrupted while a run was going on, or the run was stopped; nothing of it is left.
+    """The kernel was interrupted during a run, or the run was stopped. All its processes have ended.
 
     Args:
-        text: what was stopped.
+        text: the message, which says what was stopped.
     """
 
     def __init__(self, text: str = "The run was stopped, with everything that it had started.") -> None:
@@ -85,4 +84,4 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 class LimitWarning(UserWarning):
-    """A limit holds less than its name says, for want of a control group. Said once for each in a process."""
+    """A limit is enforced only in part, without a control group. Issued once per process for each limit."""

@@ -8,7 +8,7 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.models import frame_of
+from isolated_magic.models import to_data_frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -191,7 +191,7 @@ class History:
             for run in self.runs
             for score in ([_fields_of(score) for score in run.scores] or [dict.fromkeys(SCORE_COLUMNS)])
         ]
-        return frame_of(rows, [*RUN_COLUMNS, *SCORE_COLUMNS])
+        return to_data_frame(rows, [*RUN_COLUMNS, *SCORE_COLUMNS])
 
 
 def differences(inputs: Inputs | None, before: Run | None) -> tuple[str, ...]:

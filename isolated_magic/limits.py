@@ -76,14 +76,14 @@ _WORDS = {
 }
 
 
-def breach_text(limits: Limits, name: str) -> str:
+def limit_exceeded_text(limits: Limits, name: str) -> str:
     """The error text for an exceeded limit, such as ``memory limit 512 MB exceeded``."""
     value = getattr(limits, name)
-    shown = size_text(value) if name.endswith("bytes") else f"{value:g}{' s' * (name == 'cpu_secs')}"
+    shown = format_size(value) if name.endswith("bytes") else f"{value:g}{' s' * (name == 'cpu_secs')}"
     return f"{_WORDS[name]} {shown} exceeded"
 
 
-def size_text(size: int) -> str:
+def format_size(size: int) -> str:
     """Bytes as text, such as ``512 MB`` for 512 * 2**20."""
     for unit, name in ((TIB, "TB"), (GIB, "GB"), (MIB, "MB"), (KIB, "KB")):
         if size >= unit:
@@ -91,7 +91,7 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
-def size_of(text: str) -> int:
+def parse_size(text: str) -> int:
     """Bytes for a text such as ``512M``: a number and K, M, G or T for powers of 1024.
 
     Raises:

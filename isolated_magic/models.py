@@ -1,4 +1,4 @@
-"""The frozen values that come up from a run."""
+"""The frozen values that a run returns: RunResult, its scores, timings and error."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from isolated_magic.strict_json import JsonObject, JsonValue
 
-ProcessLaunch: TypeAlias = Literal["forked", "cold"]
-Launch: TypeAlias = ProcessLaunch | Literal["reused"]
+ProcessLaunchMethod: TypeAlias = Literal["forked", "cold"]
+LaunchMethod: TypeAlias = ProcessLaunchMethod | Literal["reused"]
 
 NanStyle: TypeAlias = Literal["float", "null"]
 
 MOST_IN_REPR = 10  # scores
-MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names and their characters, in search of a similar one
+MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names, and characters of each, when looking for similar ones
 NO_PANDAS = (
     "to_pandas() needs pandas, which is not installed: pip install 'isolated-magic[notebooks]', "
     "or pandas by itself: pip install pandas"
 )
-NO_VALUE = "no value"  # the reason of a score without one, before its own
+NO_VALUE = "no value"  # first part of the reason of a score without a value
 
 _repr_of_notes = reprlib.Repr()
 _repr_of_notes.maxstring, _repr_of_notes.maxtuple = 200, 3
@@ -55,14 +55,14 @@ _CALLER_IS_AT_FAULT = frozenset({ErrorKind.INVALID_REQUEST, ErrorKind.USER_CODE,
 
 
 class Found(StrEnum):
-    """What a run that ended normally had instead of a result."""
+    """What a run that ended normally produced instead of a result."""
 
     NOTHING = "nothing"  # neither output nor a value
-    OUTPUT = "output"  # it printed something, and does not end with a value
-    LINE = "line"  # a printed line that begins like a JSON object and is none, or one that is refused
-    VALUE = "value"  # of the last line
-    METRIC = "metric"  # what its score() returned
-    EXIT = "exit"  # sys.exit() came first
+    OUTPUT = "output"  # printed text, but no value
+    LINE = "line"  # a printed line that begins like a JSON object, but is invalid or refused
+    VALUE = "value"  # a last expression that is no result
+    METRIC = "metric"  # a return value of score() that is no result
+    EXIT = "exit"  # sys.exit() before there was a result
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ class RunError:
     """Why a run failed.
 
     Args:
-        kind: the case.
-        text: the whole text; for an exception in the code, its traceback with the code's own lines.
-        summary: one line of it.
-        excerpt: the lines of the code around the place, the place marked; in a notebook, where there is no result,
-            two lines that would be one; empty when there are none.
-        hint: what to do about it; empty when there is nothing to say.
-        stack: where the code was when time ran out, as a traceback has it; empty for any other error.
-        found: what there was instead of a result, such as ``the value of the last line is a str``; empty for any
-            other error.
-        found_kind: what kind of thing that is; None when it is not known.
-        found_repr: of the value of the last line, where that is what was found.
+        kind: the category of the error.
+        text: the full text; for an exception in the code, its traceback with lines of the code.
+        summary: one line of the text.
+        excerpt: the lines of code around the error, with the place marked. In a notebook, for a run without a
+            result, two lines that would give one. Empty if there are none.
+        hint: how to fix it; empty if unknown.
+        stack: the traceback of the code at a timeout; empty for other errors.
+        found: what a run without a result produced instead, such as ``the value of the last line is a str``;
+            empty for other errors.
+        found_kind: the category of ``found``; None if unknown.
+        found_repr: repr of the value of the last line, if that is what was found.
     """
 
     kind: ErrorKind
@@ -94,15 +94,15 @@ class RunError:
     found_repr: str = ""
 
     @classmethod
-    def of(cls, kind: ErrorKind, text: str) -> RunError:
-        """An error whose first line is its summary."""
+    def from_text(cls, kind: ErrorKind, text: str) -> RunError:
+        """An error with the first line of its text as summary."""
         return cls(kind, text, text.split("\n", 1)[0])
 
     def __str__(self) -> str:
         return self.text
 
-    def with_texts(self, change: Callable[[str], str]) -> RunError:
-        """The same error with each of its texts changed."""
+    def map_texts(self, change: Callable[[str], str]) -> RunError:
+        """A copy with ``change`` applied to each text."""
         return replace(
             self,
             text=change(self.text),
@@ -116,12 +116,12 @@ class RunError:
 
     @property
     def text_with_hint(self) -> str:
-        """The whole text, and below it what to do about it."""
+        """The full text, followed by the hint."""
         return f"{self.text}\n\n{self.hint}" if self.hint else self.text
 
     @property
     def code(self) -> int:
-        """400 when the caller's code or arguments are at fault, 500 otherwise."""
+        """400 if the caller's code or arguments caused the error, 500 otherwise."""
         return 400 if self.kind in _CALLER_IS_AT_FAULT else 500
 
 
@@ -130,13 +130,12 @@ class Score:
     """One score of a result.
 
     Args:
-        name: what was measured.
-        value: usually a number, in [0, 1] when it can be drawn as a bar. True and False are 1 and 0, text is a
-            label.
-        reason: why, in the metric's words.
-        category_name: the metric's category, as Opik has it.
-        metadata: whatever else the metric attached.
-        scoring_failed: True when the metric says that it could not score, or gave no value.
+        name: the name of what is measured.
+        value: usually a number, shown with a bar if in [0, 1]. True and False become 1 and 0; text is a label.
+        reason: the metric's explanation of the value.
+        category_name: the category, as in Opik's ``ScoreResult``.
+        metadata: further JSON from the metric.
+        scoring_failed: True if the metric reports a failure, or gave no value.
     """
 
     name: str
@@ -148,7 +147,7 @@ class Score:
 
     @classmethod
     def from_json(cls, item: JsonValue) -> Score | None:
-        """The score that a JSON object stands for, or None when it is not one."""
+        """The score for one element of a result's ``scores``, or None if it is not a score."""
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             return None
         value, category = item.get("value"), item.get("category_name")
@@ -171,7 +170,7 @@ class Score:
 
 
 def _is_true(flag: JsonValue) -> bool:
-    """Whether a flag is set, as JSON of other programs writes it: true, 1, or the word."""
+    """Whether a JSON flag of another program is set: true, a number but 0, or "true", "1", "yes"."""
     if isinstance(flag, str):
         return flag.strip().lower() in {"true", "1", "yes"}
     return isinstance(flag, (bool, int, float)) and bool(flag)
@@ -186,11 +185,11 @@ def _text_or_none(value: JsonValue) -> str | None:
 
 @dataclass(frozen=True)
 class Timings:
-    """How long a run took, in milliseconds.
+    """The durations of a run in milliseconds; NaN where unknown.
 
     Args:
-        creation_ms: from the call to the moment its process exists.
-        execution_ms: from the call to the end of the process and of all it started.
+        creation_ms: from the call until the process exists.
+        execution_ms: from the call until the process, and all processes that it started, have ended.
     """
 
     creation_ms: float = math.nan
@@ -199,29 +198,28 @@ class Timings:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunResult:
-    """What one run came to. ``result["name"]`` is the score of that name; ``if result`` asks whether it is ok.
+    """The result of one run. ``result["name"]`` is the score of that name; ``bool(result)`` is :attr:`ok`.
 
-    Two results are equal when all but pid, launch, timings and peak memory are; NaN counts as equal to itself.
+    Equality ignores pid, launch, timings and peak memory, and treats NaN as equal to itself.
 
     Args:
-        payload: the JSON object that is the result, None when the run failed.
-        scores: the scores in it, in its order; empty when its ``scores`` are not a list of scores.
-        stdout: what the code printed, without the line that is its result.
-        stderr: what the code wrote to stderr.
-        error: why there is no result, or None.
-        exit_status: of the process; negative for the signal that ended it; None when none was started.
-        pid: of the process, None when none was started.
-        launch: how its process came to life: ``"forked"`` from a template that had imported the packages that
-            the code imports, ``"cold"`` where it had to import them itself, as a new interpreter does,
-            ``"reused"`` for a worker that may have done runs before; None when there was none.
-        timings: in milliseconds.
-        peak_memory_bytes: the most memory that all processes of the run had together, page cache included; None
-            where nobody can say: without a limit of memory or processes, or without a control group to hold it.
-        compared_with: the scores of an earlier run that it is shown against; empty when there was none, None when
-            it is not to be compared.
-        differs_in: what the two runs were not given alike: ``"data"``, ``"code"``, and ``"environment"`` with the
-            names of some of the variables in parentheses.
-        notes: sentences that stand beside the scores: the run did not fail, but may not mean what you think.
+        payload: the JSON object that is the result; None if the run failed.
+        scores: the scores in the payload, in its order; empty if its ``scores`` is not a list of scores.
+        stdout: text that the code printed, without the line that is its result.
+        stderr: text that the code wrote to stderr.
+        error: why the run failed, or None.
+        exit_status: of the process, negative for the signal that ended it; None if none was started.
+        pid: of the process; None if none was started.
+        launch: how the process was started: ``"forked"`` from a template that had imported the packages of the
+            code; ``"cold"`` if the run imported them itself, like a new interpreter; ``"reused"`` for a worker
+            that may have served other runs; None if no process was started.
+        timings: durations in milliseconds.
+        peak_memory_bytes: peak memory of all processes of the run together, in bytes, page cache included. None
+            without a limit on memory or processes, or without a control group that enforces it.
+        compared_with: scores of the earlier run to compare with; empty if there was none, None for no comparison.
+        differs_in: inputs that differ between the two runs: ``"data"``, ``"code"``, and ``"environment"`` with
+            names of some variables in parentheses.
+        notes: sentences to show beside the scores: the run succeeded, but may not mean what you think.
     """
 
     payload: JsonObject | None = None
@@ -231,7 +229,7 @@ class RunResult:
     error: RunError | None = None
     exit_status: int | None = None
     pid: int | None = None
-    launch: Launch | None = None
+    launch: LaunchMethod | None = None
     timings: Timings = field(default=Timings())
     peak_memory_bytes: int | None = None
     compared_with: tuple[Score, ...] | None = None
@@ -247,7 +245,7 @@ class RunResult:
         return (_comparable(self.payload), self.stdout, self.stderr, self.error, self.exit_status, self.notes)
 
     def __repr__(self) -> str:
-        """What a failing test should show; nothing in it differs from run to run."""
+        """A short text for failing tests, the same in every run."""
         if self.error is not None:
             told = f"error={self.error.summary!r}, kind={str(self.error.kind)!r}"
         elif self.scores:
@@ -261,29 +259,29 @@ class RunResult:
 
     @property
     def ok(self) -> bool:
-        """True when the run has a result."""
+        """Whether the run succeeded: it has no error."""
         return self.error is None
 
     def with_notes(self, notes: Iterable[str], *, strict: bool = False) -> RunResult:
-        """The same result with more notes."""
+        """A copy with more notes; with ``strict=True``, notes make it an error."""
         told = (*self.notes, *notes)
         if not strict or not told or self.error is not None:
             return replace(self, notes=told)
-        error = RunError.of(ErrorKind.STRICT, "\n".join(told))
+        error = RunError.from_text(ErrorKind.STRICT, "\n".join(told))
         return replace(self, payload=None, scores=(), error=error, notes=told)
 
     def __bool__(self) -> bool:
-        """Whether the run has a result, as :attr:`ok`."""
+        """Whether the run succeeded, as :attr:`ok`."""
         return self.ok
 
     def __getitem__(self, name: str) -> Score:
         """The score of that name.
 
         Args:
-            name: of the score.
+            name: the name of the score.
 
         Raises:
-            NoSuchScoreError: there is none, or more than one.
+            NoSuchScoreError: no score has that name, or several have.
         """
         found = [score for score in self.scores if score.name == name]
         if len(found) == 1:
@@ -299,19 +297,22 @@ class RunResult:
         raise NoSuchScoreError(f"There is no score {told} among those of the run: {_names(self.scores, name)}.")
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a score of that name."""
+        """Whether a score has that name."""
         return any(score.name == name for score in self.scores)
 
     def __iter__(self) -> Iterator[Score]:
-        """The scores, in their order."""
+        """Iterate over the scores, in their order."""
         return iter(self.scores)
 
     def to_dict(self, *, nan: NanStyle = "float") -> JsonObject:
         """The result as ``execute()`` returns it: the JSON object, or ``{"code": ..., "error": ...}``.
 
         Args:
-            nan: ``"float"`` leaves NaN and infinities as they are, which strict JSON cannot hold;
-                ``"null"`` puts None in their place, at any depth.
+            nan: ``"float"`` keeps NaN and infinities, which strict JSON cannot represent; ``"null"`` replaces them
+                by None, at any depth.
+
+        Returns:
+            The payload, or ``{"code": 400 or 500, "error": text}`` for a failed run.
 
         Raises:
             InvalidRequestError: ``nan`` is neither.
@@ -324,21 +325,21 @@ class RunResult:
         return payload if nan == "float" else without_nan(payload)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The scores as a data frame, one row for each, with the fields of Score as columns.
+        """The scores as a data frame: one row for each score, the fields of Score as columns.
 
         Raises:
             MissingLibraryError: pandas is not installed.
         """
-        return frame_of([asdict(score) for score in self.scores], [field.name for field in fields(Score)])
+        return to_data_frame([asdict(score) for score in self.scores], [field.name for field in fields(Score)])
 
 
 class RunFailedError(IsolatedError):
     """A run of ``%%isolated`` failed.
 
     Args:
-        result: the whole result; ``result.error`` holds the code, the kind and the full text.
-        shown: what IPython shows of it instead of a traceback; empty for the full text.
-        painted: the same with codes for the terminal that it is printed in; empty for none.
+        result: the complete result; ``result.error`` holds code, kind and full text.
+        shown: the text that IPython shows instead of a traceback; empty for the full text.
+        painted: the same with terminal colours; empty for none.
     """
 
     def __init__(self, result: RunResult, shown: str = "", painted: str = "") -> None:
@@ -354,7 +355,7 @@ class RunFailedError(IsolatedError):
 
 
 def _names(scores: Iterable[Score], wanted: str) -> str:
-    """The names of scores, those first that are like the one that is wanted, with how many there are of each."""
+    """The names of scores with their counts, those similar to the wanted one first."""
     import difflib  # noqa: PLC0415 - for an error alone
 
     counts: dict[str, int] = {}
@@ -373,12 +374,12 @@ def _told_value(score: Score) -> str:
 
 
 def _short(value: JsonValue) -> str:
-    """Its repr, without most of what is long or deep in it."""
+    """The abbreviated repr."""
     return reprlib.repr(value)
 
 
 def _comparable(value: JsonValue) -> list[object]:
-    """What tells the value from others, however deep it is, with something that equals itself in place of NaN."""
+    """A flat list for comparing values of any depth, in which NaN equals itself."""
     told: list[object] = []
     waiting = [value]
     while waiting:
@@ -395,8 +396,8 @@ def _comparable(value: JsonValue) -> list[object]:
     return told
 
 
-def scores_of(payload: JsonObject) -> tuple[Score, ...]:
-    """The scores of a result's JSON object, empty unless its ``scores`` are a list of scores."""
+def parse_scores(payload: JsonObject) -> tuple[Score, ...]:
+    """The scores in a result's JSON object; empty unless its ``scores`` is a list of scores."""
     items = payload.get("scores")
     if not isinstance(items, list):
         return ()
@@ -404,8 +405,8 @@ def scores_of(payload: JsonObject) -> tuple[Score, ...]:
     return tuple(score for score in scores if score is not None) if None not in scores else ()
 
 
-def frame_of(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pandas.DataFrame:
-    """A data frame.
+def to_data_frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pandas.DataFrame:
+    """A data frame of rows with these columns.
 
     Raises:
         MissingLibraryError: pandas is not installed.

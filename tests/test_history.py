@@ -282,7 +282,7 @@ def test_a_long_history_forgets_its_beginning_and_what_is_large():
 
 
 def test_runs_without_scores_have_a_row_too():
-    failed = RunResult(error=RunError.of(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
+    failed = RunResult(error=RunError.from_text(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
     frame = (
         History().with_result("a", "In [1]", key(), failed).with_result("b", "In [2]", key(), run(1)).to_pandas()
     )

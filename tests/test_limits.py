@@ -11,7 +11,7 @@ import pytest
 
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor, Limits
 from isolated_magic.child.cgroup import CONTROLLERS, PREFIX, Group, _homes
-from isolated_magic.limits import size_of, size_text
+from isolated_magic.limits import format_size, parse_size
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS holds few of them")
@@ -391,18 +391,18 @@ def test_limits_of_another_type_are_refused(executor):
     [("512M", 512 * MIB), ("2g", 2 << 30), ("1.5K", 1536), ("100", 100), ("1 MiB", MIB), ("3kb", 3072)],
 )
 def test_sizes(text, size):
-    assert size_of(text) == size
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1M", "1X", "0", "1e9", "inf"])
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="is no size"):
-        size_of(text)
+        parse_size(text)
 
 
 def test_sizes_as_text():
     sizes = [512 * MIB, 1 << 30, 1536, 100, 3 << 40]
-    assert [size_text(size) for size in sizes] == ["512 MB", "1 GB", "1.5 KB", "100 bytes", "3 TB"]
+    assert [format_size(size) for size in sizes] == ["512 MB", "1 GB", "1.5 KB", "100 bytes", "3 TB"]
 
 
 def test_root_is_told_where_processes_cannot_be_limited(executor):

@@ -9,12 +9,12 @@ import sys
 import pytest
 
 from isolated_magic import InvalidRequestError, NoSuchScoreError
-from isolated_magic.models import ErrorKind, RunError, RunResult, Score, scores_of
+from isolated_magic.models import ErrorKind, RunError, RunResult, Score, parse_scores
 
 
 def result_of(*scores, **rest):
     payload = {"scores": list(scores), **rest}
-    return RunResult(payload=payload, scores=scores_of(payload), exit_status=0)
+    return RunResult(payload=payload, scores=parse_scores(payload), exit_status=0)
 
 
 A, B = {"name": "a", "value": 0.5, "reason": "half", "metadata": {"k": 1}}, {"name": "b", "value": math.nan}
@@ -46,7 +46,7 @@ def test_a_score_by_its_name():
             "and 4,990 more names.",
         ),
         (
-            RunResult(error=RunError.of(ErrorKind.DIED, "The process died.")),
+            RunResult(error=RunError.from_text(ErrorKind.DIED, "The process died.")),
             "There is no score 'c': the run failed (The process died.).",
         ),
     ],
@@ -60,7 +60,7 @@ def test_a_name_that_leads_to_no_score(result, said):
 
 def test_to_dict():
     assert result_of(A, model="m").to_dict() == {"scores": [A], "model": "m"}
-    assert RunResult(error=RunError.of(ErrorKind.DIED, "dead")).to_dict() == {"code": 500, "error": "dead"}
+    assert RunResult(error=RunError.from_text(ErrorKind.DIED, "dead")).to_dict() == {"code": 500, "error": "dead"}
 
 
 def test_to_dict_without_what_strict_json_cannot_hold():
@@ -85,7 +85,7 @@ def test_to_dict_without_what_strict_json_cannot_hold():
     }
     assert math.isnan(result.to_dict()["scores"][0]["value"])
     assert math.isnan(result.payload["scores"][0]["value"])
-    failed = RunResult(error=RunError.of(ErrorKind.DIED, "dead"))
+    failed = RunResult(error=RunError.from_text(ErrorKind.DIED, "dead"))
     assert failed.to_dict(nan="null") == {"code": 500, "error": "dead"}
     with pytest.raises(InvalidRequestError, match="give one of 'float', 'null'"):
         result.to_dict(nan="text")
@@ -141,7 +141,7 @@ class TestRepr:
         failed = {"name": "t", "value": 0, "scoring_failed": True}
         result = dataclasses.replace(result_of(A, failed), pid=123, launch="cold")
         assert repr(result) == "RunResult(scores={'a': 0.5, 't': FAILED}, exit_status=0)"
-        error = RunResult(error=RunError.of(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
+        error = RunResult(error=RunError.from_text(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
         assert repr(error) == (
             "RunResult(error='Execution timed out after 1 seconds', kind='timeout', exit_status=None)"
         )
@@ -189,4 +189,4 @@ def test_what_says_that_scoring_failed(said, is_failed):
 def test_a_result_is_true_when_the_run_has_one():
     assert result_of(A)
     assert result_of()  # it has no length: a result without scores is one, too
-    assert not RunResult(error=RunError.of(ErrorKind.DIED, "The process died."))
+    assert not RunResult(error=RunError.from_text(ErrorKind.DIED, "The process died."))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from isolated_magic.history import CellKey, History
 from isolated_magic.magic.display import bundle
-from isolated_magic.models import ErrorKind, RunError, RunResult, Score, scores_of
+from isolated_magic.models import ErrorKind, RunError, RunResult, Score, parse_scores
 from isolated_magic.render.blocks import Line
 from isolated_magic.render.formatting import bar, change_text, mean_text, number_in, number_text
 from isolated_magic.render.html import to_html
@@ -20,7 +20,7 @@ from isolated_magic.render.view import view_of, view_of_history
 
 
 def result_of(payload):
-    return RunResult(payload=payload, scores=scores_of(payload))
+    return RunResult(payload=payload, scores=parse_scores(payload))
 
 
 def text(payload):
@@ -335,7 +335,7 @@ class TestMany:
 
 
 def compared(now, before):
-    result = dataclasses.replace(result_of(scored(*now)), compared_with=scores_of(scored(*before)))
+    result = dataclasses.replace(result_of(scored(*now)), compared_with=parse_scores(scored(*before)))
     return {line.split()[0]: " ".join(line.split()[1:]) for line in to_text(view_of(result)).splitlines()}
 
 
@@ -368,13 +368,13 @@ def test_what_failed_before_or_now():
 
 def test_scores_of_one_name_are_compared_in_order():
     now = [{"name": "a", "value": 1}, {"name": "a", "value": 5}, {"name": "a", "value": 9}]
-    result = dataclasses.replace(result_of(scored(*now)), compared_with=scores_of(scored(*now[1:])))
+    result = dataclasses.replace(result_of(scored(*now)), compared_with=parse_scores(scored(*now[1:])))
     changes = [" ".join(line.split()[2:6]) for line in to_text(view_of(result)).splitlines()]
     assert changes == ["▼ -4, was 5", "▼ -4, was 9", "new"]
 
 
 def test_an_error_is_its_text():
-    failed = RunResult(error=RunError.of(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
+    failed = RunResult(error=RunError.from_text(ErrorKind.TIMEOUT, "Execution timed out after 1 seconds"))
     assert to_text(view_of(failed)) == "Execution timed out after 1 seconds"
     assert "timed out" in to_html(view_of(failed))
 
@@ -413,7 +413,7 @@ def test_a_large_result_is_cut_where_it_is_shown():
 
 def noted(*notes, error=None):
     payload = scored({"name": "a", "value": 1})
-    return RunResult(payload=payload, scores=scores_of(payload), notes=notes, error=error)
+    return RunResult(payload=payload, scores=parse_scores(payload), notes=notes, error=error)
 
 
 def test_notes_stand_beneath_the_scores():
@@ -426,7 +426,7 @@ def test_notes_stand_beneath_the_scores():
 
 
 def test_notes_stand_beneath_an_error_unless_they_are_its_text():
-    failed = RunError.of(ErrorKind.USER_CODE, "ValueError: bad")
+    failed = RunError.from_text(ErrorKind.USER_CODE, "ValueError: bad")
     assert to_text(view_of(noted("x is None", error=failed))) == "ValueError: bad\nnote: x is None"
     strict = noted("one", "two").with_notes((), strict=True)
     assert to_text(view_of(strict)).splitlines() == ["one", "two"]

@@ -1,4 +1,4 @@
-"""A run that goes on while its caller does something else."""
+"""The handle of a run in the background."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
     from isolated_magic.executors.lifecycle import LiveRun
-    from isolated_magic.models import Launch, NanStyle, RunError, RunResult, Score, Timings
+    from isolated_magic.models import LaunchMethod, NanStyle, RunError, RunResult, Score, Timings
     from isolated_magic.strict_json import JsonObject
     from isolated_magic.supervisor.output import OnOutput
 
@@ -25,15 +25,15 @@ State: TypeAlias = Literal["running", "done", "failed"]
 
 
 class BackgroundRun:
-    """The handle of a run. What the run prints is kept here and shown nowhere.
+    """The handle of a background run, made by :meth:`Executor.start`. Output is kept here and not shown.
 
-    When the run has ended, the handle has all that its :class:`RunResult` has: ``run["name"]``, ``run.scores``,
-    ``"name" in run``, ``for score in run``, ``if run`` and so on. Until then, each of these raises
+    After the run has ended, the handle has all attributes and methods of its :class:`RunResult`: ``run["name"]``,
+    ``run.scores``, ``"name" in run``, ``for score in run``, ``if run`` and so on. Until then, each of these raises
     StillRunningError, and :meth:`result` waits.
 
     Args:
-        live: the run.
-        run: does it, in a thread of its own.
+        live: the live run.
+        run: a function that performs the run, called in a new thread.
     """
 
     def __init__(self, live: LiveRun, run: Callable[[OnOutput], RunResult]) -> None:
@@ -66,22 +66,22 @@ class BackgroundRun:
 
     @property
     def pid(self) -> int | None:
-        """Of its process, which this waits for if need be; None when there was none."""
+        """The pid of its process; waits until there is one. None if none was started."""
         return self._live.wait_for_pid()
 
     @property
     def stdout(self) -> str:
-        """What the code has printed so far, without the line that may be its result."""
+        """Text printed so far, without the line that may be its result."""
         return "".join(self._parts["stdout"])
 
     @property
     def stderr(self) -> str:
-        """What it has written to stderr so far."""
+        """Text written to stderr so far."""
         return "".join(self._parts["stderr"])
 
     @property
     def state(self) -> State:
-        """``"running"``, ``"done"`` when the run has ended and has a result, ``"failed"`` when it has none."""
+        """``"running"``, ``"done"`` for a run that succeeded, ``"failed"`` for one that did not."""
         if not self._future.done():
             return "running"
         result = self.peek()
@@ -93,18 +93,18 @@ class BackgroundRun:
         return self._amended(self._future.result()) if has_result else None
 
     def done(self) -> bool:
-        """Whether the run is over and nothing of it is left."""
+        """Whether the run has ended, with all its processes."""
         self.end_was_seen = self._future.done()
         return self.end_was_seen
 
     def result(self, timeout: float | None = None) -> RunResult:
-        """Wait for the result of the run, a failed one's too.
+        """Wait for the result of the run. A failed run has one, too.
 
         Args:
-            timeout: seconds to wait, None for as long as it takes.
+            timeout: seconds to wait; None to wait without limit.
 
         Raises:
-            TimeoutError: the run is still going on.
+            TimeoutError: the run has not ended within the timeout.
         """
         try:
             result = self._amended(self._future.result(timeout))
@@ -147,7 +147,7 @@ class BackgroundRun:
         return self._ended().exit_status
 
     @property
-    def launch(self) -> Launch | None:
+    def launch(self) -> LaunchMethod | None:
         """As :attr:`RunResult.launch`."""
         return self._ended().launch
 
@@ -206,10 +206,10 @@ class BackgroundRun:
         return self._ended().to_pandas()
 
     def add_done_callback(self, callback: Callable[[RunResult], object]) -> None:
-        """Have something called with the result when the run is over, in whatever thread that is.
+        """Call a function with the result when the run has ended, in any thread; at once if it has already.
 
         Args:
-            callback: called once; what it raises is logged.
+            callback: called once; exceptions that it raises are logged.
         """
 
         def when_done(future: Future[RunResult]) -> None:
@@ -219,13 +219,13 @@ class BackgroundRun:
         self._future.add_done_callback(when_done)
 
     def kill(self, timeout: float = DEFAULT_KILL_TIMEOUT_SECS) -> bool:
-        """Kill the run and everything that it started.
+        """Kill the run and all processes that it started.
 
         Args:
-            timeout: seconds to wait until it is gone.
+            timeout: seconds to wait until all have ended.
 
         Returns:
-            Whether it is gone; True also when it was over already.
+            Whether all have ended; True also if the run had ended before.
         """
         self._live.stop()
         with suppress(TimeoutError):
@@ -233,7 +233,7 @@ class BackgroundRun:
         return self._future.done()
 
     def interrupt(self) -> None:
-        """Ask the run to end as Ctrl-C does, and see to it that it does. Does not wait."""
+        """Stop the run with SIGINT, like Ctrl-C, then SIGTERM and SIGKILL. Does not wait."""
         self._live.interrupt()
 
     def __repr__(self) -> str:

@@ -39,16 +39,16 @@ DEFAULT_WARM_UP_SECS = 60.0
 
 
 class Executor(Lifetime):
-    """Runs code in processes of its own. Safe from many threads at once, and in a fork of this process.
+    """Base class of the executors: runs code in child processes. Thread-safe, and usable in forks of this process.
 
     Args:
-        launcher: how a child comes to life.
-        metric_prefix: of the names of the OpenTelemetry metrics.
-        timeout_secs: seconds that a run may take unless its call says otherwise; infinity for no limit.
-        limits: what a run may use unless its call says otherwise.
+        launcher: starts child processes.
+        metric_prefix: prefix of the names of OpenTelemetry metrics.
+        timeout_secs: default time limit of a run in seconds; infinity for no limit.
+        limits: default limits of a run.
 
     Raises:
-        InvalidRequestError: the timeout is no number greater than zero, or the limits are none.
+        InvalidRequestError: the timeout is not a number greater than zero, or ``limits`` is not a Limits.
     """
 
     def __init__(
@@ -73,19 +73,19 @@ class Executor(Lifetime):
 
         Args:
             code: Python source, or the path of a file.
-            data: a dict, its keys of type str; a list for ``payload_type="trace_thread"``; None for an empty
-                dict. In the code it is the name ``data``, and ``{"data": ..., "payload_type": ...}`` on stdin.
-            env_vars: variables over those of this process; None as a value removes one.
-            timeout_secs: seconds that the run may take; None for the executor's own.
-            payload_type: a name in the code too; ``"trace_thread"`` hands the data to a metric as a whole.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty
+                dict. The code finds it as ``data``, and as ``{"data": ..., "payload_type": ...}`` on stdin.
+            env_vars: variables to set over those of this process; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
             options: see :class:`~isolated_magic.request.RunOptions`.
 
         Returns:
-            ``{"scores": [...]}`` or whatever JSON object the code printed; for a failed run
+            ``{"scores": [...]}``, or the JSON object that the code printed; for a failed run
             ``{"code": 400 or 500, "error": text}``.
 
         Raises:
-            KeyboardInterrupt: this thread was interrupted; the run is gone by then.
+            KeyboardInterrupt: this thread was interrupted; the run has been stopped.
         """
         return self.run(code, data, env_vars, timeout_secs, payload_type, **options).to_dict()
 
@@ -102,15 +102,15 @@ class Executor(Lifetime):
         on_request: Callable[[RunRequest], object] | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult:
-        """Run the code and return everything there is to know about the run. Arguments as for :meth:`execute`.
+        """Run the code and return a RunResult. Arguments as for :meth:`execute`.
 
         Args:
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
-                the line that is the result is not among it.
-            on_request: called in this thread with what the run was given, before it starts.
+                without the line that is the result.
+            on_request: called in this thread with the request, before the run starts.
 
         Raises:
-            KeyboardInterrupt: this thread was interrupted; the run is gone by then.
+            KeyboardInterrupt: this thread was interrupted; the run has been stopped.
         """
         called_at = time.monotonic()
         try:
@@ -134,16 +134,16 @@ class Executor(Lifetime):
         on_request: Callable[[RunRequest], object] | None = None,
         **options: Unpack[RunOptions],
     ) -> BackgroundRun:
-        """Begin a run and return at once. Code, data and environment are those of now.
+        """Start a run in the background and return its handle. Code, data and environment are read now.
 
         Arguments as for :meth:`execute`.
 
         Args:
-            label: what to call the run where runs are listed; None for the source's name.
+            label: name of the run in lists of runs; None for the source's name.
             on_request: as for :meth:`run`.
 
         Raises:
-            InvalidRequestError: it cannot be run as given.
+            InvalidRequestError: an argument is invalid.
         """
         called_at = time.monotonic()
         request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
@@ -164,7 +164,7 @@ class Executor(Lifetime):
         """:meth:`execute` from asyncio, with the same arguments. Cancelling the task kills the run.
 
         Raises:
-            asyncio.CancelledError: the task was cancelled; the run is gone by then.
+            asyncio.CancelledError: the task was cancelled; the run has been killed.
         """
         live = LiveRun(options.get("source_name", SOURCE_NAME))
 
@@ -242,16 +242,16 @@ class Executor(Lifetime):
         return result
 
     def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
-        """Wait until what makes runs fast is ready: for the environment of now, and for what earlier runs taught.
+        """Wait until runs are fast: with this process's environment, and the imports of earlier runs.
 
-        Forks of a template, workers that have imported what runs import, or containers that wait.
+        What gets ready are forks of a template, workers with preloaded modules, or waiting containers.
 
         Args:
             timeout_secs: seconds to wait at most.
 
         Returns:
-            Whether it is, with all modules that ``preload`` names; :attr:`preloaded` tells what is missing. True
-            at once where every run is a cold one.
+            Whether all is ready, with all modules in ``preload``; :attr:`preloaded` tells what is missing. True at
+            once if every run is a cold start.
         """
         return self._launcher.warm_up(self._any_request(), timeout_secs)
 

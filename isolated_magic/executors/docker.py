@@ -1,4 +1,4 @@
-"""A new container for every run: for code that nobody trusts."""
+"""A new container for every run: for untrusted code."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ if TYPE_CHECKING:
 
 
 class DockerExecutor(Executor):
-    """Runs each piece of code in a container that nobody used before and nobody uses again.
+    """Runs each piece of code in a new container that is used once.
 
     ::
 
         with DockerExecutor(timeout_secs=30) as executor:
             executor.execute("len(data['answer'])", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
 
-    The code sees the image and what is sent to it: nothing of this process's environment, and no file of this
-    machine but those of ``volumes``. Its environment is the image's plus ``env_vars``. A file is read here and
-    sent as source: tracebacks have its name, and the code no ``__file__``.
+    The code sees the image, its environment, ``env_vars`` and the data: nothing of this process's environment,
+    and no file of this machine except ``volumes``. A file is read here and sent as source: tracebacks show its
+    name, and ``__file__`` is not set.
 
     Args:
-        timeout_secs: seconds that a run may take unless its call says otherwise; infinity for no limit.
-        image: any with Python 3.11 or later. It is never pulled: a missing one is an error that says what to do.
-        standby: how many containers wait for a run.
-        idle_secs: seconds after which a container ends that waits in vain. The next run starts another one.
-        memory_bytes: of all processes of a run together, files under /tmp included; no swap.
-        cpus: processors that a run may keep busy.
-        pids: processes and threads at once.
-        nofile: descriptors of each process.
-        network: False for none at all; True for the daemon's default network; or the name of one.
-        user: as whom the code runs.
-        read_only: whether all files are but those under /tmp and /dev/shm.
-        new_privileges: whether programs with setuid bits may gain what those give.
-        capabilities: to keep; all others are dropped.
-        tmpfs_bytes: of /tmp, and of /dev/shm.
-        volumes: paths of this machine and where they are in the container; read-only unless that ends in ``:rw``.
+        timeout_secs: default time limit of a run in seconds; infinity for no limit.
+        image: an image with Python 3.11 or later. It is never pulled: if it is missing, the error says what to do.
+        standby: number of containers that wait for a run.
+        idle_secs: seconds after which a waiting container ends. The next run starts another one.
+        memory_bytes: bytes for all processes of a run together, files under /tmp included; no swap.
+        cpus: number of processors that a run may use, such as 0.5.
+        pids: number of concurrent processes and threads.
+        nofile: file descriptors of each process.
+        network: False for no network; True for the daemon's default network; or the name of a network.
+        user: user (and group) of the code, as ``"uid:gid"``.
+        read_only: whether all files are read-only, except those under /tmp and /dev/shm.
+        new_privileges: whether setuid programs may gain privileges.
+        capabilities: Linux capabilities to keep; all others are dropped.
+        tmpfs_bytes: size of /tmp, and of /dev/shm, in bytes.
+        volumes: paths of this machine to paths in the container; read-only unless the latter ends in ``:rw``.
         cwd: the working directory of a run, and its HOME.
-        preload: names of modules of the image that are imported before a run comes.
-        runtime: of the daemon, such as ``"runsc"``; None for its default.
-        base_url: of the daemon's API, Docker's or Podman's; None for ``DOCKER_HOST``, else the usual socket.
-        limits: what a run may use unless its call says otherwise; within the limits above.
+        preload: names of modules of the image to import before a run arrives.
+        runtime: runtime of the daemon, such as ``"runsc"``; None for its default.
+        base_url: URL of the daemon's API, Docker's or Podman's; None for ``DOCKER_HOST``, else the usual socket.
+        limits: default limits of a run, within the limits above.
 
     Raises:
-        InvalidRequestError: one of these is not what it should be.
+        InvalidRequestError: one of these is invalid.
         MissingLibraryError: the docker SDK is not installed.
     """
 

@@ -28,16 +28,16 @@ NAMES = ", ".join(map(repr, HOMES))
 
 
 def create_executor(name: ExecutorName, **settings: object) -> Executor:
-    """An executor of the strategy of that name.
+    """Create an executor by the name of its strategy.
 
     Args:
         name: ``"isolated"``, ``"process"`` or ``"docker"``.
-        settings: of its class, by name.
+        settings: keyword arguments of its class.
 
     Raises:
-        InvalidRequestError: there is no such strategy or setting, or the setting cannot be.
-        MissingLibraryError: what it needs is not installed.
-        UnsupportedPlatformError: there are no processes here.
+        InvalidRequestError: the strategy or a setting does not exist, or a setting is invalid.
+        MissingLibraryError: a library that it needs is not installed.
+        UnsupportedPlatformError: this platform has no processes.
     """
     if name not in HOMES:
         raise InvalidRequestError(f"There is no executor {name!r}: give one of {NAMES}.")
@@ -55,11 +55,11 @@ def create_executor(name: ExecutorName, **settings: object) -> Executor:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Which strategy to choose.
+    """The strategy that :func:`recommend` recommends.
 
     Args:
         executor: its name, for ``create_executor()`` and ``--executor``.
-        because: the reason, a sentence.
+        because: the reason, in one sentence.
     """
 
     executor: ExecutorName
@@ -72,15 +72,15 @@ class Recommendation:
 def recommend(
     *, trusted: bool = True, own_environment: bool = True, clean_state: bool = True, many_runs: bool = False
 ) -> Recommendation:
-    """Which strategy suits runs such as these. The questions are asked in this order until one decides.
+    """Recommend a strategy. The arguments are considered in this order until one decides.
 
-    What is not answered counts as: code that you trust, variables and a clean state of each run's own, few runs.
+    The defaults: trusted code, own variables and a clean state for each run, few runs.
 
     Args:
-        trusted: whether you would run the code in a shell of your own: it can read your files, use your network.
-        own_environment: whether runs need variables of their own, such as the keys of different tenants.
-        clean_state: whether a run must not find what an earlier one left in modules: caches, patches, settings.
-        many_runs: whether there are thousands of short ones, so that a millisecond each is felt.
+        trusted: whether you would run the code in your own shell: it can read your files and use your network.
+        own_environment: whether runs need their own variables, such as the keys of different tenants.
+        clean_state: whether a run must not see what earlier runs left in modules: caches, patches, settings.
+        many_runs: whether there are thousands of short runs, so that a millisecond each matters.
 
     Returns:
         The name of a strategy, and the reason.

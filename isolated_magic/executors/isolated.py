@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import ProcessLauncher
     from isolated_magic.launch.fork_server.launcher import Preload
     from isolated_magic.limits import Limits
-    from isolated_magic.models import ProcessLaunch
+    from isolated_magic.models import ProcessLaunchMethod
 
 DEFAULT_STANDBY = 2
 MOST_STANDBY = 64  # each is a process
@@ -25,14 +25,14 @@ LONGEST_IDLE_SECS = 1e9  # thirty years
 class LaunchSettings(TypedDict):
     """How runs start: see :class:`IsolatedSubprocessExecutor`."""
 
-    launch: ProcessLaunch
+    launch: ProcessLaunchMethod
     preload: Preload
     standby: int
     idle_secs: float
 
 
 class IsolatedSubprocessExecutor(Executor):
-    """Runs each piece of code in a new Python process with an environment of its own.
+    """Runs each piece of code in a new Python process with its own environment.
 
     ::
 
@@ -40,26 +40,25 @@ class IsolatedSubprocessExecutor(Executor):
             executor.execute("len(data['answer'])", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
 
     Args:
-        timeout_secs: seconds that a run may take unless its call says otherwise; infinity for no limit.
-        launch: ``"forked"`` for forks of a template that has imported what the run will import, wherever nobody
-            can tell them from a new interpreter; ``"cold"`` for a new interpreter every time. Elsewhere than on
-            Linux every run is a cold one.
-        preload: what templates import: ``"learned"`` for what earlier runs of a program with the same imports did
-            import; names of modules, for every run; None for nothing.
-        standby: how many forks of a template wait for a run, 64 at most.
-        idle_secs: seconds after which a template ends that nobody uses. The next run starts another one.
-        limits: what a run may use unless its call says otherwise.
+        timeout_secs: default time limit of a run in seconds; infinity for no limit.
+        launch: ``"forked"`` forks a template with the run's modules imported, where the fork behaves like a new
+            interpreter; ``"cold"`` starts a new interpreter every time, as always happens except on Linux.
+        preload: modules that templates import: ``"learned"`` for those that earlier runs of programs with the same
+            imports imported; a list of names for every run; None for none.
+        standby: number of forks of a template that wait for a run, 64 at most.
+        idle_secs: seconds after which an unused template ends. The next run starts another one.
+        limits: default limits of a run.
 
     Raises:
-        InvalidRequestError: one of these is not what it should be.
-        UnsupportedPlatformError: there are no processes here.
+        InvalidRequestError: one of these is invalid.
+        UnsupportedPlatformError: this platform has no processes.
     """
 
     def __init__(
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
         *,
-        launch: ProcessLaunch = "forked",
+        launch: ProcessLaunchMethod = "forked",
         preload: Preload = "learned",
         standby: int = DEFAULT_STANDBY,
         idle_secs: float = DEFAULT_IDLE_SECS,
@@ -80,7 +79,7 @@ class IsolatedSubprocessExecutor(Executor):
         self._launcher = process_launcher(**settings)  # the one before ends with the last run that has it
 
 
-def check_launch(launch: ProcessLaunch, preload: Preload, standby: int, idle_secs: float) -> None:
+def check_launch(launch: ProcessLaunchMethod, preload: Preload, standby: int, idle_secs: float) -> None:
     """Check what says how runs start.
 
     Args:
@@ -108,7 +107,7 @@ def check_launch(launch: ProcessLaunch, preload: Preload, standby: int, idle_sec
 
 
 def process_launcher(
-    launch: ProcessLaunch = "forked",
+    launch: ProcessLaunchMethod = "forked",
     preload: Preload = "learned",
     standby: int = DEFAULT_STANDBY,
     idle_secs: float = DEFAULT_IDLE_SECS,

@@ -189,7 +189,7 @@ def in_thread(work: Callable[[], RunResult]) -> Future[RunResult]:
     try:
         start_thread(partial(contextvars.copy_context().run, target), "isolated_magic run")
     except LaunchError as problem:
-        future.set_result(RunResult(error=RunError.of(ErrorKind.LAUNCH, str(problem))))
+        future.set_result(RunResult(error=RunError.from_text(ErrorKind.LAUNCH, str(problem))))
     return future
 
 

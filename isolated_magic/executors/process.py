@@ -30,34 +30,32 @@ REFUSES_VARIABLES = (
 
 
 class ProcessExecutor(Executor):
-    """Runs code in workers that are started beforehand and used again.
+    """Runs code in reusable worker processes that are started beforehand.
 
     ::
 
         with ProcessExecutor(workers=2) as executor:
             executor.execute("len(data['answer'])", {"answer": "yes"})
 
-    A run finds a new ``__main__``, and the working directory, environment, standard streams, signal handlers
-    and settings of the interpreter and the process as they were; what an earlier run made has ended with it. It
-    may find what earlier runs left in the modules that they imported, their daemon threads and files that
-    others hold: code that must not have that belongs into an :class:`IsolatedSubprocessExecutor`. A worker
-    whose run timed out, crashed, was killed, or left processes or other threads behind is replaced; so is one
-    whose environment, packages or modules of the user's are out of date. A run with limits has a process of its
-    own.
+    A run has a new ``__main__``; working directory, environment, standard streams, signal handlers and settings
+    of interpreter and process are restored, and objects of earlier runs are gone. It may see state that earlier
+    runs left in imported modules, their daemon threads, and files held by others: use an
+    :class:`IsolatedSubprocessExecutor` for code that must not. A worker whose run timed out, crashed, was
+    killed, or left processes or other threads behind is replaced; so is one whose environment, packages or
+    modules of the user are out of date. A run with limits has its own process.
 
     Args:
-        timeout_secs: seconds that a run may take from when it has a worker, unless its call says otherwise;
-            infinity for no limit.
-        workers: how many there are, and so how many runs go on at once; None for one for each processor that this
-            process may use.
-        max_runs: that a worker does before it is replaced, None for no end. Exit functions are called then.
-        max_memory_bytes: of memory with which a worker is replaced after a run, None for any size.
-        preload: what new workers have imported, as for :class:`IsolatedSubprocessExecutor`.
-        limits: what a run may use unless its call says otherwise.
+        timeout_secs: default time limit of a run in seconds, from when it has a worker; infinity for no limit.
+        workers: number of workers, and so of concurrent runs; None for one for each processor that this process
+            may use.
+        max_runs: runs of a worker before it is replaced; None for no limit. Its exit functions are called then.
+        max_memory_bytes: bytes of memory above which a worker is replaced after a run; None for no limit.
+        preload: modules that new workers import, as for :class:`IsolatedSubprocessExecutor`.
+        limits: default limits of a run.
 
     Raises:
-        InvalidRequestError: one of these is not what it should be.
-        UnsupportedPlatformError: there are no processes here.
+        InvalidRequestError: one of these is invalid.
+        UnsupportedPlatformError: this platform has no processes.
     """
 
     def __init__(

@@ -51,18 +51,18 @@ def run_child(launcher: Launcher, request: RunRequest, on_output: OnOutput | Non
         return _result(child, report, request, live.begun_at)
     except (LaunchError, MemoryError) as problem:
         if isinstance(problem, StoppedError) and live.is_interrupted:
-            return RunResult(error=RunError.of(ErrorKind.INTERRUPTED, str(problem)))
+            return RunResult(error=RunError.from_text(ErrorKind.INTERRUPTED, str(problem)))
         return failed_run(problem)
 
 
 def failed_run(problem: InvalidRequestError | LaunchError | MemoryError) -> RunResult:
     """The result of a run that had no process."""
     if isinstance(problem, MemoryError):
-        return RunResult(error=RunError.of(ErrorKind.LAUNCH, f"The run was given up: {NO_MEMORY}."))
+        return RunResult(error=RunError.from_text(ErrorKind.LAUNCH, f"The run was given up: {NO_MEMORY}."))
     if isinstance(problem, InvalidRequestError):
-        return RunResult(error=RunError.of(ErrorKind.INVALID_REQUEST, str(problem)))
+        return RunResult(error=RunError.from_text(ErrorKind.INVALID_REQUEST, str(problem)))
     kind = ErrorKind.KILLED if isinstance(problem, StoppedError) else ErrorKind.LAUNCH
-    return RunResult(error=RunError.of(kind, str(problem)))
+    return RunResult(error=RunError.from_text(kind, str(problem)))
 
 
 def _launch_and_supervise(

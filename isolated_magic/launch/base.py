@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.process import ProcessHandle
     from isolated_magic.launch.protocol import Messages
-    from isolated_magic.models import Launch
+    from isolated_magic.models import LaunchMethod
     from isolated_magic.request import RunRequest
 
 
@@ -31,7 +31,7 @@ class Child:
     stdout: FileIO  # what the process and its descendants write to descriptor 1
     stderr: FileIO
     handle: ProcessHandle
-    launch: Launch = "cold"
+    launch: LaunchMethod = "cold"
     # Given the messages of a fork, tells whether it had to import a package itself.
     lacked: Callable[[Messages], bool] | None = None
     # Takes the pages that a sampled fork wrote to.
@@ -48,7 +48,7 @@ class Child:
         """Whether it may do another run after this one."""
         return self.give_back is not None
 
-    def launch_for(self, messages: Messages) -> Launch:
+    def launch_for(self, messages: Messages) -> LaunchMethod:
         """How the run was launched: a fork that lacked the packages that it needs counts as a cold start."""
         return "cold" if self.lacked is not None and self.lacked(messages) else self.launch
 
@@ -67,11 +67,11 @@ class Child:
 
 @dataclass(frozen=True)
 class Preloaded:
-    """What is imported ahead of runs.
+    """The modules that an executor preloads.
 
     Args:
-        packages: names of packages that code or ``preload`` asks for, in alphabetical order.
-        refused: why a module cannot be imported ahead, by its name.
+        packages: names of preloaded packages that code or ``preload`` asks for, in alphabetical order.
+        refused: the reasons why modules cannot be preloaded, by module name.
     """
 
     packages: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child.cgroup import Group
 from isolated_magic.errors import LaunchError, LimitWarning
-from isolated_magic.limits import size_text
+from isolated_magic.limits import format_size
 from isolated_magic.request import Confinement
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def memory_limit_note() -> str:
     """A sentence about our memory limits, which a process that failed to start has inherited; empty for none."""
     found = map(_soft, ("RLIMIT_AS", "RLIMIT_DATA"))
     soft = min((limit for limit in found if limit != resource.RLIM_INFINITY), default=None)
-    return "" if soft is None else f" Its memory is limited to {size_text(soft)} (ulimit -v, ulimit -d)."
+    return "" if soft is None else f" Its memory is limited to {format_size(soft)} (ulimit -v, ulimit -d)."
 
 
 def _soft(name: str) -> int:

@@ -231,7 +231,7 @@ class IsolatedMagics(Magics):
                 result, printed = self._explained(run, result)
                 display.stream("stdout", printed)
         except KeyboardInterrupt:
-            self._remember(run, RunResult(error=RunError.of(ErrorKind.INTERRUPTED, INTERRUPTED)))
+            self._remember(run, RunResult(error=RunError.from_text(ErrorKind.INTERRUPTED, INTERRUPTED)))
             raise
         finally:
             display.flush()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
 from isolated_magic.executors.factory import HOMES, NAMES
-from isolated_magic.limits import MIB, Limits, size_of
+from isolated_magic.limits import MIB, Limits, parse_size
 from isolated_magic.magic import lexer
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _limit(
 
 
 def _size(text: str) -> int | None:
-    return None if text == NO_LIMIT else size_of(text)
+    return None if text == NO_LIMIT else parse_size(text)
 
 
 def _memory(text: str) -> int | None:

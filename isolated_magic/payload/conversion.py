@@ -84,7 +84,7 @@ def _from_array(value: object) -> object:
             raise NotJsonError("repeated columns")
         return _rows_of(value)
     if hasattr(value, "to_list") and hasattr(value, "index") and hasattr(value, "to_dict"):
-        return by_label(value) if is_row(value) else values_in(value)
+        return series_to_dict(value) if is_row(value) else series_to_list(value)
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind == "m" and hasattr(value, "astype"):  # seconds, as of every other duration
         return _missing_as_none(value, value.astype("timedelta64[ns]").astype("int64") / 1e9)
@@ -96,13 +96,13 @@ def _from_array(value: object) -> object:
     return value.to_list() if hasattr(value, "to_list") and hasattr(value, "to_frame") else value  # of polars
 
 
-def table_of(value: Any, least: int) -> Table | None:  # noqa: ANN401 - likewise
+def to_table(value: Any, least: int) -> Table | None:  # noqa: ANN401 - likewise
     """The columns of a pandas frame; None for under ``least`` values, or labels that cannot be JSON keys."""
     pandas = sys.modules.get("pandas")
     if pandas is None or type(value) is not pandas.DataFrame or value.size < least:
         return None
     names = _names_of(value)
-    return Table(names, [column_of(value.iloc[:, n]) for n in range(len(names))]) if names else None
+    return Table(names, [column_values(value.iloc[:, n]) for n in range(len(names))]) if names else None
 
 
 def _rows_of(frame: Any) -> object:  # noqa: ANN401 - likewise
@@ -111,7 +111,7 @@ def _rows_of(frame: Any) -> object:  # noqa: ANN401 - likewise
     names = _names_of(frame) if pandas is not None and type(frame) is pandas.DataFrame else []
     if not names:
         return frame.to_dict(orient="records")
-    columns = [values_in(frame.iloc[:, n]) for n in range(len(names))]
+    columns = [series_to_list(frame.iloc[:, n]) for n in range(len(names))]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -124,7 +124,7 @@ def _names_of(frame: Any) -> list[str]:  # noqa: ANN401 - likewise
     return names if len(set(names)) == len(names) else []
 
 
-def by_label(series: Any) -> object:  # noqa: ANN401 - pandas is not imported here
+def series_to_dict(series: Any) -> object:  # noqa: ANN401 - pandas is not imported here
     """A pandas Series as a dict.
 
     Raises:
@@ -230,11 +230,11 @@ class Table(NamedTuple):
     columns: list[list[object] | Block]  # for each key the values of all dicts
 
 
-def block_of(value: Any, least: int) -> Block | None:  # noqa: ANN401 - neither numpy nor pandas is imported here
+def to_block(value: Any, least: int) -> Block | None:  # noqa: ANN401 - neither numpy nor pandas is imported here
     """The numbers of an array or column; None for fewer than ``least``, or a type that Python does not have."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if pandas is not None and type(value) is pandas.Series and len(value) >= least and not is_row(value):
-        column = column_of(value)
+        column = column_values(value)
         return column if isinstance(column, Block) else None
     if numpy is None or type(value) is not numpy.ndarray or value.size < least:
         return None
@@ -250,14 +250,14 @@ def _block_in(found: Any) -> Block | None:  # noqa: ANN401 - numpy is not import
     return Block(f"{kind}{size}", list(found.shape), found.astype(f"{kind}{size}").tobytes())
 
 
-def column_of(series: Any) -> list[object] | Block:  # noqa: ANN401 - likewise
+def column_values(series: Any) -> list[object] | Block:  # noqa: ANN401 - likewise
     """The values of a column."""
     numpy = sys.modules["numpy"]
     found = _block_in(series.to_numpy()) if isinstance(series.dtype, numpy.dtype) else None
-    return values_in(series) if found is None else found
+    return series_to_list(series) if found is None else found
 
 
-def values_in(series: Any) -> list[object]:  # noqa: ANN401 - likewise
+def series_to_list(series: Any) -> list[object]:  # noqa: ANN401 - likewise
     """``series.to_list()``, with values converted where vectorised conversion is faster."""
     numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
     if numpy is None or pandas is None or not isinstance(series, pandas.Series):

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isolated_magic.child.error_report import ARROW
 from isolated_magic.errors import InvalidRequestError
-from isolated_magic.payload.conversion import NotJsonError, by_label, convert, has_repeated_keys, is_row, plain_key
+from isolated_magic.payload.conversion import (
+    NotJsonError,
+    convert,
+    has_repeated_keys,
+    is_row,
+    plain_key,
+    series_to_dict,
+)
 from isolated_magic.payload.packing import encode
 
 if TYPE_CHECKING:
@@ -80,7 +87,7 @@ def as_record(data: object) -> object:
         if isinstance(data, (dict, list, tuple)):
             return data
         if hasattr(data, "to_dict") and hasattr(data, "iloc") and getattr(data, "ndim", 0) == 1:
-            return by_label(data)  # a pandas Series given as the data is a row, whatever its labels
+            return series_to_dict(data)  # a pandas Series given as the data is a row, whatever its labels
         return convert(data)
     except Exception:  # noqa: BLE001 - whatever a conversion of someone else's raises: then it stands for none
         return data

@@ -16,10 +16,10 @@ from isolated_magic.payload.conversion import (
     Block,
     NotJsonError,
     Table,
-    block_of,
     convert,
     has_repeated_keys,
-    table_of,
+    to_block,
+    to_table,
     with_plain_keys,
 )
 
@@ -96,7 +96,7 @@ class _Packer:
 
     def _converted(self, value: object) -> object:
         """``default`` of :func:`json.dumps`: a mark for a binary part, or the converted value."""
-        part = block_of(value, PACKED_FROM) or table_of(value, PACKED_FROM)
+        part = to_block(value, PACKED_FROM) or to_table(value, PACKED_FROM)
         if part is not None:
             return self._marked(part)
         converted = convert(value)
@@ -213,7 +213,7 @@ def _first_in(value: Any) -> object:  # noqa: ANN401 - what stands at the beginn
 def _block_of(value: Sequence[Any], shape: list[int]) -> Block | None:
     kind, numpy = type(value[0]), sys.modules.get("numpy")
     if numpy is not None and issubclass(kind, numpy.generic):
-        found = block_of(numpy.array(value), PACKED_FROM)
+        found = to_block(numpy.array(value), PACKED_FROM)
         return None if found is None else Block(found.kind, shape, found.content)
     if kind is float:
         return Block("f8", shape, array("d", value).tobytes())

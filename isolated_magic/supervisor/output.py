@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic import strict_json
-from isolated_magic.limits import size_text
+from isolated_magic.limits import format_size
 from isolated_magic.redaction.redactor import StreamRedactor
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ class OutputStream:
         """The end of the output: as much as there is room for, and a line that says so."""
         kept = text.encode("utf-8", "surrogatepass")[:room].decode("utf-8", "ignore")
         before = kept or "".join(self.text[-1:]) or "\n"
-        notice = f"[{self.name} is cut here: more than {size_text(self._limit or 0)}, the limit of output]\n"
+        notice = f"[{self.name} is cut here: more than {format_size(self._limit or 0)}, the limit of output]\n"
         return kept + ("" if before.endswith("\n") else "\n") + notice
 
     def drain(self) -> None:

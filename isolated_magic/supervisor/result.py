@@ -12,8 +12,8 @@ from isolated_magic.child.error_report import LONGEST_CODE_LINE
 from isolated_magic.child.result import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, elide_middle
 from isolated_magic.child.wire import LOST_OUTPUT_STATUS
 from isolated_magic.launch.resources import explain_errno, memory_limit_note
-from isolated_magic.limits import breach_text, size_text
-from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, scores_of
+from isolated_magic.limits import format_size, limit_exceeded_text
+from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, parse_scores
 from isolated_magic.payload.encode import hint_about
 from isolated_magic.redaction.redactor import MASK, redactor_for
 from isolated_magic.sanitize import printable, without_ansi
@@ -22,7 +22,7 @@ from isolated_magic.supervisor import timeout_stack
 
 if TYPE_CHECKING:
     from isolated_magic.launch.protocol import NotStarted
-    from isolated_magic.models import Launch
+    from isolated_magic.models import LaunchMethod
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.request import RunRequest
     from isolated_magic.strict_json import JsonObject
@@ -47,7 +47,7 @@ _PLACE = re.compile(r" \(line \d+\)\Z")
 
 
 def build_result(
-    report: ExitReport, request: RunRequest, timings: Timings, launch: Launch | None = None
+    report: ExitReport, request: RunRequest, timings: Timings, launch: LaunchMethod | None = None
 ) -> RunResult:
     """The result of a run.
 
@@ -64,7 +64,7 @@ def build_result(
         try:
             payload = redactor.object(payload)
         except RecursionError:
-            error, payload = RunError.of(ErrorKind.NO_RESULT, HIDES_TOO_DEEPLY), None
+            error, payload = RunError.from_text(ErrorKind.NO_RESULT, HIDES_TOO_DEEPLY), None
     if error is not None:
         error = error if error.hint else replace(error, hint=hint_about(error, request.arrivals))
         error = _presentable(error, redactor)
@@ -72,7 +72,7 @@ def build_result(
     notes = report.messages.outcome.notes if report.messages.outcome is not None and not is_printed else ()
     return RunResult(
         payload=payload,
-        scores=scores_of(payload) if payload else (),
+        scores=parse_scores(payload) if payload else (),
         stdout=report.stdout,
         stderr=report.stderr,
         error=error,
@@ -95,13 +95,13 @@ def _note(text: str, redactor: Redactor | None) -> str:
 def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
     """The error without secrets and without what could be neither shown nor saved, not too long."""
     if redactor is not None:
-        hidden = error.with_texts(lambda text: _hidden(text, redactor))
+        hidden = error.map_texts(lambda text: _hidden(text, redactor))
         error = replace(
             hidden,
             summary=_hidden_summary(error.summary, redactor),
             excerpt=_hidden_excerpt(error.excerpt, redactor),
         )
-    error = error.with_texts(lambda text: elide_middle(printable(text)))
+    error = error.map_texts(lambda text: elide_middle(printable(text)))
     value = elide_middle(_ADDRESS.sub("", error.found_repr), LONGEST_VALUE)
     return replace(error, summary=elide_middle(error.summary, LONGEST_LINE), found_repr=value)
 
@@ -142,15 +142,17 @@ def _error_of(report: ExitReport, request: RunRequest) -> RunError | None:
     """Why there is no result; the first cause that applies."""
     messages = report.messages
     if report.failure is not None:
-        return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {report.failure}.")
+        return RunError.from_text(ErrorKind.LAUNCH, f"The run could not be started: {report.failure}.")
     if messages.not_started is not None:
         return _not_started(messages.not_started, request)
     stopped = report.exit_status != 0  # else it ended by itself, just before it was to be killed
     if report.interrupted and stopped:
-        return RunError.of(ErrorKind.INTERRUPTED, "The run was stopped before it ended.")
+        return RunError.from_text(ErrorKind.INTERRUPTED, "The run was stopped before it ended.")
     if messages.outcome is not None and messages.outcome.error is not None:
         raised = messages.outcome.error
-        hint = raised.hint or (f"{breach_text(request.limits, 'processes')}." if report.processes_exceeded else "")
+        hint = raised.hint or (
+            f"{limit_exceeded_text(request.limits, 'processes')}." if report.processes_exceeded else ""
+        )
         return RunError(ErrorKind.USER_CODE, raised.text, raised.summary, raised.excerpt, hint)
     if report.timed_out and stopped:
         text = f"Execution timed out after {request.timeout_secs:g} seconds"
@@ -158,16 +160,16 @@ def _error_of(report: ExitReport, request: RunRequest) -> RunError | None:
         place = timeout_stack.place_in(messages.stack, request)
         return RunError(ErrorKind.TIMEOUT, text, text, excerpt=place.excerpt, stack=place.stack)
     if report.killed and stopped:
-        return RunError.of(ErrorKind.KILLED, "The run was killed before it ended.")
+        return RunError.from_text(ErrorKind.KILLED, "The run was killed before it ended.")
     if report.exit_status is None:
         why = report.lost or "the guardian process was killed, or has no room for it"
-        return RunError.of(ErrorKind.LAUNCH, f"The run was lost: {why}.")
+        return RunError.from_text(ErrorKind.LAUNCH, f"The run was lost: {why}.")
     if not messages.started and messages.broken is None:
-        return RunError.of(ErrorKind.LAUNCH, _interpreter_failed(report))
+        return RunError.from_text(ErrorKind.LAUNCH, _interpreter_failed(report))
     if report.exit_status < 0 and not _has_finished(report):
-        return RunError.of(ErrorKind.DIED, _death_of(report, request))
+        return RunError.from_text(ErrorKind.DIED, _death_of(report, request))
     if report.exit_status > 0 and not _has_finished(report):
-        return RunError.of(ErrorKind.NO_RESULT, _left_with(report))
+        return RunError.from_text(ErrorKind.NO_RESULT, _left_with(report))
     if _payload_of(report) is None:
         return _no_result(report)
     return None
@@ -184,14 +186,14 @@ def _breached_limit(report: ExitReport, request: RunRequest) -> RunError | None:
         name = "memory_bytes" if report.memory_exceeded else raised.limit
         if name not in limits.of_resources:
             return None
-        summary = f"{breach_text(limits, name)} ({raised.summary})"
+        summary = f"{limit_exceeded_text(limits, name)} ({raised.summary})"
         return RunError(ErrorKind.LIMIT, f"{summary}\n\n{raised.text}", summary, raised.excerpt, raised.hint)
     if report.timed_out or report.killed:
         return None
     if not _has_finished(report) and (text := _breach(report, request)):
-        return RunError.of(ErrorKind.LIMIT, text)
+        return RunError.from_text(ErrorKind.LIMIT, text)
     if limits.processes is not None and report.processes_exceeded and (died := _error_of(report, request)):
-        return RunError.of(ErrorKind.LIMIT, f"{breach_text(limits, 'processes')}: {died.text}")
+        return RunError.from_text(ErrorKind.LIMIT, f"{limit_exceeded_text(limits, 'processes')}: {died.text}")
     return None
 
 
@@ -200,9 +202,9 @@ def _breach(report: ExitReport, request: RunRequest) -> str | None:
     limits, status = request.limits, report.exit_status
     used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and report.cpu_secs >= limits.cpu_secs
     if limits.cpu_secs is not None and (used_up or status == -signal.SIGXCPU):
-        return f"{breach_text(limits, 'cpu_secs')}: the system ended the run."
+        return f"{limit_exceeded_text(limits, 'cpu_secs')}: the system ended the run."
     if limits.memory_bytes is not None and (report.memory_exceeded or report.out_of_memory):
-        return f"{breach_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
+        return f"{limit_exceeded_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
     return None
 
 
@@ -231,13 +233,15 @@ def _not_started(reported: NotStarted, request: RunRequest) -> RunError:
     if reported.errno == errno.E2BIG:
         sizes = {name: len(name) + len(value) + 2 for name, value in request.environment.items()}
         largest = max(sizes, key=lambda name: sizes[name], default=b"none")
-        return RunError.of(
+        return RunError.from_text(
             ErrorKind.INVALID_REQUEST,
             f"The environment is too large for the system: {sum(sizes.values()):,} bytes in all, most of them in "
             f"{largest.decode(errors='replace')}. Pass large values as data instead.",
         )
     where = f"{reported.path}: " if reported.path else ""
-    return RunError.of(ErrorKind.LAUNCH, f"The run could not be started: {where}{explain_errno(reported.errno)}.")
+    return RunError.from_text(
+        ErrorKind.LAUNCH, f"The run could not be started: {where}{explain_errno(reported.errno)}."
+    )
 
 
 def _interpreter_failed(report: ExitReport) -> str:
@@ -258,7 +262,7 @@ def _death_of(report: ExitReport, request: RunRequest) -> str:
     if report.out_of_memory:
         return "The process was killed by the system's OOM killer: there was not enough memory (SIGKILL)."
     memory = request.limits.memory_bytes
-    held = f" Its memory limit was {size_text(memory)}." if memory is not None else ""
+    held = f" Its memory limit was {format_size(memory)}." if memory is not None else ""
     return _death_by(-(report.exit_status or 0)) + held
 
 
@@ -292,7 +296,7 @@ def _no_result(report: ExitReport) -> RunError:
         found, kind = f"{report.printed.problem}; {found}", Found.LINE
     text = f"Invalid JSON response from subprocess: {found}.\n{WHAT_WOULD_COUNT}"
     value = outcome.found_repr if outcome is not None else ""
-    return replace(RunError.of(ErrorKind.NO_RESULT, text), found=found, found_kind=kind, found_repr=value)
+    return replace(RunError.from_text(ErrorKind.NO_RESULT, text), found=found, found_kind=kind, found_repr=value)
 
 
 def _printed_instead(report: ExitReport) -> tuple[str, Found] | None:
