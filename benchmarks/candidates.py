@@ -1,4 +1,4 @@
-"""The ways of running code that are compared, each made ready before it is measured."""
+"""The candidates of the benchmark: ways of running code, each prepared before it is measured."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Candidate:
     """One way of running a workload.
 
     Args:
-        key: one of :data:`LABELS`.
-        call: one run, from call to result; raises when it comes to a wrong one.
-        slow: whether it takes fewer turns than the others.
+        key: a key of :data:`LABELS`.
+        call: performs one run; raises for a wrong result.
+        slow: whether it gets fewer rounds than the others.
     """
 
     key: str
@@ -58,11 +58,7 @@ class Candidate:
 
 @contextmanager
 def all_of(workload: Workload) -> Iterator[dict[str, Candidate]]:
-    """Every candidate, ready, and gone after the block.
-
-    Args:
-        workload: what they run.
-    """
+    """All candidates, prepared; closed at the end of the block."""
     with (
         forked_executor(workload) as executor,
         cold_executor() as cold,
@@ -83,14 +79,10 @@ def all_of(workload: Workload) -> Iterator[dict[str, Candidate]]:
 
 @contextmanager
 def forked_executor(workload: Workload, data: dict[str, object] = DATA) -> Iterator[IsolatedSubprocessExecutor]:
-    """An executor that has run the workload once and is ready to fork the next ones.
-
-    Args:
-        workload: what it will run.
-        data: for the first run.
+    """An executor that has run the workload once, with forks ready.
 
     Raises:
-        RuntimeError: the templates did not come to be ready.
+        RuntimeError: the templates did not get ready.
     """
     with IsolatedSubprocessExecutor(60) as executor:
         run_ours(executor, workload, None, data)
@@ -101,12 +93,7 @@ def forked_executor(workload: Workload, data: dict[str, object] = DATA) -> Itera
 
 @contextmanager
 def worker_executor(workload: Workload, workers: int = THREADS) -> Iterator[ProcessExecutor]:
-    """Workers of ours that have all run the workload. They have the environment of this process.
-
-    Args:
-        workload: what they will run.
-        workers: how many.
-    """
+    """A ProcessExecutor whose workers have all run the workload, in the environment of this process."""
     with ProcessExecutor(60, workers=workers, max_runs=None) as executor, ThreadPoolExecutor(workers) as threads:
         rest = f"import time\ntime.sleep(0.5)\n{workload.cell}"
         list(threads.map(lambda _: check(executor.run(rest, DATA).to_dict()), range(workers)))
@@ -129,19 +116,13 @@ def run_ours(
     launch: str | None,
     data: dict[str, object] = DATA,
 ) -> str:
-    """One run through an executor of ours.
-
-    Args:
-        executor: any.
-        workload: what to run.
-        launch: how it has to be launched, None where both will do.
-        data: for the run.
+    """Perform one run with an executor of ours, launched as given (None for either way).
 
     Returns:
-        How it was launched.
+        The launch method.
 
     Raises:
-        RuntimeError: the run failed, or was launched in another way.
+        RuntimeError: the run failed, or was launched differently.
     """
     result = executor.run(workload.cell, data, QUIET)
     check(result.to_dict())
@@ -156,11 +137,7 @@ def _apart(workers: ProcessPoolExecutor, workload: Workload) -> object:
 
 
 def plain_process(workload: Workload) -> subprocess.Popen[str]:
-    """The plain recipe, started: the data is not sent yet.
-
-    Args:
-        workload: what to run.
-    """
+    """Start a process by the plain recipe, without sending the data."""
     code = f"import json, sys\ndata = json.load(sys.stdin)['data']\n{workload.script}"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **QUIET}, text=True, **pipes)
@@ -178,13 +155,7 @@ def _run_plain(workload: Workload) -> None:
 def pool(
     workload: Workload, data: dict[str, object] = DATA, workers: int = THREADS
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose workers have all run the workload once. They inherit the environment of this process.
-
-    Args:
-        workload: what they will run.
-        data: for the first run.
-        workers: how many.
-    """
+    """A process pool whose workers have all run the workload once. They inherit this environment."""
     spawn = multiprocessing.get_context("spawn")
     first_run = (workload.script, data)
     with ProcessPoolExecutor(workers, spawn, initializer=pool_worker.run, initargs=first_run) as executor:

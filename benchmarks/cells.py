@@ -1,4 +1,4 @@
-"""A whole cell in a real kernel, from the request until the kernel is idle again."""
+"""Time whole cells in a real kernel, from the request until the kernel is idle."""
 
 from __future__ import annotations
 
@@ -27,13 +27,7 @@ LAUNCH = "_.launch"  # of the result that the last cell showed
 
 
 def whole_cells(workload: Workload, rounds: int, slow_rounds: int) -> dict[str, Series]:
-    """The times of each kind of cell, taking turns.
-
-    Args:
-        workload: what the cells run.
-        rounds: turns of each.
-        slow_rounds: turns of the slow ones.
-    """
+    """The times of each kind of cell, in turns."""
     with _kernel() as client:
         _run(client, f"%load_ext isolated_magic\nrow = {DATA!r}")
         isolated = f"%%isolated --data row\n{workload.cell}"
@@ -62,7 +56,7 @@ def _kernel() -> Iterator[BlockingKernelClient]:
 
 
 def _run(client: BlockingKernelClient, cell: str, **asked: str) -> dict[str, str]:
-    """Run a cell, and answer what is asked about it in the same request."""
+    """Run a cell, with user expressions in the same request."""
     reply = client.execute_interactive(cell, user_expressions=asked, output_hook=lambda _: None, timeout=120)
     content = reply["content"]
     if content["status"] != "ok":
@@ -77,7 +71,7 @@ def _run_forked(client: BlockingKernelClient, cell: str) -> None:
 
 
 def _run_until_forked(client: BlockingKernelClient, cell: str) -> None:
-    """The first run teaches the executor what to prepare; it is prepared in the background."""
+    """Run until a run is forked: the first one teaches the executor the imports of the template."""
     deadline = time.monotonic() + WARM_UP_SECS
     while "forked" not in _run(client, cell, launch=LAUNCH)["launch"]:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What it takes to hand data to a run, against writing it as JSON."""
+"""Time passing data to a run, relative to writing it as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = 10_000
 
 
 def _kinds() -> Iterator[tuple[str, object, str, Callable[[], object]]]:
-    """Name, value, what it is compared with, and that."""
+    """Name and value of the data, and name and function of the baseline."""
     numbers = np.random.default_rng(0).random((ROWS, COLUMNS))
     frame = pd.DataFrame(numbers, columns=list("abcdefgh"))
     yield f"frame of {ROWS:,} x {COLUMNS} floats", frame, "`to_json()`", lambda: frame.to_json(orient="records")
@@ -48,11 +48,7 @@ def _kinds() -> Iterator[tuple[str, object, str, Callable[[], object]]]:
 
 
 def measure(rounds: int = ROUNDS) -> list[report.Target]:
-    """Print the table, and say whether the target is met.
-
-    Args:
-        rounds: of each kind; the fastest counts.
-    """
+    """Print the table; return whether the target is met. The fastest of the rounds counts."""
     lines, targets = [], []
     with IsolatedSubprocessExecutor(60) as executor:
         executor.warm_up()

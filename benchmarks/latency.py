@@ -1,4 +1,4 @@
-"""What a run costs, against what a user would write instead.
+"""Time runs against what a user would write instead.
 
 Usage: ``python benchmarks/latency.py [--rounds N] [--quick] [--write FOLDER]``; ``make bench`` calls it. Prints
 Markdown tables and whether the targets are met; with ``--write`` draws a picture of them too. The candidates of

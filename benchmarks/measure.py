@@ -1,4 +1,4 @@
-"""Taking times: candidates in turns, from several threads, and at a user's pace."""
+"""Measure candidates in turns, from several threads, and at a user's pace."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Series:
     """The times of one candidate.
 
     Args:
-        milliseconds: of each run, from call to result.
-        seconds: in which all of them were done, other candidates' turns left out.
+        milliseconds: duration of each run, from call to result.
+        seconds: total time of its turns.
     """
 
     milliseconds: list[float] = field(default_factory=list)
@@ -32,40 +32,31 @@ class Series:
 
     @property
     def median(self) -> float:
-        """Of the milliseconds."""
+        """The median in milliseconds."""
         return statistics.median(self.milliseconds)
 
     @property
     def p99(self) -> float:
-        """Of the milliseconds; of fewer than 100 runs it is the slowest."""
+        """The 99th percentile in milliseconds; for fewer than 100 runs the slowest."""
         return sorted(self.milliseconds)[min(len(self.milliseconds) - 1, int(len(self.milliseconds) * 0.99))]
 
     @property
     def rate(self) -> float:
-        """Runs a second."""
+        """Runs per second."""
         return len(self.milliseconds) / self.seconds
 
     def take(self, call: Callable[[], object]) -> None:
-        """Make one run and note its time.
-
-        Args:
-            call: makes it.
-        """
+        """Make one run and record its time."""
         spent = _timed(call)
         self.milliseconds.append(spent)
         self.seconds += spent / 1000
 
 
 def one_at_a_time(candidates: Mapping[str, Candidate], rounds: int, slow_rounds: int) -> dict[str, Series]:
-    """Each candidate's times, taking turns in an order that changes from round to round.
+    """The times of each candidate, in turns whose order changes from round to round.
 
-    One candidate's work may go on for a moment after its result is there (a process is forked in advance for
-    the next run): no other one always has that for a neighbour.
-
-    Args:
-        candidates: by their keys. Each makes one more run, which does not count, before all others.
-        rounds: turns of each.
-        slow_rounds: turns of the slow ones, spread evenly.
+    One candidate may work on for a moment after its result (a process is forked in advance for the next run); so
+    no other candidate always follows it. Each makes one uncounted run first.
     """
     taken = {key: Series() for key in candidates}
     for candidate in candidates.values():
@@ -83,14 +74,7 @@ def one_at_a_time(candidates: Mapping[str, Candidate], rounds: int, slow_rounds:
 def from_threads(
     candidates: Mapping[str, Candidate], threads: int, turn_secs: float, turns: int
 ) -> dict[str, Series]:
-    """Each candidate's times with several runs going on at once, in turns of some time.
-
-    Args:
-        candidates: by their keys.
-        threads: each makes the next run as soon as its last is done.
-        turn_secs: seconds of each turn, at whose end the runs that go on are waited for.
-        turns: of each candidate.
-    """
+    """The times of each candidate with concurrent runs from several threads, in turns of ``turn_secs``."""
     taken = {key: Series() for key in candidates}
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(time.sleep, [0.05] * threads))  # the threads exist from here on
@@ -111,13 +95,7 @@ def _loop(call: Callable[[], object], until: float) -> list[float]:
 
 
 def paced_and_loop(call: Callable[[], object], paced: int, loop: int) -> tuple[Series, Series]:
-    """The times of a user who runs one cell a second, and of a loop without a pause.
-
-    Args:
-        call: one run.
-        paced: runs of the user.
-        loop: runs of the loop, half of them before and half after the user's.
-    """
+    """The times of runs once a second, and in a loop, half of which runs before and half after."""
     user, looped = Series(), Series()
     for _ in range(loop // 2):
         looped.take(call)

@@ -1,4 +1,4 @@
-"""The memory of one process per candidate: while it waits for a run, and while a run sleeps in it. Linux only."""
+"""Measure the memory of a process of each candidate, waiting and running a sleep. Linux only."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Usage:
     """The memory of one process, or of several, in MB of 1024 KB.
 
     Args:
-        pss: its own and its share of what it has in common with others.
-        private: what nobody else has, and what its end would give back.
+        pss: proportional set size.
+        private: memory shared with no other process, which its end would free.
     """
 
     pss: float
@@ -48,9 +48,9 @@ class Footprint:
     """The memory of one candidate.
 
     Args:
-        waiting: of a process that waits for a run, None where none does.
-        running: of a process that a run sleeps in.
-        idle: of all processes that are kept between runs, None where none is.
+        waiting: a process that waits for a run; None if there is none.
+        running: a process with a sleeping run.
+        idle: all processes kept between runs; None if there are none.
     """
 
     waiting: Usage | None
@@ -59,12 +59,7 @@ class Footprint:
 
 
 def footprints(workload: Workload, samples: int) -> dict[str, Footprint]:
-    """The memory of each candidate, by its key.
-
-    Args:
-        workload: what to run.
-        samples: processes of each, of which the median is taken.
-    """
+    """The memory of each candidate by key: medians over ``samples`` processes."""
     resting = workload.resting()
     ways = {
         candidates.FORKED: _of_forked,
@@ -76,7 +71,7 @@ def footprints(workload: Workload, samples: int) -> dict[str, Footprint]:
 
 
 def _of_forked(resting: Workload) -> Footprint:
-    """The process that waits is the one that becomes the run: it is looked up when its pid is known."""
+    """The waiting process becomes the run, so it is looked up once the pid is known."""
     others = _below()
     with candidates.forked_executor(resting, NO_REST) as executor:
         time.sleep(SETTLE_SECS)
@@ -95,7 +90,7 @@ def _of_cold(resting: Workload) -> Footprint:
 
 
 def _while_running(executor: IsolatedSubprocessExecutor, resting: Workload, launch: str) -> tuple[int, Usage]:
-    """The pid and the memory of a run that sleeps. It is killed then."""
+    """The pid and the memory of a sleeping run, which is then killed."""
     sleeps = threading.Event()
 
     def on_output(_stream: str, text: str) -> None:
@@ -149,7 +144,7 @@ def _usage(pid: int) -> Usage:
 
 
 def _below() -> dict[int, Usage]:
-    """The memory of every process below this one, by pid."""
+    """The memory of every descendant of this process, by pid."""
     found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(OSError):  # it has ended
@@ -162,7 +157,7 @@ def _sum(kept: Mapping[int, Usage]) -> Usage:
 
 
 def _typical(samples: list[Footprint]) -> Footprint:
-    """The median of each number; of ``waiting``, None when that was not found every time."""
+    """The median of each number; ``waiting`` is None unless it was found every time."""
 
     def median(part: Callable[[Footprint], Usage | None]) -> Usage | None:
         usages = [usage for sample in samples if (usage := part(sample)) is not None]

@@ -1,4 +1,4 @@
-"""The medians as one picture."""
+"""Draw the medians as one picture."""
 
 from __future__ import annotations
 
@@ -30,12 +30,7 @@ LINES, SMALLEST_MS, LARGEST_MS = "#d8dee4", 0.1, 20_000.0
 
 
 def draw(panels: Mapping[str, Mapping[str, Series]], file: Path) -> None:
-    """Draw the medians of every candidate, one panel for each workload.
-
-    Args:
-        panels: the times by candidate, by title.
-        file: the PNG to write.
-    """
+    """Draw the medians of every candidate as PNG, one panel for each workload."""
     with rc_context({"font.size": 10.5, "text.color": INK, "xtick.color": INK, "ytick.color": INK}):
         figure = Figure(figsize=(9, 4.7), layout="constrained")
         all_axes = figure.subplots(1, len(panels), sharey=True)

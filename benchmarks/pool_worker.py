@@ -1,4 +1,4 @@
-"""What the workers of the process pool run. Imports no more than a user's own worker would."""
+"""The functions that process pool workers run. Imports no more than a user's own worker would."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(code: str, data: dict[str, object]) -> object:
-    """Run the code in this process, with names of its own and the imports of all runs before it.
-
-    Args:
-        code: prints its result as the last line.
-        data: the name ``data`` in the code.
-    """
+    """Run the code in this process with its own names, and the imports of earlier runs."""
     printed = io.StringIO()
     with redirect_stdout(printed):
         exec(code, {"__name__": "__main__", "data": data})  # noqa: S102 - that is what is measured
@@ -29,17 +24,13 @@ def run(code: str, data: dict[str, object]) -> object:
 
 
 def run_apart(code: str, data: dict[str, object]) -> tuple[object, str, str]:
-    """The same, and what each run of ``ProcessExecutor`` has for itself, written as one would write it.
+    """Like :func:`run`, with the isolation of ``ProcessExecutor``, written as a user would.
 
-    That is: a ``__main__``, input, and output of its own, whatever writes to descriptors 1 and 2; the environment,
-    working directory, path, and handlers of the usual signals as they were.
-
-    Args:
-        code: as for :func:`run`.
-        data: likewise; also on stdin.
+    That is: its own ``__main__``, input and output (captured at descriptors 1 and 2); environment, working
+    directory, path and handlers of the usual signals restored.
 
     Returns:
-        The result, and what was written to stdout before it and to stderr.
+        The result, the stdout before it, and stderr.
     """
     with _own_streams(json.dumps({"data": data}).encode()) as (stdout, stderr), _own_state() as names:
         names["data"] = data

@@ -1,4 +1,4 @@
-"""What was measured, as Markdown."""
+"""Print measurements as Markdown."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """What was to be reached, and what was.
-
-    Args:
-        wanted: in words.
-        measured: in words.
-        met: whether it was reached.
-    """
+    """A target, the measured value in words, and whether it is met."""
 
     wanted: str
     measured: str
@@ -32,7 +26,7 @@ class Target:
 
 
 def machine() -> str:
-    """One sentence on where this was measured."""
+    """One sentence about the machine."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
     system = f"{platform.system()} {platform.release().split('-')[0]}"
     return (
@@ -41,14 +35,7 @@ def machine() -> str:
 
 
 def times(title: str, taken: Mapping[str, Series], labels: Mapping[str, str], baseline: str) -> None:
-    """Print one table of times.
-
-    Args:
-        title: of the first column.
-        taken: by candidate.
-        labels: of the candidates.
-        baseline: the candidate that the others are compared with.
-    """
+    """Print a table of times, relative to a baseline candidate."""
     head = [title, "median ms", "p99 ms", "runs a second", "times as fast", "runs"]
     base = taken[baseline].median
     table(
@@ -68,11 +55,7 @@ def times(title: str, taken: Mapping[str, Series], labels: Mapping[str, str], ba
 
 
 def pace(rows: Mapping[str, tuple[Series, Series]]) -> None:
-    """Print the table of the paced user.
-
-    Args:
-        rows: the user's times and the loop's, by workload.
-    """
+    """Print the table of runs at a user's pace."""
     table(
         ["forked, at a user's pace", "a loop, median ms", "one run a second, median ms", "ratio"],
         (
@@ -83,23 +66,13 @@ def pace(rows: Mapping[str, tuple[Series, Series]]) -> None:
 
 
 def first_runs(title: str, runs: Sequence[tuple[float, str]]) -> None:
-    """Print the table of the first runs.
-
-    Args:
-        title: of the first column.
-        runs: milliseconds, and how it was launched.
-    """
+    """Print the table of first runs: milliseconds and launch method."""
     names = ["first", "second", "third", "fourth"]
     table([title, *names], [["ms", *(f"{number(spent)} ({launch})" for spent, launch in runs)]])
 
 
 def memory(title: str, footprints: Mapping[str, Footprint]) -> None:
-    """Print one table of memory.
-
-    Args:
-        title: of the first column.
-        footprints: by candidate.
-    """
+    """Print a table of memory."""
     head = [title, "waiting: PSS", "private", "running: PSS", "private", "kept between runs: PSS"]
     table(
         head,
@@ -116,23 +89,14 @@ def memory(title: str, footprints: Mapping[str, Footprint]) -> None:
 
 
 def targets(rows: Iterable[Target]) -> None:
-    """Print the table of targets.
-
-    Args:
-        rows: in their order.
-    """
+    """Print the table of targets, in the given order."""
     table(
         ["target", "measured", "met"], ([row.wanted, row.measured, "yes" if row.met else "**no**"] for row in rows)
     )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table.
-
-    Args:
-        head: of its columns.
-        rows: the first column's text, and numbers.
-    """
+    """Print a table."""
     print()
     print(f"| {' | '.join(head)} |")
     print(f"|---|{'---:|' * (len(head) - 1)}")
@@ -141,11 +105,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def number(value: float) -> str:
-    """Three digits or so.
-
-    Args:
-        value: to write.
-    """
+    """The number with about three digits."""
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 200 else f"{value:.0f}"
 
 

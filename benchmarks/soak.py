@@ -1,4 +1,4 @@
-"""Everything that can happen to a run, for as long as one likes, and what it leaves behind: nothing.
+"""Soak test: mixes all kinds of runs and faults for any time, and checks that nothing is left behind.
 
 Usage: ``python benchmarks/soak.py [--secs N] [--seed N] [--threads N]``; ``make soak SECS=600`` calls it. Good
 runs and bad ones, through executors from several threads and through cells of a real kernel, are stopped, killed,
@@ -48,11 +48,11 @@ class Soak:
     """One soak.
 
     Args:
-        secs: that it takes, its beginning and its end aside.
-        seed: of all choices.
-        threads: that use the executors at once.
-        folder: all that it writes to disk is below it.
-        tally: what the turns came to.
+        secs: duration without setup and shutdown.
+        seed: seed of all random choices.
+        threads: number of threads that use the executors.
+        folder: parent of everything written to disk.
+        tally: the results of the turns.
     """
 
     secs: float
@@ -62,7 +62,7 @@ class Soak:
     tally: Tally = field(default_factory=Tally)
 
     def run(self) -> int:
-        """Soak, and print what came of it. Returns the exit status."""
+        """Soak, print the report, and return the exit status."""
         mark = self._prepare()
         threading.Thread(target=self._watch, args=(time.monotonic(),), daemon=True).start()
         files = {*open_files()}
@@ -91,7 +91,7 @@ class Soak:
         return 1 if self.tally.faults or left else 0
 
     def _prepare(self) -> str:
-        """Have all that is started from now on marked, and what it writes below one folder. Returns the mark."""
+        """Mark all processes started from now on, and direct their files into one folder. Returns the mark."""
         for name in ("turns", "temporary", "here", "jupyter", "ipython"):
             (self.folder / name).mkdir()
         mark = f"{os.getpid()}-{self.folder.name}"
@@ -113,7 +113,7 @@ class Soak:
     def _mix(
         self, library: Library, notebook: Notebook, kernel_thread: ThreadPoolExecutor, name: str, secs: float
     ) -> None:
-        """All kinds of turns, in every thread as the seed has it, for so long."""
+        """Take random turns in every thread until the time is up."""
         deadline = time.monotonic() + secs
 
         def loop(worker: str, take: Callable[[Random, str], None], pause_secs: float = 0) -> None:
@@ -135,7 +135,7 @@ class Soak:
         works: list[Callable[[], None]],
         in_main_thread: Callable[[], None] = lambda: None,
     ) -> None:
-        """Do all of it at once, and give up the soak when one hangs. Ctrl-C is for the main thread alone."""
+        """Run all functions concurrently; give up if one hangs. Only the main thread gets Ctrl-C."""
         threads = [threading.Thread(target=work, daemon=True) for work in works]
         for thread in threads:
             thread.start()
@@ -149,7 +149,7 @@ class Soak:
         cells.result()
 
     def _give_up(self) -> None:
-        """Say where everything stands, and end with what it would hold up."""
+        """Record the hanging turns, print all stacks and the report, and exit at once."""
         for going in self.tally.hanging(GUARD_SECS):
             kind, _, door = going.name.rpartition(", ")
             self.tally.add_fault(kind, door, f"it hangs, for more than {GUARD_SECS:g} seconds")
@@ -158,7 +158,7 @@ class Soak:
         os._exit(1)
 
     def _quiet(self, library: Library, notebook: Notebook, kernel_thread: ThreadPoolExecutor) -> dict[str, Usage]:
-        """What is used while nothing runs."""
+        """The resources in use while nothing runs."""
         library.settle()
         kernel_thread.submit(notebook.settle).result()
         exec(GIVE_BACK)  # noqa: S102 - the same here as in the kernel
@@ -166,7 +166,7 @@ class Soak:
         return usages(os.getpid(), notebook.pid)
 
     def _watch(self, begun_at: float) -> None:
-        """Say every ten seconds how it goes."""
+        """Print the progress every ten seconds."""
         while True:
             time.sleep(PROGRESS_SECS)
             owner = usages(os.getpid(), None)["owner"]
@@ -231,7 +231,7 @@ def _print_usage(start: dict[str, Usage], end: dict[str, Usage]) -> None:
 
 
 def _left_in_owner(before: Usage, after: Usage) -> list[str]:
-    """A line on each thing of which this process has more than before it had executors and a kernel."""
+    """One line for each resource of which this process has more than before the soak."""
     return [
         f"{name} of this process: {getattr(before, name)} before, {getattr(after, name)} after"
         for name in ("threads", "children")
@@ -240,7 +240,7 @@ def _left_in_owner(before: Usage, after: Usage) -> list[str]:
 
 
 def main() -> None:
-    """Soak in a folder that is gone afterwards."""
+    """Soak in a temporary folder."""
     parser = argparse.ArgumentParser(description="Everything that can happen to a run, and what it leaves behind.")
     parser.add_argument("--secs", type=float, default=600, help="how long (600)")
     parser.add_argument("--seed", type=int, default=0, help="of all choices (0)")

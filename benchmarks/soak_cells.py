@@ -1,4 +1,4 @@
-"""The notebook's part of a soak: cells in a real kernel, which is interrupted, restarted and killed."""
+"""The notebook part of the soak: cells in a real kernel, which is interrupted, restarted and killed."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ ASK = (
 
 @dataclass
 class Shown:
-    """What a cell showed.
+    """The output of a cell.
 
     Args:
-        stdout: its stream.
-        error: the name and the text of its error.
-        strays: output that arrived meanwhile and belongs to another cell.
+        stdout: text of its stdout stream.
+        error: name and text of its error.
+        strays: output of another cell that arrived meanwhile.
     """
 
     stdout: str = ""
@@ -63,12 +63,7 @@ class Shown:
 
 
 class Notebook:
-    """A kernel, and what it runs. For one thread.
-
-    Args:
-        folder: each turn gets one below it.
-        tally: is told what came of each turn.
-    """
+    """A kernel that runs turns as cells. Not thread-safe."""
 
     def __init__(self, folder: Path, tally: Tally) -> None:
         self._folder = folder
@@ -87,16 +82,16 @@ class Notebook:
 
     @property
     def pid(self) -> int:
-        """Of the kernel."""
+        """The pid of the kernel."""
         pid: int = self._manager.provisioner.pid
         return pid
 
     def settle(self) -> None:
-        """Have the kernel give back the memory that it does not use."""
+        """Make the kernel free unused memory."""
         self._collect(self._client.execute(f"{GIVE_BACK};", allow_stdin=False))
 
     def close(self) -> None:
-        """Shut the kernel down as a notebook does."""
+        """Shut the kernel down like a notebook server."""
         self._client.stop_channels()
         self._manager.shutdown_kernel()
         self._manager.cleanup_resources()
@@ -104,23 +99,14 @@ class Notebook:
         ensure_event_loop().close()  # of jupyter_client, one for each thread that it is used in
 
     def take_one_of_each(self, choice: Random) -> None:
-        """A turn of each kind.
-
-        Args:
-            choice: makes the choices.
-        """
+        """Take one turn of each kind."""
         for number, kind in enumerate(KINDS):
             self._tally.take(kind.name, CELL, partial(self._run, kind, choice, f"first_cell_{number}"))
         for number, (name, _, act) in enumerate(self._others):
             self._tally.take(name, CELL, partial(act, choice, f"first_other_{number}"), 2 * STOPPED_SECS)
 
     def take(self, choice: Random, tenant: str) -> None:
-        """Any turn.
-
-        Args:
-            choice: makes the choices.
-            tenant: the name of the turn, which no other has.
-        """
+        """Take a random turn, under a unique tenant name."""
         weights = [kind.weight for kind in KINDS] + [weight for _, weight, _ in self._others]
         [chosen] = choice.choices([*KINDS, *self._others], weights)
         if isinstance(chosen, tuple):
@@ -155,7 +141,7 @@ class Notebook:
             return turn.fault_in(result)
 
     def _send(self, turn: Turn, *options: str) -> str:
-        """Send a cell that runs this turn."""
+        """Send a cell that runs the turn."""
         kind = turn.kind
         words = [
             "%%isolated -o soak",
@@ -169,7 +155,7 @@ class Notebook:
         return self._client.execute(f"{' '.join(words)}\n{kind.source}", allow_stdin=False)
 
     def _collect(self, request: str, until: str = "idle", shown: Shown | None = None) -> Shown:
-        """What a cell shows until the kernel says that it is busy with it, or idle again."""
+        """The output of a cell until the kernel reports busy, or idle."""
         shown = shown or Shown()
         while True:
             try:
@@ -187,7 +173,7 @@ class Notebook:
                 return shown
 
     def _ask(self, expression: str) -> str:
-        """The value of an expression in the kernel, which is a text."""
+        """The value of a string expression in the kernel."""
         request = self._client.execute("", silent=True, user_expressions={"it": expression})
         while True:
             reply = self._client.get_shell_msg(timeout=LONG_SECS)
@@ -238,7 +224,7 @@ class Notebook:
             return turn.left_processes()
 
     def _restart(self, choice: Random, tenant: str) -> str | None:
-        """End the kernel while a run goes on that has started all kinds of processes."""
+        """Restart or kill the kernel during a run that has started all kinds of processes."""
         with self._turn(TREE_AT_REST, choice, tenant) as turn:
             self._collect(self._send(turn, "--bg", f"-t {LONG_SECS}"))
             started = comes_true(lambda: len(list(turn.folder.iterdir())) > 5, LONG_SECS)

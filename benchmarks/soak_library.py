@@ -1,4 +1,4 @@
-"""The library's part of a soak: runs from many threads, and all that can be done to one while it goes on."""
+"""The library part of the soak: runs from many threads, stopped and killed in every way."""
 
 from __future__ import annotations
 
@@ -43,12 +43,7 @@ LOST = "The run was lost: the process that keeps runs was killed, or has no room
 
 
 class Library:
-    """The executors of this process.
-
-    Args:
-        folder: each turn gets one below it.
-        tally: is told what came of each turn.
-    """
+    """The executors under test."""
 
     def __init__(self, folder: Path, tally: Tally) -> None:
         self._folder = folder
@@ -68,11 +63,7 @@ class Library:
             executor.teardown()
 
     def take_one_of_each(self, choice: Random) -> None:
-        """A turn of each kind, for what is made at first use.
-
-        Args:
-            choice: makes the choices.
-        """
+        """Take one turn of each kind, to create everything that is made on first use."""
         for number, kind in enumerate((*GOOD, *BAD)):
             for door in (FORKED,) if kind.only_forked else (FORKED, COLD):
                 self._take_run(kind, choice, f"first_{door}_{number}", door)
@@ -81,16 +72,11 @@ class Library:
                 self._take_other(name, act, choice, f"first_{door}_{name.replace(' ', '_')}", door)
 
     def settle(self) -> None:
-        """Wait for what is being prepared in the background."""
+        """Wait for preparations in the background."""
         self._executors[FORKED].warm_up()
 
     def take(self, choice: Random, tenant: str) -> None:
-        """Any turn.
-
-        Args:
-            choice: makes the choices.
-            tenant: the name of the turn, which no other has.
-        """
+        """Take a random turn, under a unique tenant name."""
         door = COLD if choice.random() < COLD_SHARE else FORKED
         weights = [kind.weight for kind in (*GOOD, *BAD)] + [weight for _, weight, _ in self._others]
         [chosen] = choice.choices([*GOOD, *BAD, *self._others], weights)
@@ -160,7 +146,7 @@ class Library:
             return turn.left_processes()
 
     def _tear_down(self, choice: Random, tenant: str, door: str) -> str | None:
-        """An executor of its own, torn down while runs go on, and used again."""
+        """Tear down a separate executor during runs, and use it again."""
         called: list[int] = []
         with self._turn(RESTING, choice, tenant) as turn:
             executor = IsolatedSubprocessExecutor(LONG_SECS, launch=door)
@@ -177,7 +163,7 @@ class Library:
         return next((f"{fault} (pids {pids})" for fault in faults if fault), None)
 
     def _lose(self, choice: Random, tenant: str, door: str) -> str | None:
-        """A run of an executor of its own whose guardian, or template, is killed."""
+        """Kill the guardian or the template of a separate executor during a run."""
         with (
             self._turn(RESTING, choice, tenant) as turn,
             IsolatedSubprocessExecutor(LONG_SECS, launch=door) as executor,
@@ -192,12 +178,7 @@ class Library:
             return fault if again.ok else f"the next run: {again.error}"
 
     def take_with_ctrl_c(self, choice: Random, tenant: str) -> None:
-        """A turn that is interrupted as in a terminal. For the main thread.
-
-        Args:
-            choice: makes the choices.
-            tenant: the name of the turn.
-        """
+        """Take a turn that is interrupted with Ctrl-C. Main thread only."""
         self._tally.take("Ctrl-C", FORKED, partial(self._press_ctrl_c, choice, tenant), STOPPED_SECS)
 
     def _press_ctrl_c(self, choice: Random, tenant: str) -> str | None:
@@ -219,7 +200,7 @@ class Library:
 
 
 def _fault_of_stopped(turn: Turn, result: RunResult, text: str) -> str | None:
-    """What is wrong with a run that somebody stopped, unless it was over by then."""
+    """The fault of a stopped run, None if it has none or had ended before."""
     if result.error is None and turn.kind is not SHORT:
         return f"a stopped run came to {result}"
     if result.error is not None and result.error.text != text:
@@ -228,7 +209,7 @@ def _fault_of_stopped(turn: Turn, result: RunResult, text: str) -> str | None:
 
 
 async def _cancelled(executor: IsolatedSubprocessExecutor, turn: Turn, secs: float) -> dict[str, object] | None:
-    """What the run came to before it could be cancelled, None when it was."""
+    """The result of a run that ended before its cancellation, None for a cancelled one."""
     task = asyncio.create_task(executor.aexecute(turn.kind.source, turn.data, turn.env_vars))
     await asyncio.sleep(secs)
     task.cancel()

@@ -1,4 +1,4 @@
-"""What processes use while they are there, and what is left when they should be gone."""
+"""Measure the resources of processes, and find processes, files and groups that are left."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ KEEPERS = ("guardian", "fork_server")
 
 @dataclass(frozen=True)
 class Usage:
-    """What some processes use together.
+    """Total resources of some processes.
 
     Args:
-        processes: how many they are.
-        megabytes: of memory, RSS.
-        descriptors: that are open.
-        threads: of all of them.
-        children: of all of them, zombies too.
+        processes: number of processes.
+        megabytes: resident memory.
+        descriptors: open file descriptors.
+        threads: number of threads.
+        children: number of children, zombies included.
     """
 
     processes: int
@@ -44,11 +44,7 @@ class Usage:
 
 
 def usage_of(processes: Iterable[psutil.Process]) -> Usage:
-    """What these use now; one that has ended uses nothing.
-
-    Args:
-        processes: any.
-    """
+    """The resources in use now; none for processes that have ended."""
     numbers = []
     for process in processes:
         try:
@@ -61,12 +57,7 @@ def usage_of(processes: Iterable[psutil.Process]) -> Usage:
 
 
 def usages(owner: int, kernel: int | None) -> dict[str, Usage]:
-    """What each part uses now, by what to call it.
-
-    Args:
-        owner: the pid of this process.
-        kernel: the pid of the kernel, None when there is none.
-    """
+    """The resources in use now, by the role of the processes."""
     found: dict[str, Usage] = {}
     of_kernel = set() if kernel is None else {kernel, *(one.pid for one in _below(kernel))}
     for name, pid in (("owner", owner), ("kernel", kernel)):
@@ -83,7 +74,7 @@ def _below(pid: int) -> list[psutil.Process]:
 
 
 def _role_of(process: psutil.Process) -> str | None:
-    """Which of ours it is: a fork of a template has the name of the template, but another parent."""
+    """The role of a process of ours: a fork of a template has the template's name, but another parent."""
     try:
         words, above = process.cmdline(), process.parent()
         role = next((role for role in KEEPERS if role in words), None)
@@ -93,12 +84,7 @@ def _role_of(process: psutil.Process) -> str | None:
 
 
 def below_or_marked(mark: str, folder: Path) -> list[psutil.Process]:
-    """The processes that this one has started in some way: zombies, orphans and those that hide, too.
-
-    Args:
-        mark: the value of :data:`MARK`.
-        folder: that all of them work in.
-    """
+    """All processes started by this one, directly or not: zombies, orphans and hiding ones included."""
     own = psutil.Process()
     below = {process.pid for process in own.children(recursive=True)}
     return [
@@ -116,11 +102,7 @@ def _belongs(process: psutil.Process, mark: str, folder: Path) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether it runs; a zombie does not, nor what the system is just taking away.
-
-    Args:
-        pid: of a process.
-    """
+    """Whether the process runs: not a zombie, nor dead."""
     try:
         return psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
     except psutil.NoSuchProcess:
@@ -128,12 +110,7 @@ def is_alive(pid: int) -> bool:
 
 
 def comes_true(condition: Callable[[], bool], timeout_secs: float = GONE_SECS) -> bool:
-    """Whether it is so, now or within the time.
-
-    Args:
-        condition: asked again and again.
-        timeout_secs: seconds.
-    """
+    """Whether the condition becomes true within the timeout."""
     deadline = time.monotonic() + timeout_secs
     while not condition():
         if time.monotonic() > deadline:
@@ -143,20 +120,12 @@ def comes_true(condition: Callable[[], bool], timeout_secs: float = GONE_SECS) -
 
 
 def alive_in(folder: Path) -> list[int]:
-    """Of the processes that wrote their pids there as the names of files, those that are alive.
-
-    Args:
-        folder: with the files.
-    """
+    """The living processes among those that created files named by their pids in the folder."""
     return [int(file.name) for file in folder.iterdir() if file.name.isdigit() and is_alive(int(file.name))]
 
 
 def outliving(folder: Path) -> str | None:
-    """What there is to say of the processes that wrote their pids there and are alive; None when none is.
-
-    Args:
-        folder: with files that have pids for names.
-    """
+    """The fault for processes of the folder that are still alive, None if there are none."""
     lines = [_line_on(psutil.Process(pid)) for pid in alive_in(folder)]
     if not lines:
         return None
@@ -176,38 +145,25 @@ def _line_on(process: psutil.Process) -> str:
 
 
 def left_processes(mark: str, folder: Path) -> list[str]:
-    """A line on each process that is there longer than the README allows.
-
-    Args:
-        mark: the value of :data:`MARK`.
-        folder: that all of them work in.
-    """
+    """One line for each process that lives longer than the README promises."""
     comes_true(lambda: not below_or_marked(mark, folder))
     return [_line_on(process) for process in below_or_marked(mark, folder)]
 
 
 def left_files(folders: Iterable[Path]) -> list[str]:
-    """A line on each file in these folders.
-
-    Args:
-        folders: that should be empty.
-    """
+    """One line for each file in these folders."""
     return [f"file {path}" for folder in folders for path in sorted(folder.rglob("*"))]
 
 
 def left_groups(owners: Iterable[int]) -> list[str]:
-    """A line on each control group that one of these processes has made and left.
-
-    Args:
-        owners: pids.
-    """
+    """One line for each control group that these processes have left."""
     made = glob.glob("/sys/fs/cgroup/**/isolated_magic-*", recursive=True)  # noqa: PTH207 - pathlib follows links
     pids = {str(pid) for pid in owners}
     return [f"control group {path}" for path in made if os.path.basename(path).split("-")[1] in pids]  # noqa: PTH119
 
 
 def open_files() -> list[str]:
-    """Where the descriptors of this process lead."""
+    """The targets of the file descriptors of this process."""
     found = []
     for link in Path("/proc/self/fd").iterdir():
         try:

@@ -1,4 +1,4 @@
-"""One run of a soak: what it gets, and what is wrong with what it came to."""
+"""One run of the soak: its inputs, and the check of its result."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Kind:
     """One kind of run.
 
     Args:
-        name: in the tables.
-        weight: how often it comes, against the others.
-        code: what follows the prelude; without a score at its end.
-        value: of its score, or a function of its data; ANYTHING where it fails.
-        error: the kind of its error, None when it has none.
-        says: what must be part of the error's text.
-        checks: what else has to be so.
-        data: what else is in its data.
-        stopped: whether its time is too short for it.
-        limits: what it may use.
+        name: label in the tables.
+        weight: relative frequency.
+        code: code after the prelude, without a score at its end.
+        value: expected score, or a function of the data; ANYTHING if it fails.
+        error: expected kind of error, None for none.
+        says: text that the error must contain.
+        checks: a further check of the result.
+        data: further data.
+        stopped: whether its timeout is too short for it.
+        limits: limits of the run.
         fresh: whether it asks for a new interpreter.
         has_prelude: whether the prelude can run.
-        only_forked: whether a new interpreter takes too long over it.
+        only_forked: whether a new interpreter would take too long.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Kind:
 
     @property
     def source(self) -> str:
-        """All of its code."""
+        """The complete code."""
         code = textwrap.dedent(self.code)
         return (PRELUDE if self.has_prelude else "") + code + ("" if self.value is ANYTHING else SCORE)
 
@@ -77,11 +77,11 @@ class Turn:
     """One run of a kind.
 
     Args:
-        kind: of the run.
-        tenant: the value of its variable, which no other run has.
-        folder: of its own.
-        timeout_secs: that it gets.
-        data: that it gets.
+        kind: the kind of run.
+        tenant: the unique value of its environment variable.
+        folder: its own folder.
+        timeout_secs: time limit.
+        data: its data.
     """
 
     kind: Kind
@@ -92,15 +92,11 @@ class Turn:
 
     @property
     def env_vars(self) -> dict[str, str]:
-        """The variables that it gets."""
+        """Its environment variables."""
         return {"SOAK_TENANT": self.tenant, f"SOAK_TENANT_{self.tenant}": "1"}
 
     def fault_in(self, result: RunResult) -> str | None:
-        """What is wrong with the result, None when it is what the kind has to come to.
-
-        Args:
-            result: of the run.
-        """
+        """The fault in the result, None if it is as expected."""
         kind, error = self.kind, result.error
         if (error and error.kind) != kind.error:
             return f"the error is {error}, and not {kind.error}; launched {result.launch}"
@@ -114,11 +110,7 @@ class Turn:
         return self.misled_by(result.stdout) or kind.checks(result, self) or self.left_processes()
 
     def misled_by(self, stdout: str) -> str | None:
-        """Whether the run saw another environment than its own.
-
-        Args:
-            stdout: of the run.
-        """
+        """The fault of a run that saw an environment other than its own, None if it has none."""
         first, *rest = stdout.split("\n", 1)
         may_be_missing = self.kind.stopped or not self.kind.has_prelude
         if (rest or not may_be_missing) and self.kind.has_prelude and first != f"{self.tenant} 2":
@@ -126,19 +118,12 @@ class Turn:
         return None
 
     def left_processes(self) -> str | None:
-        """What is wrong with the processes that the run has noted, None when none is alive."""
+        """The fault for recorded processes of the run that are alive, None if there are none."""
         return outliving(self.folder)
 
 
 def turn_of(kind: Kind, tenant: str, folder: Path, choice: Random) -> Turn:
-    """A turn of this kind.
-
-    Args:
-        kind: of the run.
-        tenant: the value of its variable.
-        folder: of its own.
-        choice: makes the choices that are left.
-    """
+    """Create a turn of this kind, with random choices."""
     timeout_secs = round(choice.uniform(*SHORT_SECS), 2) if kind.stopped else LONG_SECS
     data = {"tenant": tenant, "folder": str(folder), **(kind.data(choice) if kind.data else {})}
     return Turn(kind, tenant, folder, timeout_secs, data)

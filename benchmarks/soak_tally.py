@@ -1,4 +1,4 @@
-"""What the turns of a soak came to: how many of each kind, how long they took, what was wrong."""
+"""The results of the turns of a soak: counts, durations and faults for each kind."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SHOWN_FAULTS = 4  # of each kind of turn
 
 @dataclass
 class Row:
-    """The turns of one kind, through one door.
+    """The turns of one kind in one executor or kernel.
 
     Args:
-        milliseconds: that each took.
-        faults: what was wrong, one text for each.
+        milliseconds: duration of each turn.
+        faults: one text for each fault.
     """
 
     milliseconds: list[float] = field(default_factory=list)
@@ -33,23 +33,23 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Of the milliseconds."""
+        """The median in milliseconds."""
         return statistics.median(self.milliseconds)
 
     @property
     def slowest(self) -> float:
-        """Of the milliseconds."""
+        """The maximum in milliseconds."""
         return max(self.milliseconds)
 
 
 @dataclass(frozen=True)
 class Going:
-    """A turn that is going on.
+    """A turn in progress.
 
     Args:
-        name: of the kind and the door.
-        begun_at: by time.monotonic().
-        thread: that it goes on in.
+        name: its kind, and the executor or kernel.
+        begun_at: start time, by time.monotonic().
+        thread: its thread.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Going:
 
 
 class Tally:
-    """All turns. Safe from many threads."""
+    """All turns. Thread-safe."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], Row] = defaultdict(Row)
@@ -66,14 +66,7 @@ class Tally:
         self._lock = threading.Lock()
 
     def take(self, kind: str, door: str, turn: Callable[[], str | None], within_secs: float = math.inf) -> None:
-        """Take one turn and note what came of it.
-
-        Args:
-            kind: of the turn.
-            door: what it goes through: an executor, or a kernel.
-            turn: takes it; returns what was wrong, None when all was as it has to be.
-            within_secs: that it may take.
-        """
+        """Take one turn and record its duration and fault."""
         thread = threading.get_ident()
         begun_at = time.monotonic()
         with self._lock:
@@ -96,46 +89,32 @@ class Tally:
             print(f"soak: FAULT in {kind}, {door}: {shortened(fault)}", file=sys.stderr, flush=True)
 
     def add_fault(self, kind: str, door: str, fault: str) -> None:
-        """Note what was found beside the turns.
-
-        Args:
-            kind: of a turn.
-            door: as for :meth:`take`.
-            fault: what was wrong.
-        """
+        """Record a fault that was found outside of the turns."""
         with self._lock:
             self.rows[kind, door].faults.append(fault)
         print(f"soak: FAULT in {kind}, {door}: {fault}", file=sys.stderr, flush=True)
 
     def hanging(self, guard_secs: float) -> list[Going]:
-        """The turns that have been going on for longer than that.
-
-        Args:
-            guard_secs: seconds.
-        """
+        """The turns in progress for longer than ``guard_secs``."""
         now = time.monotonic()
         with self._lock:
             return [going for going in self._going.values() if now - going.begun_at > guard_secs]
 
     @property
     def turns(self) -> int:
-        """How many there were."""
+        """The number of turns."""
         with self._lock:
             return sum(len(row.milliseconds) for row in self.rows.values())
 
     @property
     def faults(self) -> int:
-        """How many there were."""
+        """The number of faults."""
         with self._lock:
             return sum(len(row.faults) for row in self.rows.values())
 
 
 def shortened(text: str) -> str:
-    """One line of it, not too long.
-
-    Args:
-        text: any.
-    """
+    """The text as one line, shortened."""
     line = " / ".join(text.split("\n"))
     return (
         line if len(line) <= LONGEST_FAULT else f"{line[: LONGEST_FAULT // 2]} ... {line[-LONGEST_FAULT // 2 :]}"

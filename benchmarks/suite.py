@@ -1,4 +1,4 @@
-"""All measurements, one after another."""
+"""Run all measurements, one after another."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Suite:
     """One session of measuring.
 
     Args:
-        rounds: turns of a candidate that is fast.
-        slow_rounds: turns of one that takes more than a second.
-        turn_secs: seconds of a candidate's turn from several threads.
-        samples: processes whose memory is looked at.
+        rounds: rounds of fast candidates.
+        slow_rounds: rounds of candidates that take more than a second.
+        turn_secs: seconds of each turn from several threads.
+        samples: number of processes whose memory is measured.
         paced: runs at a user's pace, for bare code and for Opik.
-        alone: the times of runs one at a time, by workload.
-        paces: the paced user's times and the loop's, by workload.
-        targets: what was found about them.
+        alone: times of single runs, by workload.
+        paces: times at a user's pace and in a loop, by workload.
+        targets: the evaluated targets.
     """
 
     rounds: int
@@ -49,7 +49,7 @@ class Suite:
     targets: list[report.Target] = field(default_factory=list)
 
     def run(self) -> None:
-        """Measure everything, and print each table when it is there."""
+        """Measure everything, printing each table as soon as it is complete."""
         print(report.machine())
         bare_threads = self._times(BARE, self.rounds, self.paced[0])
         self.targets += targets.bare(self.alone[BARE.name], bare_threads)
@@ -70,7 +70,7 @@ class Suite:
         report.targets(self.targets)
 
     def _times(self, workload: Workload, rounds: int, paced: int) -> dict[str, measure.Series]:
-        """Every candidate alone and from threads, and the paced user. Returns the times from threads."""
+        """Measure every candidate alone, from threads and at a user's pace. Returns the times from threads."""
         with candidates.all_of(workload) as ready:
             _say(f"{workload.name}, one at a time")
             alone = measure.one_at_a_time(ready, rounds, self.slow_rounds)
@@ -85,7 +85,7 @@ class Suite:
         return threads
 
     def _first_runs(self, workload: Workload) -> None:
-        """How soon a fresh executor is fast."""
+        """Measure how soon a new executor is fast."""
         _say(f"{workload.name}, first runs")
         runs = []
         with IsolatedSubprocessExecutor(60) as executor:
@@ -111,8 +111,8 @@ class Suite:
 
 
 def main() -> None:
-    """Measure, print, and draw."""
-    parser = argparse.ArgumentParser(description="What a run costs, against what a user would write instead.")
+    """Measure, print the tables, and draw the picture."""
+    parser = argparse.ArgumentParser(description="Time runs against what a user would write instead.")
     parser.add_argument("--rounds", type=int, help="turns of a fast candidate (200, or 20 with --quick)")
     parser.add_argument("--quick", action="store_true", help="few turns: whether it works, not how fast it is")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="draw latency.png there")
@@ -132,5 +132,5 @@ def main() -> None:
 
 
 def _say(doing: str) -> None:
-    """Tell whoever waits what is going on, beside the tables."""
+    """Print progress to stderr."""
     print(f"measuring: {doing}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What runs have to reach."""
+"""The performance targets of runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 def bare(alone: Mapping[str, Series], threads: Mapping[str, Series]) -> Iterator[Target]:
-    """The targets for bare code.
-
-    Args:
-        alone: the times of runs one at a time.
-        threads: the times of runs from several threads.
-    """
+    """The targets for bare code."""
     ours = alone[FORKED].median
     times, floors, rate = alone[PLAIN].median / ours, ours / alone[FLOOR].median, threads[FORKED].rate
     yield Target("bare code: at least 10 times as fast as the plain recipe", f"{times:.2f} times", times >= 10)
@@ -30,12 +25,7 @@ def bare(alone: Mapping[str, Series], threads: Mapping[str, Series]) -> Iterator
 
 
 def workers(alone: Mapping[str, Series], threads: Mapping[str, Series]) -> Iterator[Target]:
-    """The targets for workers.
-
-    Args:
-        alone: the times of runs one at a time.
-        threads: the times of runs from several threads.
-    """
+    """The targets for workers."""
     rate = threads[WORKERS].rate
     yield Target("workers: at least 1,500 runs a second from 4 threads", f"{rate:.0f}", rate >= 1500)
     for pool, what in ((POOL_APART, "doing the same"), (POOL, "doing less")):
@@ -49,11 +39,7 @@ def workers(alone: Mapping[str, Series], threads: Mapping[str, Series]) -> Itera
 
 
 def opik(alone: Mapping[str, Series]) -> Iterator[Target]:
-    """The targets for an Opik metric.
-
-    Args:
-        alone: the times of runs one at a time.
-    """
+    """The targets for an Opik metric."""
     ours = alone[FORKED].median
     times = alone[PLAIN].median / ours
     yield Target(
@@ -65,13 +51,7 @@ def opik(alone: Mapping[str, Series]) -> Iterator[Target]:
 
 
 def paced(name: str, user: Series, loop: Series) -> Iterator[Target]:
-    """The target for one run a second.
-
-    Args:
-        name: of the workload.
-        user: the times at a user's pace.
-        loop: the times in a loop.
-    """
+    """The target for one run a second."""
     ratio = user.median / loop.median
     yield Target(
         f"{name}: one run a second, no more than 1.5 times the loop's", f"{ratio:.2f} times", ratio <= 1.5
@@ -79,23 +59,13 @@ def paced(name: str, user: Series, loop: Series) -> Iterator[Target]:
 
 
 def whole_cell(taken: Mapping[str, Series]) -> Iterator[Target]:
-    """The target for a cell of bare code.
-
-    Args:
-        taken: the times by kind of cell.
-    """
+    """The target for a cell of bare code."""
     times = taken[cells.PYTHON].median / taken[cells.ISOLATED].median
     yield Target("whole cell: at least 8 times as fast as `%%python`", f"{times:.2f} times", times >= 8)
 
 
 def private_memory(name: str, footprint: Footprint, most: float) -> Iterator[Target]:
-    """The targets for the memory of one process, waiting and running.
-
-    Args:
-        name: of the workload.
-        footprint: of forked runs.
-        most: MB.
-    """
+    """The targets for the memory of one process, waiting and running."""
     for state, usage in (("waiting", footprint.waiting), ("running", footprint.running)):
         yield Target(
             f"{name}: private memory of a {state} child at most {most:g} MB",

@@ -1,4 +1,4 @@
-"""The code that all candidates run."""
+"""The workloads: code that all candidates run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _PRINT_SCORE = "import json\nprint(json.dumps({'scores': [vars(Length().score(**
 
 @dataclass(frozen=True)
 class Workload:
-    """One thing to run, in the two ways of writing it.
+    """A workload in two notations.
 
     Args:
-        name: the head of its tables.
-        cell: as one writes it for ``%%isolated``.
-        script: as one writes it for anything else: it prints its result itself.
-        slow: whether a new interpreter takes so long over it that it runs less often.
+        name: title of its tables.
+        cell: the code for ``%%isolated``.
+        script: the code for anything else, which prints its result itself.
+        slow: whether a new interpreter is so slow with it that it runs less often.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Workload:
     slow: bool = False
 
     def resting(self) -> Workload:
-        """The same, sleeping ``data["seconds"]`` at its end."""
+        """The same workload, with a sleep of ``data["seconds"]`` at its end."""
         return replace(self, cell=self.script + _REST, script=self.script + _REST)
 
 
@@ -53,13 +53,10 @@ OPIK = Workload("an Opik metric", _METRIC, f"{_METRIC}\n{_PRINT_SCORE}", slow=Tr
 
 
 def check(answer: object) -> None:
-    """Pass when a run came to the result that it has to come to.
-
-    Args:
-        answer: of a candidate.
+    """Check the result of a run.
 
     Raises:
-        RuntimeError: it is another one.
+        RuntimeError: the result is wrong.
     """
     if not (isinstance(answer, dict) and answer.get("scores") and answer["scores"][0]["value"] == EXPECTED):
         raise RuntimeError(f"A run came to a wrong result: {answer}")

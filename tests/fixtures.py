@@ -1,4 +1,4 @@
-"""Fixtures that need nothing but the package itself: the virtual machine loads them without ``conftest.py``."""
+"""Fixtures that need only the package itself: the virtual machine tests load them without ``conftest.py``."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from isolated_magic.launch.fork_server import servers
 
 @pytest.fixture(scope="module", autouse=True)
 def _templates_of_this_file() -> Iterator[None]:
-    """As in a process of their own: executors of one file's tests share nothing with those of another's."""
+    """Give each test file its own registry of templates, as if it ran in its own process."""
     before, servers._registry = servers._registry, servers.PoolRegistry()
     yield
     servers._registry = before
@@ -24,7 +24,7 @@ def _forked() -> Iterator[IsolatedSubprocessExecutor]:
 
 @pytest.fixture(params=["cold", "forked"])
 def executor(request: pytest.FixtureRequest) -> Iterator[IsolatedSubprocessExecutor]:
-    """One contract, however a run comes to life. The forked one keeps what it learned from test to test."""
+    """One executor for each launch method. The forked one keeps its import history between tests."""
     if request.param == "forked":
         executor = request.getfixturevalue("_forked")
         assert executor.warm_up()
