@@ -156,7 +156,7 @@ def _report(preloaded: preload.Preloaded, folders: dict[str, Any]) -> dict[str, 
         "files": fingerprint(observed.files),
         "packages": folders,
         "modules": [name for name in sys.modules if not name.startswith(str(__package__))],
-        "places": modules.places(),
+        "places": modules.package_folders(),
         "in_front": [entry for entry in sys.path[:in_front] if entry],
     }
 

@@ -25,7 +25,7 @@ ERRORS = {
 }
 
 
-class Imposed:
+class ImposedLimits:
     """Puts this process, and those that it will start, under limits and into control groups.
 
     Raises:

@@ -131,7 +131,7 @@ def split_installed(names: Iterable[str]) -> tuple[list[str], list[str]]:
         spec = _spec_of(sys.modules.get(name))
         if spec is None or spec.name != name:
             continue
-        if spec.origin in BUILT_IN or _lies_in(spec, folders):
+        if _lies_in(spec, folders):
             installed.append(name)
         elif isinstance(spec.origin, str):
             files.append(spec.origin)
@@ -148,17 +148,15 @@ def _spec_of(module: object) -> ModuleSpec | None:
 
 def is_installed(module: ModuleType) -> bool:
     """Whether a loaded module is no file that a user may be editing."""
-    spec = getattr(module, "__spec__", None)
-    if spec is None:  # made by another module, which is judged for itself
-        return True
-    return spec.origin in BUILT_IN or _lies_in(spec, _installed_folders())
+    spec = getattr(module, "__spec__", None)  # None: made by another module, which is judged for itself
+    return spec is None or _lies_in(spec, _installed_folders())
 
 
 def _installed_folders() -> tuple[str, ...]:
     return tuple(folder + os.sep for folder in (STANDARD_LIBRARY, *site_folders()))
 
 
-def places() -> list[str]:
+def package_folders() -> list[str]:
     """The folders of all installed packages that are loaded, subpackages included."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     folders = {os.path.dirname(file) for file in files if isinstance(file, str)}  # noqa: PTH120 - pathlib is not loaded
@@ -166,11 +164,12 @@ def places() -> list[str]:
 
 
 def _lies_in(spec: object, folders: tuple[str, ...]) -> bool:
+    """Whether a module of this spec is built in, or in one of these folders."""
     origin = getattr(spec, "origin", None)
     if origin is None:  # a namespace package
         places = list(getattr(spec, "submodule_search_locations", None) or ())
         return all(isinstance(place, str) and place.startswith(folders) for place in places)
-    return isinstance(origin, str) and origin.startswith(folders)
+    return isinstance(origin, str) and (origin in BUILT_IN or origin.startswith(folders))
 
 
 def fingerprint(paths: Iterable[str]) -> dict[str, list[int] | None]:

@@ -165,10 +165,10 @@ def _run_limited(
     if not request["limits"]:
         return _run_code(request, names, message, channel)
     with modules.StandardImports():
-        from .limits import Imposed  # noqa: PLC0415 - most runs have none
+        from .limits import ImposedLimits  # noqa: PLC0415 - most runs have none
 
     try:
-        imposed = Imposed(request["limits"], request["groups"])
+        imposed = ImposedLimits(request["limits"], request["groups"])
     except OSError as problem:
         return _refusal(f"The run could not be put under its limits: {problem}."), 1
     result, status = _run_code(request, names, message, channel, imposed.lift)

@@ -75,7 +75,7 @@ def _wind_up(status: int, modules: Collection[str], channel: Channel) -> int:
             _wait_for_threads()
     with suppress(BaseException), _unraisable_without_our_frames():
         _run_exit_functions()  # reports what they raise; an interrupt in one would be such a report
-    sys.is_finalizing = _is_finalizing
+    sys.is_finalizing = lambda: True
     if not _flush_standard_streams():
         status = LOST_OUTPUT_STATUS
     for step in (
@@ -88,10 +88,6 @@ def _wind_up(status: int, modules: Collection[str], channel: Channel) -> int:
         with suppress(Exception):  # the code may have taken anything apart
             step()
     return status
-
-
-def _is_finalizing() -> bool:
-    return True
 
 
 def _flush_standard_streams() -> bool:
