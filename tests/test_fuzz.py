@@ -190,8 +190,8 @@ class TestPrinted:
 
     @given(st.binary(max_size=60), cuts)
     def test_any_bytes_are_text(self, printed, places):
-        decoder = Decoder()
-        text = "".join(map(decoder.feed, cut(printed, places))) + decoder.feed(b"", final=True)
+        decoder = Decoder("replace")
+        text = "".join(map(decoder.decode, cut(printed, places))) + decoder.decode(b"", final=True)
         assert text == printed.decode(errors="replace")
         parted([text])
 

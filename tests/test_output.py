@@ -67,9 +67,9 @@ def test_a_partial_line_passes_at_once():
 
 
 def test_characters_are_decoded_across_chunks_and_bad_bytes_replaced():
-    decoder = Decoder()
+    decoder = Decoder("replace")
     whole = "é✓".encode() + b"\xff" + "𝄞".encode()
-    text = "".join(decoder.feed(whole[n : n + 1]) for n in range(len(whole))) + decoder.feed(b"", final=True)
+    text = "".join(decoder.decode(whole[n : n + 1]) for n in range(len(whole))) + decoder.decode(b"", final=True)
     assert text == "é✓\ufffd𝄞"
 
 

@@ -25,7 +25,7 @@ from isolated_magic.request import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.launch.base import Launcher
@@ -99,7 +99,6 @@ class Executor(Lifetime):
         payload_type: str | None = None,
         *,
         on_output: OnOutput | None = None,
-        on_request: Callable[[RunRequest], object] | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult:
         """Run the code and return a RunResult. Arguments as for :meth:`execute`.
@@ -107,7 +106,6 @@ class Executor(Lifetime):
         Args:
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 without the line that is the result.
-            on_request: called in this thread with the request, before the run starts.
 
         Raises:
             KeyboardInterrupt: this thread was interrupted; the run has been stopped.
@@ -117,8 +115,6 @@ class Executor(Lifetime):
             request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
         except (InvalidRequestError, MemoryError) as problem:
             return failed_run(problem)
-        if on_request is not None:
-            on_request(request)
         return self._run(request, LiveRun(request.source_name, called_at), on_output)
 
     @lists_options
@@ -131,7 +127,6 @@ class Executor(Lifetime):
         payload_type: str | None = None,
         *,
         label: str | None = None,
-        on_request: Callable[[RunRequest], object] | None = None,
         **options: Unpack[RunOptions],
     ) -> BackgroundRun:
         """Start a run in the background and return its handle. Code, data and environment are read now.
@@ -140,15 +135,12 @@ class Executor(Lifetime):
 
         Args:
             label: name of the run in lists of runs; None for the source's name.
-            on_request: as for :meth:`run`.
 
         Raises:
             InvalidRequestError: an argument is invalid.
         """
         called_at = time.monotonic()
         request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
-        if on_request is not None:
-            on_request(request)
         return self.start_request(request, label=label, called_at=called_at)
 
     @lists_options
@@ -227,12 +219,12 @@ class Executor(Lifetime):
         if instruments:
             instruments.started()
         try:
-            self._live.add(live)
+            self._begin(live)
             try:
                 with sigint.HeldBack(live.interrupt):
                     result = run_child(self._launcher, request, on_output, live)
             finally:
-                self._live.discard(live)
+                self._end(live)
         except BaseException:
             if instruments:
                 instruments.abandoned()

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+DEFAULT_TEARDOWN_TIMEOUT_SECS = 5.0
+
+
 class LiveRun:
-    """One run, from before its launch until nothing of it is left.
+    """One run, from before its launch until nothing of it is left, for threads that did not start it.
 
     Args:
         label: what to call it where runs are listed; nothing that differs from tenant to tenant.
@@ -46,54 +49,36 @@ class LiveRun:
         self.label = label.strip("<>")
         self.pid: int | None = None
         self.begun_at = time.monotonic() if begun_at is None else begun_at
+        self.is_interrupted = False  # it was asked to end as Ctrl-C does
+        self._is_stopped = False
         self._is_gone = False
         self._thread = 0
-        self._orders: RunControl | None = None
-        self._interrupted = False
-        self._stopped = False
-        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-        self._changed = threading.Condition(self._lock)
+        self._control: RunControl | None = None
+        self._changed = threading.Condition(threading.RLock())  # re-entered by a signal handler that tears down
 
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether it was asked to end as Ctrl-C does."""
-        return self._interrupted
-
-    def attach(self, orders: RunControl) -> None:
-        """There is somebody now for orders, to whom goes at once what was asked of the run before.
-
-        Args:
-            orders: takes them.
-        """
-        with self._lock:
-            self._orders = orders
-            if self._interrupted:
-                orders.interrupt()
-            if self._stopped:
-                orders.kill()
+    def attach(self, control: RunControl) -> None:
+        """From now on this receives kill and interrupt requests; it gets those that came before at once."""
+        with self._changed:
+            self._control = control
+            if self.is_interrupted:
+                control.interrupt()
+            if self._is_stopped:
+                control.kill()
 
     def detach(self) -> None:
-        """The child is about to be closed: no order goes to a descriptor that may be somebody else's by then."""
-        with self._lock:
-            self._orders = None
+        """The child is about to be closed: no request goes to a descriptor that may be somebody else's by then."""
+        with self._changed:
+            self._control = None
 
     def created(self, pid: int) -> None:
-        """The child's process exists.
-
-        Args:
-            pid: of the process.
-        """
-        with self._lock:
+        """The child's process exists."""
+        with self._changed:
             self.pid = pid
             self._changed.notify_all()
 
     def wait_for_pid(self, timeout: float | None = None) -> int | None:
-        """The pid of its process as soon as there is one, None when it ended without.
-
-        Args:
-            timeout: seconds to wait, None for as long as it takes.
-        """
-        with self._lock:
+        """The pid of its process as soon as there is one, None when it ended without, or after so many seconds."""
+        with self._changed:
             self._changed.wait_for(lambda: self.pid is not None or self._is_gone, timeout)
             return self.pid
 
@@ -103,79 +88,40 @@ class LiveRun:
 
     def end(self) -> None:
         """Nothing of the run is left."""
-        with self._lock:
+        with self._changed:
             self._is_gone = True
             self._changed.notify_all()
 
     def wait_until_gone(self, timeout: float) -> bool:
-        """Whether nothing of the run is left, now or within the timeout.
+        """Whether nothing of the run is left, now or within so many seconds.
 
-        Args:
-            timeout: seconds to wait. The thread that supervises the run does not: it is in the middle of that,
-                and asks from a signal handler or from a callback for output.
+        The thread that supervises the run does not wait: it is in the middle of that, and asks from a signal
+        handler or an output callback.
         """
         if self._thread == threading.get_ident():
             return self._is_gone
-        with self._lock:
+        with self._changed:
             return self._changed.wait_for(lambda: self._is_gone, timeout)
 
     def stop(self) -> None:
         """Kill the run now, or as soon as there is something to kill. Does not wait."""
-        with self._lock:
-            self._stopped = True
-            if self._orders is not None:
-                self._orders.kill()
+        with self._changed:
+            self._is_stopped = True
+            if self._control is not None:
+                self._control.kill()
 
     def interrupt(self) -> None:
         """Ask the run to end, as Ctrl-C does, and see to it that it does. Does not wait."""
-        with self._lock:
-            self._interrupted = True
-            if self._orders is not None:
-                self._orders.interrupt()
-
-
-class LiveRuns:
-    """All runs of one executor."""
-
-    def __init__(self) -> None:
-        self._runs: set[LiveRun] = set()
-        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-
-    def add(self, live: LiveRun) -> None:
-        """The run begins, in this thread."""
-        with self._lock:
-            self._runs.add(live)
-        live.begin()
-
-    def discard(self, live: LiveRun) -> None:
-        """Nothing of the run is left."""
-        with self._lock:
-            self._runs.discard(live)
-        live.end()
-
-    def all(self) -> list[LiveRun]:
-        """Those that are going on now."""
-        with self._lock:
-            return list(self._runs)
-
-    def with_pid(self, pid: int) -> LiveRun | None:
-        """The run whose process has that pid.
-
-        Args:
-            pid: of a process.
-        """
-        return next((live for live in self.all() if live.pid == pid), None)
-
-    def pids(self) -> tuple[int, ...]:
-        """The pids of those that have a process, in ascending order."""
-        return tuple(sorted(live.pid for live in self.all() if live.pid is not None))
+        with self._changed:
+            self.is_interrupted = True
+            if self._control is not None:
+                self._control.interrupt()
 
 
 def in_thread(work: Callable[[], RunResult]) -> Future[RunResult]:
-    """Do the work in a thread of its own: a pool would let waiting runs starve one another.
+    """Do the work in a thread of its own, with the caller's context variables.
 
-    Args:
-        work: called once, with the context variables of the caller.
+    A pool would let waiting runs starve one another.
     """
     future: Future[RunResult] = Future()
     future.set_running_or_notify_cancel()  # from now on only the work decides how it ends
@@ -193,47 +139,8 @@ def in_thread(work: Callable[[], RunResult]) -> Future[RunResult]:
     return future
 
 
-class Callbacks:
-    """Callables, each to be called once, in the order in which they were added."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Callable[[], object]] = []
-        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-
-    def add(self, callback: Callable[[], object]) -> None:
-        """Have it called by the next :meth:`run`.
-
-        Args:
-            callback: called without arguments.
-        """
-        with self._lock:
-            self._waiting.append(callback)
-
-    def run(self) -> None:
-        """Call and forget them all, each even when another one raised.
-
-        Raises:
-            KeyboardInterrupt: the user interrupted one of them; the others ran.
-        """
-        with self._lock:
-            callbacks, self._waiting = self._waiting, []
-        interrupt: KeyboardInterrupt | None = None
-        for callback in callbacks:
-            try:
-                callback()
-            except KeyboardInterrupt as problem:
-                interrupt = problem
-            except BaseException:
-                logger.exception("A teardown callback failed; the others still run.")
-        if interrupt is not None:
-            raise interrupt
-
-
-DEFAULT_TEARDOWN_TIMEOUT_SECS = 5.0
-
-
 class Lifetime:
-    """The runs of one executor, its teardown callbacks, and the end of both.
+    """The live runs of one executor, its teardown callbacks, and the end of both.
 
     Args:
         launcher: whatever it keeps between runs ends too.
@@ -241,9 +148,10 @@ class Lifetime:
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
-        self._live = LiveRuns()
-        self._callbacks = Callbacks()
+        self._runs: set[LiveRun] = set()
+        self._callbacks: list[Callable[[], object]] = []
         self._callbacks_pid = os.getpid()
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         _executors.add(self)
         forget_in_forks(self)
 
@@ -260,7 +168,8 @@ class Lifetime:
             raise TypeError(
                 f"A teardown callback is called without arguments; {type(callback).__name__} cannot be."
             )
-        self._callbacks.add(callback)
+        with self._lock:
+            self._callbacks.append(callback)
         self._callbacks_pid = os.getpid()
         atexit.unregister(self._teardown_at_exit)
         atexit.register(self._teardown_at_exit)
@@ -279,7 +188,7 @@ class Lifetime:
         self.kill_all_processes(timeout)
         end_the_rest()
         atexit.unregister(self._teardown_at_exit)
-        self._callbacks.run()
+        self._run_callbacks()
 
     def kill_process(self, pid: int, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> bool:
         """Kill one run and everything that it started.
@@ -291,7 +200,7 @@ class Lifetime:
         Returns:
             True when it is gone; False when no run has that pid, or it was not gone in time.
         """
-        live = self._live.with_pid(pid)
+        live = next((live for live in self.live_runs if live.pid == pid), None)
         if live is None:
             return False
         live.stop()
@@ -303,7 +212,7 @@ class Lifetime:
         Args:
             timeout: seconds to wait until they are gone.
         """
-        runs = self._live.all()
+        runs = self.live_runs
         for live in runs:
             live.stop()
         deadline = time.monotonic() + timeout
@@ -313,7 +222,19 @@ class Lifetime:
     @property
     def active_pids(self) -> tuple[int, ...]:
         """The pids of the runs that are going on, in ascending order."""
-        return self._live.pids()
+        return tuple(sorted(live.pid for live in self.live_runs if live.pid is not None))
+
+    @property
+    def live_runs(self) -> tuple[LiveRun, ...]:
+        """What is going on now, the oldest first."""
+        with self._lock:
+            runs = list(self._runs)
+        return tuple(sorted(runs, key=lambda live: live.begun_at))
+
+    @property
+    def preloaded(self) -> Preloaded:
+        """What is imported ahead of runs now, and what cannot be: for all executors that start runs alike."""
+        return self._launcher.preloaded()
 
     def __enter__(self) -> Self:
         return self
@@ -323,24 +244,39 @@ class Lifetime:
     ) -> None:
         self.teardown()
 
-    @property
-    def preloaded(self) -> Preloaded:
-        """What is imported ahead of runs now, and what cannot be: for all executors that start runs alike."""
-        return self._launcher.preloaded()
+    def _begin(self, live: LiveRun) -> None:
+        with self._lock:
+            self._runs.add(live)
+        live.begin()
 
-    @property
-    def live_runs(self) -> tuple[LiveRun, ...]:
-        """What is going on now, the oldest first."""
-        return tuple(sorted(self._live.all(), key=lambda live: live.begun_at))
+    def _end(self, live: LiveRun) -> None:
+        with self._lock:
+            self._runs.discard(live)
+        live.end()
+
+    def _run_callbacks(self) -> None:
+        """Call and forget them all, each even when another one raised."""
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+        interrupt: KeyboardInterrupt | None = None
+        for callback in callbacks:
+            try:
+                callback()
+            except KeyboardInterrupt as problem:
+                interrupt = problem
+            except BaseException:
+                logger.exception("A teardown callback failed; the others still run.")
+        if interrupt is not None:
+            raise interrupt
 
     def _teardown_at_exit(self) -> None:
         if os.getpid() == self._callbacks_pid:  # the exit of a fork tears nothing down
             self.teardown()
 
     def forget(self) -> None:
-        """In a fork: the runs and the callbacks belong to the original."""
-        self._live = LiveRuns()
-        self._callbacks = Callbacks()
+        """In a fork: the runs and the callbacks belong to the original, and a lock may be held by nobody."""
+        self._lock = threading.RLock()
+        self._runs, self._callbacks = set(), []
 
 
 _executors: weakref.WeakSet[Lifetime] = weakref.WeakSet()

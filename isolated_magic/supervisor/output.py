@@ -22,27 +22,12 @@ if TYPE_CHECKING:
 MOST_BEHIND = 1 << 20  # characters
 CHUNK_BYTES = 1 << 20  # at least what a pipe holds: 64 KiB unless somebody enlarged it (pipe(7))
 
-_IncrementalDecoder = codecs.getincrementaldecoder("utf-8")
+# UTF-8 from chunks that may end in the middle of a character; Decoder("replace") replaces bad bytes.
+Decoder = codecs.getincrementaldecoder("utf-8")
 
 
-class Decoder:
-    """UTF-8 from chunks that may end in the middle of a character; bad bytes are replaced."""
-
-    def __init__(self) -> None:
-        self._decoder = _IncrementalDecoder("replace")
-
-    def feed(self, chunk: bytes, *, final: bool = False) -> str:
-        """The text that is complete now.
-
-        Args:
-            chunk: the next bytes.
-            final: True at the end of the stream.
-        """
-        return self._decoder.decode(chunk, final)
-
-
-class _Kept:
-    """Text that waits. Of more than so many bytes, the beginning and how much there was.
+class _HeldText:
+    """Text that is held back. Of more than so many bytes, the beginning and how much there was.
 
     Args:
         most: bytes.
@@ -51,40 +36,32 @@ class _Kept:
 
     def __init__(self, most: int, redactor: Redactor | None) -> None:
         self.size = 0
+        self.is_cut = False  # there was too much
         self._redactor = redactor
         self._most = most
         self._parts: list[str] = []
 
-    def __bool__(self) -> bool:
-        return self.size > 0
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether there was too much."""
-        return self.size > self._most
-
     def add(self, text: str) -> None:
-        """Keep it too.
-
-        Args:
-            text: that follows.
-        """
-        was_cut = self.is_cut
+        """Hold back what follows."""
         self.size += _size(text)
-        if not self.is_cut:
-            self._parts.append(text)
-        elif not was_cut:
-            beginning = "".join([*self._parts, text])[: min(strict_json.LONGEST_QUOTE, self._most)]
+        if self.is_cut:
+            return
+        self._parts.append(text)
+        if self.size > self._most:
+            self.is_cut = True
+            beginning = "".join(self._parts)[: min(strict_json.LONGEST_QUOTE, self._most)]
             self._parts = [self._redactor.cut_text(beginning) if self._redactor is not None else beginning]
 
     def text(self) -> str:
-        """What is kept."""
+        """What is held back, as far as it is kept."""
         return "".join(self._parts)
 
     def take(self) -> str:
-        """What is kept, and a word about what is not. Empties it."""
+        """What is held back, and a word about what is not kept. Empties it."""
+        if not self.size:
+            return ""
         text = f"{self.text()}... [{self.size:,} bytes; not kept]\n" if self.is_cut else self.text()
-        self.size, self._parts = 0, []
+        self.size, self.is_cut, self._parts = 0, False, []
         return text
 
 
@@ -103,36 +80,32 @@ class ResultLine:
     """
 
     def __init__(self, most: int = strict_json.LARGEST_RESULT_BYTES, redactor: Redactor | None = None) -> None:
-        self._most = most
         self._redactor = redactor
-        self._best = self._kept()  # an earlier line that has scores, and blank lines after it
+        self._best = _HeldText(most, redactor)  # an earlier line that has scores, and blank lines after it
         self._best_is_late = False
         self._behind = ""  # JSON objects that came after it
-        self._held = self._kept()  # the last line, when it begins with a brace, and blank lines after it
+        self._held = _HeldText(
+            most, redactor
+        )  # the last line, if it begins with a brace, and blank lines after it
         self._held_is_late = False
-        self._blank = self._kept()  # white space at the start of a line that is not decided yet
+        self._blank = _HeldText(most, redactor)  # white space at the start of a line that is not decided yet
         self._in_line = False  # the current line has text already
         self._is_marked = False
-
-    def _kept(self) -> _Kept:
-        return _Kept(self._most, self._redactor)
 
     def mark(self) -> None:
         """Lines that begin from now on are late."""
         self._is_marked = True
 
     def feed(self, text: str) -> str:
-        """Take in text and return what is certain to be ordinary output.
-
-        Args:
-            text: the next part of stdout, cut anywhere.
-        """
+        """Take in the next part of stdout, cut anywhere, and return what is certain to be ordinary output."""
         passed: list[str] = []
-        if self._held:  # it may be complete after this line
+        if self._held.size:  # it may be complete after this line
             line_end = text.find("\n") + 1 or len(text)
             self._feed(text[:line_end], passed)
             text = text[line_end:]
-        if text and (self._best or strict_json.SCORES_KEY in text or strict_json.SCORES_KEY in self._held.text()):
+        if text and (
+            self._best.size or strict_json.SCORES_KEY in text or strict_json.SCORES_KEY in self._held.text()
+        ):
             *lines, rest = text.split("\n")
             for line in (*(f"{line}\n" for line in lines), rest):
                 self._feed(line, passed)
@@ -167,10 +140,10 @@ class ResultLine:
 
     def _settle(self, passed: list[str]) -> None:
         """Say what the line is that was held back, now that another one follows: the best so far, or output."""
-        if not self._held:
+        if not self._held.size:
             return
         printed = None
-        if self._best or strict_json.SCORES_KEY in self._held.text():
+        if self._best.size or strict_json.SCORES_KEY in self._held.text():
             printed = self._printed(self._held, is_late=self._held_is_late)
         if printed is None or not printed.counts:
             passed += [self._take_best(), self._held.take()]
@@ -190,7 +163,7 @@ class ResultLine:
         return text
 
     def _add(self, text: str, passed: list[str]) -> None:
-        if self._held:
+        if self._held.size:
             self._held.add(text)
         else:
             passed.append(text)
@@ -218,9 +191,9 @@ class ResultLine:
 
     def _is_best(self, last: strict_json.Printed | None) -> bool:
         """Whether an earlier line counts for more than the last one."""
-        return bool(self._best) and last is not None and last.counts and last.rank < strict_json.Rank.SCORED
+        return self._best.size > 0 and last is not None and last.counts and last.rank < strict_json.Rank.SCORED
 
-    def _printed(self, kept: _Kept, *, is_late: bool) -> strict_json.Printed | None:
+    def _printed(self, kept: _HeldText, *, is_late: bool) -> strict_json.Printed | None:
         text = kept.text()
         if kept.is_cut:
             problem = f"the last line printed {strict_json.too_large(kept.size)}"
@@ -236,14 +209,10 @@ class ResultLine:
         return replace(strict_json.read_line(line, self._redactor.text), is_late=is_late)
 
     def release(self, *, without_result: bool = False) -> str:
-        """What is held back, when it turns out to be ordinary output. Empties it.
-
-        Args:
-            without_result: whether the line that :meth:`result` tells of is the result, and no output.
-        """
+        """What is held back and is ordinary output after all: without the line of :meth:`result`, or with it."""
         if not without_result:
             return self._take_best() + self._held.take() + self._blank.take()
-        if self._best and self._is_best(self._printed(self._held, is_late=False)):
+        if self._best.size and self._is_best(self._printed(self._held, is_late=False)):
             return self._behind + self._held.take()
         return self._take_best()
 
@@ -252,7 +221,6 @@ class OutputStream:
     """One of the child's output streams.
 
     Args:
-        name: ``"stdout"`` or ``"stderr"``.
         file: our end of the pipe, non-blocking.
         on_output: called with the name and text as output comes.
         limit: bytes to keep and to pass on; None for all.
@@ -272,7 +240,7 @@ class OutputStream:
         self.text: list[str] = []
         self._limit = limit
         self._room = limit
-        self._decoder = Decoder()
+        self._decoder = Decoder("replace")
         self._redactor = StreamRedactor(redactor)
         self._on_output = on_output
 
@@ -281,20 +249,11 @@ class OutputStream:
         return self.file.read(CHUNK_BYTES)
 
     def take(self, chunk: bytes, *, final: bool = False) -> None:
-        """Decode a chunk and pass on what is certain to be output.
-
-        Args:
-            chunk: the next bytes.
-            final: True at the end of the stream.
-        """
-        self.emit(self._sift(self._decoder.feed(chunk, final=final)))
+        """Decode a chunk and pass on what is certain to be output; the last one of a stream is final."""
+        self.emit(self._sift(self._decoder.decode(chunk, final)))
 
     def emit(self, text: str) -> None:
-        """Keep the text and pass it on without secrets, as far as there is room.
-
-        Args:
-            text: output; empty text is passed over.
-        """
+        """Keep the text and pass it on without secrets, as far as there is room."""
         self._pass_on(self._redactor.feed(text))
 
     def end(self) -> None:
@@ -335,14 +294,7 @@ class OutputStream:
 
 
 class Stdout(OutputStream):
-    """The stream that holds back the line that may be the result.
-
-    Args:
-        file: our end of the pipe, non-blocking.
-        on_output: called with ``"stdout"`` and text as output comes.
-        limit: bytes to keep and to pass on; None for all.
-        redactor: hides secrets, None when there are none.
-    """
+    """The stream that holds back the line that may be the result. Arguments as for :class:`OutputStream`."""
 
     def __init__(
         self,
@@ -355,11 +307,7 @@ class Stdout(OutputStream):
         self.line = ResultLine(redactor=redactor)
 
     def answer(self, question: str) -> bytes:
-        """Answer a question of the child's about what was printed until now.
-
-        Args:
-            question: as :mod:`isolated_magic.launch.protocol` has it.
-        """
+        """Answer a question of the child's about what was printed until now (see ``launch/protocol.py``)."""
         self.drain()
         if question == "mark":
             self.line.mark()
