@@ -26,70 +26,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Confinement:
-    """How the limits of a run are held.
+    """How the limits of a run are held."""
 
-    Args:
-        limits: by name (see ``child/limits.py``), empty for none.
-        groups: files of control groups that its processes belong to.
-    """
-
-    limits: Mapping[str, int] = field(default_factory=dict)
-    groups: Sequence[str] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)  # by name (see ``child/limits.py``)
+    groups: Sequence[str] = ()  # files of control groups that its processes belong to
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """How a run differs that has nothing of this machine: neither its files nor its environment.
+class ContainerTarget:
+    """For a run in a container, which has no file and no environment of this machine."""
 
-    Args:
-        without: names of variables that it is not to have, whatever is there.
-        folder: where the child program lies there.
-        memory_bytes: that all processes of it have together, None for as much as there is.
-    """
-
-    without: frozenset[bytes] = frozenset()
-    folder: str = ""
-    memory_bytes: int | None = None
+    unset: frozenset[bytes] = frozenset()  # names of variables that it must not have, whatever the image sets
+    folder: str = ""  # where the child program lies in the container
+    memory_bytes: int | None = None  # of all its processes together, None for no limit
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One run, complete: what a launcher and the child program need, and nothing else.
+    """One run, complete: what a launcher and the child program need, and nothing else."""
 
-    Args:
-        source: Python source, or None when a file runs.
-        path: the file to run as ``python path`` would, or None when source runs.
-        source_name: what tracebacks call the source.
-        payload: ``{"data": ..., "payload_type": ...}`` as JSON or packed (see ``child/channel.py``); any size.
-        environment: the whole environment of the process, encoded as the system takes it.
-        cwd: the working directory the process starts in.
-        timeout_secs: seconds from launch to the end of the process; infinity for no limit.
-        limits: what it may use.
-        fresh: a new interpreter for this run, whatever else would do.
-        secrets: values of its environment that are hidden in all that it prints and comes to.
-        confinement: how its limits are held; made when it is launched.
-        data_name: the expression that stands for the data on the magic's line, None where there is no line.
-        strict: a result with notes is an error.
-        arrivals: parts of the data that are something else in the run.
-        elsewhere: how it differs from a run of this machine, None when it is one. The environment is then what is
-            set over the one that is there.
-    """
-
-    source: str | None = field(repr=False)
-    path: str | None
-    source_name: str
-    payload: bytes = field(repr=False)
+    source: str | None = field(repr=False)  # Python source, None when a file runs
+    path: str | None  # the file to run as ``python path`` would, None when source runs
+    source_name: str  # what tracebacks call the source
+    payload: bytes = field(repr=False)  # ``{"data": ..., "payload_type": ...}`` as JSON or packed, of any size
+    # The whole environment, encoded as the system takes it; in a container, what is set over that of the image.
     environment: Mapping[bytes, bytes] = field(repr=False)
-    cwd: str
-    timeout_secs: float
+    cwd: str  # the working directory it starts in
+    timeout_secs: float  # from launch to the end of the process; infinity for no limit
     limits: Limits = NO_LIMITS
-    fresh: bool = False
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    data_name: str | None = None
-    strict: bool = False
-    confinement: Confinement = Confinement()
-    arrivals: tuple[Arrival, ...] = field(default=(), repr=False)
-    elsewhere: Elsewhere | None = None
+    fresh: bool = False  # a new interpreter for this run, whatever else would do
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # values to hide in its output and its result
+    data_name: str | None = None  # the expression that stands for the data on the magic's line
+    strict: bool = False  # a result with notes is an error
+    confinement: Confinement = Confinement()  # made when it is launched
+    arrivals: tuple[Arrival, ...] = field(default=(), repr=False)  # data that has another type in the run
+    container: ContainerTarget | None = None  # None for a run of this machine
 
 
 P = ParamSpec("P")

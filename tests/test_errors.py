@@ -465,7 +465,7 @@ Current thread 0x00007fb5 (most recent call first):
 
 
 class TestStacks:
-    request = SimpleNamespace(path=None, source="\nf()\nf()\n", source_name="<cell>", cwd="/", elsewhere=None)
+    request = SimpleNamespace(path=None, source="\nf()\nf()\n", source_name="<cell>", cwd="/", container=None)
 
     def written(self, *lines):
         from isolated_magic.supervisor.timeout_stack import OWN_FOLDER

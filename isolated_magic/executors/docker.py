@@ -16,7 +16,7 @@ from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
 from isolated_magic.limits import MIB, NO_LIMITS
-from isolated_magic.request import Elsewhere
+from isolated_magic.request import ContainerTarget
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -126,7 +126,7 @@ class DockerExecutor(Executor):
         request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
         env_vars = env_vars or {}
         given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
-        without = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
+        unset = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
         limits = held_by(self.settings, request.limits)
         shape = shape_for(self.settings, limits)
         request = replace(
@@ -134,7 +134,7 @@ class DockerExecutor(Executor):
             limits=limits,
             environment={name: value for name, value in request.environment.items() if name in given},
             cwd=self.settings.cwd,
-            elsewhere=Elsewhere(without, CONTAINER_FOLDER, shape.memory_bytes),
+            container=ContainerTarget(unset, CONTAINER_FOLDER, shape.memory_bytes),
         )
         if request.path is None:
             return request

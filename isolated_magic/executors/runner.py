@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.launch.base import StoppedError
-from isolated_magic.launch.resources import NO_MEMORY, OutOfMemoryKills, confined, launch_error
+from isolated_magic.launch.resources import NO_MEMORY, OutOfMemoryKills, confine, launch_error
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 from isolated_magic.redaction.redactor import redactor_for
 from isolated_magic.supervisor.result import build_result
@@ -35,18 +35,22 @@ def run_child(launcher: Launcher, request: RunRequest, on_output: OnOutput | Non
     """
     _out_of_memory_kills.note()
     try:
-        with confined(request) as (confined_request, group):
-            child, report = _launch_and_supervise(launcher, confined_request, on_output, live)
+        confined, group = confine(request)
+        try:
+            child, report = _launch_and_supervise(launcher, confined, on_output, live)
             if child.launch in {"forked", "reused"} and _never_started(report):
-                again = replace(confined_request, fresh=True)
+                again = replace(confined, fresh=True)
                 child, report = _launch_and_supervise(launcher, again, on_output, live)
-            if group.folders:
+            if group is not None and group.folders:
                 report = replace(
                     report,
                     memory_exceeded=group.exceeded("memory_bytes"),
                     processes_exceeded=group.exceeded("processes"),
                     peak_memory_bytes=group.peak_memory_bytes(),
                 )
+        finally:
+            if group is not None:
+                group.close()
         _report_back(launcher, child, request, report)
         return _result(child, report, request, live.begun_at)
     except (LaunchError, MemoryError) as problem:
@@ -103,11 +107,11 @@ def _report_back(launcher: Launcher, child: Child, request: RunRequest, report: 
 
 
 def _result(child: Child, report: ExitReport, request: RunRequest, called_at: float) -> RunResult:
-    elsewhere = request.elsewhere
-    if report.memory_exceeded and elsewhere is not None:  # name the limit that it exceeded, if it set none itself
-        memory_bytes = request.limits.memory_bytes or elsewhere.memory_bytes
+    container = request.container
+    if report.memory_exceeded and container is not None:  # name the limit that it exceeded, if it set none itself
+        memory_bytes = request.limits.memory_bytes or container.memory_bytes
         request = replace(request, limits=replace(request.limits, memory_bytes=memory_bytes))
-    if report.exit_status == -signal.SIGKILL and elsewhere is None:
+    if report.exit_status == -signal.SIGKILL and container is None:
         report = replace(report, out_of_memory=_out_of_memory_kills.came())
     creation_ms = max(0.0, (report.created_at or called_at) - called_at) * 1000
     timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)

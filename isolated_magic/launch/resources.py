@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from isolated_magic.limits import format_size
 from isolated_magic.request import Confinement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from isolated_magic.request import RunRequest
 
@@ -47,8 +47,6 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 READ_AGAIN_SECS = 1.0  # one read takes 23 microseconds, a hundredth of a run
 _COUNTER = b"\noom_kill "  # proc(5), /proc/vmstat: those for the limit of a cgroup too, since Linux 4.13
-
-NO_GROUP = Group({})
 
 _PER_PROCESS = "The memory limit holds for each process of a run by itself, not for all of them together"
 _PER_USER = "The process limit counts all processes and threads of this user, not those of the run alone"
@@ -135,19 +133,16 @@ def _count() -> int | None:
     return int(rest.split(None, 1)[0]) if rest else None
 
 
-@contextmanager
-def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
-    """Inside this block the request carries the confinement that holds its limits, and its group exists.
+def confine(request: RunRequest) -> tuple[RunRequest, Group | None]:
+    """The request with what holds its limits, and its control group if any; the caller closes that.
 
     Raises LaunchError if nothing can hold them, LimitWarning where the program turns such warnings into errors.
     """
     limits = dict(request.limits.of_resources)
     if not limits:
-        yield request, NO_GROUP
-        return
-    if request.elsewhere is not None:  # the container holds the sum over its processes
-        yield replace(request, confinement=Confinement(limits)), NO_GROUP
-        return
+        return request, None
+    if request.container is not None:  # the container holds the sum over its processes
+        return replace(request, confinement=Confinement(limits)), None
     group = Group(limits)
     try:
         if "processes" in limits and "processes" not in group.folders:
@@ -155,9 +150,10 @@ def confined(request: RunRequest) -> Iterator[tuple[RunRequest, Group]]:
             _say_once(_PER_USER)
         if "memory_bytes" in limits and "memory_bytes" not in group.folders:
             _say_once(_PER_PROCESS if sys.platform == "linux" else _NOT_HELD)
-        yield replace(request, confinement=Confinement(limits, group.members)), group
-    finally:
+        return replace(request, confinement=Confinement(limits, group.members)), group
+    except BaseException:
         group.close()
+        raise
 
 
 def _tasks_of_user() -> int:

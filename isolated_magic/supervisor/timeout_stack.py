@@ -73,15 +73,15 @@ def place_in(written: bytes | bytearray, request: RunRequest) -> Place:
         written: what its interpreter wrote.
         request: the run.
     """
-    own_folder = request.elsewhere.folder if request.elsewhere is not None else OWN_FOLDER
+    own_folder = request.container.folder if request.container is not None else OWN_FOLDER
     frames = _main_stack(written.decode("utf-8", "replace"), own_folder)
     own_name = request.path if request.path is not None else request.source_name
     own_lines = _lines_of(request)
     at = next((frame for frame in reversed(frames) if frame.file == own_name), None)
     place = error_report.Place(at.line, at.function) if at is not None else None
     around = error_report.around(own_lines, place, own_name) if place is not None else ""
-    # What lies elsewhere is not to be looked for here.
-    lines_of = _file_lines if request.elsewhere is None else _no_lines
+    # The files of a container are not here.
+    lines_of = _file_lines if request.container is None else _no_lines
     return Place(around, _as_traceback(frames, own_name, own_lines, lines_of))
 
 

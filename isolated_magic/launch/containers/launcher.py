@@ -308,7 +308,7 @@ def _environment(request: RunRequest, image: Mapping[bytes, bytes]) -> dict[byte
     """The environment of the image, changed as the request says."""
     quiet = {name.encode(): value.encode() for name, value in QUIET_DEFAULTS.items()}
     merged = {**quiet, **image, **request.environment}
-    without = request.elsewhere.without if request.elsewhere is not None else ()
+    without = request.container.unset if request.container is not None else ()
     return {name: value for name, value in merged.items() if name not in without}
 
 
