@@ -47,11 +47,7 @@ class BackgroundRun:
         self._changed: RunResult | None = None
 
     def amend(self, change: Callable[[RunResult], RunResult]) -> None:
-        """Have the result changed before anybody gets it, such as by a hint beside its error.
-
-        Args:
-            change: of the result; called in whatever thread asks for it first.
-        """
+        """Have the result changed, in the thread that asks for it first, before anybody gets it."""
         self._change = change
 
     def _amended(self, result: RunResult) -> RunResult:
@@ -114,11 +110,7 @@ class BackgroundRun:
         return result
 
     def _ended(self) -> RunResult:
-        """The result of the run, which is over.
-
-        Raises:
-            StillRunningError: it is not.
-        """
+        """The result of the run; raises StillRunningError unless it is over."""
         if not self._future.done():
             raise StillRunningError(
                 f"The run {self.label} is still running and has no result yet: wait for it with .result(), "

@@ -68,28 +68,19 @@ class IsolatedSubprocessExecutor(Executor):
         super().__init__(launcher, "isolated_subprocess", timeout_secs, limits)
 
     def configure(self, settings: LaunchSettings) -> None:
-        """Start runs in another way from now on. Those that go on are left alone.
-
-        Args:
-            settings: as for the constructor.
+        """Start runs with these settings of the constructor from now on. Those that go on are left alone.
 
         Raises:
-            InvalidRequestError: one of them cannot be.
+            InvalidRequestError: one of them is not what it should be.
         """
         self._launcher = process_launcher(**settings)  # the one before ends with the last run that has it
 
 
 def check_launch(launch: ProcessLaunchMethod, preload: Preload, standby: int, idle_secs: float) -> None:
-    """Check what says how runs start.
-
-    Args:
-        launch: ``"forked"`` or ``"cold"``.
-        preload: ``"learned"``, names of modules, or None.
-        standby: a number of processes.
-        idle_secs: seconds.
+    """Refuse settings that :class:`IsolatedSubprocessExecutor` cannot take.
 
     Raises:
-        InvalidRequestError: one of them cannot be; the message says which and what to give.
+        InvalidRequestError: the message says which one and what to give instead.
     """
     if launch not in {"forked", "cold"}:
         raise InvalidRequestError(f"launch is {launch!r}: give 'forked' or 'cold'.")
@@ -112,16 +103,10 @@ def process_launcher(
     standby: int = DEFAULT_STANDBY,
     idle_secs: float = DEFAULT_IDLE_SECS,
 ) -> ProcessLauncher:
-    """What starts processes in this way.
-
-    Args:
-        launch: as for :class:`IsolatedSubprocessExecutor`.
-        preload: likewise.
-        standby: likewise.
-        idle_secs: likewise.
+    """A launcher with these settings of :class:`IsolatedSubprocessExecutor`.
 
     Raises:
-        InvalidRequestError: one of them cannot be.
+        InvalidRequestError: one of them is not what it should be.
     """
     check_launch(launch, preload, standby, idle_secs)
     if launch == "cold" or not CAN_FORK:

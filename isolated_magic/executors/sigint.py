@@ -1,4 +1,4 @@
-"""SIGINT while a run goes on: it is the run's first, and only then the caller's.
+"""SIGINT while a run goes on: it goes to the run first, and then to the caller.
 
 Raised in the middle of what we do, KeyboardInterrupt would leave the run no time for its ``finally`` blocks, and
 lose what it printed meanwhile.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Cell:
-    """A handler for a cell that is all ours: what comes while IPython is at work waits for the magic.
+    """A handler for a cell that holds nothing but our magic: a SIGINT before the magic waits for it.
 
     IPython would show the magic's line, with the values on it, in its traceback, and the whole cell where the
     interrupt hits one of its callbacks. What comes when the magic is over comes between two cells, and a kernel
@@ -38,14 +38,14 @@ class _Cell:
 _cell = _Cell()
 
 
-def announce() -> None:
-    """A cell that is all ours begins."""
+def begin_cell() -> None:
+    """A cell that holds nothing but our magic begins."""
     if _handler() is _signal.default_int_handler:
         _cell.came = False
         _signal.signal(_signal.SIGINT, _cell)
 
 
-def retract() -> None:
+def end_cell() -> None:
     """The cell is over."""
     if _handler() in {_cell, _raise_run_interrupted}:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
@@ -78,11 +78,7 @@ def _raise_run_interrupted(_number: int, _frame: FrameType | None) -> None:
 class HeldBack:
     """Inside this block SIGINT asks the run to end; what it raises is raised after the block, or the second time.
 
-    Args:
-        interrupt: asks the run to end, without waiting for that.
-
-    Raises:
-        KeyboardInterrupt: there was a SIGINT.
+    ``interrupt`` asks the run to end, without waiting for that. After a SIGINT, leaving raises KeyboardInterrupt.
     """
 
     def __init__(self, interrupt: Callable[[], object]) -> None:

@@ -58,7 +58,7 @@ class Cells:
         self._shell.input_transformers_cleanup.remove(without_body)
         for event, callback in self._callbacks.items():
             self._shell.events.unregister(event, callback)
-        sigint.retract()
+        sigint.end_cell()
 
     def _before(self, info: ExecutionInfo) -> None:
         text = info.raw_cell or ""
@@ -70,7 +70,7 @@ class Cells:
         # A kernel puts its own handler in place when the request is over (ipykernel/kernelbase.py,
         # post_handler_hook). Until then IPython is at work, and would show the cell if it were interrupted there.
         if not hasattr(self._shell, "kernel"):
-            sigint.retract()
+            sigint.end_cell()
 
 
 def without_body(lines: list[str]) -> list[str]:
@@ -91,9 +91,9 @@ without_body.has_side_effects = True  # type: ignore[attr-defined]  # how IPytho
 
 def _announce(text: str) -> None:
     if _ALL_OURS.match(text):
-        sigint.announce()
+        sigint.begin_cell()
     else:
-        sigint.retract()
+        sigint.end_cell()
 
 
 class Fate(Enum):

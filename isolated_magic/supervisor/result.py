@@ -1,4 +1,4 @@
-"""What a run came to: from how its child ended to a RunResult."""
+"""Build a RunResult from a finished child process."""
 
 from __future__ import annotations
 
@@ -49,14 +49,7 @@ _PLACE = re.compile(r" \(line \d+\)\Z")
 def build_result(
     report: ExitReport, request: RunRequest, timings: Timings, launch: LaunchMethod | None = None
 ) -> RunResult:
-    """The result of a run.
-
-    Args:
-        report: how its child ended.
-        request: what was asked for.
-        timings: how long it took.
-        launch: how its child came to life.
-    """
+    """The result of a run whose child ended as reported."""
     redactor = redactor_for(request.secrets)
     error = _breached_limit(report, request) or _error_of(report, request)
     payload = None if error else _payload_of(report)

@@ -31,48 +31,28 @@ _LEFT_OUT = re.compile(r"^  \.\.\.$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Frame:
-    """One call.
+    """One call."""
 
-    Args:
-        file: of its code.
-        line: that it is at, from 1.
-        function: its name.
-    """
-
-    file: str
-    line: int
+    file: str  # of its code
+    line: int  # that it is at, from 1
     function: str
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the code was.
+    """Where the code was."""
 
-    Args:
-        excerpt: the code's own lines around it; empty when it was in none of them.
-        stack: the calls that lead there, as a traceback has them; empty when nobody could tell.
-    """
-
-    excerpt: str = ""
-    stack: str = ""
+    excerpt: str = ""  # the code's own lines around it; empty when it was in none of them
+    stack: str = ""  # the calls that lead there, as a traceback has them; empty when nobody could tell
 
 
 def is_complete(written: bytes | bytearray) -> bool:
-    """Whether the stack of the main thread, which comes last, is there.
-
-    Args:
-        written: what came so far.
-    """
+    """Whether the stack of the main thread, which comes last, is in what came so far."""
     return _LAST_FRAME.search(written) is not None
 
 
 def place_in(written: bytes | bytearray, request: RunRequest) -> Place:
-    """Where the code of a run was.
-
-    Args:
-        written: what its interpreter wrote.
-        request: the run.
-    """
+    """Where the code of a run was, by what its interpreter wrote."""
     own_folder = request.container.folder if request.container is not None else OWN_FOLDER
     frames = _main_stack(written.decode("utf-8", "replace"), own_folder)
     own_name = request.path if request.path is not None else request.source_name
