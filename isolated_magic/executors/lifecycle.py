@@ -54,11 +54,12 @@ class LiveRun:
         self._is_gone = False
         self._thread = 0
         self._control: RunControl | None = None
-        self._changed = threading.Condition(threading.RLock())  # re-entered by a signal handler that tears down
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+        self._changed = threading.Condition(self._lock)
 
     def attach(self, control: RunControl) -> None:
         """From now on this receives kill and interrupt requests; it gets those that came before at once."""
-        with self._changed:
+        with self._lock:
             self._control = control
             if self.is_interrupted:
                 control.interrupt()
@@ -67,18 +68,18 @@ class LiveRun:
 
     def detach(self) -> None:
         """The child is about to be closed: no request goes to a descriptor that may be somebody else's by then."""
-        with self._changed:
+        with self._lock:
             self._control = None
 
     def created(self, pid: int) -> None:
         """The child's process exists."""
-        with self._changed:
+        with self._lock:
             self.pid = pid
             self._changed.notify_all()
 
     def wait_for_pid(self, timeout: float | None = None) -> int | None:
         """The pid of its process as soon as there is one, None when it ended without, or after so many seconds."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self.pid is not None or self._is_gone, timeout)
             return self.pid
 
@@ -88,7 +89,7 @@ class LiveRun:
 
     def end(self) -> None:
         """Nothing of the run is left."""
-        with self._changed:
+        with self._lock:
             self._is_gone = True
             self._changed.notify_all()
 
@@ -100,19 +101,19 @@ class LiveRun:
         """
         if self._thread == threading.get_ident():
             return self._is_gone
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(lambda: self._is_gone, timeout)
 
     def stop(self) -> None:
         """Kill the run now, or as soon as there is something to kill. Does not wait."""
-        with self._changed:
+        with self._lock:
             self._is_stopped = True
             if self._control is not None:
                 self._control.kill()
 
     def interrupt(self) -> None:
         """Ask the run to end, as Ctrl-C does, and see to it that it does. Does not wait."""
-        with self._changed:
+        with self._lock:
             self.is_interrupted = True
             if self._control is not None:
                 self._control.interrupt()

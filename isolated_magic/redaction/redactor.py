@@ -218,7 +218,7 @@ def redactor_for(values: tuple[str, ...]) -> Redactor | None:
 class StreamRedactor:
     """Hides secrets in a text that comes in pieces. Holds back what may be the beginning of a secret."""
 
-    def __init__(self, redactor: Redactor | None) -> None:
+    def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._buffer = ""  # CONTEXT characters that were passed on, then what is held back
         self._done = 0  # characters of it that were passed on or hidden
@@ -226,23 +226,21 @@ class StreamRedactor:
 
     def feed(self, text: str) -> str:
         """Take in a piece, and return what certainly holds no secret."""
-        if self._redactor is None or not text:
+        if not text:
             return text
         buffer = self._buffer + text
-        return self._passed(self._redactor, buffer, self._redactor.undecided_from(buffer))
+        return self._passed(buffer, self._redactor.undecided_from(buffer))
 
     def end(self) -> str:
         """Return what is held back: the text is complete."""
-        if self._redactor is None:
-            return ""
-        rest = self._passed(self._redactor, self._buffer, len(self._buffer))
+        rest = self._passed(self._buffer, len(self._buffer))
         self._buffer, self._done, self._is_hidden = "", 0, False
         return rest
 
-    def _passed(self, redactor: Redactor, buffer: str, certain: int) -> str:
+    def _passed(self, buffer: str, certain: int) -> str:
         parts: list[str] = []
         done = self._done
-        for start, end in redactor.spans(buffer):
+        for start, end in self._redactor.spans(buffer):
             if end <= done:
                 continue
             if start > certain:

@@ -241,7 +241,7 @@ class OutputStream:
         self._limit = limit
         self._room = limit
         self._decoder = Decoder("replace")
-        self._redactor = StreamRedactor(redactor)
+        self._redactor = StreamRedactor(redactor) if redactor is not None else None
         self._on_output = on_output
 
     def read(self) -> bytes | None:
@@ -254,11 +254,12 @@ class OutputStream:
 
     def emit(self, text: str) -> None:
         """Keep the text and pass it on without secrets, as far as there is room."""
-        self._pass_on(self._redactor.feed(text))
+        self._pass_on(text if self._redactor is None else self._redactor.feed(text))
 
     def end(self) -> None:
         """Nothing more will be emitted."""
-        self._pass_on(self._redactor.end())
+        if self._redactor is not None:
+            self._pass_on(self._redactor.end())
 
     def _pass_on(self, text: str) -> None:
         """Keep it and pass it on; when there is no more room, say so, once."""

@@ -142,7 +142,8 @@ class Supervisor:
                     self._on_handle()
 
     def _is_over(self) -> bool:
-        return self._handle.is_over or self._given_up or self._idle() is not None
+        is_idle = self._is_worker and self._messages.idle is not None
+        return is_idle or self._handle.is_over or self._given_up
 
     def _idle(self) -> Idle | None:
         """How the run ended, where its process goes on."""

@@ -74,7 +74,8 @@ class ForkedLauncher(ProcessLauncher):
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
         """Start a child for this request; see :class:`Launcher`."""
-        self._warn(self._history.reasons)
+        if self._given:
+            self._warn(self._history.reasons)
         attributes = current_attributes()
         if request.fresh or _is_large(request.environment):
             messages = run_messages(request, attributes)
