@@ -1,13 +1,15 @@
 """One contract: what every strategy does alike. What each does by itself stands in its own tests."""
 
 import asyncio
+import inspect
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from isolated_magic import Secret, create_executor
+from isolated_magic import InvalidRequestError, Secret, create_executor
+from isolated_magic.request import RunOptions
 from tests import daemon as daemons
 from tests.processes import wait_until
 
@@ -167,6 +169,38 @@ def test_data_may_be_left_out(executor):
     assert executor.run(code)["score"].value == 0.5
     assert executor.start(code).result(60)["score"].value == 0.5
     assert asyncio.run(executor.aexecute(code))["scores"][0]["value"] == 0.5
+
+
+def test_execute_run_start_and_aexecute_take_the_same_options(executor):
+    code = "import sys\nprint(sys._getframe().f_code.co_filename, flush=True)\n0.5"
+    options = {"source_name": "<mine>", "strict": True, "fresh": True}
+    assert executor.run(code, **options).stdout == "<mine>\n"
+    assert executor.start(code, **options).result(60).stdout == "<mine>\n"
+    assert executor.execute(code, **options)["scores"][0]["value"] == 0.5
+    assert asyncio.run(executor.aexecute(code, **options))["scores"][0]["value"] == 0.5
+
+
+def test_an_unknown_option_is_a_type_error_that_names_it(executor):
+    for call in (executor.execute, executor.run, executor.start, executor.prepare):
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'secret'.*secrets"):
+            call("1", secret=["A_KEY"])
+    with pytest.raises(TypeError, match="'secret'"):
+        asyncio.run(executor.aexecute("1", secret=["A_KEY"]))
+
+
+def test_the_options_are_in_the_signatures(executor):
+    for call in (executor.execute, executor.run, executor.start, executor.aexecute, executor.prepare):
+        assert set(RunOptions.__annotations__) <= set(inspect.signature(call).parameters)
+
+
+def test_a_prepared_request_runs_any_number_of_times(executor):
+    request = executor.prepare("print('shown', flush=True)\ndata['n']", {"n": 0.5})
+    heard = []
+    assert executor.run_request(request, on_output=lambda *part: heard.append(part))["score"].value == 0.5
+    assert executor.start_request(request, label="mine").result(60)["score"].value == 0.5
+    assert "".join(text for _, text in heard) == "shown\n"
+    with pytest.raises(InvalidRequestError, match="timeout_secs"):
+        executor.prepare("1", timeout_secs=0)
 
 
 def test_data_is_a_name_and_on_stdin(executor):

@@ -16,7 +16,7 @@ from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
 from isolated_magic.limits import MIB, NO_LIMITS
-from isolated_magic.request import ContainerTarget
+from isolated_magic.request import ContainerTarget, lists_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -112,6 +112,7 @@ class DockerExecutor(Executor):
         )
         super().__init__(ContainerLauncher(self.settings, limits), "docker", timeout_secs, limits)
 
+    @lists_options
     def prepare(
         self,
         code: str | PathLike[str],

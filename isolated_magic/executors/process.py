@@ -11,6 +11,7 @@ from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import process_launcher
 from isolated_magic.launch.worker_pool import PoolLauncher
 from isolated_magic.limits import NO_LIMITS
+from isolated_magic.request import lists_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,6 +80,7 @@ class ProcessExecutor(Executor):
         with suppress(InvalidRequestError):  # no working directory: each run will say so
             pool.fill(self._any_request())
 
+    @lists_options
     def prepare(
         self,
         code: str | os.PathLike[str],
