@@ -75,7 +75,7 @@ def build_result(
         timings=timings,
         peak_memory_bytes=report.peak_memory_bytes,
     ).with_notes(
-        (_note(note, redactor) for note in (*notes, *_on_the_end(report, request))), strict=request.strict
+        (_note(note, redactor) for note in (*notes, *_exit_notes(report, request))), strict=request.strict
     )
 
 
@@ -162,7 +162,7 @@ def _error_of(report: ExitReport, request: RunRequest) -> RunError | None:
     if report.exit_status < 0 and not _has_finished(report):
         return RunError.from_text(ErrorKind.DIED, _death_of(report, request))
     if report.exit_status > 0 and not _has_finished(report):
-        return RunError.from_text(ErrorKind.NO_RESULT, _left_with(report))
+        return RunError.from_text(ErrorKind.NO_RESULT, _exit_text(report))
     if _payload_of(report) is None:
         return _no_result(report)
     return None
@@ -208,7 +208,7 @@ def _has_finished(report: ExitReport) -> bool:
     return outcome is not None and outcome.is_end and report.exit_status is not None and not was_ended
 
 
-def _on_the_end(report: ExitReport, request: RunRequest) -> list[str]:
+def _exit_notes(report: ExitReport, request: RunRequest) -> list[str]:
     """What there is to say of a process that did not end well after its code did."""
     status = report.exit_status
     if report.messages.was_cut:
@@ -271,7 +271,7 @@ def _death_by(number: int) -> str:
     return f"The process died by signal {number} ({name})" + (f": {cause}." if cause else ".")
 
 
-def _left_with(report: ExitReport) -> str:
+def _exit_text(report: ExitReport) -> str:
     outcome = report.messages.outcome
     message = outcome.exit_message if outcome is not None else report.messages.broken
     because = f": {message}" if message else ""
