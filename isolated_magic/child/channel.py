@@ -28,7 +28,7 @@ import os
 import sys
 from io import BufferedReader, FileIO
 
-from . import descriptors, modules, stdio, wire
+from . import modules, stdio, wire
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -36,8 +36,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 with modules.StandardImports():
+    import fcntl
     from json import dumps, loads
     from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]  # None without C
+
+
+# Where our own descriptors are: above what code expects to be handed by open(), below common limits.
+CHANNEL_FD, PLUMBING_FD = 500, 600
+
+
+def move_descriptor(descriptor: int, lowest: int = PLUMBING_FD) -> int:
+    """Move one of ours out of the way, if the limit of open files allows; a child that execs does not get it."""
+    try:
+        new = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
+    except OSError:
+        os.set_inheritable(descriptor, False)
+        return descriptor
+    os.close(descriptor)
+    return new
 
 
 def _make_encoder() -> Callable[[object], str]:
@@ -67,7 +83,7 @@ class Channel:
     """The channel that this process was started with, as a descriptor."""
 
     def __init__(self, descriptor: int) -> None:
-        self.stream = FileIO(descriptors.moved(descriptor, descriptors.CHANNEL), "r+")
+        self.stream = FileIO(move_descriptor(descriptor, CHANNEL_FD), "r+")
         self.descriptor = self.stream.fileno()
         self._reader = BufferedReader(self.stream)
         self._pid = _pid()

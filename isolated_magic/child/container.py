@@ -22,8 +22,8 @@ from io import FileIO
 from json import dumps, loads
 from typing import NoReturn
 
-from . import after_fork, code, descriptors, fork_server, process_state, reaper, run, shutdown, signals, wire
-from .channel import Channel
+from . import after_fork, code, fork_server, process_state, reaper, run, shutdown, signals, wire
+from .channel import Channel, move_descriptor
 from .reaper import Ladders
 from .wire import (
     CHANNEL,
@@ -62,7 +62,7 @@ def main(_args: list[str]) -> int:
 def _serve() -> tuple[Channel, after_fork.Original]:
     """Connect the run to the owner; returns only in the run, when its request has come."""
     settings = loads(wire.read_frame(FileIO(0, "r", closefd=False)))
-    incoming, outgoing, errors = (descriptors.moved(os.dup(number), descriptors.PLUMBING) for number in range(3))
+    incoming, outgoing, errors = (move_descriptor(os.dup(number)) for number in range(3))
     _put_null_at(0, 1)
     os.chdir(settings["cwd"])
     said: list[dict[str, object]] = []

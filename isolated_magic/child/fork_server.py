@@ -24,8 +24,8 @@ from io import FileIO
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from . import after_fork, code, descriptors, modules, preload, process_state, run, shutdown, stdio, wire, worker
-from .channel import Channel
+from . import after_fork, code, modules, preload, process_state, run, shutdown, stdio, wire, worker
+from .channel import Channel, move_descriptor
 from .modules import fingerprint
 from .reaper import Reaper, become_subreaper
 from .signals import watch_process
@@ -58,11 +58,11 @@ def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
     Until then only ``shutdown.leave()`` may end this process: what was imported has exit functions.
     """
     become_subreaper()
-    control = socket.socket(fileno=descriptors.moved(descriptor, descriptors.PLUMBING))
+    control = socket.socket(fileno=move_descriptor(descriptor))
     settings = loads(wire.read_frame(FileIO(control.fileno(), "r+", closefd=False)))
     owner_process = watch_process(settings["owner_pid"])
     if owner_process is not None:
-        owner_process = descriptors.moved(owner_process, descriptors.PLUMBING)
+        owner_process = move_descriptor(owner_process)
     ours = {descriptor for descriptor in (control.fileno(), owner_process) if descriptor is not None}
     stream = FileIO(control.fileno(), "r+", closefd=False)
     original = prepare(settings, ours, lambda message: wire.write_frame(stream, dumps(message).encode()))

@@ -12,8 +12,9 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from . import modules, state
+from . import modules
 from .import_changes import patched
+from .process_state import AUDITED, Snapshot
 from .process_tree import children
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Judge:
         self._observed = observed
         self._has_written = has_written
         self._in_detail = in_detail
-        self._state = state.of_process()
+        self._state = Snapshot(AUDITED)
 
     def look(self) -> None:
         """Another module's code has its turn: see what the one has done that had it until now."""
@@ -51,8 +52,8 @@ class Judge:
         self._observed.listens = False
         reason = "it prints" if self._has_written() else None
         if self._in_detail:
-            before, self._state = self._state, state.of_process()
-            reason = reason or state.difference(before, self._state) or company()
+            before, self._state = self._state, Snapshot(AUDITED)
+            reason = reason or before.change(self._state) or company()
         if reason:
             self._imports.blame(reason)
         self._observed.listens = True

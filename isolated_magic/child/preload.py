@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import descriptors, modules, state
+from . import modules
+from .channel import move_descriptor
 from .import_audit import UNWATCHED, Judge, Observed, company, is_main_kept, observing, references_to_main
 from .import_changes import Changes, Imports, as_machinery, bootstrap, reached
+from .process_state import AUDITED_IN_FULL, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
@@ -164,7 +166,7 @@ def _import_observed(
             for name in _with_parents(names):
                 if name in sys.modules:
                     continue
-                before, loaded = state.in_full(), len(imports.loaded)
+                before, loaded = Snapshot(AUDITED_IN_FULL), len(imports.loaded)
                 announce(name)
                 imports.ask_for(name)
                 observed.listens = True
@@ -173,7 +175,7 @@ def _import_observed(
                 observed.listens = False
                 reason = (
                     changes.others()
-                    or state.difference(before, state.in_full())
+                    or before.change(Snapshot(AUDITED_IN_FULL))
                     or company()
                     or ("it keeps __main__" if is_main_kept(references) else None)
                 )
@@ -232,8 +234,8 @@ def _is_for_want(problem: BaseException) -> bool:
 @contextmanager
 def _output_watched() -> Iterator[Callable[[], bool]]:
     """Descriptors 1 and 2 go to a file in memory inside this block; yields what says whether it has grown."""
-    kept = [descriptors.moved(os.dup(target), descriptors.PLUMBING) for target in (1, 2)]
-    file = descriptors.moved(os.memfd_create("output"), descriptors.PLUMBING)
+    kept = [move_descriptor(os.dup(target)) for target in (1, 2)]
+    file = move_descriptor(os.memfd_create("output"))
     for target in (1, 2):
         os.dup2(file, target)
 

@@ -1,27 +1,85 @@
-"""What the system grants a process, and how to have what the owner has (see ``launch/spawn.py``)."""
+"""The state of a process beside its memory: one list of it, snapshots, and how to restore one.
+
+A worker restores a snapshot after each run. A template compares snapshots around the imports that it makes ahead:
+a run has all of this from its own start, so an import that changes it belongs into the run. And a child takes on
+what it would have inherited, had its caller started it: see ``launch/spawn.py``.
+"""
 
 from __future__ import annotations
 
+import _locale
+import _signal  # type: ignore[import-not-found]  # what signal wraps in enums, whose import costs each run 7 ms
+import _thread
+import builtins
+import faulthandler
+import gc
 import os
 import resource
 import sys
 import time
 from contextlib import contextmanager, suppress
 
+from . import modules
+from .signals import users_code
+
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
-
 
 GIVE_WAY, MOST_NICE = 5, 19  # of sched(7): at five steps a process has a third of what one at none has
 GROUP_TIMEOUT_SECS, GROUP_RETRY_SECS = 1.0, 0.05
 LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+_SIGNALS = sorted(map(int, _signal.valid_signals()))
+_TIMERS = (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF)
 
 
-def limits() -> list[tuple[int, int]]:
-    """Soft and hard limit of each resource, in the order of :data:`LIMITS`."""
-    return list(map(resource.getrlimit, LIMITS))
+class Setting:
+    """One thing that belongs to the whole process.
+
+    Args:
+        name: what an import that changes it is said to change; None where an import may.
+        read: the value now; None while there is none to compare with.
+        write: has that value again, None where a worker leaves it as it is. It may raise: the system may refuse.
+        always: whether to write even what seems equal: code may have left objects that lie about it.
+    """
+
+    __slots__ = ("always", "name", "read", "write")
+
+    def __init__(
+        self,
+        name: str | None,
+        read: Callable[[], Any],
+        write: Callable[[Any], object] | None = None,
+        *,
+        always: bool = False,
+    ) -> None:
+        self.name, self.read, self.write, self.always = name, read, write, always
+
+
+class Snapshot:
+    """Some settings of this process as they are now."""
+
+    def __init__(self, settings: Iterable[Setting]) -> None:
+        self._values = tuple((setting, setting.read()) for setting in settings)
+
+    def change(self, later: Snapshot) -> str | None:
+        """What to say of an import that made these settings into the later ones, None when all is the same."""
+        for (setting, before), (_, after) in zip(self._values, later._values, strict=True):
+            if before is not None and before != after:
+                return f"it changes {setting.name}"
+        return None
+
+    def restore(self) -> None:
+        """Have these settings again, and those that no code has changed yet as every new interpreter has them.
+
+        Raises:
+            Exception: that is not possible.
+        """
+        _reset()
+        for setting, value in self._values:
+            if setting.write is not None and (setting.always or setting.read() != value):
+                setting.write(value)
 
 
 def credentials() -> tuple[object, ...]:
@@ -31,23 +89,292 @@ def credentials() -> tuple[object, ...]:
     return (os.getresuid(), os.getresgid(), os.getgroups())
 
 
-def take_on(attributes: dict[str, Any]) -> None:
-    """Become as the owner's thread was when it asked for the run.
+def _refuse_credentials(_: object) -> None:
+    raise PermissionError("the process acts for somebody else")
 
-    Args:
-        attributes: umask, nice, affinity and limits.
-    """
+
+def limits() -> list[tuple[int, int]]:
+    """Soft and hard limit of each resource, in the order of :data:`LIMITS`."""
+    return list(map(resource.getrlimit, LIMITS))
+
+
+def _set_limits(wanted: list[tuple[int, int]]) -> None:
+    for number, limit in zip(LIMITS, wanted, strict=True):
+        _set_limit(number, limit)
+
+
+def _set_limit(number: int, limit: tuple[int, int]) -> None:
+    if resource.getrlimit(number) != limit:
+        resource.setrlimit(number, limit)
+
+
+def _set_nice(nice: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def _affinity() -> set[int] | None:
+    return os.sched_getaffinity(0) if sys.platform == "linux" else None
+
+
+def _set_affinity(processors: Iterable[int]) -> None:
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, processors)
+
+
+def _umask() -> int:
+    umask = os.umask(0)  # the only way to ask; there is one thread
+    os.umask(umask)
+    return umask
+
+
+def _locale_of_all(wanted: str | None = None) -> str:
+    return _locale.setlocale(_locale.LC_ALL, wanted)
+
+
+def _set_path(path: list[str]) -> None:
+    sys.path[:] = path
+
+
+def _hooks() -> tuple[Any, ...]:
+    return sys.excepthook, sys.displayhook, sys.unraisablehook, sys.gettrace(), sys.getprofile()
+
+
+def _set_hooks(hooks: tuple[Any, ...]) -> None:
+    sys.excepthook, sys.displayhook, sys.unraisablehook, trace, profile = hooks
+    sys.settrace(trace)
+    sys.setprofile(profile)
+
+
+def _set_breakpoint_hook(hook: Callable[..., Any]) -> None:
+    sys.breakpointhook = hook
+
+
+def _interpreter() -> tuple[Any, ...]:
+    return sys.getrecursionlimit(), sys.getswitchinterval(), gc.isenabled(), gc.get_threshold()
+
+
+def _set_interpreter(wanted: tuple[Any, ...]) -> None:
+    recursion_limit, switch_interval, collects, threshold = wanted
+    sys.setrecursionlimit(recursion_limit)
+    sys.setswitchinterval(switch_interval)
+    (gc.enable if collects else gc.disable)()
+    gc.set_threshold(*threshold)
+
+
+def _finders() -> tuple[list[Any], list[Any]]:
+    return list(sys.meta_path), list(sys.path_hooks)
+
+
+def _set_finders(wanted: tuple[list[Any], list[Any]]) -> None:
+    lists: tuple[list[Any], list[Any]] = (sys.meta_path, sys.path_hooks)
+    for found, before in zip(lists, wanted, strict=True):
+        # What modules have added, they need for as long as they are there.
+        found[:0] = [finder for finder in before if finder not in found]
+
+
+def _set_builtins(wanted: dict[str, Any]) -> None:
+    names = vars(builtins)
+    for name in names.keys() - wanted.keys():
+        del names[name]
+    names.update(wanted)
+
+
+def _signals() -> tuple[list[Any], set[int]]:
+    return list(map(_signal.getsignal, _SIGNALS)), _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
+
+
+def _set_signals(wanted: tuple[list[Any], set[int]]) -> None:
+    handlers, mask = wanted
+    users_code.forget()
+    for number in _signal.sigpending():  # of that run: it is over
+        _signal.signal(number, _signal.SIG_IGN)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    for number, handler in zip(_SIGNALS, handlers, strict=True):
+        # What is None was not set by Python, and Python could not set it again.
+        if handler is not None and _signal.getsignal(number) is not handler:
+            _signal.signal(number, handler)
+
+
+def _timers() -> list[tuple[float, float]]:
+    return [_signal.getitimer(number) for number in _TIMERS[1:]]  # the first ends an import that hangs
+
+
+def _open_files() -> dict[str, str]:
+    """Where the descriptors lead: what was read from one, or written to it, the next fork would see."""
+    found: dict[str, str] = {}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - pathlib costs each run 5 ms
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")  # noqa: PTH115 - likewise
+        except OSError:  # that of the listing itself
+            continue
+        if target != os.devnull:
+            found[name] = target
+    return found
+
+
+def _decimal_context() -> str | None:
+    decimal = _finished("decimal")
+    if decimal is None:
+        return None
+    from _contextvars import copy_context  # noqa: PLC0415 - without what surrounds it
+
+    return copy_context().run(lambda: str(decimal.getcontext()))  # asking makes one, which every fork would have
+
+
+def _finished(name: str) -> Any:  # noqa: ANN401 - a module
+    """A module that is there; not one whose import goes on."""
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    return None if getattr(spec, "_initializing", None) is True else module
+
+
+def _shared_memory() -> int:
+    """How many pieces of memory the forks of this process share for good (proc(5), /proc/PID/maps)."""
+    with open("/proc/self/maps", "rb") as maps:  # noqa: PTH123 - a special file
+        return maps.read().count(b" rw-s ")
+
+
+def _seed() -> list[object] | None:
+    random: Any = sys.modules.get("random")
+    # The position aside: what a seed leaves behind differs, what a few numbers drawn leave behind does not.
+    return None if random is None else [random.getstate()[1][:-1]]
+
+
+class _Environment:
+    """The environment variables of this process as they are now, in Python and in C."""
+
+    def __init__(self) -> None:
+        self._environ = os.environ
+        self._data: Any = os.environ._data  # type: ignore[attr-defined]
+        self._saved = dict(self._data)
+        self._look = _environ_watch()
+        self._seen = self._look()
+
+    def restore(self) -> None:
+        os.environ = self._environ  # noqa: B003 - the object that every module has
+        if self._data == self._saved and self._look() == self._seen:
+            return
+        in_c = _variables_in_c()
+        for name in {*in_c, *self._data} - set(self._saved):
+            os.unsetenv(name)
+        for name, value in self._saved.items():
+            if in_c.get(name) != value:
+                os.putenv(name, value)
+        self._data.clear()
+        self._data.update(self._saved)
+        self._seen = self._look()
+
+
+def _environ_watch() -> Callable[[], object]:
+    """What sees whether C's ``environ`` (environ(7)) was written to, without a call for each variable."""
+    if sys.platform != "linux":
+        return lambda: None
+    with modules.StandardImports():
+        import ctypes  # noqa: PLC0415 - where it is used
+
+    pointer = ctypes.c_void_p.in_dll(ctypes.PyDLL(None), "environ")
+    word = ctypes.sizeof(ctypes.c_void_p)
+
+    def look() -> tuple[int | None, bytes]:
+        address = pointer.value
+        if address is None:
+            return None, b""
+        count = len(os.environ._data) + 1  # type: ignore[attr-defined]  # with the null at the end
+        return address, ctypes.string_at(address, count * word)
+
+    return look
+
+
+def _variables_in_c() -> dict[bytes, bytes]:
+    if sys.platform != "linux":
+        return dict(os.environ._data)  # type: ignore[attr-defined]
+    with modules.StandardImports():
+        import ctypes  # noqa: PLC0415 - where it is used
+
+    environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.PyDLL(None), "environ")
+    found: dict[bytes, bytes] = {}
+    index = 0
+    while environ and environ[index] is not None:
+        name, _, value = environ[index].partition(b"=")
+        found.setdefault(name, value)
+        index += 1
+    return found
+
+
+def _reset() -> None:
+    """Have as it is in a new interpreter what nothing of ours changes."""
+    for timer in _TIMERS:
+        _signal.setitimer(timer, 0)
+    _signal.set_wakeup_fd(-1)
+    faulthandler.cancel_dump_traceback_later()
+    faulthandler.disable()
+    for number in (_signal.SIGUSR1, _signal.SIGUSR2):
+        faulthandler.unregister(number)
+    vars(sys).pop("tracebacklimit", None)
+    sys.set_asyncgen_hooks(None, None)
+    sys.set_coroutine_origin_tracking_depth(0)
+    loaded: Callable[[str], Any] = sys.modules.get
+    threading, socket, tracemalloc = loaded("threading"), loaded("_socket"), loaded("_tracemalloc")
+    if threading is not None:
+        threading.excepthook = threading.__excepthook__
+        threading.settrace(None)
+        threading.setprofile(None)
+    if socket is not None:
+        socket.setdefaulttimeout(None)
+    if tracemalloc is not None and tracemalloc.is_tracing():
+        tracemalloc.stop()
+    if (linecache := loaded("linecache")) is not None:  # the source of this run is not that of the next
+        linecache.clearcache()
+
+
+# All of it, in the order in which a worker restores it. Warning filters are left out: nearly every large library
+# adds some, for its own warnings.
+SETTINGS = (
+    Setting(None, credentials, _refuse_credentials),
+    Setting("a limit", limits, _set_limits),
+    Setting(None, lambda: os.getpriority(os.PRIO_PROCESS, 0), _set_nice),
+    Setting("the processors that it may use", _affinity, _set_affinity),
+    Setting("the locale", _locale_of_all, _locale_of_all),
+    Setting(None, _thread.stack_size, _thread.stack_size),
+    Setting(None, sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    Setting(None, gc.get_debug, gc.set_debug),
+    Setting(None, _finders, _set_finders, always=True),
+    Setting("sys.excepthook", _hooks, _set_hooks, always=True),
+    Setting(None, lambda: sys.breakpointhook, _set_breakpoint_hook, always=True),
+    Setting("sys.path", lambda: list(sys.path), _set_path, always=True),
+    Setting("an interpreter setting", _interpreter, _set_interpreter),
+    Setting(None, lambda: dict(vars(builtins)), _set_builtins),
+    Setting("signal handling", _signals, _set_signals, always=True),
+    Setting("the working directory", os.getcwd, os.chdir, always=True),
+    Setting("the umask", _umask, os.umask, always=True),
+    Setting(None, _Environment, _Environment.restore, always=True),
+    Setting("the time zone", lambda: time.tzname),
+    Setting("the open files", _open_files),
+    Setting("a timer", _timers),
+    Setting("faulthandler", faulthandler.is_enabled),
+    Setting("the decimal context", _decimal_context),
+)
+RESTORED = tuple(setting for setting in SETTINGS if setting.write is not None)
+AUDITED = tuple(setting for setting in SETTINGS if setting.name is not None)
+AUDITED_IN_FULL = (  # with what takes longer to find out
+    *AUDITED,
+    Setting("shared memory", _shared_memory),
+    Setting("the seed of random", _seed),
+)
+
+
+def take_on(attributes: dict[str, Any]) -> None:
+    """Become as the caller's thread was when it asked for the run, as far as the system allows."""
     if attributes["umask"] is not None:
         os.umask(attributes["umask"])
     for number, soft, hard in attributes["limits"]:
-        if resource.getrlimit(number) != (soft, hard):
-            with suppress(ValueError, OSError):  # the owner may do more than we can, and some are fixed
-                resource.setrlimit(number, (soft, hard))
+        with suppress(ValueError, OSError):  # the caller may do more than we can, and some are fixed
+            _set_limit(number, (soft, hard))
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, attributes["nice"])
-    if attributes["affinity"] is not None and sys.platform == "linux":
+        _set_nice(attributes["nice"])
+    if attributes["affinity"] is not None:
         with suppress(OSError):
-            os.sched_setaffinity(0, attributes["affinity"])
+            _set_affinity(attributes["affinity"])
 
 
 @contextmanager

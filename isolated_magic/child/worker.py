@@ -7,21 +7,27 @@ cannot be made again what it was, when a request says that it is the last, or wh
 
 from __future__ import annotations
 
+import os
 import sys
+from io import BufferedReader, FileIO, TextIOWrapper
 
 from . import code, modules, run, signals, stdio
-from .baseline import Baseline
-from .channel import Channel
+from .channel import Channel, move_descriptor
+from .process_state import RESTORED, Snapshot
 from .signals import users_code
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+    from typing import Any, TextIO
 
 with modules.StandardImports():
     import gc
     import resource
     from _contextvars import copy_context  # without what surrounds it
+
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def main(args: list[str]) -> int:
@@ -90,3 +96,95 @@ def _goes_on(request: dict[str, object], channel: Channel, baseline: Baseline) -
 def _cpu_secs() -> float:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+class Baseline:
+    """What this process is before its first run, and is made again after each.
+
+    What a run leaves in the modules that it imported stays there: that is what a worker is for. What belongs to
+    the process is restored, or the worker ends.
+    """
+
+    def __init__(self) -> None:
+        self._outputs = [_Output(number, name) for number, name in ((1, "stdout"), (2, "stderr"))]
+        self._has_stdin = sys.stdin is not None
+        self._snapshot = Snapshot(RESTORED)
+        self._size: int | None = None
+        if sys.platform == "linux":
+            self._size = move_descriptor(os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC))
+
+    def resident_bytes(self) -> int:
+        """How much memory this process has, 0 where the system does not tell."""
+        if self._size is None:
+            return 0
+        return int(os.pread(self._size, 100, 0).split()[1]) * PAGE_BYTES
+
+    def restore(self) -> bool:
+        """Be what it was. False when that is not possible: the process is no worker any more.
+
+        Raises:
+            Exception: likewise.
+        """
+        if _has_children() or _has_threads_to_wait_for():
+            return False
+        self._snapshot.restore()
+        if self._has_stdin:
+            _renew_stdin()
+        return all(output.restore() for output in self._outputs)
+
+
+class _Output:
+    """One of stdout and stderr: the descriptor, and the object that writes to it.
+
+    Args:
+        number: of the descriptor.
+        name: in ``sys``.
+    """
+
+    def __init__(self, number: int, name: str) -> None:
+        self._number = number
+        self._name = name
+        self._copy = move_descriptor(os.dup(number))
+        self._stream: TextIO | None = getattr(sys, name)
+        self._errors = getattr(self._stream, "errors", None)
+        self._write_through = getattr(self._stream, "write_through", False)  # PYTHONUNBUFFERED
+
+    def restore(self) -> bool:
+        """Have both again; False when the object can no longer be used."""
+        os.dup2(self._copy, self._number)
+        os.set_blocking(self._number, True)
+        stream = self._stream
+        setattr(sys, self._name, stream)
+        setattr(sys, f"__{self._name}__", stream)
+        if stream is None:
+            return True
+        stream.reconfigure(errors=self._errors, newline="\n", write_through=self._write_through)  # type: ignore[attr-defined]
+        stream.flush()
+        return stream.fileno() == self._number
+
+
+def _renew_stdin() -> None:
+    """What a run did not read of its input is not for the next one."""
+    raw: Any = FileIO(0, closefd=False)
+    raw.name = "<stdin>"  # as create_stdio() in Python/pylifecycle.c has it
+    text: Any = TextIOWrapper(BufferedReader(raw), encoding="utf-8", errors="surrogateescape")
+    text.mode = "r"
+    sys.stdin = sys.__stdin__ = text  # type: ignore[misc]
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _has_threads_to_wait_for() -> bool:
+    """Whether there are threads that an interpreter waits for before it ends."""
+    threading: Any = sys.modules.get("threading")
+    if threading is None or threading.active_count() == 1:
+        return False
+    main = threading.main_thread()
+    is_waited_for: Callable[[Any], bool] = lambda thread: thread is not main and not thread.daemon  # noqa: E731 - named
+    return any(map(is_waited_for, threading.enumerate()))
