@@ -1,4 +1,7 @@
-"""A fork of a template, made to look as an interpreter does that was started just now."""
+"""What makes a fork of the fork server look like an interpreter that was started just now.
+
+Its signals, descriptors, random state, environment and working directory are then those of a new process.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
 
 
 HIGHEST_DESCRIPTOR = 1 << 30
-KEEPERS_SIGNALS = (*IGNORED_WHILE_WAITING, signal.SIGCHLD)
+REAPERS_SIGNALS = (*IGNORED_WHILE_WAITING, signal.SIGCHLD)
 
 
 class Original:
-    """The template as it was before it became a keeper: what its forks go back to.
+    """The fork server as it was before it became a reaper: what its forks go back to.
 
     Args:
-        attributes: those that it has.
+        attributes: those that it took on from the caller.
         generators: of random numbers, made without a seed.
         ours: descriptors that no module opened.
     """
@@ -40,18 +43,13 @@ class Original:
     def __init__(self, attributes: dict[str, Any], generators: Iterable[random.Random], ours: set[int]) -> None:
         self.modules = frozenset(sys.modules)
         self._attributes = attributes
-        self._signals = [(int(number), _signal.getsignal(number)) for number in KEEPERS_SIGNALS]
+        self._signals = [(int(number), _signal.getsignal(number)) for number in REAPERS_SIGNALS]
         self._descriptors = _open_descriptors() - ours
         self._generators = list(generators)
         self._environment = Environment()
 
     def restore(self, connection: reaper.Connection, channel: int) -> None:
-        """In a fork, before there is a request: all that does not depend on it.
-
-        Args:
-            connection: of this fork.
-            channel: the descriptor that it has moved its channel to.
-        """
+        """In a fork, before there is a request: restore all that does not depend on it."""
         signals.hold_interrupts()
         os.setsid()
         reaper.become_subreaper()
@@ -60,13 +58,10 @@ class Original:
         os.dup2(connection.stdout, 1)
         os.dup2(connection.stderr, 2)
         _close_all_but({*self._descriptors, channel})
-        renew(self._generators)
+        _renew_randomness(self._generators)
 
     def take_on(self, stream: FileIO) -> str:
-        """Read from the channel what to be, and be it.
-
-        Args:
-            stream: the channel, at its first frame.
+        """Read from the channel what a new process would inherit, and take it on.
 
         Returns:
             The role: ``"run"`` or ``"worker"``.
@@ -108,24 +103,19 @@ def _close_all_but(descriptors: Iterable[int]) -> None:
 
 
 def wait_for_request(channel: int, idle_secs: float) -> bool:
-    """Whether a request came before the time was over.
-
-    Args:
-        channel: to read it from.
-        idle_secs: seconds to wait.
-    """
+    """Whether a request came in time."""
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     return bool(poll.poll(min(idle_secs, 1e6) * 1000))
 
 
 def _correct_what_imports_noted(cwd: str) -> None:
-    """What modules of the standard library note when they are imported, as they would note it now."""
+    """Renew what modules of the standard library note when they are imported."""
     logging: Any = sys.modules.get("logging")
     if logging is not None:  # %(relativeCreated)d counts from here; nanoseconds since 3.13
         logging._startTime = time.time_ns() if isinstance(logging._startTime, int) else time.time()
     threading: Any = sys.modules.get("threading")
-    if threading is not None:  # Python 3.11 leaves the template's there
+    if threading is not None:  # Python 3.11 keeps the fork server's
         threading.main_thread()._set_native_id()
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:
@@ -147,7 +137,7 @@ _in_use: list[object] = []  # C holds addresses of these
 
 
 class Environment:
-    """What the environment of this process is, and how to have another one. Made before the fork."""
+    """Replaces the environment of a fork as if the new one had been handed to exec. Made before the fork."""
 
     def __init__(self) -> None:
         with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - one read of a special file
@@ -157,15 +147,11 @@ class Environment:
         self._addresses = _addresses()
 
     def replace(self, block: bytes) -> None:
-        """Have this environment, in os.environ, in C, and in /proc/PID/environ.
-
-        Args:
-            block: as ``wire.environment_block`` makes it.
-        """
+        """Have this environment in os.environ, in C and in /proc/PID/environ; see ``wire.environment_block()``."""
         entries = block.split(b"\0")[:-1]
         environment = {name: value for name, _, value in (entry.partition(b"=") for entry in entries)}
         self._lay_out(block, entries)
-        # By its own methods, each variable would take a call of C to unset it and one to set it.
+        # Its own methods would unset and set each variable in C, one by one.
         data: Any = os.environ._data  # type: ignore[attr-defined]
         data.clear()
         data.update(environment)
@@ -186,12 +172,12 @@ class Environment:
         if self._addresses is not None:
             before_heap, after_heap = self._addresses
             layout = _MAP.pack(*before_heap, _sbrk(0), *after_heap, start, start + len(block), 0, 0, 0xFFFFFFFF)
-            # Where the kernel refuses (CONFIG_CHECKPOINT_RESTORE), /proc shows what the template was started with.
+            # Without CONFIG_CHECKPOINT_RESTORE, /proc still shows what the fork server was started with.
             _libc.prctl(PR_SET_MM, PR_SET_MM_MAP, layout, len(layout), 0)
 
 
 def _addresses() -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Where the kernel has the parts of this process, those before the end of the heap and those after it."""
+    """Where the parts of this process lie, before and after the end of the heap; None where that is hidden."""
     with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - one read of a special file
         fields = file.read().rpartition(b")")[2].split()
     found = tuple(int(fields[number - 3]) for number in _FIELDS if number is not None)
@@ -200,16 +186,12 @@ def _addresses() -> tuple[tuple[int, ...], tuple[int, ...]] | None:
 
 @contextmanager
 def noting_generators(anything: bool) -> Iterator[weakref.WeakSet[random.Random]]:
-    """Yields the generators that are made inside this block without a seed of their own.
-
-    Args:
-        anything: whether there is anything to import there.
-    """
+    """Yields the generators made without a seed inside this block, if anything is to be imported there."""
     made: weakref.WeakSet[random.Random] = weakref.WeakSet()
     if not anything:
         yield made
         return
-    import random  # noqa: PLC0415 - 5 ms, and work in each fork, that a bare template does not need
+    import random  # noqa: PLC0415 - 5 ms, and work in each fork, that a bare fork server does not need
 
     random.random()  # noqa: S311 - the first number after a seed changes all of the state, later ones do not
     original = random.Random.__init__
@@ -226,14 +208,8 @@ def noting_generators(anything: bool) -> Iterator[weakref.WeakSet[random.Random]
         random.Random.__init__ = original  # type: ignore[method-assign]
 
 
-def renew(generators: list[random.Random]) -> None:
-    """In a fork: seed afresh what a new interpreter would have seeded while it imported the same modules.
-
-    ``random`` itself does so by its own hook.
-
-    Args:
-        generators: made without a seed.
-    """
+def _renew_randomness(generators: list[random.Random]) -> None:
+    """In a fork: seed again what was seeded when it was imported. ``random`` itself has a hook for that."""
     for generator in generators:
         generator.seed()
     numpy_random = sys.modules.get("numpy.random")

@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from . import after_fork, code, fork_server, process_state, reaper, run, shutdown, signals, wire
 from .channel import Channel, move_descriptor
-from .reaper import Ladders
+from .reaper import Escalations
 from .wire import (
     CHANNEL,
     COLD,
@@ -160,7 +160,7 @@ class Multiplexer:
         self.to_owner = bytearray()
         self.to_channel = bytearray()
         self.packets = Packets()
-        self.ladders = Ladders()
+        self.escalations = Escalations()
         self.poll = select.poll()
         self.wakeup = signals.wake_on_child()
         self.is_over = False
@@ -188,7 +188,7 @@ class Multiplexer:
                     signals.drain(self.wakeup)
                 else:
                     self._serve_stream(descriptor, mask)
-            if self.ladders.climb():
+            if self.escalations.take_steps():
                 _kill_all()
             self._reap()
 
@@ -213,7 +213,7 @@ class Multiplexer:
 
     def _timeout_ms(self, idle_secs: float) -> float:
         left = max(0.0, self.deadline - time.monotonic())
-        secs = min(self.ladders.secs_to_next_step(), left) if self.was_asked else idle_secs
+        secs = min(self.escalations.secs_to_next_step(), left) if self.was_asked else idle_secs
         return min(secs, LONGEST_WAIT_SECS) * 1000
 
     def _receive_from_owner(self) -> bool:
@@ -231,11 +231,11 @@ class Multiplexer:
 
     def _obey(self, order: bytes) -> None:
         if order == wire.INTERRUPT:
-            self.ladders.begin(self.pid)
+            self.escalations.begin(self.pid)
         elif order == STACK and signals.STACK_SIGNAL is not None:
             os.kill(self.pid, signals.STACK_SIGNAL)
         elif order == wire.KILL:
-            self.ladders.end(self.pid)
+            self.escalations.end(self.pid)
             _kill_all()
 
     def _send_to_owner(self) -> bool:
@@ -297,7 +297,7 @@ class Multiplexer:
 
     def _end(self, news: str) -> None:
         self.is_over = True
-        self.ladders.end(self.pid)
+        self.escalations.end(self.pid)
         deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
         while _has_children() and time.monotonic() < deadline:
             _kill_all()

@@ -1,14 +1,13 @@
-"""The fork server: an interpreter that has imported what runs need, and forks one child for each run.
+"""The fork server: an interpreter that has imported what runs need, and forks a child for each run.
 
-It is a keeper (see ``reaper.py``) whose forks do not exec. It is started with the variables that act when an
-interpreter or a library starts, and with no others: it never sees a run's environment, data or code, which go
-straight to the fork over the fork's own channel. A fork serves one run, or is a worker that serves many; whether
-it was made ahead of them is the owner's affair.
+It is a reaper (``reaper.py``) whose forks do not exec. It is started only with the variables that act when an
+interpreter or a library starts. It never sees a run's environment, data or code: these go straight to the fork,
+over the fork's own channel. A fork serves one run, or is a worker that serves many.
 
-The first frame on the control socket says what to import. The template answers with its pid, with
-``{"importing": NAME}`` before each module, then ``{"ready": {...}}`` with what its imports looked at, or
-``{"refused": {NAME: REASON}}`` with what can be imported without those, after which it ends. Where it is unclear
-which module is to blame, the next template takes a closer look.
+The first frame on the control socket says what to import. The fork server answers with its pid, with
+``{"importing": NAME}`` before each module, then with ``{"ready": {...}}`` and what the imports looked at; or with
+``{"refused": {NAME: REASON}}`` and what can be imported without those, and ends. Where it is unclear which module
+is to blame, the next fork server looks at the process after each of them.
 """
 
 from __future__ import annotations
@@ -35,11 +34,7 @@ if TYPE_CHECKING:
 
 
 def main(args: list[str]) -> int:
-    """Be the template; in each fork, be a run.
-
-    Args:
-        args: the descriptor of the control socket.
-    """
+    """Be the fork server, on the control socket of this descriptor; in each fork, be a run or a worker."""
     try:
         owner, original, role = _serve(int(args[0]))
         # Called from here, the code stands as deep in the stack as in a new interpreter.
@@ -53,9 +48,9 @@ def main(args: list[str]) -> int:
 
 
 def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
-    """Be the template; returns in each fork, when there is a run for it.
+    """Be the fork server; returns in a fork, once there is a run for it.
 
-    Until then only ``shutdown.leave()`` may end this process: what was imported has exit functions.
+    Until then only ``shutdown.leave()`` may end the process: what was imported has exit functions.
     """
     become_subreaper()
     control = socket.socket(fileno=move_descriptor(descriptor))
@@ -68,13 +63,13 @@ def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
     original = prepare(settings, ours, lambda message: wire.write_frame(stream, dumps(message).encode()))
     if original is None:
         shutdown.leave(1)
-    keeper = Reaper(control, owner_process, settings["idle_secs"])
-    connection = keeper.serve()
+    reaper = Reaper(control, owner_process, settings["idle_secs"])
+    connection = reaper.serve()
     if connection is None:
         shutdown.leave(0)
-    pages = keeper.pages
-    keeper.forget()
-    del keeper, control
+    pages = reaper.pages
+    reaper.forget()
+    del reaper, control
     owner = Channel(connection.channel)
     channel = owner.stream.fileno()
     original.restore(connection, channel)
@@ -83,19 +78,19 @@ def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
     if not after_fork.wait_for_request(channel, settings["idle_secs"]):
         shutdown.leave(0)  # nobody needs it
     role = original.take_on(owner.stream)
-    code.new_main()  # the template's own would not be taken apart in the end: gc.freeze() has set it aside
+    code.new_main()  # gc.freeze() has set the old one aside: it would not be taken apart in the end
     return owner, original, role
 
 
 def prepare(
     settings: dict[str, Any], ours: set[int], tell: Callable[[dict[str, object]], None]
 ) -> after_fork.Original | None:
-    """Import what the owner asked for, say what came of it, and set all memory aside for sharing.
+    """Import what the owner asked for, tell what came of it, and set all memory aside for sharing.
 
     Args:
-        settings: the modules, and the attributes of this process.
+        settings: the first frame.
         ours: descriptors that no module opened.
-        tell: takes what there is to say.
+        tell: sends a message to the owner.
 
     Returns:
         What forks go back to; None when a module was refused.
@@ -128,12 +123,12 @@ def prepare(
     gc.collect()
     gc.freeze()
     use_huge_pages()
-    tell({"ready": report})  # at last: whoever has waited for it wants a fork at once
+    tell({"ready": report})  # the last step: a fork is wanted at once
     return original
 
 
 def _be_silent() -> None:
-    """Nobody reads what a template prints from now on: a library's fork hook might, until the pipe is full."""
+    """Discard what a library's fork hook prints from now on: nobody reads the pipe, and it would fill up."""
     null = os.open(os.devnull, os.O_WRONLY)
     for target in (1, 2):
         os.dup2(null, target)
@@ -165,20 +160,19 @@ MADV_POPULATE_WRITE, MADV_COLLAPSE = 23, 25  # linux/mman.h, since Linux 5.14 an
 PAGE = mmap.PAGESIZE
 HUGE_PAGE = 1 << 21
 ENTRY_BYTES = 8  # of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)
-LARGEST_MEMORY = 4 << 30  # addresses, most of them of nothing: there are eight bytes to read for each page
+LARGEST_MEMORY = 4 << 30  # bytes of address space, mostly unused: eight bytes have to be read for each page
 EXCLUSIVELY_MAPPED = 1 << 56
-MOST_PAGES = 4000  # a run that writes to more than that does not tell what the next one will write to
+MOST_PAGES = 4000  # a run that writes to more says little about the next one
 
 _madvise = ctypes.PyDLL(None).madvise
 _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 def use_huge_pages() -> None:
-    """Have the kernel put what was allocated so far into huge pages.
+    """Have the kernel put what was allocated so far into huge pages, where it can.
 
-    A fork copies one entry for each page of its parent, and gives each one back when it ends: with Opik imported,
-    that is much of what a run costs. What a fork writes to is split up again, and copied in small pages as before.
-    Where the kernel refuses, nothing changes.
+    A fork copies one entry for each page of its parent, and frees each when it ends: with Opik imported, that is
+    much of what a run costs. What a fork writes to is split again, and copied in small pages as before.
     """
     for start, end, is_of_file in _writable_memory():
         first = (start + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
@@ -188,7 +182,7 @@ def use_huge_pages() -> None:
 
 
 def own_pages() -> list[int]:
-    """In a fork: the numbers of the pages that it has written to, and no longer shares with the template."""
+    """In a fork: the numbers of the pages that it has written to, and no longer shares with the fork server."""
     found: list[int] = []
     spans = _writable_memory()
     if sum(end - start for start, end, _ in spans) > LARGEST_MEMORY:
@@ -206,10 +200,13 @@ def own_pages() -> list[int]:
 
 
 def copy_ahead(pages: list[int]) -> None:
-    """In a fork that waits: have copies now of what most runs write to, while nobody waits for them.
+    """In a fork that waits for its run: copy the pages that earlier runs wrote to, while nobody waits.
+
+    Without it a run took 1.15 times as long, and 1.36 times with 30 ms between runs; with Opik imported 1.02 and
+    1.34 times.
 
     Args:
-        pages: their numbers, ascending, as earlier forks of the same template found them.
+        pages: their numbers, ascending.
     """
     begin = 0
     for index in range(1, len(pages) + 1):
@@ -219,7 +216,7 @@ def copy_ahead(pages: list[int]) -> None:
 
 
 def _writable_memory() -> list[tuple[int, int, bool]]:
-    """From where to where it lies, and whether it belongs to a file (proc(5), /proc/PID/maps)."""
+    """Start and end of each private writable mapping, and whether it belongs to a file (proc_pid_maps(5))."""
     found = []
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - a special file
         for line in maps:

@@ -1,6 +1,6 @@
-"""The keeper of cold runs and of templates: forks, and the fork becomes a new interpreter.
+"""The guardian: the reaper of cold runs and of fork servers. Each of its forks becomes a new interpreter.
 
-The owner starts one guardian. It knows no run's environment: the fork reads what to start from its own channel.
+The owner starts one guardian. It sees no run's environment: the fork reads what to start from its own channel.
 """
 
 from __future__ import annotations
@@ -26,24 +26,20 @@ _ignored = {number for number in signal.valid_signals() if signal.getsignal(numb
 
 
 def main(args: list[str]) -> int:
-    """Be the guardian.
-
-    Args:
-        args: the descriptor of the control socket and the pid of the owner.
-    """
+    """Be the guardian; the arguments are the descriptor of the control socket and the pid of the owner."""
     become_subreaper()
     os.chdir("/")  # not to hold a file system that the user wants to unmount
     control = socket.socket(fileno=int(args[0]))
     control.set_inheritable(False)
     owner_pid = int(args[1])
     owner = watch_process(owner_pid)
-    if os.getppid() != owner_pid:  # it ended before the line above, and the pid went to somebody else
+    if os.getppid() != owner_pid:  # it ended before the line above, and another process has its pid
         return 0
     _raise_limit_of_files()
-    keeper = Reaper(control, owner)
+    reaper = Reaper(control, owner)
     os.dup2(1, 2)  # where the owner hears of a start that fails
     control.send(wire.GUARDIAN_READY)
-    connection = keeper.serve()
+    connection = reaper.serve()
     if connection is not None:
         try:
             _become_run(connection)
@@ -55,12 +51,12 @@ def main(args: list[str]) -> int:
 
 
 def _has_ended(owner: int | None) -> bool:
-    """Whether the owner is gone, now or in a moment: its descriptors close before its end is told (do_exit)."""
+    """Whether the owner ends now: do_exit() closes its descriptors first, and makes its pidfd readable later."""
     return owner is not None and bool(select.select([owner], [], [], OWNERS_END_SECS)[0])
 
 
 def _raise_limit_of_files() -> None:
-    """What the owner is short of, its runs need not be: forks take on the owner's limits (process_state.py)."""
+    """Let no shortage of the owner's be the guardian's. Forks take on the owner's limits (process_state.py)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS has a lower one of its own
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

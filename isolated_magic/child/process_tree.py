@@ -1,9 +1,9 @@
 """All descendants of a process: found, stopped, killed.
 
-A process that forks while it is being killed wins against a single pass, and a new session or process group hides
-from ``killpg``. So everything is stopped first, until nothing new is found, and only then killed: what is stopped
-neither forks nor makes room for another one under a limit of processes. Whoever calls this is a subreaper on Linux
-(see ``reaper.py``): what escapes is then its own child, and it calls again.
+A process that forks while it is being killed survives a single pass, and a new session or process group hides from
+killpg(2). So everything is stopped first, until nothing new is found, and only then killed: a stopped process
+neither forks nor makes room for another one under a limit of processes. On Linux the caller is a subreaper
+(``reaper.py``): what escapes becomes its own child, and it calls again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-STOP_TIMEOUT_SECS = 0.5  # processes that make way for one another faster than they are found win
+STOP_TIMEOUT_SECS = 0.5  # processes that replace one another faster than they are found
 
 
 def _children_from_proc(pid: int) -> list[int]:
@@ -32,7 +32,7 @@ def _children_from_proc(pid: int) -> list[int]:
 
 
 class OwnChildren:
-    """The children of this process, which has one thread. Opened ahead: descriptors may run out."""
+    """The children of this process, which has one thread. The file is opened ahead: descriptors may run out."""
 
     def __init__(self) -> None:
         pid = os.getpid()
@@ -61,14 +61,13 @@ HAS_DESCRIPTORS = hasattr(signal, "pidfd_send_signal")
 children = _children_from_proc if sys.platform == "linux" else _children_from_ps
 
 
-def kill(roots: Iterable[int], descriptor: int | None = None, *, spares: bool = False) -> None:
-    """Kill these processes and everything below them. Does not wait; the parent still has to reap.
+def kill(roots: Iterable[int], descriptor: int | None = None, *, spare_trackers: bool = False) -> None:
+    """Kill these processes and everything below them, except other users' (setuid). The parent still has to reap.
 
     Args:
-        roots: children of this process, not reaped; or, with a descriptor, one process of anybody's. A process of
-            another user (a setuid program) is passed over.
-        descriptor: of that one, from pidfd_open(2).
-        spares: leaves alone those below them that clean up after the others.
+        roots: children of this process, not reaped; or, with a descriptor, any one process.
+        descriptor: of that process, from pidfd_open(2).
+        spare_trackers: leave resource trackers below them alone.
     """
     parents = dict.fromkeys(roots, 0)  # each process of the trees and its parent, parents first
     own = tuple(parents)
@@ -78,22 +77,22 @@ def kill(roots: Iterable[int], descriptor: int | None = None, *, spares: bool = 
     while _stop_below(own, parents, descriptor) and time.monotonic() < deadline:
         continue
     for pid in reversed(parents):  # a parent that is stopped keeps the pids of its children from being used again
-        is_spared = spares and parents[pid] and cleans_up(pid)
+        is_spared = spare_trackers and parents[pid] and is_resource_tracker(pid)
         _send(pid, signal.SIGCONT if is_spared else signal.SIGKILL, parents, descriptor)
 
 
 def _stop_below(roots: Iterable[int], parents: dict[int, int], descriptor: int | None) -> bool:
-    """Stop each process as soon as it is found, and find its children then: they are all that there will be.
+    """Stop each process as soon as it is found, and then list its children: there will be no others.
 
     Returns:
-        Whether there was any that had not been found before. An orphan turns up below the root.
+        Whether any was new. An orphan turns up below the root.
     """
     waiting, found = list(roots), False
     while waiting:
         parent = waiting.pop()
         below = children(parent)
         if not parents[parent] and descriptor is not None and not _is_there(descriptor):
-            continue  # whoever has the pid now, with these children, is somebody else
+            continue  # another process has the pid by now, and these children
         for pid in reversed(below):  # the youngest first: it may be about to make way for its child
             if pid not in parents:
                 parents[pid], found = parent, True
@@ -103,7 +102,7 @@ def _stop_below(roots: Iterable[int], parents: dict[int, int], descriptor: int |
 
 
 def _is_there(descriptor: int) -> bool:
-    """Whether nobody has reaped the process, so that its pid is its own."""
+    """Whether the process is not reaped: its pid is still its own."""
     try:
         signal.pidfd_send_signal(descriptor, 0)
     except ProcessLookupError:
@@ -114,21 +113,14 @@ def _is_there(descriptor: int) -> bool:
 
 
 def _send(pid: int, number: signal.Signals, parents: dict[int, int], descriptor: int | None) -> None:
-    """Signal a process of the tree, and nobody who got its pid since it was found."""
+    """Signal a process of the tree, and no other that got its pid since it was found."""
     with suppress(ProcessLookupError, PermissionError):
-        if not parents[pid]:
-            _send_to_root(pid, number, descriptor)
-        elif not HAS_DESCRIPTORS:
-            os.kill(pid, number)
-        else:
+        if parents[pid] and HAS_DESCRIPTORS:
             _send_below(pid, number, parents)
-
-
-def _send_to_root(pid: int, number: signal.Signals, descriptor: int | None) -> None:
-    if descriptor is None:
-        os.kill(pid, number)
-    else:
-        signal.pidfd_send_signal(descriptor, number)
+        elif descriptor is not None and not parents[pid]:
+            signal.pidfd_send_signal(descriptor, number)
+        else:
+            os.kill(pid, number)
 
 
 def _send_below(pid: int, number: signal.Signals, parents: dict[int, int]) -> None:
@@ -140,8 +132,8 @@ def _send_below(pid: int, number: signal.Signals, parents: dict[int, int]) -> No
         os.kill(pid, number)
         return
     try:
-        # Whoever has the pid now has it for good, as far as the descriptor goes. It is one of ours while a process
-        # of the tree is its parent, or this one, which gets the orphans.
+        # The descriptor stays with the process that has the pid now. That is one of ours if its parent is in the
+        # tree, or is this process, which gets the orphans.
         parent = _parent(pid)
         if parent in parents or parent == os.getpid():
             signal.pidfd_send_signal(descriptor, number)
@@ -155,14 +147,11 @@ def _parent(pid: int) -> int:
     return 0
 
 
-def cleans_up(pid: int) -> bool:
-    """Whether a process is there to remove what others leave behind, and ends by itself when those are gone.
+def is_resource_tracker(pid: int) -> bool:
+    """Whether an unreaped child is there to remove what others leave behind, and ends by itself after them.
 
-    A resource tracker (of ``multiprocessing`` or of joblib's loky) unlinks shared memory, semaphores and folders
-    when the last process that holds its pipe has ended; PyTorch's manager does so with its shared memory.
-
-    Args:
-        pid: of a child of this process, not reaped.
+    The resource trackers of multiprocessing and of joblib's loky unlink shared memory, semaphores and folders when
+    the last process that holds their pipe has ended; PyTorch's manager does so with its shared memory.
     """
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - as above
@@ -175,10 +164,6 @@ def cleans_up(pid: int) -> bool:
 
 
 def kill_group(leader: int) -> None:
-    """Kill what is left of the process group of a leader that ended.
-
-    Args:
-        leader: the process id of the one that made the group. Nobody else gets it while the group has members.
-    """
+    """Kill what is left of the group of a leader that ended; its pid is not reused while the group has members."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)

@@ -1,21 +1,20 @@
-"""The parent of runs: forks them, reaps them, kills all that they started, and dies with its owner.
+"""The reaper: forks runs, reaps them, kills all that they started, and dies with its owner.
 
-The owner (the kernel, or whatever program uses the library) keeps one end of a control socket. For each run it
-sends one byte and four descriptors: a handle, the run's channel, its stdout and its stderr. The keeper forks; the
-fork takes all else that it needs from the channel, so that a run's environment never passes through a process
-that outlives it. For a spare, whose run is yet to come, the fork has time: it waits until a run has ended, not to
-take the processor from one that goes on, but not for long. A last request asks the keeper to leave when the runs
-that go on have ended.
+The owner (a kernel, or any program that uses the library) keeps one end of a control socket. For each run it sends
+one byte and four descriptors: a handle, the run's channel, its stdout and its stderr. The reaper forks, and the
+fork reads everything else from the channel: a run's environment never passes through a process that outlives the
+run. A spare is forked ahead of its run. It waits until another run has ended, not to take the processor from one,
+but not for long. The last request asks the reaper to end with the runs that still go on.
 
-On the handle the keeper writes ``pid N``, with a descriptor of the process where the system has such a thing, then
-``exit STATUS CPU_SECS`` when the run and everything that it started are gone, or ``failed ERRNO OPEN_FILES``, with
-its own limit of open files. It reads there INTERRUPT, to ask the run to end (see ``reaper.py``), or KILL. The end
-of the stream, which the owner's death brings about as well, means KILL too.
+On the handle the reaper writes ``pid N``, with a pidfd where the system has them, then ``exit STATUS CPU_SECS``
+when the run and everything that it started are gone; or ``failed ERRNO OPEN_FILES``, with its own limit of open
+files. It reads there INTERRUPT, which asks the run to end (:class:`Escalations`), or KILL. End of file, which the
+owner's death causes too, means KILL.
 
-On Linux both the keeper and each run are subreapers (prctl(2), PR_SET_CHILD_SUBREAPER): an orphan goes to its run
-while that lives, whatever session it made for itself, and to the keeper afterwards. A child of the keeper that is
-no live run is therefore always a leftover of a run that ended. All but those that clean up after others are killed
-at once; these see their pipe closed then, and have a second for what they are there for.
+On Linux the reaper and each run are subreapers (PR_SET_CHILD_SUBREAPER(2const)): an orphan goes to its run while
+that lives, whatever session it made for itself, and to the reaper afterwards. So a child of the reaper that is no
+live run is always a leftover of a run that ended. Leftovers are killed at once, except resource trackers: they see
+their pipe close, and have a second to clean up.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ HAS_SUBREAPERS = sys.platform == "linux"
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SPARE_DELAY_SECS = 0.005
 LONGEST_WAIT_SECS = 1e6  # poll(2) takes an int of milliseconds
+STEPS = ((signal.SIGINT, 0.8), (signal.SIGTERM, 0.4))  # of an escalation, and the seconds to heed each
 
 
 class Connection(NamedTuple):
@@ -60,41 +60,32 @@ class Connection(NamedTuple):
     stderr: int
 
 
-def _load_prctl():  # type: ignore[no-untyped-def]  # noqa: ANN202 - ctypes is loaded on Linux only
-    if not HAS_SUBREAPERS:
-        return lambda *_: 0
-    import ctypes  # noqa: PLC0415 - 5 ms that only Linux has to pay
+if HAS_SUBREAPERS:
+    import ctypes  # 5 ms that only Linux has to pay
 
-    return ctypes.CDLL(None, use_errno=True).prctl
-
-
-_prctl = _load_prctl()  # type: ignore[no-untyped-call]  # a function of C
+    _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def become_subreaper() -> None:
-    """Have the orphans below this process handed to it, where the system can."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    """Have orphans below this process reparented to it, where the system can."""
+    if HAS_SUBREAPERS:
+        _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-class Ended(NamedTuple):
-    """Runs that ended, whose owners are told when nothing is left of them.
-
-    Args:
-        runs: the handle of each and what to say on it.
-        cleaners: pids of processes that still clean up after them.
-    """
+class _Ended(NamedTuple):
+    """Runs that ended: the handle of each, its last message, and the resource trackers to wait for before it."""
 
     runs: list[tuple[socket.socket, str]]
-    cleaners: set[int]
+    trackers: set[int]
 
 
 class Reaper:
-    """The loop and what it knows.
+    """The loop of a reaper.
 
     Args:
         control: the socket on which the owner asks for runs.
         owner: a descriptor that becomes readable when the owner ends, None where the system has no such thing.
-        idle_secs: seconds without a run and without a request for one, after which the keeper ends by itself.
+        idle_secs: seconds without a run or a request after which the reaper ends by itself.
     """
 
     def __init__(self, control: socket.socket, owner: int | None, idle_secs: float = math.inf) -> None:
@@ -105,30 +96,30 @@ class Reaper:
         self.idle_secs = idle_secs
         self.retired = False
         self.pages: list[int] = []
-        self.stubborn: set[int] = set()
-        self.cleaners: dict[int, float] = {}  # by pid, until when
-        self.new_cleaners: set[int] = set()  # of the runs in `ended`
-        self.untold: list[Ended] = []
+        self.unkillable: set[int] = set()
+        self.trackers: dict[int, float] = {}  # resource trackers of ended runs, by pid: when they are killed
+        self.new_trackers: set[int] = set()  # of the runs in `ended`
+        self.unreported: list[_Ended] = []
         self.children = process_tree.OwnChildren()
-        self.ladders = Ladders()
+        self.escalations = Escalations()
         self.spares: deque[list[int]] = deque()
         self.poll = select.poll()
         self.wakeup = signals.wake_on_child()
-        self.room: int | None = None
-        self._make_room()
+        self.reserve: int | None = None
+        self._hold_reserve()
         for descriptor in (control, owner, self.wakeup):
             if descriptor is not None:
                 self.poll.register(descriptor, select.POLLIN)
 
     def serve(self) -> Connection | None:
-        """Work until the owner is gone, lets go, or asks for nothing any more; then kill what still runs.
+        """Serve until the owner is gone, closes the socket, or has been idle too long; then kill what still runs.
 
         Returns:
-            None when the work is over; in each fork its connection, at once.
+            In each fork, at once: its connection. In the reaper: None, when all is over.
         """
         while not self._is_over():
             ready = self.poll.poll(self._timeout_ms())
-            if not ready and not (self.spares or self.runs or self.stubborn or self.cleaners):
+            if not ready and not (self.spares or self.runs or self.unkillable or self.trackers):
                 break
             connection = None
             for descriptor, _ in ready:
@@ -140,8 +131,8 @@ class Reaper:
                     self._obey(descriptor)
                 if connection is not None:
                     return connection
-            _kill(self.ladders.climb())
-            if self.stubborn and not ready:
+            _kill(self.escalations.take_steps())
+            if self.unkillable and not ready:
                 self._sweep()
             if (self._settle() or not ready) and self.spares:
                 connection = self._fork(*self.spares.popleft())
@@ -151,10 +142,10 @@ class Reaper:
         return None
 
     def _timeout_ms(self) -> float | None:
-        waits = [self.ladders.secs_to_next_step()]
+        waits = [self.escalations.secs_to_next_step()]
         if self.spares:
             waits.append(SPARE_DELAY_SECS)
-        elif self.stubborn or self.cleaners:
+        elif self.unkillable or self.trackers:
             waits.append(SWEEP_AGAIN_SECS)
         elif not self.runs:
             waits.append(self.idle_secs)
@@ -162,7 +153,7 @@ class Reaper:
         return None if secs > LONGEST_WAIT_SECS else secs * 1000
 
     def forget(self) -> None:
-        """In a fork: what the keeper has open is not the fork's to close through these objects."""
+        """In a fork: let go of the sockets without closing them; their numbers may be somebody else's by now."""
         signal.set_wakeup_fd(-1)
         self.control.detach()
         for handle in self.runs.values():
@@ -170,16 +161,16 @@ class Reaper:
         self.spares.clear()
 
     def _is_over(self) -> bool:
-        if self.retired and not (self.runs or self.untold):
+        if self.retired and not (self.runs or self.unreported):
             return True
         return self.owner is not None and bool(select.select([self.owner], [], [], 0)[0])
 
     def _accept(self) -> Connection | None:
-        """Start the run that the owner asks for; in the fork, its connection."""
-        if self.room is not None:
-            os.close(self.room)
+        """Do what the owner asks for; in a fork that it makes, the connection of that."""
+        if self.reserve is not None:
+            os.close(self.reserve)
         byte, descriptors, _, _ = socket.recv_fds(self.control, 1, DESCRIPTORS_PER_RUN)
-        self._make_room()
+        self._hold_reserve()
         if not byte:  # the owner has let go
             self._end()
             self.retired = True
@@ -199,22 +190,22 @@ class Reaper:
             self._refuse(descriptors)
         return None
 
-    def _make_room(self) -> None:
-        """Hold a descriptor that can be given up for the handle of a run: on it we say why there is none."""
+    def _hold_reserve(self) -> None:
+        """Hold a descriptor to give up when there are too few for a run: its handle takes the report."""
         try:
-            self.room = os.dup(self.wakeup)
+            self.reserve = os.dup(self.wakeup)
         except OSError:
-            self.room = None
+            self.reserve = None
 
     def _refuse(self, descriptors: list[int]) -> None:
-        """Say that there are too few descriptors: the kernel drops those that do not fit under the limit."""
+        """Report too few descriptors: the kernel drops those that exceed the limit (unix(7), SCM_RIGHTS)."""
         for descriptor in descriptors[1:]:
             os.close(descriptor)
         for descriptor in descriptors[:1]:
             with socket.socket(fileno=descriptor) as handle:
-                tell_failure(handle, errno.EMFILE)
-        if self.room is None:
-            self._make_room()
+                _report_failure(handle, errno.EMFILE)
+        if self.reserve is None:
+            self._hold_reserve()
 
     def _fork(self, handle_fd: int, channel: int, stdout: int, stderr: int) -> Connection | None:
         connection = Connection(channel, stdout, stderr)
@@ -222,7 +213,7 @@ class Reaper:
         try:
             pid = os.fork()
         except OSError as problem:
-            tell_failure(handle, problem.errno or 0)
+            _report_failure(handle, problem.errno)
             handle.close()
             pid = -1
         if pid == 0:
@@ -233,39 +224,39 @@ class Reaper:
         if pid > 0:
             self.runs[pid] = handle
             self.poll.register(handle, select.POLLIN)
-            tell_pid(handle, pid)
+            _report_pid(handle, pid)
         return None
 
     def _obey(self, descriptor: int) -> None:
-        """Do to a run what its owner asks for on its handle."""
+        """Interrupt or kill a run, as the owner asks on its handle."""
         for pid, handle in self.runs.items():
             if handle.fileno() == descriptor:
-                if orders(handle) == {*wire.INTERRUPT}:
-                    self.ladders.begin(pid)
+                if _read_orders(handle) == {*wire.INTERRUPT}:
+                    self.escalations.begin(pid)
                 else:
                     self.poll.unregister(handle)  # it may stay readable: once is enough
-                    self.ladders.end(pid)
+                    self.escalations.end(pid)
                     _kill([pid])
                 return
 
     def _settle(self) -> bool:
-        """Reap what ended, leave nothing of it behind, and only then tell the owner. Whether anybody was told."""
+        """Reap what ended, kill what it left behind, and only then report it. Whether anything was reported."""
         self._reap()
-        if not (self.ended or self.untold):
+        if not (self.ended or self.unreported):
             return False
-        if not HAS_SUBREAPERS:  # orphans are not handed to us: of those, what stayed in its group is all we find
+        if not HAS_SUBREAPERS:  # orphans are not reparented to us: we find only those in the run's group
             for pid, _, _ in self.ended:
                 process_tree.kill_group(pid)
         self._sweep()
         if self.ended:
-            self.untold.append(Ended([run[1:] for run in self.ended], self.new_cleaners))
-            self.ended, self.new_cleaners = [], set()
-        there = self.cleaners.keys() - self.stubborn
-        done = [batch for batch in self.untold if there.isdisjoint(batch.cleaners)]
+            self.unreported.append(_Ended([run[1:] for run in self.ended], self.new_trackers))
+            self.ended, self.new_trackers = [], set()
+        there = self.trackers.keys() - self.unkillable
+        done = [batch for batch in self.unreported if there.isdisjoint(batch.trackers)]
         for batch in done:
-            self.untold.remove(batch)
+            self.unreported.remove(batch)
             for handle, end in batch.runs:
-                tell(handle, f"exit {end}")
+                _report(handle, f"exit {end}")
                 handle.close()
         return bool(done)
 
@@ -275,8 +266,8 @@ class Reaper:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                self.ladders.end(pid)
-                self.cleaners.pop(pid, None)
+                self.escalations.end(pid)
+                self.trackers.pop(pid, None)
                 if pid in self.runs:
                     with suppress(KeyError):
                         self.poll.unregister(self.runs[pid])
@@ -284,32 +275,32 @@ class Reaper:
                     self.ended.append((pid, self.runs.pop(pid), end))
 
     def _sweep(self) -> None:
-        """Kill every child that is no live run, until there is none. What is left after a while is tried again."""
+        """Kill leftovers until there are none. What survives for too long is tried again later."""
         deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
         while orphans := self._orphans():
-            process_tree.kill(orphans, spares=bool(self.ended))
+            process_tree.kill(orphans, spare_trackers=bool(self.ended))
             left = deadline - time.monotonic()
-            if left <= 0 or self.stubborn.issuperset(orphans):  # one that cannot be killed holds up one run alone
-                self.stubborn.update(orphans)
+            if left <= 0 or self.unkillable.issuperset(orphans):  # an unkillable one delays one report
+                self.unkillable.update(orphans)
                 return
             select.select([self.wakeup], [], [], min(left, 0.05))
             signals.drain(self.wakeup)
             self._reap()
-        self.stubborn.clear()
+        self.unkillable.clear()
 
     def _orphans(self) -> list[int]:
-        """Children that are no live run, but for those that clean up after one and still have time for it."""
+        """Children that are no live run, except resource trackers that still have time."""
         found = [pid for pid in self.children.pids() if pid not in self.runs]
         if not found:
             return found
-        self._reap()  # a run that has ended by now may have left what cleans up; what comes later may not stay
+        self._reap()  # a run that has ended by now may have left a tracker; one that comes later may not stay
         there = set(self.children.pids())
-        for pid in there.intersection(found) - self.cleaners.keys() if self.ended else ():
-            if process_tree.cleans_up(pid):
-                self.cleaners[pid] = time.monotonic() + CLEANUP_TIMEOUT_SECS
-                self.new_cleaners.add(pid)
+        for pid in there.intersection(found) - self.trackers.keys() if self.ended else ():
+            if process_tree.is_resource_tracker(pid):
+                self.trackers[pid] = time.monotonic() + CLEANUP_TIMEOUT_SECS
+                self.new_trackers.add(pid)
         now = time.monotonic()
-        return [pid for pid in found if pid in there and self.cleaners.get(pid, 0.0) <= now]
+        return [pid for pid in found if pid in there and self.trackers.get(pid, 0.0) <= now]
 
     def _end(self) -> None:
         _kill(self.runs)
@@ -324,38 +315,29 @@ class Reaper:
 
 
 def _kill(pids: Iterable[int]) -> None:
-    """Kill children of this process, which it has not reaped, and see to what is below them."""
+    """Kill children of this process that it has not reaped, and with them what is below."""
     if not HAS_SUBREAPERS:
         return process_tree.kill(pids)
-    for pid in pids:  # their children become ours, and the sweep gets them
+    for pid in pids:  # their children are reparented to us, and swept
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     return None
 
 
-def orders(handle: socket.socket) -> set[int]:
-    """The bytes of what the owner asks for; none when it is gone.
-
-    Args:
-        handle: of a run, readable.
-    """
+def _read_orders(handle: socket.socket) -> set[int]:
+    """The bytes of what the owner asks for; none when it is gone."""
     try:
         return set(handle.recv(64))
     except OSError:
         return set()
 
 
-def tell_pid(handle: socket.socket, pid: int) -> None:
-    """Say which process it is. The number alone may be somebody else's by the time that the owner reads it.
-
-    Args:
-        handle: of a run.
-        pid: of its process.
-    """
+def _report_pid(handle: socket.socket, pid: int) -> None:
+    """Report the process, with a pidfd: the number may belong to another by the time that the owner reads it."""
     try:
         descriptor = os.pidfd_open(pid)
     except (OSError, AttributeError):
-        return tell(handle, f"pid {pid}")
+        return _report(handle, f"pid {pid}")
     try:
         with suppress(OSError):
             socket.send_fds(handle, [b"pid %d\n" % pid], [descriptor])
@@ -364,71 +346,41 @@ def tell_pid(handle: socket.socket, pid: int) -> None:
     return None
 
 
-def tell_failure(handle: socket.socket, number: int) -> None:
-    """Say that there will be no process.
-
-    Args:
-        handle: of a run.
-        number: of the system's error.
-    """
+def _report_failure(handle: socket.socket, number: int | None) -> None:
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    tell(handle, f"failed {number} {open_files}")
+    _report(handle, f"failed {number or 0} {open_files}")
 
 
-def tell(handle: socket.socket, line: str) -> None:
-    """Say something.
-
-    Args:
-        handle: of a run.
-        line: without its end.
-    """
+def _report(handle: socket.socket, line: str) -> None:
     with suppress(OSError):  # the owner closed its end: it no longer wants to know
         handle.sendall(line.encode() + b"\n")
 
 
-INTERRUPT_GRACE_SECS = 0.8  # for `finally` blocks, after what Ctrl-C sends in a terminal
-TERMINATE_GRACE_SECS = 0.4
+class Escalations:
+    """Runs that were asked to end: by SIGINT, then by SIGTERM, and last they have to be killed.
 
-STEPS = ((signal.SIGINT, INTERRUPT_GRACE_SECS), (signal.SIGTERM, TERMINATE_GRACE_SECS))
-
-
-class Ladders:
-    """The runs that were asked to end and have not ended yet.
-
-    Each leads a process group, which its parent, who uses this, has not reaped: the signals go to nobody else.
+    Each leads a process group, and its parent, who uses this, has not reaped it: nobody else gets the signals.
     """
 
     def __init__(self) -> None:
         self._next: dict[int, tuple[float, int]] = {}  # by pid: when to take the next step, and which
 
     def begin(self, pid: int) -> None:
-        """Ask a run to end; once more changes nothing.
-
-        Args:
-            pid: of its process.
-        """
+        """Ask a run to end; again changes nothing."""
         if pid not in self._next:
             self._take(pid, 0)
 
     def end(self, pid: int) -> None:
-        """The run has ended, or is being killed.
-
-        Args:
-            pid: of its process.
-        """
+        """The run has ended, or is being killed."""
         self._next.pop(pid, None)
 
     def secs_to_next_step(self) -> float:
-        """How long until :meth:`climb` has something to do; infinity when it will not have."""
+        """How long until :meth:`take_steps` has something to do; infinity for never."""
         due = min((when for when, _ in self._next.values()), default=math.inf)
         return max(0.0, due - time.monotonic())
 
-    def climb(self) -> list[int]:
-        """Take the steps that are due.
-
-        Returns:
-            The pids of the runs for which there is none left: they have to be killed.
-        """
+    def take_steps(self) -> list[int]:
+        """Take the steps that are due; the pids of the runs that have had all of them."""
         now = time.monotonic()
         due = [(pid, step) for pid, (when, step) in self._next.items() if when <= now]
         for pid, step in due:
