@@ -1,12 +1,12 @@
 """Limits for all processes of a run together, where this process may make control groups (cgroups(7)).
 
-Version 2 comes first: a group beside our own one, in the nearest group above it that may be written to. That is so
-for root, and for the programs of a systemd user session, whose part of the tree belongs to the user. Our own group
-cannot have groups with limits in it while it holds processes; only where nothing above it may be written to (the
-root of a container, a service with ``Delegate=yes``) its processes move into a group of their own.
+In version 2 the group lies beside our own one, in the nearest group above it that is writable: for root, and in a
+systemd user session, whose part of the tree belongs to the user. Our own group cannot have groups with limits in
+it while it holds processes ("no internal processes"). Only where nothing above it is writable (the root of a
+container, a service with ``Delegate=yes``) do its processes move into a group of their own.
 
 A controller that the system has in version 1 (before systemd 258) is used there: it has a tree of its own, mostly
-for root alone. Elsewhere the limits of each process (see ``limits.py``) are all there is.
+for root alone. Without any, the limits of each process (``limits.py``) are all there is.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ EVENTS = {
 }
 PEAKS = ["memory.peak", "memory.max_usage_in_bytes"]  # likewise; the first one since Linux 5.19
 
-MOVE_ATTEMPTS = 20  # of processes that fork meanwhile
+MOVE_ATTEMPTS = 20  # while the processes fork
 DEATH_TIMEOUT_SECS = 5.0  # for killed processes; one in uninterruptible sleep takes longer
 
 _numbers = itertools.count(1)
-_stuck: set[str] = set()  # groups with a process that the system did not let go in time
+_stuck: set[str] = set()  # groups with a process that did not die in time
 
 
 class Group:
     """The control group of one run; in version 1, one for each limit. Close it when the run is gone.
 
     Args:
-        limits: by name; those that no control group holds are passed over.
+        limits: by name; those that control groups do not have are ignored.
     """
 
     def __init__(self, limits: dict[str, int]) -> None:
@@ -84,15 +84,11 @@ class Group:
 
     @property
     def members(self) -> list[str]:
-        """The files in which a process writes itself down to belong to it."""
+        """The files to which a process writes its pid to join."""
         return [f"{folder}/cgroup.procs" for folder in dict.fromkeys(self.folders.values())]
 
     def exceeded(self, limit: str) -> bool:
-        """Whether a process was refused something, or killed, for what all of them had.
-
-        Args:
-            limit: its name.
-        """
+        """Whether this limit made the kernel refuse something to a process, or kill one."""
         if limit not in self.folders:
             return False
         counter, files = EVENTS[limit]
@@ -105,7 +101,7 @@ class Group:
         return next((int(text) for file in files if (text := _read(file))), None)
 
     def close(self) -> None:
-        """Take it away, with whatever is still in it; and what could not be taken away before."""
+        """Remove the group and kill what is in it; try again to remove those that could not be."""
         for folder in list(_stuck):
             if _remove(folder, 0):
                 _stuck.discard(folder)
@@ -113,20 +109,20 @@ class Group:
 
 
 def join(members: list[str]) -> None:
-    """Have this process, and all that it starts from now on, belong to a group.
+    """Move this process into a group; what it starts from now on is born there.
 
     Args:
-        members: of the group.
+        members: of the :class:`Group`.
 
     Raises:
-        OSError: the group was taken away.
+        OSError: the group was removed.
     """
     for file in members:
         _write(file, 0)
 
 
 def remove_left(owner: int | None = None) -> None:
-    """Take away what owners that ended left behind, and kill what is in it.
+    """Remove the groups of owners that ended, and kill what is in them.
 
     Args:
         owner: the pid of one that is known to have ended, though it may not be reaped.
@@ -137,11 +133,7 @@ def remove_left(owner: int | None = None) -> None:
 
 
 def left_by(owner: int) -> bool:
-    """Whether there are groups of this owner.
-
-    Args:
-        owner: its pid.
-    """
+    """Whether there are groups of the owner with this pid."""
     return any(pid == owner for _, pid in _all())
 
 
@@ -150,14 +142,14 @@ def _name(number: int) -> str:
 
 
 def _pid_namespace() -> int:
-    """Two containers may share a tree of groups, and pids mean something else in each."""
+    """Two containers may share a tree of groups, but not their pids."""
     with suppress(OSError):
         return os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - likewise
     return 0
 
 
 def _all() -> Iterator[tuple[str, int]]:
-    """The folders of all groups of ours, whoever made them, and the pids of those who did."""
+    """The folder of each group that any owner made, and the pid of that owner."""
     for home in {home for _, home in _homes(prepare=False).values()}:
         for name in os.listdir(home):  # noqa: PTH208 - likewise
             prefix, pid, *_, namespace = name.split("-") if name.count("-") == 3 else ("", "", "")
@@ -168,18 +160,16 @@ def _all() -> Iterator[tuple[str, int]]:
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
+    except OSError as problem:
+        return not isinstance(problem, ProcessLookupError)  # it may belong to another user
     return True
 
 
 def _remove(folder: str, timeout_secs: float = DEATH_TIMEOUT_SECS) -> bool:
-    """Take a group away, and kill all that is in it at once where the kernel can (version 2, Linux 5.14).
+    """Remove a group, and kill all that is in it where the kernel can (version 2, Linux 5.14); whether it is gone.
 
-    Returns:
-        Whether it is gone.
+    After a run it is empty, and goes at once; only the processes of an owner that was killed have to be waited
+    for.
     """
     deadline = time.monotonic() + timeout_secs
     is_killed = False
@@ -203,10 +193,10 @@ def _remove(folder: str, timeout_secs: float = DEATH_TIMEOUT_SECS) -> bool:
 
 
 def _homes(*, prepare: bool) -> dict[str, tuple[int, str]]:
-    """For each limit that a group can hold, the version of that group and the folder in which it is made.
+    """For each limit that groups can have here: their version, and the folder to make them in.
 
     Args:
-        prepare: whether to change what keeps groups from being made there.
+        prepare: whether to make that possible: enable controllers, move processes.
     """
     homes: dict[str, tuple[int, str]] = {}
     groups, mounts = dict(_memberships()), list(_mounts())
@@ -226,16 +216,16 @@ def _homes(*, prepare: bool) -> dict[str, tuple[int, str]]:
 
 
 def _folder_of(group: str, root: str, mount: str) -> str | None:
-    """Where a group lies in the file system; None where the mount shows a part of the tree without it."""
+    """The folder of a group; None if this mount shows a part of the tree without it."""
     root = root.rstrip("/")
-    if not f"{group}/".startswith(f"{root}/") or group.startswith("/.."):  # the namespace does not reach so far
+    if not f"{group}/".startswith(f"{root}/") or group.startswith("/.."):  # it is outside of our namespace
         return None
     folder = mount + group[len(root) :].rstrip("/")
     return folder if os.path.isdir(folder) else None  # noqa: PTH112 - likewise
 
 
 def _unified_home(own: str, mount: str, *, prepare: bool) -> tuple[str, set[str]]:
-    """The group in which to make those of runs, in version 2, and the controllers that they then have."""
+    """The group in which to make those of runs, in version 2, and the controllers that they have there."""
     best: tuple[str, set[str]] = (own, set())
     for folder in _above(own, mount):
         enabled = _enabled(folder, prepare=prepare)
@@ -249,7 +239,7 @@ def _unified_home(own: str, mount: str, *, prepare: bool) -> tuple[str, set[str]
 
 
 def _above(own: str, mount: str) -> Iterator[str]:
-    """The groups that may have processes beside groups with limits, the nearest first."""
+    """The groups that may hold both processes and groups with limits, the nearest first."""
     if not os.path.exists(f"{own}/cgroup.type"):  # noqa: PTH110 - likewise
         yield own  # the root of them all
     while own.startswith(f"{mount}/") and _read(f"{own}/memory.max").strip() in {
@@ -265,7 +255,7 @@ def _available(folder: str) -> set[str]:
 
 
 def _enabled(folder: str, *, prepare: bool) -> set[str]:
-    """The controllers that groups made in this one have; to prepare it, those that are missing are enabled."""
+    """The controllers that groups in this one have; ``prepare`` enables what is missing."""
     if not (os.access(folder, os.W_OK) and os.access(f"{folder}/cgroup.procs", os.W_OK)):
         return set()
     available, file = _available(folder), f"{folder}/cgroup.subtree_control"
@@ -277,7 +267,7 @@ def _enabled(folder: str, *, prepare: bool) -> set[str]:
 
 
 def _vacate(own: str) -> bool:
-    """Move the processes of our own group into one below it, which limits nothing. Whether all are there."""
+    """Move the processes of our own group into one below it, without limits; whether all have moved."""
     if not (os.access(own, os.W_OK) and os.access(f"{own}/cgroup.subtree_control", os.W_OK)):
         return False
     leaf = f"{own}/{OWN_LEAF}"
@@ -294,14 +284,14 @@ def _vacate(own: str) -> bool:
 
 
 def _memberships() -> Iterator[tuple[str, str]]:
-    """The path of our own group for each controller of version 1, and for version 2 under an empty name."""
+    """Each controller of version 1 and the path of our group; version 2 has the empty name."""
     for line in _read("/proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         yield from ((name, path) for name in names.split(","))
 
 
 def _mounts() -> Iterator[tuple[str, list[str], str, str]]:
-    """Of each mount the kind of file system, its options, which part of it is shown, and where."""
+    """Of each mount: file system type, options, root and mount point (proc_pid_mountinfo(5))."""
     for line in _read("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ")[:3]
@@ -310,7 +300,7 @@ def _mounts() -> Iterator[tuple[str, list[str], str, str]]:
 
 
 def _read(path: str) -> str:
-    """What the file holds, nothing when it cannot be read."""
+    """The text of the file, empty if it cannot be read."""
     with suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123 - likewise
         return file.read()
     return ""

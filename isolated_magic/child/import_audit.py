@@ -1,4 +1,12 @@
-"""What a module must not do while it is imported in a template, and who does it."""
+"""The audit of the imports that the fork server makes: what they look at, and what they must not do.
+
+A fork can stand for a new interpreter only in runs for which all that its imports looked at is the same:
+variables, the working directory, files that belong to no package, modules that are missing. So the ways to all
+that are patched while the imports go on. An import must not print, start a thread or a process, draw secrets, or
+change the process. Nor may it have an effect outside: in the fork server that would happen once more, for nobody.
+Such calls are stopped before they happen, and the module is refused. What native code does without Python's
+functions goes unseen.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +34,13 @@ if TYPE_CHECKING:
 _fork = os.fork
 
 
-class Judge:
-    """Blames a module for what it does that nothing in a template must do.
+class Audit:
+    """Blames a module for what it does to this process.
 
     Args:
-        imports: know whose code runs.
+        imports: tell which module's code runs.
         observed: what they look at.
-        has_written: whether anything was printed since it was last called.
+        has_written: whether anything was printed since its last call.
         in_detail: whether to look at the process each time.
     """
 
@@ -45,21 +53,21 @@ class Judge:
         self._in_detail = in_detail
         self._state = Snapshot(AUDITED)
 
-    def look(self) -> None:
-        """Another module's code has its turn: see what the one has done that had it until now."""
-        if not self._observed.listens:  # it is we who import something
+    def check(self) -> None:
+        """Before the code of another module runs: see what the current one has done."""
+        if not self._observed.listens:  # it is we who import
             return
         self._observed.listens = False
         reason = "it prints" if self._has_written() else None
         if self._in_detail:
             before, self._state = self._state, Snapshot(AUDITED)
-            reason = reason or before.change(self._state) or company()
+            reason = reason or before.change(self._state) or threads_and_children()
         if reason:
             self._imports.blame(reason)
         self._observed.listens = True
 
-    def look_at_origins(self) -> None:
-        """What is no package, and what has noted the number of this process."""
+    def check_origins(self) -> None:
+        """Blame modules that belong to no package, and those that noted the pid."""
         for name in self._imports.loaded:
             reason = _foreign_origin(name) or (_kept_pid(name) if name in self._observed.asked_for_pid else None)
             if reason:
@@ -67,16 +75,12 @@ class Judge:
 
 
 def references_to_main() -> int:
-    """How many there are to ``__main__``."""
+    """The number of references to ``__main__``."""
     return sys.getrefcount(sys.modules["__main__"])
 
 
 def is_main_kept(references: int) -> bool:
-    """Whether there are more references to ``__main__`` now, beside those of frames that nobody has.
-
-    Args:
-        references: that there were before.
-    """
+    """Whether there are more references to ``__main__`` than before, garbage aside."""
     if "__mp_main__" in sys.modules:  # of multiprocessing; each fork gives it its own (code.py)
         references += 1
     if references_to_main() > references:
@@ -98,12 +102,12 @@ def _kept_pid(name: str) -> str | None:
     return None
 
 
-def company() -> str | None:
-    """What this process has beside its one thread, None when there is nothing."""
+def threads_and_children() -> str | None:
+    """What to say when this process has a child, or a second thread that outlives a fork."""
     if children(os.getpid()):
         return "it starts a process"
     if _threads() > 1:
-        pid = _fork()  # takes down the threads of a library that handles forks itself
+        pid = _fork()  # a library that handles forks itself stops its threads
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)
@@ -116,7 +120,7 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - as in process_tree
 
 
-# What those who walk over the whole environment look for there, as fnmatch has it, in lower case.
+# What those who walk over the whole environment look for: patterns of fnmatch, in lower case.
 WALKERS = {"tqdm.utils": "tqdm_*", "urllib.request": "*_proxy"}
 EVERYTHING = "*"
 
@@ -134,44 +138,33 @@ DRAWN_AGAIN = frozenset({"multiprocessing.process", "numpy.random.mtrand"})
 # And what is drawn below this function ends up in examples in docstrings.
 EXAMPLES = ("scipy.stats._distribution_infrastructure", "_generate_example")
 
-# Special files, and what every process reads that starts a process or loads a library.
+# Special files, and what starting a process or loading a library reads.
 UNWATCHED = ("/proc/", "/sys/", "/dev/", "/etc/ld.so")
 
 
 class Observed:
-    """What was looked at.
+    """What the imports looked at.
 
     Args:
-        blame: called with what must not happen in a template.
-        changes: of variables; they are told which are looked at.
-
-    Attributes:
-        listens: whether what happens now is an import's doing, and not ours.
-        names: of variables.
-        patterns: for names of variables, in lower case.
-        exempt: names that no pattern means.
-        files: paths.
-        folder: whether the working directory was asked for.
-        missing: names of modules that were looked for and are not there.
-        asked_for_pid: names of modules that asked for the number of this process.
-        effects: what was not let through.
+        blame: called with what no import may do.
+        changes: of variables; told which are read.
     """
 
     def __init__(self, blame: Callable[[str], None], changes: Changes) -> None:
         self._blame = blame
         self._changes = changes
-        self.listens = False
-        self.names: set[str] = set()
-        self.patterns: set[str] = set()
-        self.exempt: set[str] = set()
+        self.listens = False  # whether an import is at work, and not our own code
+        self.names: set[str] = set()  # of variables
+        self.patterns: set[str] = set()  # for names of variables, in lower case
+        self.exempt: set[str] = set()  # names of variables that no pattern means
         self.files: set[str] = set()
-        self.folder = False
-        self.missing: set[str] = set()
-        self.asked_for_pid: set[str] = set()
-        self.effects = Effects(self.touch, blame)
+        self.folder = False  # whether the working directory matters
+        self.missing: set[str] = set()  # modules that were looked for
+        self.asked_for_pid: set[str] = set()  # modules
+        self.effects = SideEffects(self.touch, blame)
 
     def look_up(self, _environ: object, name: object) -> None:
-        """A variable was asked for by name."""
+        """A variable was read by name."""
         if _is_walk(sys._getframe(2)):
             return
         text = os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name)
@@ -184,7 +177,7 @@ class Observed:
         self._changes.walk(pattern)
 
     def hand_down(self, *_: object, **__: object) -> None:
-        """A process was started: it has the whole environment and the working directory."""
+        """A process was started, which inherits the environment and the working directory."""
         self._walk(EVERYTHING)
         self.folder = True
 
@@ -194,19 +187,19 @@ class Observed:
             self._blame("it draws secrets")
 
     def ask_for_pid(self) -> None:
-        """The number of this process was asked for."""
+        """The pid was asked for."""
         self.asked_for_pid.add(_caller())
 
     def ask_for_priority(self, *_: object) -> None:
-        """While it imports, this process gives way to others, as no run does."""
+        """The priority was asked for or changed: while it imports, this process has one that no run has."""
         self._blame("it asks for the priority of the process, or changes it")
 
     def find_spec(self, name: str, *_: object) -> None:
-        """Called by the import machinery for what no other finder has found."""
+        """As the last finder on ``sys.meta_path``: nobody has found the module."""
         self.missing.add(name.partition(".")[0])
 
     def walk(self, _environ: object) -> None:
-        """Somebody walked over the whole environment."""
+        """The whole environment was iterated over."""
         settings = _settings_being_built()
         if settings is None:
             self._walk(WALKERS.get(_caller(), EVERYTHING))
@@ -265,13 +258,13 @@ def _makes_examples() -> bool:
 
 
 def _is_walk(frame: Any) -> bool:  # noqa: ANN401 - a frame
-    """Whether that is where Mapping.items() or .values() fetches one value after the other."""
+    """Whether this frame is of Mapping.items() or .values(), which fetch one value after the other."""
     code = frame.f_code
     return bool(code.co_name == "__iter__") and frame.f_globals.get("__name__") == "collections.abc"
 
 
 def _sets_default(frame: Any) -> bool:  # noqa: ANN401 - a frame
-    """Whether a variable is asked for on behalf of ``os.environ.setdefault()``."""
+    """Whether a variable is read by ``os.environ.setdefault()``."""
     while frame is not None and frame.f_globals.get("__name__") in {"os", "_collections_abc", "collections.abc"}:
         if frame.f_code.co_name == "setdefault":
             return True
@@ -280,7 +273,7 @@ def _sets_default(frame: Any) -> bool:  # noqa: ANN401 - a frame
 
 
 def _caller() -> str:
-    """The module that called what is patched."""
+    """The module that called a patched function."""
     frame: Any = sys._getframe(3)
     while frame is not None and frame.f_globals.get("__name__") in {"os", "collections.abc"}:
         frame = frame.f_back
@@ -294,15 +287,15 @@ def _caller() -> str:
 
 @contextmanager
 def observing(observed: Observed, names: Collection[str], others: Iterable[Patch]) -> Iterator[None]:
-    """Notes what is looked at inside this block.
+    """Note what is looked at inside this block.
 
     Args:
         observed: notes it.
-        names: of the modules that are to be imported there.
-        others: more calls to be noted.
+        names: of the modules that will be imported there.
+        others: more patches.
     """
     if "sqlite3" in names:
-        import sqlite3  # noqa: F401, PLC0415 - before its ways to the outside are looked for
+        import sqlite3  # noqa: F401, PLC0415 - before its functions are patched
     environ = type(os.environ)
     patches: list[Patch] = [
         (environ, "__getitem__", observed.look_up),
@@ -324,12 +317,12 @@ def observing(observed: Observed, names: Collection[str], others: Iterable[Patch
         *observed.effects.patches(),
         *others,
     ]
-    import subprocess  # noqa: PLC0415 - a template that imports nothing does without
+    import subprocess  # noqa: PLC0415 - not needed where nothing is imported
 
     patches.append((subprocess.Popen, "_execute_child", observed.hand_down))
     import tempfile  # noqa: PLC0415 - likewise
 
-    patches.append((tempfile, "_get_candidate_names", observed.draw))  # for a name that no other process has
+    patches.append((tempfile, "_get_candidate_names", observed.draw))  # for unique names
     random = sys.modules.get("random")
     if random is not None:
         patches += [(random.SystemRandom, name, observed.draw) for name in ("random", "getrandbits", "randbytes")]
@@ -364,15 +357,15 @@ CALLERS = ("connect", "connect_ex", "sendto")
 
 
 class EffectError(BaseException):
-    """An import was stopped. No Exception: libraries handle those, and go on to the next thing."""
+    """An import was stopped. Not an Exception: libraries would handle it and go on."""
 
 
-class Effects:
-    """What imports set out to do, and were kept from.
+class SideEffects:
+    """Stops calls that would change something outside of this process.
 
     Args:
-        touch: called with a path on whose being there it depends what a call does.
-        blame: called with what they were kept from.
+        touch: called with a path whose existence decides what a call does.
+        blame: called with what was stopped.
     """
 
     def __init__(self, touch: Callable[[object], None], blame: Callable[[str], None]) -> None:
@@ -380,7 +373,7 @@ class Effects:
         self._blame = blame
 
     def patches(self) -> list[Patch]:
-        """The ways to such effects, beside those of opening a file."""
+        """The functions that have such effects, except those that open files."""
         patches: list[Patch] = [
             *((os, name, self.change) for name in CHANGERS),
             *((os, name, self.make) for name in MAKERS),
@@ -393,12 +386,12 @@ class Effects:
         return [patch for patch in patches if hasattr(patch[0], patch[1])]
 
     def open_file(self, file: object, mode: object) -> None:
-        """As ``open()`` has it."""
+        """A file is opened by ``open()``."""
         if isinstance(mode, str) and not set(mode).isdisjoint("wax+"):
             self._write(file)
 
     def open_descriptor(self, path: object, flags: object) -> None:
-        """As ``os.open()`` has it."""
+        """A file is opened by ``os.open()``."""
         if isinstance(flags, int) and flags & WRITING:
             self._write(path)
 
@@ -407,30 +400,30 @@ class Effects:
             self._prevent("it writes a file")
 
     def change(self, path: object = None, *_: object, src: object = None, **settings: object) -> None:
-        """A file or folder is changed, moved or removed; where there is none, the call itself will fail."""
+        """A file or folder is changed, moved or removed; if there is none, the call fails by itself."""
         if self._is_there(src if path is None else path, settings) is not False:
             self._prevent("it changes what is in a folder")
 
     def make(self, path: object, *_: object, **settings: object) -> None:
-        """A folder or special file is made; where there is one, the call itself will fail."""
+        """A folder or special file is made; if there is one, the call fails by itself."""
         if self._is_there(path, settings) is not True:
             self._prevent("it changes what is in a folder")
 
     def make_link(self, _src: object = None, dst: object = None, *_: object, **settings: object) -> None:
-        """A link is made; where something is, the call itself will fail."""
+        """A link is made; if something is there, the call fails by itself."""
         self.make(dst, **settings)
 
     def open_database(self, database: object, *_: object, **__: object) -> None:
-        """As ``sqlite3.connect()`` has it: it makes the file when it is missing."""
+        """``sqlite3.connect()`` creates the file if it is missing."""
         if database not in IN_MEMORY:
             self._prevent("it opens a database")
 
     def call(self, *_: object) -> None:
-        """Somebody is called, or sent something."""
+        """A socket connects, or sends a datagram."""
         self._prevent("it opens a connection")
 
     def bind(self, _socket: object, address: object) -> None:
-        """A socket gets an address; with any port that is free, only to see whether that kind of address works."""
+        """A socket gets an address; port 0 only tests whether an address family works."""
         if not (isinstance(address, tuple) and address[1:2] == (0,)):
             self._prevent("it can be called")
 
@@ -439,7 +432,7 @@ class Effects:
         raise EffectError(what)
 
     def _is_there(self, path: Any, settings: dict[str, object]) -> bool | None:  # noqa: ANN401 - whatever was passed
-        """Whether something is at this path; None when it cannot be said."""
+        """Whether something is at this path; None for unknown."""
         if any(name.endswith("dir_fd") and value is not None for name, value in settings.items()):
             return None
         self._touch(path)

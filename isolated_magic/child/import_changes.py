@@ -1,7 +1,7 @@
-"""What imports change about the environment: noted in a template, undone there, and done again where it belongs.
+"""What the imports of the fork server change: variables, which are undone for each run to do again; and modules.
 
-A module that sets a variable while it is imported can be ahead all the same: the runs see the variable from when
-they import the module, or another one that imports it, and not before (see ``preload.py``).
+A module that sets a variable while it is imported can be preloaded all the same: a run sees the variable from when
+it imports the module, or another one that imports it, and not before (``Pending`` in ``preload.py``).
 """
 
 from __future__ import annotations
@@ -21,22 +21,15 @@ if TYPE_CHECKING:
 
 
 class Change(NamedTuple):
-    """One change, as a module's code makes it.
-
-    Args:
-        module: whose import makes it.
-        kind: the name of the function that makes it.
-        name: of the variable.
-        value: that it gets, empty where there is none.
-    """
+    """One change of a variable, by the import of a module."""
 
     module: str
-    kind: str
+    kind: str  # the function that makes it
     name: bytes
-    value: bytes
+    value: bytes  # empty where there is none
 
-    def make(self) -> None:
-        """Do it, in this process."""
+    def apply(self) -> None:
+        """Make it again."""
         if self.kind == "__setitem__":
             os.environb[self.name] = self.value
         elif self.kind == "setdefault":
@@ -50,17 +43,10 @@ class Change(NamedTuple):
 
 
 class Changes:
-    """All of them.
-
-    Args:
-        imports: tell whose doing a change is.
-
-    Attributes:
-        made: in their order.
-    """
+    """All changes of variables by imports."""
 
     def __init__(self, imports: Imports) -> None:
-        self.made: list[Change] = []
+        self.made: list[Change] = []  # in their order
         self._imports = imports
         self._environ = os.environ
         self._data: Any = os.environ._data  # type: ignore[attr-defined]
@@ -71,7 +57,7 @@ class Changes:
         self._walkers: dict[str, set[str]] = {}
 
     def patches(self) -> list[Patch]:
-        """The ways to change a variable."""
+        """The functions that change variables."""
         environ = type(os.environ)
         return [
             (environ, "__setitem__", self._set),
@@ -111,23 +97,15 @@ class Changes:
             self._expected[change.name] = change.value
 
     def read(self, name: str) -> None:
-        """A module looks at a variable.
-
-        Args:
-            name: of the variable.
-        """
+        """A module reads a variable."""
         self._readers.setdefault(os.fsencode(name), set()).add(self._imports.at_work)
 
     def walk(self, pattern: str) -> None:
-        """A module looks at many.
-
-        Args:
-            pattern: for their names, in lower case.
-        """
+        """A module reads the variables whose names match, in lower case."""
         self._walkers.setdefault(pattern, set()).add(self._imports.at_work)
 
     def judge(self) -> None:
-        """Blame modules that look at what others set that they do not need: it depends on who comes first."""
+        """Blame modules that read what one sets that they do not import: the order of imports would matter."""
         for name, makers in self._makers.items():
             text = os.fsdecode(name).lower()
             readers = self._readers.get(name, set()).union(
@@ -140,13 +118,13 @@ class Changes:
                     self._imports.reasons.setdefault(reader, f"it reads a variable that {min(strangers)} sets")
 
     def others(self) -> str | None:
-        """What has become of the environment behind our back, None when nothing has."""
+        """What to say if the environment was changed in another way than through the patched functions."""
         if os.environ is not self._environ or self._data != self._expected:
             return "it replaces the environment"
         return None
 
     def undo(self) -> None:
-        """Have the variables again that there were before."""
+        """Restore the variables."""
         os.environ = self._environ  # noqa: B003 - the object that every module has
         for name in self._makers:
             if name in self._before:
@@ -163,35 +141,28 @@ bootstrap: Any = sys.modules["_frozen_importlib"]
 
 
 def as_machinery(function: Function) -> Function:
-    """The function as one of the import system's own, which warnings and tracebacks pass over by their file name.
-
-    Args:
-        function: that stands in the way of an import.
-    """
+    """Make a function look like one of importlib's: warnings and tracebacks skip those, by their file name."""
     code: Any = function.__code__
     function.__code__ = code.replace(co_filename=bootstrap._load_unlocked.__code__.co_filename)
     return function
 
 
 class Imports:
-    """The imports of a template.
+    """The imports of the fork server: which module needs which, and which is to blame for what.
 
-    Attributes:
-        before: names of the modules that there were before.
-        needs: names of modules by the name of the module that asks for them while it is imported.
-        reasons: why a module cannot be ahead, by its name; of those that are to blame for it themselves.
-        failed: what those have raised that could not be imported, if it did not come from another module.
-        loaded: names of those that were imported, in the order in which their imports began.
-        tops: names of those that no other module's import has asked for first.
+    Each module that is loaded passes through ``importlib._bootstrap._load_unlocked()``. A request for one that is
+    there already calls nothing of Python's, unless the module counts as one that is being initialized: CPython
+    then calls ``_lock_unlock_module()`` (import_ensure_initialized() in Python/import.c). So all count as that
+    meanwhile.
     """
 
     def __init__(self) -> None:
         self.before = frozenset(sys.modules)
-        self.needs: dict[str, set[str]] = {}
-        self.reasons: dict[str, str] = {}
-        self.failed: dict[str, str] = {}
-        self.loaded: dict[str, None] = {}
-        self.tops: set[str] = set()
+        self.needs: dict[str, set[str]] = {}  # by the module that asks for them while it is imported
+        self.reasons: dict[str, str] = {}  # why a module that is to blame cannot be preloaded
+        self.failed: dict[str, str] = {}  # what a module raised, unless it came from another one
+        self.loaded: dict[str, None] = {}  # in the order in which their imports began
+        self.tops: set[str] = set()  # those that no other module asked for first
         self._at_work: list[str] = []
         self._requested = ""
         self._problem: BaseException | None = None
@@ -203,28 +174,16 @@ class Imports:
         return self._at_work[-1] if self._at_work else self._requested
 
     def blame(self, reason: str) -> None:
-        """What happens now must not happen in a template.
-
-        Args:
-            reason: what it is.
-        """
+        """Note why the module whose code runs now cannot be preloaded."""
         self.reasons.setdefault(self.at_work, reason)
 
     def ask_for(self, name: str) -> None:
-        """A module is about to be imported for the template's own sake.
-
-        Args:
-            name: of the module.
-        """
+        """Note which module the fork server itself imports next."""
         self._requested = name
 
     @contextmanager
     def watched(self, look: Callable[[], None]) -> Iterator[None]:
-        """Imports are noted inside this block.
-
-        Args:
-            look: called whenever another module's code has its turn, to blame the one that had it until now.
-        """
+        """Note imports inside this block; ``look`` is called before the code of another module runs."""
         load, lock_unlock = bootstrap._load_unlocked, bootstrap._lock_unlock_module
 
         @as_machinery
@@ -286,7 +245,7 @@ class Imports:
                 spec._initializing = False
 
     def needing(self) -> dict[str, set[str]]:
-        """What :attr:`needs` says, the other way round."""
+        """:attr:`needs`, inverted."""
         found: dict[str, set[str]] = {}
         for name, needed in self.needs.items():
             for other in needed:
@@ -294,24 +253,14 @@ class Imports:
         return found
 
     def kept(self, wanted: Iterable[str], refused: Collection[str]) -> set[str]:
-        """What is left without some modules, without those that need them, and without those that only these need.
-
-        Args:
-            wanted: names of the modules that the program asks for itself.
-            refused: names of modules.
-        """
+        """What is left without refused modules, those that need them, and those that only these need."""
         without = reached(refused, self.needing())
         needs = {name: needed - without for name, needed in self.needs.items() if name not in without}
         return reached([name for name in (*wanted, *self.tops) if name not in without], needs)
 
 
 def reached(names: Iterable[str], ways: dict[str, set[str]]) -> set[str]:
-    """These names, and all that can be reached from one of them.
-
-    Args:
-        names: to begin with.
-        ways: from one name to others.
-    """
+    """These names, and all that can be reached from them."""
     found = set(names)
     rest = list(found)
     while rest:
@@ -323,17 +272,17 @@ def reached(names: Iterable[str], ways: dict[str, set[str]]) -> set[str]:
 
 
 Patch: TypeAlias = (
-    "tuple[Any, str, Callable[..., None]]"  # the owner of a function, its name, who is told of its calls
+    "tuple[Any, str, Callable[..., None]]"  # the owner of a function, its name, what notes its calls
 )
 
 
 @contextmanager
 def patched(patches: Collection[Patch], listens: Callable[[], bool]) -> Iterator[None]:
-    """Have calls of these functions noted inside this block.
+    """Replace these functions inside this block by ones that note a call before they make it, if ``listens()``.
 
-    Args:
-        patches: which functions. Who is told may raise, and what was called is then not done.
-        listens: whether a call is to be noted now.
+    What notes a call may raise: then it is not made. An audit hook would hear of more calls, but cannot be
+    removed, and every fork would have it: ``copy.deepcopy()``, which calls ``id()`` all the time, takes nearly
+    twice as long then.
     """
     loaded = set(sys.modules)
     kept = [(owner, name, vars(owner).get(name)) for owner, name, _ in patches]
@@ -366,10 +315,9 @@ def _stand_in(
 
 
 class _StandIn:
-    """Stands in for a function of a module.
+    """Stands in for a function of a module: one of C mostly, which as an attribute of a class makes no method.
 
-    Most of those are written in C, and a class that has one as an attribute does not make a method of it. It does
-    so with functions of Python, but not with this.
+    A function of Python would.
     """
 
     def __init__(
@@ -393,11 +341,7 @@ class _StandIn:
 
 
 def _give_back(loaded: Collection[str]) -> None:
-    """Put the functions themselves where a module has taken a stand-in: by ``from os import remove``, say.
-
-    Args:
-        loaded: names of the modules that were there before all that.
-    """
+    """Replace the stand-ins that new modules have taken, by ``from os import remove`` for example."""
     for name in list(sys.modules):
         module = sys.modules[name]
         if name not in loaded and isinstance(module, ModuleType):

@@ -1,9 +1,9 @@
-"""What a template imports before it forks, and what it found out about that.
+"""Imports modules into the fork server, under audit, and leaves to each run what its own import has yet to do.
 
-A module stays only where a fork of this process cannot be told from an interpreter that imports it itself. One
-that prints, starts a thread or a process, or comes from a file that a user may be editing, is refused: the
-template says so and ends, and the next one does without. A native thread may stay when its library takes it down
-for a fork by itself, as OpenBLAS does (pthread_atfork(3)): after a fork the template is then single-threaded.
+A module may stay only if a fork cannot be told from an interpreter that imports it itself. One that prints, starts
+a thread or a process, or comes from a file that the user may be editing, is refused: the fork server says so and
+ends, and the next one does without. A native thread may stay if its library stops it before a fork, as OpenBLAS
+does (pthread_atfork(3)): the child is then single-threaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import modules
 from .channel import move_descriptor
-from .import_audit import UNWATCHED, Judge, Observed, company, is_main_kept, observing, references_to_main
+from .import_audit import (
+    UNWATCHED,
+    Audit,
+    Observed,
+    is_main_kept,
+    observing,
+    references_to_main,
+    threads_and_children,
+)
 from .import_changes import Changes, Imports, as_machinery, bootstrap, reached
 from .process_state import AUDITED_IN_FULL, Snapshot
 
@@ -33,7 +41,7 @@ IMPORT_TIMEOUT_SECS = 60  # for one module; what needs longer hangs
 
 OURS = ("json", "inspect", "traceback", "linecache", "ctypes")
 
-WANTS = frozenset(
+SHORTAGES = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 )
 
@@ -47,12 +55,12 @@ def import_ours() -> None:
 
 
 class RefusedError(Exception):
-    """Some modules cannot be ahead.
+    """Some modules cannot be preloaded.
 
     Args:
         reasons: why, by their names; empty when no module is to blame.
         kept: names of those that can be, in their order.
-        is_unclear: some module is to blame, but to tell which takes a closer look.
+        is_unclear: a module is to blame, but only a closer look tells which.
     """
 
     def __init__(self, reasons: dict[str, str], kept: Sequence[str] = (), *, is_unclear: bool = False) -> None:
@@ -63,19 +71,11 @@ class RefusedError(Exception):
 
 
 class Preloaded(NamedTuple):
-    """What came of the imports.
-
-    Args:
-        observed: what they looked at.
-        pending: what some have yet to do, in each run that imports them.
-        missing: names of modules that are not there.
-        late: names of those beside the standard library's that neither the program asks for nor what it asks for.
-    """
+    """What came of the imports."""
 
     observed: Observed
-    pending: Pending
     missing: tuple[str, ...] = ()
-    late: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()  # neither the program nor a module that it imports asks for these
 
 
 def import_all(
@@ -84,13 +84,13 @@ def import_all(
     """Import these modules, in their order.
 
     Args:
-        names: of modules.
-        wanted: names of those that a program asks for itself.
+        names: of all of them.
+        wanted: names of those that a program imports itself.
+        announce: called with the name of each before its import, which may never return.
         in_detail: whether to look at the process after each module, which takes longer than most imports.
-        announce: called with the name of each before it is imported: an import may never come back.
 
     Raises:
-        RefusedError: some of them cannot be ahead.
+        RefusedError: some of them cannot be preloaded.
     """
     imports = Imports()
     changes = Changes(imports)
@@ -111,23 +111,23 @@ def import_all(
     observed.files = _watched(observed.files)
     _add_start_hooks(observed)
     late = [name for name in imports.tops if not (modules.is_standard(name) or _leads_to(wanted, name))]
-    return Preloaded(observed, pending, tuple(missing), tuple(late))
+    return Preloaded(observed, tuple(missing), tuple(late))
 
 
 def _leads_to(wanted: Iterable[str], name: str) -> bool:
-    """Whether a module is one of these, or a package that one of them is in."""
+    """Whether a module is one of these, or a package that holds one."""
     return any(one == name or one.startswith(f"{name}.") for one in wanted)
 
 
 def _kept(names: Sequence[str], wanted: Collection[str], imports: Imports) -> list[str]:
-    """What can be imported without any that is refused, and would be by a run that imports those by itself."""
+    """What can be imported without the refused ones, and is not there for their sake only."""
     refused = reached(imports.reasons, imports.needing())
     kept = imports.kept(wanted, imports.reasons)
     return [name for name in names if not is_within(name, refused) and (name in kept or modules.is_standard(name))]
 
 
 def _consequences(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
-    """Why what a program asks for cannot be ahead that is not to blame itself."""
+    """Reasons for the modules that a program imports and that need one that is to blame."""
     found = {}
     for name in wanted:
         refused = reached([name], imports.needs) & imports.reasons.keys()
@@ -138,12 +138,7 @@ def _consequences(wanted: Iterable[str], imports: Imports) -> dict[str, str]:
 
 
 def is_within(name: str, packages: Container[str]) -> bool:
-    """Whether a module is one of these, or in one of them.
-
-    Args:
-        name: of the module.
-        packages: names of others.
-    """
+    """Whether a module is one of these, or in one of them."""
     parts = name.split(".")
     return any(".".join(parts[:count]) in packages for count in range(1, len(parts) + 1))
 
@@ -158,11 +153,11 @@ def _import_observed(
     *,
     in_detail: bool,
 ) -> list[str]:
-    """Import them, and note who does what; the names of those that are not there."""
+    """Import them, and note which module does what; the names of those that are missing."""
     missing, references = [], references_to_main()
     with observing(observed, names, changes.patches()), _output_watched() as has_written:
-        judge = Judge(imports, observed, has_written, in_detail=in_detail)
-        with imports.watched(judge.look):
+        audit = Audit(imports, observed, has_written, in_detail=in_detail)
+        with imports.watched(audit.check):
             for name in _with_parents(names):
                 if name in sys.modules:
                     continue
@@ -171,37 +166,31 @@ def _import_observed(
                 imports.ask_for(name)
                 observed.listens = True
                 missing += _import(name, imports, as_main=name in wanted)
-                judge.look()
+                audit.check()
                 observed.listens = False
                 reason = (
                     changes.others()
                     or before.change(Snapshot(AUDITED_IN_FULL))
-                    or company()
+                    or threads_and_children()
                     or ("it keeps __main__" if is_main_kept(references) else None)
                 )
                 if reason and len(imports.loaded) - loaded > 1 and not in_detail:
                     raise RefusedError({}, names, is_unclear=True)
                 if reason:
                     imports.blame(reason)
-    judge.look_at_origins()
+    audit.check_origins()
     return missing
 
 
 def _with_parents(names: Iterable[str]) -> Iterator[str]:
-    """Each after the packages that it is in."""
+    """Each after the packages that hold it."""
     for name in names:
         parts = name.split(".")
         yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def _import(name: str, imports: Imports, *, as_main: bool) -> list[str]:
-    """Import a module; its name when it is not there.
-
-    Args:
-        name: of the module.
-        imports: note what fails.
-        as_main: as the program would: of some things only ``__main__`` is warned.
-    """
+    """Import a module; its name if it is missing. Some warnings are shown only to ``__main__``."""
     signal.alarm(IMPORT_TIMEOUT_SECS)  # nobody handles it: it ends the process, whatever the import is stuck in
     try:
         if as_main:
@@ -213,7 +202,7 @@ def _import(name: str, imports: Imports, *, as_main: bool) -> list[str]:
             return [name]
         imports.failed.setdefault(name, f"{problem.name} is missing")
     except BaseException as problem:  # noqa: BLE001 - whatever the module does
-        if _is_for_want(problem):
+        if _is_shortage(problem):
             raise RefusedError({}) from None
         imports.failed.setdefault(name, f"{type(problem).__name__} while it was imported")
     finally:
@@ -221,19 +210,19 @@ def _import(name: str, imports: Imports, *, as_main: bool) -> list[str]:
     return []
 
 
-def _is_for_want(problem: BaseException) -> bool:
-    """Whether an import failed for what may be there the next time: descriptors, processes, memory, room."""
+def _is_shortage(problem: BaseException) -> bool:
+    """Whether an import failed for what may be there the next time: descriptors, processes, memory, disk space."""
     text = str(problem).lower()
     return (
         isinstance(problem, MemoryError)
-        or getattr(problem, "errno", None) in WANTS
+        or getattr(problem, "errno", None) in SHORTAGES
         or any(words in text for words in ("new thread", "allocate memory", "failed to map segment"))
     )
 
 
 @contextmanager
 def _output_watched() -> Iterator[Callable[[], bool]]:
-    """Descriptors 1 and 2 go to a file in memory inside this block; yields what says whether it has grown."""
+    """Send descriptors 1 and 2 to a file in memory; yields a function that tells whether it has grown."""
     kept = [move_descriptor(os.dup(target)) for target in (1, 2)]
     file = move_descriptor(os.memfd_create("output"))
     for target in (1, 2):
@@ -259,14 +248,14 @@ def _output_watched() -> Iterator[Callable[[], bool]]:
 
 
 def _watched(files: set[str]) -> set[str]:
-    """Those that may change while packages stay as they are."""
+    """The files that may change while packages stay as they are."""
     unwatched = (*UNWATCHED, modules.STANDARD_LIBRARY, *modules.site_folders())
-    # Folders come and go in: what matters there is looked at by name.
+    # Entries come and go in a folder: the ones that matter are looked at by name.
     return {path for path in files if not path.startswith(unwatched) and not os.path.isdir(path)}  # noqa: PTH112 - as in process_tree
 
 
 def _add_start_hooks(observed: Observed) -> None:
-    """Variables that the hooks of site-packages mention: those ran before anybody could watch them (site.py)."""
+    """Add the variables named in the hooks of site-packages, which ran before the audit began (site.py)."""
     import re  # noqa: PLC0415 - loaded by now
 
     texts = [line for folder in modules.site_folders() for line in _hook_lines(folder)]
@@ -297,12 +286,8 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-class _Deed:
-    """One thing to do, once.
-
-    Args:
-        do: does it.
-    """
+class _Action:
+    """Something to do once."""
 
     def __init__(self, do: Callable[[], object]) -> None:
         self._do = do
@@ -314,44 +299,48 @@ class _Deed:
             self._do()
 
 
-class _Deeds(list[_Deed]):
+class _Actions(list[_Action]):
     """What there is to do before a module counts as imported."""
 
 
 class Pending:
-    """The modules that change variables, and all that import one of these.
+    """What preloaded modules that set variables, and their importers, have yet to do when a run imports them.
+
+    Python calls nothing when an import finds its module in ``sys.modules``, unless the module counts as one that
+    is being initialized (:class:`Imports`). Modules with something left to do count as that until it is done. All
+    with the same things to do share one list of them, which is true as long as it is not empty.
 
     Args:
-        imports: of this template, over.
-        changes: what they have changed, undone by now.
+        imports: of this fork server, over.
+        changes: of variables by these imports, undone by now.
     """
 
     def __init__(self, imports: Imports, changes: Iterable[Change]) -> None:
-        self._deeds: dict[str, list[_Deed]] = {}
-        self._groups: dict[tuple[int, ...], _Deeds] = {}
+        self._actions: dict[str, list[_Action]] = {}
+        self._groups: dict[tuple[int, ...], _Actions] = {}
         needing = imports.needing()
         for change in changes:
-            self._add(reached([change.module], needing), change.make)
-        if self._deeds:
+            self._add(reached([change.module], needing), change.apply)
+        if self._actions:
             self._include_made(imports, needing)
             self._detach_from_packages(imports, needing)
 
     def _add(self, modules: Iterable[str], do: Callable[[], object]) -> None:
-        """All of these have to do this when they are imported."""
-        deed = _Deed(do)
+        """Have an import of any of these do this, once."""
+        action = _Action(do)
         for name in modules:
-            self._deeds.setdefault(name, []).append(deed)
+            self._actions.setdefault(name, []).append(action)
 
     def _include_made(self, imports: Imports, needing: dict[str, set[str]]) -> None:
-        """Modules that these have made themselves, or put under other names, are imported as they are."""
+        """Include modules that these have made themselves, or put under other names."""
         for alias in [name for name in sys.modules if name not in imports.loaded and name not in imports.before]:
             module = sys.modules[alias]
             spec = getattr(module, "__spec__", None)
             owners = (getattr(module, "__name__", ""), alias.rpartition(".")[0])
-            owner = next((name for name in owners if name in self._deeds), None)
+            owner = next((name for name in owners if name in self._actions), None)
             if owner is None or type(spec) is bootstrap.ModuleSpec:
                 continue
-            self._deeds[alias] = list(self._deeds[owner])
+            self._actions[alias] = list(self._actions[owner])
             dependents = {alias, *reached([owner], needing)}
             try:
                 module.__spec__ = bootstrap.ModuleSpec(alias, None)  # there was none that could be marked
@@ -361,9 +350,9 @@ class Pending:
                 self._add(dependents, partial(sys.modules.setdefault, alias, module))
 
     def _detach_from_packages(self, imports: Imports, needing: dict[str, set[str]]) -> None:
-        """Take modules from their packages, where importing a package alone would not have put them there."""
+        """Take modules out of packages whose own import would not have put them there."""
         needed: dict[str, set[str]] = {}
-        for name in [name for name in self._deeds if name in sys.modules]:
+        for name in [name for name in self._actions if name in sys.modules]:
             parent, _, last = name.rpartition(".")
             names: dict[str, Any] = getattr(sys.modules.get(parent), "__dict__", {})
             module = sys.modules[name]
@@ -379,22 +368,22 @@ class Pending:
                 self._add(reached([name], needing), partial(names.setdefault, last, module))
 
     def unmarked(self) -> str | None:
-        """A module of which nobody could tell when it is imported, None when there is none."""
-        for name in self._deeds:
+        """A module whose import would go unnoticed, None when there is none."""
+        for name in self._actions:
             module = sys.modules.get(name)
             if module is not None and type(getattr(module, "__spec__", None)) is not bootstrap.ModuleSpec:
                 return name
         return None
 
     def mark(self) -> None:
-        """From now on an import of one of these does what there is to do."""
-        if not self._deeds:
+        """Have an import of one of these do what there is to do, from now on."""
+        if not self._actions:
             return
-        for name, deeds in self._deeds.items():
+        for name, actions in self._actions.items():
             module: Any = sys.modules.get(name)
             if module is not None:
-                key = tuple(map(id, deeds))
-                module.__spec__._initializing = self._groups.setdefault(key, _Deeds(deeds))
+                key = tuple(map(id, actions))
+                module.__spec__._initializing = self._groups.setdefault(key, _Actions(actions))
         bootstrap._lock_unlock_module = self._hook(bootstrap._lock_unlock_module)
 
     def _hook(self, lock_unlock: Callable[[str], None]) -> Callable[[str], None]:
@@ -402,16 +391,16 @@ class Pending:
         def on_import(name: str) -> None:
             lock_unlock(name)
             spec: Any = getattr(sys.modules.get(name), "__spec__", None)
-            deeds = getattr(spec, "_initializing", None)
-            if spec is not None and type(deeds) is _Deeds:
-                self._do(deeds)
+            actions = getattr(spec, "_initializing", None)
+            if spec is not None and type(actions) is _Actions:
+                self._do(actions)
                 spec._initializing = False
 
         return on_import
 
-    def _do(self, deeds: _Deeds) -> None:
-        for deed in list(deeds):
-            deed.do()
+    def _do(self, actions: _Actions) -> None:
+        for action in list(actions):
+            action.do()
         for group in self._groups.values():
-            if all(deed.is_done for deed in group):
+            if all(action.is_done for action in group):
                 group.clear()
