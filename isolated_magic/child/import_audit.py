@@ -26,7 +26,7 @@ from .process_state import AUDITED, Snapshot
 from .process_tree import children
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from .import_changes import Changes, Imports, Patch
 
@@ -133,7 +133,7 @@ READ_AGAIN = {
     )
 }
 
-# What these draw when they are imported, each fork draws afresh (randomness.py).
+# What these draw when they are imported, each fork draws afresh (after_fork.py).
 DRAWN_AGAIN = frozenset({"multiprocessing.process", "numpy.random.mtrand"})
 # And what is drawn below this function ends up in examples in docstrings.
 EXAMPLES = ("scipy.stats._distribution_infrastructure", "_generate_example")
@@ -161,78 +161,108 @@ class Observed:
         self.folder = False  # whether the working directory matters
         self.missing: set[str] = set()  # modules that were looked for
         self.asked_for_pid: set[str] = set()  # modules
-        self.effects = SideEffects(self.touch, blame)
+        self._effects = SideEffects(self._touch, blame)
 
-    def look_up(self, _environ: object, name: object) -> None:
-        """A variable was read by name."""
-        if _is_walk(sys._getframe(2)):
+    @contextmanager
+    def watched(self, names: Collection[str]) -> Iterator[None]:
+        """Note what is looked at inside this block, where modules of these names are to be imported."""
+        if "sqlite3" in names:
+            import sqlite3  # noqa: F401, PLC0415 - before its functions are patched
+        patches = self._patches()
+        sys.meta_path.append(self)  # a finder that finds nothing
+        try:
+            with patched(patches, lambda: self.listens):
+                yield
+        finally:
+            sys.meta_path.remove(self)
+
+    def _patches(self) -> list[Patch]:
+        import subprocess  # noqa: PLC0415 - not needed where nothing is imported
+        import tempfile  # noqa: PLC0415 - likewise
+
+        environ = type(os.environ)
+        patches: list[Patch] = [
+            (environ, "__getitem__", self._look_up),
+            (environ, "__iter__", self._iterate),
+            (environ, "__repr__", self._iterate),
+            *((os, name, self._start_process) for name in ("system", "posix_spawn", "fork")),
+            (subprocess.Popen, "_execute_child", self._start_process),
+            (os, "urandom", self._draw),
+            (tempfile, "_get_candidate_names", self._draw),  # for unique names
+            (os, "getpid", self._ask_for_pid),
+            *((os, name, self._ask_for_priority) for name in ("getpriority", "setpriority", "nice")),
+            *((os, name, self._ask_for_folder) for name in ("getcwd", "getcwdb")),
+            *((os, name, self._touch) for name in ("stat", "listdir", "scandir")),
+            (os, "open", self._open_descriptor),
+            *((owner, "open", self._open_file) for owner in (io, _io, builtins)),
+            *self._effects.patches(),
+            *self._changes.patches(),
+        ]
+        random = sys.modules.get("random")
+        if random is not None:
+            patches += [(random.SystemRandom, name, self._draw) for name in ("random", "getrandbits", "randbytes")]
+        return patches
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """As the last finder on ``sys.meta_path``: nobody has found the module."""
+        self.missing.add(name.partition(".")[0])
+
+    def _look_up(self, _environ: object, name: object) -> None:
+        if _is_iteration(sys._getframe(2)):
             return
         text = os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name)
         self.names.add(text)
         if not _sets_default(sys._getframe(2)):
             self._changes.read(text)
 
-    def _walk(self, pattern: str) -> None:
+    def _iterate(self, _environ: object) -> None:
+        settings = _settings_being_built()
+        if settings is None:
+            self._match(WALKERS.get(_caller(), EVERYTHING))
+        else:
+            prefix = str(settings.model_config.get("env_prefix") or "")
+            self._match(prefix.lower() + EVERYTHING)
+            self.exempt |= READ_AGAIN.get(settings.__module__, frozenset())
+
+    def _match(self, pattern: str) -> None:
         self.patterns.add(pattern)
         self._changes.walk(pattern)
 
-    def hand_down(self, *_: object, **__: object) -> None:
-        """A process was started, which inherits the environment and the working directory."""
-        self._walk(EVERYTHING)
+    def _start_process(self, *_: object, **__: object) -> None:  # which inherits all of that
+        self._match(EVERYTHING)
         self.folder = True
 
-    def draw(self, *_: object, **__: object) -> None:
-        """Something was drawn from the system's randomness."""
+    def _draw(self, *_: object, **__: object) -> None:
         if _caller() not in DRAWN_AGAIN and not _makes_examples():
             self._blame("it draws secrets")
 
-    def ask_for_pid(self) -> None:
-        """The pid was asked for."""
+    def _ask_for_pid(self) -> None:
         self.asked_for_pid.add(_caller())
 
-    def ask_for_priority(self, *_: object) -> None:
-        """The priority was asked for or changed: while it imports, this process has one that no run has."""
+    def _ask_for_priority(self, *_: object) -> None:  # while it imports, this process has one that no run has
         self._blame("it asks for the priority of the process, or changes it")
 
-    def find_spec(self, name: str, *_: object) -> None:
-        """As the last finder on ``sys.meta_path``: nobody has found the module."""
-        self.missing.add(name.partition(".")[0])
-
-    def walk(self, _environ: object) -> None:
-        """The whole environment was iterated over."""
-        settings = _settings_being_built()
-        if settings is None:
-            self._walk(WALKERS.get(_caller(), EVERYTHING))
-        else:
-            prefix = str(settings.model_config.get("env_prefix") or "")
-            self._walk(prefix.lower() + EVERYTHING)
-            self.exempt |= READ_AGAIN.get(settings.__module__, frozenset())
-
-    def ask_for_folder(self) -> None:
-        """The working directory was asked for."""
+    def _ask_for_folder(self) -> None:
         self.folder = True
 
-    def touch(self, path: object = ".", *_: object, **__: object) -> None:
-        """A file was looked for, or a folder was listed."""
+    def _touch(self, path: object = ".", *_: object, **__: object) -> None:
         if isinstance(path, (str, bytes, os.PathLike)):
             text = os.fsdecode(path)
             if text.startswith("/proc/") and text.endswith("/environ"):
-                self._walk(EVERYTHING)
+                self._match(EVERYTHING)
             if text.startswith("/"):
                 self.files.add(text)
             else:
                 self.folder = True
                 self.files.add(os.path.join(_getcwd(), text))  # noqa: PTH118 - text in, text out
 
-    def open_file(self, file: object, mode: object = "r", *_: object, **__: object) -> None:
-        """A file was opened with ``open()``."""
-        self.touch(file)
-        self.effects.open_file(file, mode)
+    def _open_file(self, file: object, mode: object = "r", *_: object, **__: object) -> None:
+        self._touch(file)
+        self._effects.open_file(file, mode)
 
-    def open_descriptor(self, path: object, flags: object, *_: object, **__: object) -> None:
-        """A file was opened with ``os.open()``."""
-        self.touch(path)
-        self.effects.open_descriptor(path, flags)
+    def _open_descriptor(self, path: object, flags: object, *_: object, **__: object) -> None:
+        self._touch(path)
+        self._effects.open_descriptor(path, flags)
 
 
 _getcwd = os.getcwd
@@ -257,7 +287,7 @@ def _makes_examples() -> bool:
     return frame is not None
 
 
-def _is_walk(frame: Any) -> bool:  # noqa: ANN401 - a frame
+def _is_iteration(frame: Any) -> bool:  # noqa: ANN401 - a frame
     """Whether this frame is of Mapping.items() or .values(), which fetch one value after the other."""
     code = frame.f_code
     return bool(code.co_name == "__iter__") and frame.f_globals.get("__name__") == "collections.abc"
@@ -283,55 +313,6 @@ def _caller() -> str:
     if name == "importlib._bootstrap":  # for a native module, which has no frame of its own
         name = next((str(getattr(thing, "__name__", "")) for thing in frame.f_locals.get("args", ())), name)
     return name
-
-
-@contextmanager
-def observing(observed: Observed, names: Collection[str], others: Iterable[Patch]) -> Iterator[None]:
-    """Note what is looked at inside this block.
-
-    Args:
-        observed: notes it.
-        names: of the modules that will be imported there.
-        others: more patches.
-    """
-    if "sqlite3" in names:
-        import sqlite3  # noqa: F401, PLC0415 - before its functions are patched
-    environ = type(os.environ)
-    patches: list[Patch] = [
-        (environ, "__getitem__", observed.look_up),
-        (environ, "__iter__", observed.walk),
-        (environ, "__repr__", observed.walk),
-        (os, "system", observed.hand_down),
-        (os, "posix_spawn", observed.hand_down),
-        (os, "fork", observed.hand_down),
-        (os, "urandom", observed.draw),
-        (os, "getpid", observed.ask_for_pid),
-        *((os, name, observed.ask_for_priority) for name in ("getpriority", "setpriority", "nice")),
-        (os, "getcwd", observed.ask_for_folder),
-        (os, "getcwdb", observed.ask_for_folder),
-        (os, "stat", observed.touch),
-        (os, "listdir", observed.touch),
-        (os, "scandir", observed.touch),
-        (os, "open", observed.open_descriptor),
-        *((owner, "open", observed.open_file) for owner in (io, _io, builtins)),
-        *observed.effects.patches(),
-        *others,
-    ]
-    import subprocess  # noqa: PLC0415 - not needed where nothing is imported
-
-    patches.append((subprocess.Popen, "_execute_child", observed.hand_down))
-    import tempfile  # noqa: PLC0415 - likewise
-
-    patches.append((tempfile, "_get_candidate_names", observed.draw))  # for unique names
-    random = sys.modules.get("random")
-    if random is not None:
-        patches += [(random.SystemRandom, name, observed.draw) for name in ("random", "getrandbits", "randbytes")]
-    sys.meta_path.append(observed)  # a finder that finds nothing
-    try:
-        with patched(patches, lambda: observed.listens):
-            yield
-    finally:
-        sys.meta_path.remove(observed)
 
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -375,14 +356,14 @@ class SideEffects:
     def patches(self) -> list[Patch]:
         """The functions that have such effects, except those that open files."""
         patches: list[Patch] = [
-            *((os, name, self.change) for name in CHANGERS),
-            *((os, name, self.make) for name in MAKERS),
-            *((os, name, self.make_link) for name in LINKERS),
-            *((socket.socket, name, self.call) for name in CALLERS),
-            (socket.socket, "bind", self.bind),
+            *((os, name, self._change) for name in CHANGERS),
+            *((os, name, self._make) for name in MAKERS),
+            *((os, name, self._make_link) for name in LINKERS),
+            *((socket.socket, name, self._call) for name in CALLERS),
+            (socket.socket, "bind", self._bind),
         ]
         databases = [sys.modules[name] for name in ("sqlite3", "sqlite3.dbapi2") if name in sys.modules]
-        patches += [(module, "connect", self.open_database) for module in databases]
+        patches += [(module, "connect", self._open_database) for module in databases]
         return [patch for patch in patches if hasattr(patch[0], patch[1])]
 
     def open_file(self, file: object, mode: object) -> None:
@@ -399,32 +380,26 @@ class SideEffects:
         if isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path) != os.devnull:
             self._prevent("it writes a file")
 
-    def change(self, path: object = None, *_: object, src: object = None, **settings: object) -> None:
-        """A file or folder is changed, moved or removed; if there is none, the call fails by itself."""
-        if self._is_there(src if path is None else path, settings) is not False:
+    def _change(self, path: object = None, *_: object, src: object = None, **settings: object) -> None:
+        if self._is_there(src if path is None else path, settings) is not False:  # else it fails by itself
             self._prevent("it changes what is in a folder")
 
-    def make(self, path: object, *_: object, **settings: object) -> None:
-        """A folder or special file is made; if there is one, the call fails by itself."""
-        if self._is_there(path, settings) is not True:
+    def _make(self, path: object, *_: object, **settings: object) -> None:
+        if self._is_there(path, settings) is not True:  # else it fails by itself
             self._prevent("it changes what is in a folder")
 
-    def make_link(self, _src: object = None, dst: object = None, *_: object, **settings: object) -> None:
-        """A link is made; if something is there, the call fails by itself."""
-        self.make(dst, **settings)
+    def _make_link(self, _src: object = None, dst: object = None, *_: object, **settings: object) -> None:
+        self._make(dst, **settings)
 
-    def open_database(self, database: object, *_: object, **__: object) -> None:
-        """``sqlite3.connect()`` creates the file if it is missing."""
-        if database not in IN_MEMORY:
+    def _open_database(self, database: object, *_: object, **__: object) -> None:
+        if database not in IN_MEMORY:  # it makes the file if it is missing
             self._prevent("it opens a database")
 
-    def call(self, *_: object) -> None:
-        """A socket connects, or sends a datagram."""
+    def _call(self, *_: object) -> None:
         self._prevent("it opens a connection")
 
-    def bind(self, _socket: object, address: object) -> None:
-        """A socket gets an address; port 0 only tests whether an address family works."""
-        if not (isinstance(address, tuple) and address[1:2] == (0,)):
+    def _bind(self, _socket: object, address: object) -> None:
+        if not (isinstance(address, tuple) and address[1:2] == (0,)):  # a test of the address family
             self._prevent("it can be called")
 
     def _prevent(self, what: str) -> None:

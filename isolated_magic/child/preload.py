@@ -24,7 +24,6 @@ from .import_audit import (
     Audit,
     Observed,
     is_main_kept,
-    observing,
     references_to_main,
     threads_and_children,
 )
@@ -155,7 +154,7 @@ def _import_observed(
 ) -> list[str]:
     """Import them, and note which module does what; the names of those that are missing."""
     missing, references = [], references_to_main()
-    with observing(observed, names, changes.patches()), _output_watched() as has_written:
+    with observed.watched(names), _output_watched() as has_written:
         audit = Audit(imports, observed, has_written, in_detail=in_detail)
         with imports.watched(audit.check):
             for name in _with_parents(names):
