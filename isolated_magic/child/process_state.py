@@ -1,8 +1,8 @@
 """The state of a process beside its memory: one list of it, snapshots, and how to restore one.
 
-A worker restores a snapshot after each run. A template compares snapshots around the imports that it makes ahead:
-a run has all of this from its own start, so an import that changes it belongs into the run. And a child takes on
-what it would have inherited, had its caller started it: see ``launch/spawn.py``.
+A worker restores a snapshot after each run. The fork server compares snapshots around its imports: a run has all
+of this from its own start, so an import that changes it belongs into the run. And a child takes on what it would
+have inherited from its caller (``launch/spawn.py``), whose child it is not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import resource
 import sys
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from . import modules
 from .signals import users_code
@@ -89,8 +90,8 @@ def credentials() -> tuple[object, ...]:
     return (os.getresuid(), os.getresgid(), os.getgroups())
 
 
-def _refuse_credentials(_: object) -> None:
-    raise PermissionError("the process acts for somebody else")
+def _refuse(_: object) -> None:
+    raise PermissionError("the process acts for another user now")
 
 
 def limits() -> list[tuple[int, int]]:
@@ -143,10 +144,6 @@ def _set_hooks(hooks: tuple[Any, ...]) -> None:
     sys.excepthook, sys.displayhook, sys.unraisablehook, trace, profile = hooks
     sys.settrace(trace)
     sys.setprofile(profile)
-
-
-def _set_breakpoint_hook(hook: Callable[..., Any]) -> None:
-    sys.breakpointhook = hook
 
 
 def _interpreter() -> tuple[Any, ...]:
@@ -241,20 +238,26 @@ def _seed() -> list[object] | None:
 
 
 class _Environment:
-    """The environment variables of this process as they are now, in Python and in C."""
+    """The environment variables of this process as they are now, in Python and, on Linux, in C (environ(7))."""
 
     def __init__(self) -> None:
         self._environ = os.environ
         self._data: Any = os.environ._data  # type: ignore[attr-defined]
         self._saved = dict(self._data)
-        self._look = _environ_watch()
+        self._c: Any = None
+        if sys.platform == "linux":
+            with modules.StandardImports():
+                import ctypes  # noqa: PLC0415 - where it is used
+            self._c, libc = ctypes, ctypes.PyDLL(None)
+            self._table = ctypes.c_void_p.in_dll(libc, "environ")
+            self._entries = ctypes.POINTER(ctypes.c_char_p).in_dll(libc, "environ")
         self._seen = self._look()
 
     def restore(self) -> None:
         os.environ = self._environ  # noqa: B003 - the object that every module has
         if self._data == self._saved and self._look() == self._seen:
             return
-        in_c = _variables_in_c()
+        in_c = self._in_c()
         for name in {*in_c, *self._data} - set(self._saved):
             os.unsetenv(name)
         for name, value in self._saved.items():
@@ -264,41 +267,23 @@ class _Environment:
         self._data.update(self._saved)
         self._seen = self._look()
 
+    def _look(self) -> object:
+        """What differs when C's ``environ`` was written to: its addresses, without a call for each variable."""
+        if self._c is None or self._table.value is None:
+            return None
+        count = len(self._data) + 1  # with the null at the end
+        return self._table.value, self._c.string_at(self._table.value, count * self._c.sizeof(self._c.c_void_p))
 
-def _environ_watch() -> Callable[[], object]:
-    """What sees whether C's ``environ`` (environ(7)) was written to, without a call for each variable."""
-    if sys.platform != "linux":
-        return lambda: None
-    with modules.StandardImports():
-        import ctypes  # noqa: PLC0415 - where it is used
-
-    pointer = ctypes.c_void_p.in_dll(ctypes.PyDLL(None), "environ")
-    word = ctypes.sizeof(ctypes.c_void_p)
-
-    def look() -> tuple[int | None, bytes]:
-        address = pointer.value
-        if address is None:
-            return None, b""
-        count = len(os.environ._data) + 1  # type: ignore[attr-defined]  # with the null at the end
-        return address, ctypes.string_at(address, count * word)
-
-    return look
-
-
-def _variables_in_c() -> dict[bytes, bytes]:
-    if sys.platform != "linux":
-        return dict(os.environ._data)  # type: ignore[attr-defined]
-    with modules.StandardImports():
-        import ctypes  # noqa: PLC0415 - where it is used
-
-    environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.PyDLL(None), "environ")
-    found: dict[bytes, bytes] = {}
-    index = 0
-    while environ and environ[index] is not None:
-        name, _, value = environ[index].partition(b"=")
-        found.setdefault(name, value)
-        index += 1
-    return found
+    def _in_c(self) -> dict[bytes, bytes]:
+        if self._c is None:
+            return dict(self._data)
+        found: dict[bytes, bytes] = {}
+        index = 0
+        while self._entries and (entry := self._entries[index]) is not None:
+            name, _, value = entry.partition(b"=")
+            found.setdefault(name, value)
+            index += 1
+        return found
 
 
 def _reset() -> None:
@@ -330,7 +315,7 @@ def _reset() -> None:
 # All of it, in the order in which a worker restores it. Warning filters are left out: nearly every large library
 # adds some, for its own warnings.
 SETTINGS = (
-    Setting(None, credentials, _refuse_credentials),
+    Setting(None, credentials, _refuse),
     Setting("a limit", limits, _set_limits),
     Setting(None, lambda: os.getpriority(os.PRIO_PROCESS, 0), _set_nice),
     Setting("the processors that it may use", _affinity, _set_affinity),
@@ -340,7 +325,7 @@ SETTINGS = (
     Setting(None, gc.get_debug, gc.set_debug),
     Setting(None, _finders, _set_finders, always=True),
     Setting("sys.excepthook", _hooks, _set_hooks, always=True),
-    Setting(None, lambda: sys.breakpointhook, _set_breakpoint_hook, always=True),
+    Setting(None, lambda: sys.breakpointhook, partial(setattr, sys, "breakpointhook"), always=True),
     Setting("sys.path", lambda: list(sys.path), _set_path, always=True),
     Setting("an interpreter setting", _interpreter, _set_interpreter),
     Setting(None, lambda: dict(vars(builtins)), _set_builtins),

@@ -50,7 +50,7 @@ class OwnChildren:
 
 
 def _children_from_ps(pid: int) -> list[int]:
-    import subprocess  # noqa: PLC0415 - it loads threading, which costs each fork of a template some work
+    import subprocess  # noqa: PLC0415 - it loads threading, which costs each fork of the fork server some work
 
     with subprocess.Popen(["/bin/ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE) as listing:
         rows = [tuple(map(int, line.split())) for line in listing.stdout or ()]
