@@ -30,13 +30,13 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs in this thread: asyncio.run() would refuse to, in later tests
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with jupyterlab.browser(tmp_path_factory.mktemp("browser")) as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[jupyterlab.Server]:
     with jupyterlab.server(tmp_path_factory.mktemp("jupyterlab")) as started:
         shutil.copytree(NOTEBOOKS, started.folder, dirs_exist_ok=True)

@@ -238,6 +238,7 @@ class TestIsolation:
     def test_open_files_are_limited(self, executor):
         assert seen(executor, "__import__('resource').getrlimit(7)") == [1024, 1024]
 
+    @pytest.mark.alone  # runs that die at the same time are taken for victims of the OOM killer too
     def test_memory_of_all_processes_is_limited(self, daemon):
         with executor_of(daemon, memory_bytes=100 * MB) as executor:
             result = executor.run("x = bytearray(400 << 20)\n1")

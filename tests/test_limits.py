@@ -115,11 +115,13 @@ def test_limits_of_the_executor_and_of_one_run():
 
 @pytest.mark.skipif(len(HOMES) < 2, reason="no control groups may be made here")
 class TestGroups:
+    @pytest.mark.alone  # runs that die at the same time are taken for victims of the OOM killer too
     def test_the_oom_killer_is_named(self, executor):
         result = executor.run(FILL, limits=Limits(memory_bytes=200 * MIB))
         assert result.error.text == "memory limit 200 MB exceeded: the system's OOM killer ended the run."
         assert 190 * MIB < result.peak_memory_bytes <= 200 * MIB
 
+    @pytest.mark.alone  # runs that die at the same time are taken for victims of the OOM killer too
     def test_all_processes_of_a_run_share_its_memory(self, executor):
         """Version 2 ends the run as a whole (memory.oom.group): half of it would be of no use."""
         code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {FILL!r}], check=True)"
@@ -131,6 +133,7 @@ class TestGroups:
             assert error.text.startswith("memory limit 200 MB exceeded (")
             assert "CalledProcessError" in error.text
 
+    @pytest.mark.alone  # runs that die at the same time are taken for victims of the OOM killer too
     def test_none_has_more_than_its_share_and_all_together_do(self, executor):
         hold = "import mmap\nroom = mmap.mmap(-1, 80_000_000)\nroom.write(b'x' * 80_000_000)\ninput()"
         code = f"import subprocess, sys\nfor _ in range(4): subprocess.Popen([sys.executable, '-c', {hold!r}],"
@@ -173,6 +176,7 @@ class TestGroups:
         assert (error.kind, error.code) == ("limit", 500)
         assert error.text.startswith("process limit 4 exceeded: The process ended with exit status ")
 
+    @pytest.mark.alone  # runs that die at the same time are taken for victims of the OOM killer too
     def test_the_oom_killer_without_a_limit_of_ours(self):
         """The memory of the whole program is limited, as in a container."""
         group = Group({"memory_bytes": 300 * MIB})
