@@ -30,7 +30,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
         yield started
 
 
-@pytest.fixture(scope="module")  # its event loop runs in this thread: asyncio.run() would refuse to, in later tests
+# For a module, not a session: its event loop runs in this thread, and asyncio.run() of later tests would refuse to.
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with jupyterlab.browser(tmp_path_factory.mktemp("browser")) as started:
         yield started

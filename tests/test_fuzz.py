@@ -26,7 +26,7 @@ from isolated_magic.render.view import view_of
 from isolated_magic.request import build_request
 from isolated_magic.supervisor.output import Decoder, ResultLine
 from isolated_magic.supervisor.result import build_result
-from tests.test_verdict import ENDED
+from tests.test_exit_report import ENDED
 
 REQUEST = build_request("1", {}, None, 1, None)
 

@@ -3,10 +3,7 @@
 import re
 import sys
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from isolated_magic.child import error_report
@@ -14,7 +11,6 @@ from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of
-from isolated_magic.supervisor.timeout_stack import is_complete, place_in
 from tests.kernels import kernel
 
 OURS = ("isolated_magic", "_isolated_magic_child")
@@ -270,244 +266,6 @@ def is_well_formed(page):
     return not parser.open
 
 
-class TestImports:
-    def test_a_missing_package(self, executor):
-        result = run(executor, "import nothing_of_this_name.part")
-        error = result.error
-        assert f"The run used {sys.executable} (Python {sys.version.split()[0]})" in error.hint
-        assert f"{sys.executable} -m pip install nothing_of_this_name" in error.hint
-        assert "%pip install nothing_of_this_name" in error.hint
-        assert error.text.splitlines()[-1] == "ModuleNotFoundError: No module named 'nothing_of_this_name'"
-        assert result.to_dict()["error"] == f"{error.text}\n\n{error.hint}"
-        assert text(result).endswith(f"----> 2 import nothing_of_this_name.part\n\n{error.hint}")
-
-    def test_a_package_with_another_name(self, executor):
-        assert "pip install opencv-python" in run(executor, "import cv2").error.hint
-
-    def test_a_name_that_a_module_has_not(self, executor):
-        hint = run(executor, "from pandas import nothing").error.hint
-        assert sys.executable in hint
-        assert "with pandas " in hint
-        assert "pip install" not in hint
-
-    def test_a_submodule_that_is_not_there(self, executor):
-        hint = run(executor, "import json.nothing").error.hint
-        assert sys.executable in hint
-        assert "pip install" not in hint
-
-    def test_other_errors_have_none(self, executor):
-        assert run(executor, "1/0").error.hint == ""
-
-    def test_in_a_cell(self, cells):
-        shown = cells.run("%%isolated\nimport nothing_of_this_name")
-        assert "pip install nothing_of_this_name" in shown.traceback
-        shown = cells.ok("%%isolated --no-raise\nimport nothing_of_this_name")
-        for kind in ("text/plain", "text/html", "text/markdown"):
-            assert "pip install nothing" in shown.data[kind].replace("\\", "")
-
-
-class TestNames:
-    @pytest.mark.parametrize(
-        ("code", "hint"),
-        [
-            ("np.mean([1])", "np is not imported in this code: import numpy as np."),
-            ("plt.plot([1])", "plt is not imported in this code: import matplotlib.pyplot as plt."),
-            (
-                "def f():\n    return pandas.DataFrame()\nf()",
-                "pandas is not imported in this code: import pandas.",
-            ),
-            ("display(1)", "write from IPython.display import display"),
-            ("get_ipython()", "get_ipython() is IPython's"),
-            ("nothing_of_this_name", ""),
-            ("raise NameError('np')", ""),
-            ("raise NameError('odd', name=['np'])", ""),
-        ],
-    )
-    def test_what_notebooks_mostly_have(self, executor, code, hint):
-        error = run(executor, code).error
-        assert (hint in error.hint) if hint else error.hint == ""
-
-    @pytest.mark.parametrize(
-        ("line", "code"),
-        [
-            ("import numpy as np", "np.mean([1])"),
-            ("import pandas", "def f():\n    return len(pandas.DataFrame())\nf()"),
-            ("from IPython.display import display", "display(1)\n1"),
-        ],
-    )
-    def test_the_line_that_is_told_is_all_that_is_needed(self, executor, line, code):
-        assert line in run(executor, code).error.hint
-        assert run(executor, f"{line}\n{code}").ok
-
-
-FRAME = pd.DataFrame({"answer": ["a", "b"], "n": [1, 2]})
-OF_FRAME = 'data["df"] was a DataFrame and arrived as a list of its rows, each a dict: make one of it with pd.DataFrame(data["df"]).'
-OF_COLUMN = 'data["s"] was a Series and arrived as a list: make one of it with pd.Series(data["s"]).'
-OF_ARRAY = 'data["a"] was a ndarray and arrived as a list: make one of it with np.array(data["a"]).'
-OF_ROW = 'data["row"] was a Series and arrived as a dict: make one of it with pd.Series(data["row"]).'
-
-
-class TestArrivals:
-    @pytest.mark.parametrize(
-        ("code", "hint"),
-        [
-            ("data['df'].iloc[0]", OF_FRAME),
-            ("x = data['df']\nx.columns", OF_FRAME),
-            ("def f(frame):\n    return frame.groupby('answer')\nf(data['df'])", OF_FRAME),
-            ("data['df'].answer", OF_FRAME),
-            ("data['df']['answer']", OF_FRAME),
-            ("data['s'].mean()", OF_COLUMN),
-            ("data['s'] * 2.5", OF_COLUMN),
-            ("data['s'] > 1", OF_COLUMN),
-            ("1 + data['s']", OF_COLUMN),
-            ("data['s'] / data['s']", OF_COLUMN),
-            ("data['a'].shape", OF_ARRAY),
-            ("data['a'][0, 1]", OF_ARRAY),
-            ("-data['a']", OF_ARRAY),
-            ("data['row'].iloc[0]", OF_ROW),
-            ("data['plain'].shape", ""),
-            ("data['plain'] + 1", ""),
-            ("data['df'][5]", ""),
-            ("data['plain'].push(1)", ""),
-            ("raise TypeError(data['df'])", ""),
-        ],
-    )
-    def test_a_frame_that_arrived_as_a_list_is_told(self, executor, code, hint):
-        data = {"df": FRAME, "s": FRAME["n"], "a": FRAME.to_numpy(), "row": FRAME.iloc[0], "plain": [1, 2]}
-        assert run(executor, code, data=data).error.hint == hint
-
-    def test_what_is_told_works(self, executor):
-        code = "import numpy as np\nimport pandas as pd\n"
-        data = {"df": FRAME, "s": FRAME["n"], "a": np.array([[1, 2]])}
-        value = f"{code}float(pd.DataFrame(data['df']).n.mean() + pd.Series(data['s']).max() + np.array(data['a'])[0, 1])"
-        assert run(executor, value, data=data)["score"].value == 5.5
-
-    def test_in_a_metric_with_all_of_the_data(self, executor):
-        metric = "class BaseMetric: pass\nclass M(BaseMetric):\n    def score(self, df, **_):\n        return df.shape[0]"
-        assert run(executor, metric, data={"df": FRAME}).error.hint == OF_FRAME
-        error = run(executor, "data.shape", data=FRAME, payload_type="trace_thread").error
-        assert error.hint.startswith("data was a DataFrame")
-        assert error.hint.endswith("pd.DataFrame(data).")
-
-    def test_in_a_cell(self, cells):
-        cells.ok("import pandas as pd\nframe = pd.DataFrame({'n': [1]})")
-        shown = cells.run("%%isolated -d df=$frame\ndata['df'].mean()")
-        assert OF_FRAME in " ".join(shown.traceback.split())
-
-
-class TestTimeout:
-    @pytest.mark.parametrize(
-        ("code", "line"),
-        [
-            ("import time\ndef wait():\n    time.sleep(1000)\nwait()", "----> 4     time.sleep(1000)"),
-            ("while True:\n    x = 1", "----> "),
-            ("import subprocess\nsubprocess.run(['sleep', '1000'])", "----> 3 subprocess.run(['sleep', '1000'])"),
-            ("import re\nre.match('(a+)+$', 'a' * 40 + 'b')", "----> 3 re.match("),
-            (
-                "import threading\nthread = threading.Thread(target=threading.Event().wait)\nthread.start()\nthread.join()",
-                "----> 5 thread.join()",
-            ),
-            ("import asyncio\nasyncio.run(asyncio.sleep(1000))", "----> 3 asyncio.run("),
-            (
-                "import signal, time\nfor number in signal.valid_signals() - {9, 19, 32, 33}: signal.signal(number, signal.SIG_IGN) if number < 32 else None\ntime.sleep(1000)",
-                "----> 4 time.sleep(1000)",
-            ),
-        ],
-    )
-    def test_it_shows_where_the_code_was(self, executor, code, line):
-        result = run(executor, code, timeout_secs=1)
-        assert result.to_dict() == {"code": 500, "error": "Execution timed out after 1 seconds"}
-        assert line in result.error.excerpt
-        assert result.error.stack.startswith('Stack (most recent call last):\n  File "<cell>", line ')
-        assert not any(name in result.error.stack for name in OURS)
-        assert text(result).startswith("Execution timed out after 1 seconds\n\nCell, line ")
-
-    def test_a_metric_of_a_file_with_an_odd_name(self, executor, tmp_path):
-        file = tmp_path / "metrik-ü-漢.py"
-        file.write_text("import time\ndef f_ü():\n    time.sleep(1000)\nf_ü()\n")
-        error = executor.run(file, timeout_secs=1).error
-        assert f"{file}, line 3, in f_ü" in error.excerpt
-        assert "    time.sleep(1000)" in error.stack
-
-    def test_code_that_cannot_say_where_it_is(self, executor):
-        error = run(executor, "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", timeout_secs=1).error
-        assert error.text == "Execution timed out after 1 seconds"
-
-    def test_code_that_became_another_program(self, executor):
-        error = run(executor, "import os\nos.execvp('sleep', ['sleep', '1000'])", timeout_secs=1).error
-        assert (error.text, error.excerpt) == ("Execution timed out after 1 seconds", "")
-
-    def test_one_after_the_code_had_finished_says_so(self, executor):
-        code = "import atexit, time\natexit.register(time.sleep, 1000)\n0.5"
-        result = run(executor, code, timeout_secs=1)
-        assert result.error.text == (
-            "Execution timed out after 1 seconds (the code had finished; a thread, an exit function or a finalizer "
-            "of its had not)"
-        )
-
-    def test_in_a_cell(self, cells):
-        shown = cells.run("%%isolated -t 1\nimport time\ntime.sleep(1000)")
-        assert "----> 3 time.sleep(1000)" in shown.traceback
-        page = cells.ok("%%isolated -t 1 --no-raise\nimport time\ntime.sleep(1000)").data["text/html"]
-        assert "----&gt; 3 time.sleep(1000)" in page.split("<details")[0]
-
-
-WRITTEN = b"""Thread 0x00007fb4 (most recent call first):
-  File "/x/threading.py", line 10 in wait
-  File "/x/threading.py", line 20 in _bootstrap
-
-Current thread 0x00007fb5 (most recent call first):
-  File "<cell>", line 2 in f
-  File "<cell>", line 3 in <module>
-  File "CHILD/program.py", line 49 in execute
-  File "CHILD/start.py", line 24 in <module>
-"""
-
-
-class TestStacks:
-    request = SimpleNamespace(path=None, source="\nf()\nf()\n", source_name="<cell>", cwd="/", container=None)
-
-    def written(self, *lines):
-        from isolated_magic.supervisor.timeout_stack import OWN_FOLDER
-
-        return b"\n".join(lines or [WRITTEN]).replace(b"CHILD", OWN_FOLDER.encode())
-
-    def test_the_main_thread_is_the_one_that_has_our_frames(self):
-        place = place_in(self.written(), self.request)
-        assert place.stack.splitlines() == [
-            "Stack (most recent call last):",
-            '  File "<cell>", line 3, in <module>',
-            "    f()",
-            '  File "<cell>", line 2, in f',
-            "    f()",
-        ]
-
-    @pytest.mark.parametrize("end", range(0, len(WRITTEN), 7))
-    def test_a_part_of_it_is_no_reason_to_fail(self, end):
-        place_in(self.written(WRITTEN[:end]), self.request)
-        assert is_complete(self.written(WRITTEN[:end])) == (end >= len(WRITTEN))
-
-    def test_whatever_else_was_written(self):
-        for noise in (
-            b"",
-            b"\xff\xfe\0",
-            b"Thread 0x1 (most recent call first):\n",
-            b'  File "<cell>", line 99999 in x\n',
-        ):
-            assert place_in(noise, self.request).excerpt == ""
-
-    def test_many_calls_are_cut(self):
-        frames = b"".join(b'  File "<cell>", line 2 in f\n' for _ in range(90))
-        written = (
-            b"Current thread 0x1 (most recent call first):\n"
-            + frames
-            + b'  File "CHILD/start.py", line 24 in <module>\n'
-        )
-        stack = place_in(self.written(written), self.request).stack
-        assert "[60 calls left out]" in stack
-        assert stack.count("File") == 30
-
-
 class TestNoResult:
     """In a notebook: what the cell ended with, two lines that would be a score, and no failure where it only looked."""
 
@@ -688,14 +446,6 @@ class TestNoResult:
             answer = executor.execute(code)
             assert answer["code"] == 500
             assert answer["error"].startswith("Invalid JSON response from subprocess: ")
-
-
-@pytest.mark.parametrize("depth", [50, 150, 900])
-def test_a_timeout_in_deep_calls_shows_where_the_code_was(executor, depth):
-    code = f"import time\ndef f(n):\n    if n == 0:\n        time.sleep(1000)\n    f(n - 1)\nf({depth})"
-    error = executor.run(code, timeout_secs=1).error
-    assert "time.sleep(1000)" in error.excerpt
-    assert "time.sleep(1000)" in error.stack
 
 
 @pytest.mark.parametrize(
