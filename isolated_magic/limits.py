@@ -100,5 +100,5 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     size = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
     if size <= 0:
-        raise ValueError(f"{text} is no size")
+        raise ValueError(f"{text} is not a size")
     return size

@@ -132,10 +132,10 @@ def check_names(payload: JsonObject) -> None:
             continue
         if not isinstance(score, dict):
             if has_scores:
-                raise RefusedError(f"has something among its scores that is none: scores[{index}]")
+                raise RefusedError(f"has an element of scores that is not a score: scores[{index}]")
         elif "name" in score and (has_scores or "value" in score):
             kind = type(score["name"]).__name__
-            raise RefusedError(f"has a score whose name is no text: scores[{index}].name is {kind}")
+            raise RefusedError(f"has a score whose name is not a string: scores[{index}].name is {kind}")
         elif "value" in score:
             raise RefusedError(f"has a value without a name: scores[{index}]")
         elif has_scores:
@@ -170,7 +170,7 @@ def _where(problem: json.JSONDecodeError, redact: Callable[[str], str]) -> str:
         return f"ends in the middle of the text that begins at column {column}: {found}"
     if problem.pos >= len(line):
         return f"ends in the middle, after column {len(line)}: {quoted(line, len(line), redact)}"
-    return f"is none: {problem.msg.removesuffix(' at')} at column {column}: {quoted(line, problem.pos, redact)}"
+    return f"is invalid: {problem.msg.removesuffix(' at')} at column {column}: {quoted(line, problem.pos, redact)}"
 
 
 def quoted(text: str, position: int = 0, redact: Callable[[str], str] = str) -> str:

@@ -66,9 +66,9 @@ class TestPrinted:
         [
             ('{"scores": [{"name": "a", "val', "ends in the middle of the text that begins at column 27: "),
             ('{"scores": [{"name": "a", "value": 1', "ends in the middle, after column 36: "),
-            ('{"a": 1 "b": 2}', "is none: Expecting ',' delimiter at column 9: "),
-            ("{'a': 1}", "is none: Expecting property name enclosed in double quotes at column 2: "),
-            ('{"a": 1} {"b": 2}', "is none: Extra data at column 10: "),
+            ('{"a": 1 "b": 2}', "is invalid: Expecting ',' delimiter at column 9: "),
+            ("{'a': 1}", "is invalid: Expecting property name enclosed in double quotes at column 2: "),
+            ('{"a": 1} {"b": 2}', "is invalid: Extra data at column 10: "),
             ('{"scores": [], "scores": []}', 'has the key "scores" twice in one object: '),
             ('{"scores": [{"name": "a", "value": 1, "value": 2}]}', 'has the key "value" twice'),
             ('{"a": {"\\ud800": 1, "\\ud800": 2}}', 'has the key "\\ud800" twice'),

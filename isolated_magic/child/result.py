@@ -110,7 +110,7 @@ def _is_score(value: object) -> bool:
 def _score(score: object, path: str) -> Json:
     name = score.name  # type: ignore[attr-defined]  # _is_score() saw it
     if not isinstance(name, str):
-        raise NotAResultError(f"a score whose name is no text: {path}.name is {type(name).__name__}")
+        raise NotAResultError(f"a score whose name is not a string: {path}.name is {type(name).__name__}")
     fields: dict[str, Json] = {
         "name": plain_text(name),
         "value": _plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]  # likewise
