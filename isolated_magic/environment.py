@@ -28,18 +28,20 @@ QUIET_DEFAULTS = {
 # What an interpreter needs: to start, to find its libraries, home and temporary folders.
 CLEAN_NAMES = frozenset(
     {
-        "PATH",
-        "HOME",
-        "LANG",
-        "LANGUAGE",
-        "TZ",
-        "TMPDIR",
-        "TEMP",
-        "TMP",
-        "LD_LIBRARY_PATH",
-        "DYLD_LIBRARY_PATH",
+        *(
+            "PATH",
+            "HOME",
+            "LANG",
+            "LANGUAGE",
+            "TZ",
+            "TMPDIR",
+            "TEMP",
+            "TMP",
+            "LD_LIBRARY_PATH",
+            "DYLD_LIBRARY_PATH",
+        ),
+        *("PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"),
     }
-    | {"PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"}
 )
 CLEAN_PREFIXES = ("LC_",)
 

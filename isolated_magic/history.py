@@ -72,10 +72,7 @@ class Inputs:
         """Names of the inputs that differ, as in :attr:`RunResult.differs_in`."""
         mine, others = self.environment, other.environment
         names = sorted(name for name in {*mine, *others} if mine.get(name) != others.get(name))
-        told = [
-            *names[:MOST_VARIABLES],
-            *([f"{len(names) - MOST_VARIABLES} more"] * (len(names) > MOST_VARIABLES)),
-        ]
+        told = names[:MOST_VARIABLES] + [f"{len(names) - MOST_VARIABLES} more"] * (len(names) > MOST_VARIABLES)
         differs = {
             "data": self.data != other.data,
             f"environment ({', '.join(told)})": bool(names),
@@ -116,15 +113,7 @@ class Run:
 
 
 UNNAMED = "cell"
-RUN_COLUMNS = {
-    "run": "number",
-    "cell": "cell",
-    "prompt": "prompt",
-    "outcome": "outcome",
-    "error": "error",
-    "launch": "launch",
-    "execution_ms": "execution_ms",
-}
+RUN_COLUMNS = ("cell", "prompt", "outcome", "error", "launch", "execution_ms")
 SCORE_COLUMNS = ("name", "value", "reason", "scoring_failed")
 
 
@@ -187,11 +176,11 @@ class History:
             MissingLibraryError: pandas is not installed.
         """
         rows = [
-            {**{column: getattr(run, name) for column, name in RUN_COLUMNS.items()}, **score}
+            {"run": run.number, **{column: getattr(run, column) for column in RUN_COLUMNS}, **score}
             for run in self.runs
             for score in ([_fields_of(score) for score in run.scores] or [dict.fromkeys(SCORE_COLUMNS)])
         ]
-        return to_data_frame(rows, [*RUN_COLUMNS, *SCORE_COLUMNS])
+        return to_data_frame(rows, ["run", *RUN_COLUMNS, *SCORE_COLUMNS])
 
 
 def differences(inputs: Inputs | None, before: Run | None) -> tuple[str, ...]:
