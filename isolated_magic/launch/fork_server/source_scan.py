@@ -328,13 +328,13 @@ class ImportHistory:
         if known_imports is None:
             if len(self._answers) >= MOST_PROGRAMS:
                 self._answers.clear()
-            known_imports = self._answers[key] = self._made(
+            known_imports = self._answers[key] = self._in_order(
                 scan, self._by_program.get((imports, folder), KnownImports()), kind
             )
         return known_imports
 
-    def _made(self, scan: SourceScan, known: KnownImports, kind: int) -> KnownImports:
-        """A module is imported by whoever asks for it: what this one does before that is done then."""
+    def _in_order(self, scan: SourceScan, known: KnownImports, kind: int) -> KnownImports:
+        """Order the modules such that each one is imported by the module that asks for it, where there is one."""
         asked_for = [scan.in_order, *(scan_file(file).in_order for file in known.files), self.given]
         wanted = dict.fromkeys(name for names in asked_for for name in names)
         modules = dict.fromkeys([*self._everywhere, *known.modules])
