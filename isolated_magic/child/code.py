@@ -132,7 +132,7 @@ def new_main() -> dict[str, object]:
     module = type(sys)("__main__")
     vars(module).update(__builtins__=builtins, __annotations__={})
     sys.modules["__main__"] = module
-    if "__mp_main__" in sys.modules:  # the name that multiprocessing gives it, if the template has imported that
+    if "__mp_main__" in sys.modules:  # the name that multiprocessing gives it, if it was preloaded
         sys.modules["__mp_main__"] = module
     sys.argv = ["-c"]
     return vars(module)

@@ -296,7 +296,7 @@ text = json.dumps(f(data))
 
 
 def rehearse() -> None:
-    """Do in a template what most runs do, so that what is made at first use is there before the fork."""
+    """Do in the fork server what most runs do, so that what is made at first use is there before the fork."""
     names = decode_payload(
         dumps({"data": {"answer": "yes", "items": [1, 2.5, None]}, "payload_type": None}).encode()
     )

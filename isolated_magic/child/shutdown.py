@@ -1,9 +1,9 @@
 """The end of a fork: what Py_FinalizeEx does (Python/pylifecycle.c), but only for what the run itself has made.
 
 Threads are waited for, exit functions are called, imports are closed, the modules of the run are dropped so that
-finalizers run, and all buffers are flushed. What the template imported is left alone: to take it apart would copy
-most of its memory, without any visible effect. The outcome was sent before all this. Of the code's objects only
-the type is looked at: a proxy may load or connect something when it is asked for anything.
+finalizers run, and all buffers are flushed. What the fork server imported is left alone: to take it apart would
+copy most of its memory, without any visible effect. The outcome was sent before all this. Of the code's objects
+only the type is looked at: a proxy may load or connect something when it is asked for anything.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _report_unraisable(where: object, text: str | None = None) -> None:
     with suppress(BaseException):
         kind, problem, trace = sys.exc_info()
         if sys.unraisablehook is sys.__unraisablehook__:  # which takes nothing that Python code could make
-            import traceback  # noqa: PLC0415 - a template has it
+            import traceback  # noqa: PLC0415 - the fork server has it
 
             lines = traceback.format_exception(kind, problem, trace.tb_next if trace else None)
             subject = f"{text}:" if text else f"in: {where!r}"
@@ -201,7 +201,7 @@ def _drop_modules(modules: Collection[str]) -> None:
     """Drop what the run imported and its ``__main__``."""
     loaded = sys.modules
     names = [name for name in MAIN_NAMES if name in loaded]
-    if len(loaded) != len(modules):  # the walk would write to many pages that the template has, too
+    if len(loaded) != len(modules):  # the walk would write to many pages shared with the fork server
         names += [name for name in loaded if name not in modules and name not in MAIN_NAMES]
     dropped = [_weak(loaded[name]) for name in names]
     for name in names:
