@@ -8,7 +8,7 @@ import pytest
 # By file: which of its tests, as a pattern for what stands behind the file's name in their ids.
 QUICK = {
     "test_background.py": r"::TestHandle",
-    "test_contract.py": r"\[(isolated|process)\b(?!.*-50\])",
+    "test_contract.py": r".*\[(isolated|process)\b(?!.*-50\])",
     "test_differential.py": r"::test_nothing_of_a_run_is_seen_by_the_next",
     "test_environment.py": r"",
     "test_error_report.py": r"::TestPlace.*\[forked",
@@ -19,7 +19,7 @@ QUICK = {
     "test_history.py": r"::test_(runs_without_scores|which_cells)",
     "test_hostile.py": r"::Test(Printed|Values)(?!.*(megabytes|up_to_the_limit)).*\[forked",
     "test_layers.py": r"",
-    "test_lifecycle.py": r"::TestRuns.*\[forked",
+    "test_lifecycle.py": r"::TestRuns(?!.*timeout).*\[forked",
     "test_limits.py": r"::test_a_breach_is_named\[forked(?!-processor)|::test_sizes|::test_the_next_run",
     "test_magic.py": r"::TestResult",
     "test_metric.py": r"::TestMetricClass.*\[forked",
@@ -33,7 +33,7 @@ QUICK = {
     "test_render.py": r"(?!.*hundreds_of_thousands)",
     "test_result.py": r"::Test(Printed|LastExpression|WhichResult).*\[forked",
     "test_system_calls.py": r"",
-    "test_telemetry.py": r"\[forked",
+    "test_telemetry.py": r".*\[forked",
     "test_values.py": r"::Test(Env|Data)",
 }
 
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     matched = set()
     for item in items:
         file, _, name = item.nodeid.rpartition("tests/")[2].partition("::")
-        if file in QUICK and re.search(QUICK[file], f"::{name}"):
+        if file in QUICK and re.match(QUICK[file], f"::{name}"):
             item.add_marker(pytest.mark.quick)
             matched.add(file)
     there = {item.path.name for item in items}
