@@ -17,7 +17,7 @@ from isolated_magic.executors import lifecycle, sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.runner import failed_run
 from isolated_magic.history import UNNAMED, History, Inputs, differences
-from isolated_magic.magic import credentials, display, no_score, source
+from isolated_magic.magic import credentials, display, hints, source
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
@@ -249,8 +249,8 @@ class IsolatedMagics(Magics):
 
     def _explained(self, run: _CellRun, result: RunResult) -> tuple[RunResult, str]:
         """The failed result with hints, or as a success if no score was missed; and the value to print then."""
-        result = display.with_hint(result, run.body, self._shell.user_ns, self._shell.user_ns_hidden)
-        meant = no_score.as_meant(result, run.options, run.body, run.without_secrets)
+        result = hints.with_hint(result, run.body, self._shell.user_ns, self._shell.user_ns_hidden)
+        meant = hints.as_meant(result, run.options, run.body, run.without_secrets)
         value = result.error.found_repr if result.error is not None and meant.ok else ""
         return meant, f"{value}\n" if value else ""
 

@@ -1,23 +1,26 @@
-"""Runs without a score: cells that only looked at something, and advice what would have been a score."""
+"""Hints: what to change in a cell that failed or has no score, and notes on cells that only look at something."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+import sys
 from dataclasses import replace
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
 from isolated_magic.models import ErrorKind, Found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     from isolated_magic.magic.options import Options
     from isolated_magic.models import RunError, RunResult
 
     Lines: TypeAlias = tuple[str, str]
+
 
 NOTE = "no score{found}. If none is meant, --no-score leaves this note out."
 ADVICE = "Either line, as the last one, is a score. {without}"
@@ -47,6 +50,16 @@ _ATOMS = (
     ast.Constant,
     ast.JoinedStr,
 )
+
+_UNDEFINED_NAME = re.compile(r"NameError: name '(\w+)' is not defined")
+_LINE = re.compile(r" \(line (\d+)\)\Z")
+
+FROM_HISTORY = (
+    "{name} holds what the notebook has run, of which the run has nothing: keep it in a variable there, and hand "
+    "that over with --data."
+)
+NO_AWAIT = "await outside a function is IPython's, and the run is plain Python: write asyncio.run(...)."
+NO_MAGICS = "Lines that begin with ! or % are IPython's, and the run is plain Python: put them into another cell."
 
 
 def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callable[[str], str]) -> RunResult:
@@ -223,3 +236,74 @@ def _source(node: ast.expr, code: str) -> str:
         return LONGER
     is_whole = isinstance(node, _ATOMS) or (isinstance(node, ast.Tuple) and source.startswith("("))
     return source if is_whole else f"({source})"
+
+
+def with_hint(
+    result: RunResult, cell: str | None, names: Mapping[str, object], hidden: Mapping[str, object]
+) -> RunResult:
+    """The failed result with a hint, where an ordinary cell of the notebook would have worked.
+
+    Args:
+        result: with an error.
+        cell: its code, None for a file.
+        names: the notebook's variables.
+        hidden: those among them that IPython put there, with their values.
+    """
+    error = result.error
+    if error is None:
+        return result
+    hint = _about_name(error.summary, names, hidden) or error.hint
+    if not hint and cell is not None:
+        hint = _about_syntax(error.summary, cell)
+    return replace(result, error=replace(error, hint=hint)) if hint else result
+
+
+def _about_name(summary: str, names: Mapping[str, object], hidden: Mapping[str, object]) -> str:
+    found = _UNDEFINED_NAME.match(summary)
+    if found is None or found[1] not in names:
+        return ""
+    name, value = found[1], names[found[1]]
+    if name.startswith("_") or name in {"In", "Out"}:
+        return FROM_HISTORY.format(name=name)
+    if name in hidden and hidden[name] is value:
+        return ""
+    if line := _import_of(name, value):
+        kind = (
+            "a module that the notebook imported" if isinstance(value, ModuleType) else "imported by the notebook"
+        )
+        return f"The run is a process of its own, and {name} is {kind}: import it in this cell, too: {line}."
+    if callable(value):
+        what, remedy = "of the notebook", "define it in this cell, or in a file that it imports"
+    elif isinstance(value, dict):
+        what, remedy = "a dict of the notebook", f"hand it over with --data {name} (it is called data there)"
+    else:
+        what = "a variable of the notebook"
+        remedy = f"hand it over in a dict with --data, such as -d {name}=${name}, or define it in this cell"
+    return f"The run is a process of its own, and {name} is {what}: {remedy}."
+
+
+def _import_of(name: str, value: object) -> str:
+    """The line that imports a module, or a function or class of one; empty where it is the notebook's own."""
+    if type(value) is ModuleType:
+        module = value.__name__
+        top, _, last = module.rpartition(".")
+        if name == module:
+            return f"import {module}"
+        return f"from {top} import {last}" if top and name == last else f"import {module} as {name}"
+    if not isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+        return ""
+    module, own = value.__module__, value.__name__
+    if getattr(sys.modules.get(module or "__main__"), own, None) is not value or module in {None, "__main__"}:
+        return ""
+    return f"from {module} import {own}" + (f" as {name}" if own != name else "")
+
+
+def _about_syntax(summary: str, cell: str) -> str:
+    if not summary.startswith("SyntaxError: "):
+        return ""
+    if "'await' outside function" in summary or "outside async function" in summary:
+        return NO_AWAIT
+    found = _LINE.search(summary)
+    lines = ["%%isolated", *cell.split("\n")]
+    line = lines[int(found[1]) - 1] if found is not None and int(found[1]) <= len(lines) else ""
+    return NO_MAGICS if line.lstrip().startswith(("!", "%")) else ""
