@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor, Limits
-from isolated_magic.child.cgroup import CONTROLLERS, PREFIX, Group, _homes
+from isolated_magic.child.limits import CONTROLLERS, GROUP_PREFIX, ControlGroup, _homes
 from isolated_magic.limits import format_size, parse_size
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
 
@@ -28,7 +28,7 @@ def groups_left(owner=None):
         entry
         for home in homes
         for entry in home.iterdir()
-        if entry.name.startswith(f"{PREFIX}-{owner or os.getpid()}-")
+        if entry.name.startswith(f"{GROUP_PREFIX}-{owner or os.getpid()}-")
     ]
 
 
@@ -179,7 +179,7 @@ class TestGroups:
     @pytest.mark.alone  # runs that die at the same time are taken for victims of the OOM killer too
     def test_the_oom_killer_without_a_limit_of_ours(self):
         """The memory of the whole program is limited, as in a container."""
-        group = Group({"memory_bytes": 300 * MIB})
+        group = ControlGroup({"memory_bytes": 300 * MIB})
         if VERSION == 2:
             Path(group.folders["memory_bytes"], "memory.oom.group").write_text("0")
         program = (
@@ -210,7 +210,9 @@ class TestGroups:
             wait_until(left if early else (tmp_path / "ready").exists)
             owner.send_signal(signal.SIGKILL)
         if early:  # there may have been no guardian yet: the next program takes it away
-            next_one = "from isolated_magic.child.cgroup import Group; Group({'processes': 5}).close()"
+            next_one = (
+                "from isolated_magic.child.limits import ControlGroup; ControlGroup({'processes': 5}).close()"
+            )
             subprocess.run([sys.executable, "-c", next_one], check=True, timeout=HANG_GUARD_SECS)
         wait_until(lambda: not left(), 5)
 
@@ -236,7 +238,7 @@ class TestGroups:
             guardian.kill()
         wait_until(lambda: not is_alive(guardian.pid))
         assert any(map(is_alive, pids))
-        next_one = "from isolated_magic.child.cgroup import Group; Group({'processes': 5}).close()"
+        next_one = "from isolated_magic.child.limits import ControlGroup; ControlGroup({'processes': 5}).close()"
         subprocess.run([sys.executable, "-c", next_one], check=True, timeout=HANG_GUARD_SECS)
         wait_until(lambda: not any(map(is_alive, pids)))
         assert groups_left(owner.pid) == []

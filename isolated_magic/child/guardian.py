@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from io import FileIO
 
-from . import cgroup, process_state, signals, wire
+from . import limits, process_state, signals, wire
 from .reaper import Connection, Reaper, become_subreaper
 from .signals import IGNORED_WHILE_WAITING, watch_process
 
@@ -45,8 +45,8 @@ def main(args: list[str]) -> int:
             _become_run(connection)
         finally:
             os._exit(127)
-    if cgroup.left_by(owner_pid) and _has_ended(owner):
-        cgroup.remove_left(owner_pid)
+    if limits.groups_left_by(owner_pid) and _has_ended(owner):
+        limits.remove_groups_left_by(owner_pid)
     return 0
 
 

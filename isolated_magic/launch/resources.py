@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.child.cgroup import Group
+from isolated_magic.child.limits import ControlGroup
 from isolated_magic.errors import LaunchError, LimitWarning
 from isolated_magic.limits import format_size
 from isolated_magic.request import Confinement
@@ -133,7 +133,7 @@ def _count() -> int | None:
     return int(rest.split(None, 1)[0]) if rest else None
 
 
-def confine(request: RunRequest) -> tuple[RunRequest, Group | None]:
+def confine(request: RunRequest) -> tuple[RunRequest, ControlGroup | None]:
     """The request with what holds its limits, and its control group if any; the caller closes that.
 
     Raises LaunchError if nothing can hold them, LimitWarning where the program turns such warnings into errors.
@@ -143,7 +143,7 @@ def confine(request: RunRequest) -> tuple[RunRequest, Group | None]:
         return request, None
     if request.container is not None:  # the container holds the sum over its processes
         return replace(request, confinement=Confinement(limits)), None
-    group = Group(limits)
+    group = ControlGroup(limits)
     try:
         if "processes" in limits and "processes" not in group.folders:
             limits["tasks"] = limits["processes"] + _tasks_of_user()

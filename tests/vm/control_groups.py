@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from isolated_magic import Limits
-from isolated_magic.child.cgroup import OWN_LEAF, Group, _homes
+from isolated_magic.child.limits import OWN_LEAF, ControlGroup, _homes
 from tests.processes import HANG_GUARD_SECS
 
 CAN_BE = os.environ["GROUPS_CAN_BE"]  # see inside.py
@@ -74,7 +74,7 @@ def test_processes_are_those_of_the_run(executor):
 @pytest.mark.skipif(CAN_BE != "beside", reason="this program has moved already")
 def test_a_limit_of_this_program_holds_for_its_runs():
     """Whatever limits the memory of a program, its runs with limits of their own do not escape from it."""
-    group = Group({"memory_bytes": 150 * MIB})
+    group = ControlGroup({"memory_bytes": 150 * MIB})
     program = (
         "import sys\nfrom pathlib import Path\nfrom isolated_magic import IsolatedSubprocessExecutor, Limits\n"
         "Path(sys.argv[1]).write_text('0')\nexecutor = IsolatedSubprocessExecutor(launch='cold')\n"
