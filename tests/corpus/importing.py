@@ -407,6 +407,7 @@ PROGRAMS = [
         builtins.__import__ = original
         {"scores": [], "seen": asked}
         """,
+        launch="either",
     ),
     Program(
         "an_import_that_the_code_forbids",

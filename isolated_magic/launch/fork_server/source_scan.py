@@ -202,8 +202,17 @@ def _redirects(nodes: list[ast.AST]) -> bool:
             read.update(map(id, ast.iter_child_nodes(node)))
     if any(isinstance(node, ast.Call) and _called(node) in _MOVERS for node in nodes):
         return True
+    if any(map(_replaces_import, nodes)):
+        return True
     machinery = _MACHINERY | {"path"}
     return any(_is_of_sys(node, machinery) and id(node) not in read for node in nodes)
+
+
+def _replaces_import(node: ast.AST) -> bool:
+    """Whether it may replace the builtin, which is asked for ``_io`` to read the file of a module that is not ahead."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "__import__" and isinstance(node.ctx, ast.Store)
+    return isinstance(node, ast.Constant) and node.value == "__import__"
 
 
 def _looks_around(nodes: list[ast.AST]) -> bool:
