@@ -73,6 +73,8 @@ def explain_errno(number: int, whose: str = "this process", open_files: int | No
 def launch_error(problem: OSError) -> LaunchError:
     """The LaunchError for an error of the operating system."""
     words = explain_errno(problem.errno) if problem.errno else str(problem)
+    if problem.errno in {errno.ENOENT, errno.EACCES} and isinstance(problem.filename, str):
+        words += f": {problem.filename}"
     return LaunchError(f"No process could be started: {words}.")
 
 

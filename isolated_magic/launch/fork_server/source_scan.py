@@ -209,7 +209,7 @@ def _redirects(nodes: list[ast.AST]) -> bool:
 
 
 def _replaces_import(node: ast.AST) -> bool:
-    """Whether it may replace the builtin, which is asked for ``_io`` to read the file of a module that is not ahead."""
+    """Whether it may replace the builtin, which Python asks for ``_io`` where it reads the file of a module."""
     if isinstance(node, ast.Attribute):
         return node.attr == "__import__" and isinstance(node.ctx, ast.Store)
     return isinstance(node, ast.Constant) and node.value == "__import__"
