@@ -87,7 +87,7 @@ PROGRAMS = [
         {"scores": [], "seen": [random.WORD, tempfile.gettempprefix()]}
         """,
         files={"random.py": "WORD = 'mine'\nclass Random:\n    def choices(self, *a, **k): return []\n"},
-        launch="cold",
+        launch="either",
     ),
     Program(
         "a_folder_shadows_the_standard_library",
