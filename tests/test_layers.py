@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     ["__init__"],
     ["magic"],
-    ["executors", "batch"],
+    ["executors"],
     ["supervisor", "telemetry", "render"],
     ["launch"],
     ["history"],
