@@ -82,12 +82,12 @@ def forked_executor(workload: Workload, data: dict[str, object] = DATA) -> Itera
     """An executor that has run the workload once, with forks ready.
 
     Raises:
-        RuntimeError: the templates did not get ready.
+        RuntimeError: the fork servers did not get ready.
     """
     with IsolatedSubprocessExecutor(60) as executor:
         run_ours(executor, workload, None, data)
         if not executor.warm_up(WARM_UP_SECS):
-            raise RuntimeError(f"No template was ready within {WARM_UP_SECS:g} seconds.")
+            raise RuntimeError(f"No fork server was ready within {WARM_UP_SECS:g} seconds.")
         yield executor
 
 

@@ -71,7 +71,7 @@ def _run_forked(client: BlockingKernelClient, cell: str) -> None:
 
 
 def _run_until_forked(client: BlockingKernelClient, cell: str) -> None:
-    """Run until a run is forked: the first one teaches the executor the imports of the template."""
+    """Run until a run is forked: the first one teaches the executor the imports of the fork server."""
     deadline = time.monotonic() + WARM_UP_SECS
     while "forked" not in _run(client, cell, launch=LAUNCH)["launch"]:
         if time.monotonic() > deadline:

@@ -54,7 +54,7 @@ class Library:
             ("killed by its pid", 4, self._kill),
             ("cancelled", 4, self._cancel),
             ("torn down", 1, self._tear_down),
-            ("its keeper killed", 1, self._lose),
+            ("its reaper killed", 1, self._lose),
         ]
 
     def teardown(self) -> None:
@@ -163,7 +163,7 @@ class Library:
         return next((f"{fault} (pids {pids})" for fault in faults if fault), None)
 
     def _lose(self, choice: Random, tenant: str, door: str) -> str | None:
-        """Kill the guardian or the template of a separate executor during a run."""
+        """Kill the guardian or the fork server of a separate executor during a run."""
         with (
             self._turn(RESTING, choice, tenant) as turn,
             IsolatedSubprocessExecutor(LONG_SECS, launch=door) as executor,

@@ -74,7 +74,7 @@ def _below(pid: int) -> list[psutil.Process]:
 
 
 def _role_of(process: psutil.Process) -> str | None:
-    """The role of a process of ours: a fork of a template has the template's name, but another parent."""
+    """The role of a process of ours: a fork of a fork server has that name, but another parent."""
     try:
         words, above = process.cmdline(), process.parent()
         role = next((role for role in KEEPERS if role in words), None)

@@ -210,7 +210,7 @@ class RunResult:
         error: why the run failed, or None.
         exit_status: of the process, negative for the signal that ended it; None if none was started.
         pid: of the process; None if none was started.
-        launch: how the process was started: ``"forked"`` from a template that had imported the packages of the
+        launch: how the process was started: ``"forked"`` from a fork server that had imported the packages of the
             code; ``"cold"`` if the run imported them itself, like a new interpreter; ``"reused"`` for a worker
             that may have served other runs; None if no process was started.
         timings: durations in milliseconds.

@@ -64,8 +64,8 @@ def says(answer, *words):
     assert "\n" not in answer["error"], answer
 
 
-def keepers():
-    """The guardians and templates of this process."""
+def reapers():
+    """The guardians and fork servers of this process."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):

@@ -300,7 +300,7 @@ class TestPids:
         process_tree._send_below(child, signal.SIGKILL, {process.pid: 0, child: process.pid})
         wait_until(lambda: not is_alive(child))
 
-    def test_of_a_run_whose_keeper_was_lost_after_it_had_ended(self, stranger, ended):
+    def test_of_a_run_whose_reaper_was_lost_after_it_had_ended(self, stranger, ended):
         """The owner has heard of the pid and has a descriptor; by now the pid is a stranger's."""
         import socket
 
@@ -309,7 +309,7 @@ class TestPids:
         handle = ProcessHandle(ours)
         socket.send_fds(theirs, [b"pid %d\n" % process.pid], [ended])
         handle.take_news(lambda _: None)
-        theirs.close()  # the keeper is killed
+        theirs.close()  # the reaper is killed
         handle.take_news(lambda _: None)
         handle.close()
         assert handle.is_over

@@ -72,7 +72,7 @@ class TestDescriptors:
         owner(f"""
             with nothing_leaks(), used(standby=0) as executor:
                 with contextlib.ExitStack() as limits:
-                    for pid in keepers():
+                    for pid in reapers():
                         limits.enter_context(limited(resource.RLIMIT_NOFILE, room_for({free}, pid), [pid]))
                     if {free} < 3:
                         words = "no file descriptors left (the guardian process may open"
@@ -87,7 +87,7 @@ class TestDescriptors:
     def test_a_template_without_costs_no_run(self, owner):
         owner("""
             with nothing_leaks(), used(standby=0) as executor:
-                guardian, *templates = keepers()
+                guardian, *templates = reapers()
                 with contextlib.ExitStack() as limits:
                     for pid in templates:
                         limits.enter_context(limited(resource.RLIMIT_NOFILE, room_for(0, pid), [pid]))
@@ -141,7 +141,7 @@ class TestProcesses:
             owner,
             f"""
             with nothing_leaks(), {first}(standby=0) as executor:
-                with limited(resource.RLIMIT_NPROC, 0, [0, *keepers()]):
+                with limited(resource.RLIMIT_NPROC, 0, [0, *reapers()]):
                     refused(executor, "no processes left (end some, or raise the limit")
                     refused(executor, "no processes left (end some, or raise the limit", code="import json\\n1")
                 works(executor)
@@ -154,7 +154,7 @@ class TestProcesses:
             owner,
             """
             with nothing_leaks(), used(standby=0) as executor:
-                guardian, *templates = keepers()
+                guardian, *templates = reapers()
                 with limited(resource.RLIMIT_NPROC, 0, templates):
                     assert [ends(executor).launch for _ in range(3)] == ["cold"] * 3
                 works(executor)
@@ -216,10 +216,10 @@ class TestMemory:
                 works(executor)
         """)
 
-    def test_keepers_that_have_none(self, owner):
+    def test_reapers_that_have_none(self, owner):
         owner("""
             with nothing_leaks(), used() as executor:
-                with limited(resource.RLIMIT_AS, 1 << 20, keepers()):
+                with limited(resource.RLIMIT_AS, 1 << 20, reapers()):
                     for _ in range(5):
                         result = ends(executor)
                         assert result.ok or result.error.kind == "launch", result
@@ -238,7 +238,7 @@ class TestMemory:
 
     @needs_root
     @pytest.mark.parametrize("roles", [("guardian",), ("fork_server",), ("guardian", "fork_server")])
-    def test_no_memory_for_what_a_keeper_forks(self, owner, tmp_path, roles):
+    def test_no_memory_for_what_a_reaper_forks(self, owner, tmp_path, roles):
         wrapper = tmp_path / "python"
         wrapper.write_text(
             f"#!{sys.executable}\n"

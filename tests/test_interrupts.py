@@ -182,7 +182,7 @@ class TestMoments:
 
 
 class TestMishaps:
-    def test_a_keeper_that_was_stopped_does_not_save_its_run(self, tmp_path):
+    def test_a_reaper_that_was_stopped_does_not_save_its_run(self, tmp_path):
         with IsolatedSubprocessExecutor(launch="cold") as executor:
             executor.run("1")
             guardian = executor._launcher._guardian._running.process.pid

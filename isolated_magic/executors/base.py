@@ -236,7 +236,7 @@ class Executor(Lifetime):
     def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
         """Wait until runs are fast: with this process's environment, and the imports of earlier runs.
 
-        What gets ready are forks of a template, workers with preloaded modules, or waiting containers.
+        What gets ready are forks of a fork server, workers with preloaded modules, or waiting containers.
 
         Args:
             timeout_secs: seconds to wait at most.

@@ -41,12 +41,12 @@ class IsolatedSubprocessExecutor(Executor):
 
     Args:
         timeout_secs: default time limit of a run in seconds; infinity for no limit.
-        launch: ``"forked"`` forks a template with the run's modules imported, where the fork behaves like a new
+        launch: ``"forked"`` forks from a server that has the run's modules imported, where the fork behaves like a new
             interpreter; ``"cold"`` starts a new interpreter every time, as always happens except on Linux.
-        preload: modules that templates import: ``"learned"`` for those that earlier runs of programs with the same
-            imports imported; a list of names for every run; None for none.
-        standby: number of forks of a template that wait for a run, 64 at most.
-        idle_secs: seconds after which an unused template ends. The next run starts another one.
+        preload: modules that fork servers import: ``"learned"`` for those that earlier runs of programs with the
+            same imports imported; a list of names for every run; None for none.
+        standby: number of forks of a fork server that wait for a run, 64 at most.
+        idle_secs: seconds after which an unused fork server ends. The next run starts another one.
         limits: default limits of a run.
 
     Raises:

@@ -91,7 +91,7 @@ def _launch_and_supervise(
 
 
 def _never_started(report: ExitReport) -> bool:
-    """Whether no line of the code has run: the template was lost, or the system refused it a fork."""
+    """Whether no line of the code has run: the fork server was lost, or the system refused it a fork."""
     return not (report.messages.started or report.killed or report.interrupted or report.timed_out)
 
 

@@ -147,14 +147,14 @@ class IsolatedMagic(Configurable):
         Int(),
         default=DEFAULT_STANDBY,
         wants=f"a number of processes, 0 for none, at most {MOST_STANDBY}",
-        help=f"forks of each template that wait for a run, {MOST_STANDBY} at most",
+        help=f"forks of each fork server that wait for a run, {MOST_STANDBY} at most",
     )
     idle_secs = _Trait(
         Float(),
         default=DEFAULT_IDLE_SECS,
         wants=TIME_WANTS,
         no_limit=math.inf,
-        help="seconds after which an unused template ends; `'inf'` for never",
+        help="seconds after which an unused fork server ends; `'inf'` for never",
     )
 
     def __init__(self, **options: _Anything) -> None:

@@ -1,1 +1,1 @@
-"""Fork servers (templates, in the manual) have imported what runs will import, and fork a run in a millisecond."""
+"""Fork servers have imported what runs will import, and fork a run in a millisecond."""
