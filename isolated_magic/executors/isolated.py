@@ -41,8 +41,8 @@ class IsolatedSubprocessExecutor(Executor):
 
     Args:
         timeout_secs: default time limit of a run in seconds; infinity for no limit.
-        launch: ``"forked"`` forks from a server that has the run's modules imported, where the fork behaves like a new
-            interpreter; ``"cold"`` starts a new interpreter every time, as always happens except on Linux.
+        launch: ``"forked"`` forks from a server that has the run's modules imported, where the fork behaves like
+            a new interpreter; ``"cold"`` starts a new interpreter every time, as always happens except on Linux.
         preload: modules that fork servers import: ``"learned"`` for those that earlier runs of programs with the
             same imports imported; a list of names for every run; None for none.
         standby: number of forks of a fork server that wait for a run, 64 at most.
