@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -115,6 +116,28 @@ class TestWhatTheDaemonIsTold:
             text = executor.run("1").error.text
         assert "No container could be started" in text
         assert "nowhere not found" in text
+
+    def test_the_environment_may_change_in_another_thread(self, daemon):
+        over = threading.Event()
+
+        def change():
+            while not over.is_set():
+                os.environ["TRANSIENT"] = "1"
+                del os.environ["TRANSIENT"]
+
+        thread = threading.Thread(target=change)
+        talk = client.DaemonClient(daemon.url)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)  # so that the threads take turns in the middle of what they do
+        thread.start()
+        try:
+            for _ in range(200):
+                assert talk.state("no-such-container") is None
+        finally:
+            over.set()
+            thread.join()
+            sys.setswitchinterval(interval)
+            talk.close()
 
     def test_the_context_of_the_docker_command(self, daemon, tmp_path, monkeypatch):
         for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):

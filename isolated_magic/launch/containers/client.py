@@ -62,6 +62,10 @@ class DaemonClient:
             settings = self._address(base_url)
             self.url = settings.get("base_url", self.url)
             self._api = self._docker.APIClient(version="auto", timeout=CALL_TIMEOUT_SECS, **settings)
+            if self._api.base_url.startswith("http+docker:"):
+                # No proxy leads to a socket. requests would look for one in os.environ at each call, and raise
+                # KeyError if another thread changes that meanwhile.
+                self._api.trust_env = False
 
     def _address(self, base_url: str | None) -> dict[str, Any]:
         """Where the daemon listens, as ``docker`` itself finds it: DOCKER_HOST, else the context in use."""
