@@ -9,8 +9,9 @@ from playwright.sync_api import Browser
 
 from tests import daemon as daemons
 from tests import jupyterlab
+from tests.kernels import Kernel, kernel
 
-pytest_plugins = ["tests.fixtures", "tests.parallel", "tests.quick"]
+pytest_plugins = ["tests.fixtures", "tests.parallel", "tests.quick", "tests.fork_servers"]
 
 TESTS = Path(__file__).parent
 NOTEBOOKS = TESTS.parent / "notebooks"
@@ -41,6 +42,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[jupyterlab.Server]:
     with jupyterlab.server(tmp_path_factory.mktemp("jupyterlab")) as started:
         shutil.copytree(NOTEBOOKS, started.folder, dirs_exist_ok=True)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cells() -> Iterator[Kernel]:
+    """A kernel that has loaded the extension."""
+    with kernel() as started:
         yield started
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from isolated_magic import DockerExecutor
 from tests.processes import is_alive, wait_until
 
 PROGRAMS = ("dockerd", "mmdebstrap", "unshare", "nsenter", "openssl")
@@ -232,3 +233,10 @@ def daemon(folder: Path, cache: Path) -> Iterator[Daemon]:
         yield started
     finally:
         started.close()
+
+
+@contextmanager
+def executor_of(daemon, **settings):
+    settings = {"image": IMAGE, "base_url": daemon.url, "timeout_secs": 60, "standby": 1} | settings
+    with DockerExecutor(**settings) as made:
+        yield made

@@ -9,8 +9,8 @@ from isolated_magic.launch.fork_server import servers
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _templates_of_this_file() -> Iterator[None]:
-    """Give each test file its own registry of templates, as if it ran in its own process."""
+def _fork_servers_of_this_file() -> Iterator[None]:
+    """Give each test file its own registry of fork servers, as if it ran in its own process."""
     before, servers._registry = servers._registry, servers.PoolRegistry()
     yield
     servers._registry = before

@@ -5,24 +5,17 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import docker
 import pytest
 
 from isolated_magic import DockerExecutor, Limits
-from tests import daemon as daemons
+from tests.daemon import executor_of
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
 MB = 1 << 20
-
-
-@contextmanager
-def executor_of(daemon, **settings):
-    settings = {"image": daemons.IMAGE, "base_url": daemon.url, "timeout_secs": 60, "standby": 1} | settings
-    with DockerExecutor(**settings) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from isolated_magic import DockerExecutor, InvalidRequestError, Limits
 from isolated_magic.launch.containers import client
 from tests import daemon as daemons
+from tests.daemon import executor_of
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
 MB = 1 << 20
@@ -28,13 +29,6 @@ exec /usr/bin/python3.11 -I -S -c 'import sys
 sys.version_info, sys.version = (3, 9, 2), "3.9.2 (default)"
 exec(sys.argv[1])' "$4"
 """
-
-
-@contextmanager
-def executor_of(daemon, **settings):
-    settings = {"image": daemons.IMAGE, "base_url": daemon.url, "timeout_secs": 60, "standby": 1} | settings
-    with DockerExecutor(**settings) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

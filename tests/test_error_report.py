@@ -9,25 +9,8 @@ import pytest
 from isolated_magic.child import error_report
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
-from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of
-from tests.kernels import kernel
-
-OURS = ("isolated_magic", "_isolated_magic_child")
-
-
-@pytest.fixture(scope="module")
-def cells():
-    with kernel() as started:
-        yield started
-
-
-def run(executor, code, **settings):
-    return executor.run(f"\n{code}", source_name="<cell>", **settings)
-
-
-def text(result):
-    return to_text(view_of(result))
+from tests.runs import OURS, as_text, run_cell
 
 
 class TestPlace:
@@ -76,15 +59,15 @@ class TestPlace:
         ],
     )
     def test_the_failing_line_is_marked_and_numbered_as_in_the_cell(self, executor, code, expected):
-        result = run(executor, code)
-        shown = text(result).splitlines()
+        result = run_cell(executor, code)
+        shown = as_text(result).splitlines()
         if expected is not None:
             assert shown[: len(expected)] == expected
         (marked,) = [line for line in shown if line.startswith("---->")]
         number = int(re.match(r"----> +(\d+)", marked)[1])
         assert f"(line {number})" in result.error.summary
         assert code.split("\n")[number - 2].expandtabs(4).strip() in marked
-        assert not any(name in text(result) for name in OURS)
+        assert not any(name in as_text(result) for name in OURS)
 
     @pytest.mark.parametrize(
         ("code", "marked"),
@@ -95,14 +78,14 @@ class TestPlace:
         ],
     )
     def test_the_marks_stand_under_the_place(self, executor, code, marked):
-        lines = run(executor, code).error.excerpt.splitlines()
+        lines = run_cell(executor, code).error.excerpt.splitlines()
         index = next(index for index, line in enumerate(lines) if line.startswith("---->"))
         marks = lines[index + 1]
         start = marks.index("^")
         assert lines[index][start : start + marks.count("^")] == marked
 
     def test_the_innermost_line_of_the_cell_is_shown_for_an_error_in_a_library(self, executor):
-        result = run(executor, "import json\n\njson.loads('{')")
+        result = run_cell(executor, "import json\n\njson.loads('{')")
         assert "----> 4 json.loads('{')" in result.error.excerpt
         assert "json/decoder.py" in result.error.text
 
@@ -118,7 +101,7 @@ class TestPlace:
             "class BaseMetric:\n    def __init__(self): self.name = 'a'\n"
             "class Mine(BaseMetric):\n    def score(self, **data):\n        return data['nothing']\n"
         )
-        result = run(executor, code)
+        result = run_cell(executor, code)
         assert "Cell, line 6, in score" in result.error.excerpt
         assert not any(name in result.error.text for name in OURS)
 
@@ -138,7 +121,7 @@ class TestWhole:
             "try:\n    1/0\nexcept ZeroDivisionError as problem:\n    problem.add_note('a note')\n"
             "    raise ExceptionGroup('several', [problem, ValueError('two')]) from problem"
         )
-        shown = text(run(executor, code))
+        shown = as_text(run_cell(executor, code))
         for part in (
             "ZeroDivisionError: division by zero\na note",
             "direct cause",
@@ -154,14 +137,14 @@ class TestWhole:
             "async def main():\n    async with asyncio.TaskGroup() as group:\n        group.create_task(bad())\n"
             "asyncio.run(main())"
         )
-        shown = text(run(executor, code))
+        shown = as_text(run_cell(executor, code))
         assert "ValueError: in a task" in shown
         assert not any(name in shown for name in OURS)
 
     @pytest.mark.parametrize("escape", ["\\x1b[31m", "\\x1b]0;title\\x07", "\\x1b[2J"])
     def test_what_steers_a_terminal_is_taken_out(self, executor, escape):
-        result = run(executor, f"raise ValueError('{escape}red')")
-        for shown in (text(result), to_html(view_of(result)), to_markdown(view_of(result))):
+        result = run_cell(executor, f"raise ValueError('{escape}red')")
+        for shown in (as_text(result), to_html(view_of(result)), to_markdown(view_of(result))):
             assert "\x1b" not in shown
             assert "red" in shown
 
@@ -177,8 +160,8 @@ class TestOneFrame:
         ],
     )
     def test_no_line_of_the_code_and_no_message_stands_twice(self, executor, code, marked):
-        result = run(executor, code)
-        for shown in (text(result), to_html(view_of(result)), to_markdown(view_of(result))):
+        result = run_cell(executor, code)
+        for shown in (as_text(result), to_html(view_of(result)), to_markdown(view_of(result))):
             plain = shown.replace("\\_", "_")
             assert plain.count(marked) == 1 + (marked in result.error.hint)
             assert plain.count(result.error.summary.partition(":")[0]) == 1
@@ -186,8 +169,10 @@ class TestOneFrame:
         assert result.error.text.count(marked) == 1
 
     def test_more_lines_of_the_message_are_shown(self, executor):
-        shown = text(
-            run(executor, "problem = ValueError('one\\n    two\\nthree')\nproblem.add_note('four')\nraise problem")
+        shown = as_text(
+            run_cell(
+                executor, "problem = ValueError('one\\n    two\\nthree')\nproblem.add_note('four')\nraise problem"
+            )
         )
         assert shown.splitlines()[:6] == ["ValueError: one (line 4)", "", "    two", "three", "four", ""]
         assert "Traceback" not in shown
@@ -203,12 +188,12 @@ class TestOneFrame:
         ],
     )
     def test_a_traceback_that_says_more_is_shown(self, executor, code):
-        assert "Traceback (most recent call last):" in text(run(executor, code))
+        assert "Traceback (most recent call last):" in as_text(run_cell(executor, code))
 
     def test_a_timeout(self, executor):
-        shown = text(run(executor, "import time\ntime.sleep(1000)", timeout_secs=1))
+        shown = as_text(run_cell(executor, "import time\ntime.sleep(1000)", timeout_secs=1))
         assert shown.count("time.sleep(1000)") == 1
-        shown = text(run(executor, "import time\ndef f():\n    time.sleep(1000)\nf()", timeout_secs=1))
+        shown = as_text(run_cell(executor, "import time\ndef f():\n    time.sleep(1000)\nf()", timeout_secs=1))
         assert shown.count("time.sleep(1000)") == 2
 
 
@@ -231,7 +216,7 @@ class TestWidth:
 
 class TestHtml:
     def test_the_whole_text_is_in_a_closed_fold_and_the_place_is_not(self, executor):
-        result = run(executor, "def f():\n    raise ValueError('<b>&</b>')\nf()")
+        result = run_cell(executor, "def f():\n    raise ValueError('<b>&</b>')\nf()")
         page = to_html(view_of(result))
         before, fold = page.split("<details")
         assert "open" not in fold.split(">")[0]
@@ -243,7 +228,7 @@ class TestHtml:
         assert is_well_formed(page)
 
     def test_a_single_sentence_has_no_fold(self, executor):
-        page = to_html(view_of(run(executor, "import os; os.kill(os.getpid(), 9)")))
+        page = to_html(view_of(run_cell(executor, "import os; os.kill(os.getpid(), 9)")))
         assert "<details" not in page
         assert "SIGKILL" in page
 

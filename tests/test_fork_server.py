@@ -6,59 +6,18 @@ import textwrap
 import warnings
 from pathlib import Path
 
-import psutil
 import pytest
 
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor, Preloaded, ProcessExecutor
+from tests.fork_servers import pids_of, waiting_children
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="templates are for Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux"),
+    pytest.mark.usefixtures("noted_others"),
+]
 
 LOADED = "list(vars(__import__('sys'))['modules'])"  # what sys.modules holds, said in a way that no scan sees
-
-
-@pytest.fixture
-def warm():
-    with IsolatedSubprocessExecutor(timeout_secs=60) as executor:
-        executor.run("1")
-        assert executor.warm_up()
-        yield executor
-
-
-_others: set[int] = set()
-
-
-@pytest.fixture(autouse=True)
-def _note_others():
-    """The guardians of other tests' executors."""
-    _others.clear()
-    _others.update(child.pid for child in psutil.Process().children())
-
-
-def pids_of(role: str) -> list[int]:
-    """The processes of one role that belong to this test, parents first."""
-    found = []
-    for guardian in psutil.Process().children():
-        if guardian.pid in _others:
-            continue
-        for process in (guardian, *guardian.children(recursive=True)):
-            try:
-                if role in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.pid)
-            except psutil.NoSuchProcess:
-                continue
-    return found
-
-
-def the_template() -> int:
-    """The one template there is, not one of its forks."""
-    guardians = pids_of("guardian")
-    (found,) = [pid for pid in pids_of("fork_server") if psutil.Process(pid).ppid() in guardians]
-    return found
-
-
-def waiting_children() -> list[int]:
-    return [child.pid for child in psutil.Process(the_template()).children()]
 
 
 class TestChoice:

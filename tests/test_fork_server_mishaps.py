@@ -14,53 +14,13 @@ import psutil
 import pytest
 
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor
+from tests.fork_servers import pids_of, the_fork_server, waiting_children
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="templates are for Linux")
-
-
-@pytest.fixture
-def warm():
-    with IsolatedSubprocessExecutor(timeout_secs=60) as executor:
-        executor.run("1")
-        assert executor.warm_up()
-        yield executor
-
-
-_others: set[int] = set()
-
-
-@pytest.fixture(autouse=True)
-def _note_others():
-    """The guardians of other tests' executors."""
-    _others.clear()
-    _others.update(child.pid for child in psutil.Process().children())
-
-
-def pids_of(role: str) -> list[int]:
-    """The processes of one role that belong to this test, parents first."""
-    found = []
-    for guardian in psutil.Process().children():
-        if guardian.pid in _others:
-            continue
-        for process in (guardian, *guardian.children(recursive=True)):
-            try:
-                if role in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.pid)
-            except psutil.NoSuchProcess:
-                continue
-    return found
-
-
-def the_template() -> int:
-    """The one template there is, not one of its forks."""
-    guardians = pids_of("guardian")
-    (found,) = [pid for pid in pids_of("fork_server") if psutil.Process(pid).ppid() in guardians]
-    return found
-
-
-def waiting_children() -> list[int]:
-    return [child.pid for child in psutil.Process(the_template()).children()]
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux"),
+    pytest.mark.usefixtures("noted_others"),
+]
 
 
 class TestFindings:
@@ -138,13 +98,13 @@ class TestFindings:
         assert done.stdout.endswith("True\n")
 
     def test_a_template_that_stands_still_is_left_after_one_run(self, warm):
-        psutil.Process(the_template()).suspend()
+        psutil.Process(the_fork_server()).suspend()
         for child in waiting_children():
             psutil.Process(child).suspend()
         assert "timed out" in warm.run("1", timeout_secs=0.5).error.text
         assert warm.run("1", timeout_secs=20).ok
 
-    def test_an_interrupt_while_the_template_starts(self, monkeypatch):
+    def test_an_interrupt_while_the_fork_server_starts(self, monkeypatch):
         from isolated_magic.launch.fork_server.servers import ForkServerPool
 
         def interrupt(*_):
@@ -215,7 +175,7 @@ class TestMishaps:
         assert warm.run("1").launch == "forked"
 
     def test_a_template_killed_between_runs_is_not_noticed(self, warm):
-        template = the_template()
+        template = the_fork_server()
         psutil.Process(template).kill()
         wait_until(lambda: not is_alive(template))
         assert warm.run("1").ok
@@ -224,7 +184,7 @@ class TestMishaps:
 
     def test_a_standby_child_killed_is_not_noticed(self, warm):
         wait_until(lambda: len(waiting_children()) == 2)
-        template, waiting = the_template(), waiting_children()
+        template, waiting = the_fork_server(), waiting_children()
         for pid in waiting:
             psutil.Process(pid).kill()
         wait_until(lambda: not any(map(is_alive, waiting)))
@@ -242,7 +202,7 @@ class TestMishaps:
 
     def test_a_template_that_can_take_no_more_runs(self, warm):
         """It has no descriptors left, as it might have no processes or memory: the run goes another way."""
-        resource.prlimit(the_template(), resource.RLIMIT_NOFILE, (6, 6))
+        resource.prlimit(the_fork_server(), resource.RLIMIT_NOFILE, (6, 6))
         launches = []
         for _ in range(6):
             result = warm.run("1")
@@ -278,7 +238,7 @@ class TestMishaps:
         assert int(open_files) > 0
 
     def test_a_template_that_stands_still_does_not_hold_up_a_teardown(self, warm):
-        template = the_template()
+        template = the_fork_server()
         psutil.Process(template).suspend()
         begun = time.monotonic()
         warm.teardown()
@@ -361,7 +321,7 @@ class TestManyRuns:
 
     def census(self):
         """Descriptors, threads and children of this process, the guardian and the template; and their memory."""
-        processes = [psutil.Process(pid) for pid in (os.getpid(), *pids_of("guardian"), the_template())]
+        processes = [psutil.Process(pid) for pid in (os.getpid(), *pids_of("guardian"), the_fork_server())]
         counts = [(one.pid, one.num_fds(), one.num_threads(), len(one.children())) for one in processes]
         return counts, {one.pid: one.memory_full_info().uss for one in processes}
 

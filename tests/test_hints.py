@@ -6,52 +6,36 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from isolated_magic.render.text import to_text
-from isolated_magic.render.view import view_of
-from tests.kernels import kernel
-
-
-@pytest.fixture(scope="module")
-def cells():
-    with kernel() as started:
-        yield started
-
-
-def run(executor, code, **settings):
-    return executor.run(f"\n{code}", source_name="<cell>", **settings)
-
-
-def text(result):
-    return to_text(view_of(result))
+from tests.runs import as_text, run_cell
 
 
 class TestImports:
     def test_a_missing_package(self, executor):
-        result = run(executor, "import nothing_of_this_name.part")
+        result = run_cell(executor, "import nothing_of_this_name.part")
         error = result.error
         assert f"The run used {sys.executable} (Python {sys.version.split()[0]})" in error.hint
         assert f"{sys.executable} -m pip install nothing_of_this_name" in error.hint
         assert "%pip install nothing_of_this_name" in error.hint
         assert error.text.splitlines()[-1] == "ModuleNotFoundError: No module named 'nothing_of_this_name'"
         assert result.to_dict()["error"] == f"{error.text}\n\n{error.hint}"
-        assert text(result).endswith(f"----> 2 import nothing_of_this_name.part\n\n{error.hint}")
+        assert as_text(result).endswith(f"----> 2 import nothing_of_this_name.part\n\n{error.hint}")
 
     def test_a_package_with_another_name(self, executor):
-        assert "pip install opencv-python" in run(executor, "import cv2").error.hint
+        assert "pip install opencv-python" in run_cell(executor, "import cv2").error.hint
 
     def test_a_name_that_a_module_has_not(self, executor):
-        hint = run(executor, "from pandas import nothing").error.hint
+        hint = run_cell(executor, "from pandas import nothing").error.hint
         assert sys.executable in hint
         assert "with pandas " in hint
         assert "pip install" not in hint
 
     def test_a_submodule_that_is_not_there(self, executor):
-        hint = run(executor, "import json.nothing").error.hint
+        hint = run_cell(executor, "import json.nothing").error.hint
         assert sys.executable in hint
         assert "pip install" not in hint
 
     def test_other_errors_have_none(self, executor):
-        assert run(executor, "1/0").error.hint == ""
+        assert run_cell(executor, "1/0").error.hint == ""
 
     def test_in_a_cell(self, cells):
         shown = cells.run("%%isolated\nimport nothing_of_this_name")
@@ -79,7 +63,7 @@ class TestNames:
         ],
     )
     def test_what_notebooks_mostly_have(self, executor, code, hint):
-        error = run(executor, code).error
+        error = run_cell(executor, code).error
         assert (hint in error.hint) if hint else error.hint == ""
 
     @pytest.mark.parametrize(
@@ -91,8 +75,8 @@ class TestNames:
         ],
     )
     def test_the_line_that_is_told_is_all_that_is_needed(self, executor, line, code):
-        assert line in run(executor, code).error.hint
-        assert run(executor, f"{line}\n{code}").ok
+        assert line in run_cell(executor, code).error.hint
+        assert run_cell(executor, f"{line}\n{code}").ok
 
 
 FRAME = pd.DataFrame({"answer": ["a", "b"], "n": [1, 2]})
@@ -129,18 +113,18 @@ class TestArrivals:
     )
     def test_a_frame_that_arrived_as_a_list_is_told(self, executor, code, hint):
         data = {"df": FRAME, "s": FRAME["n"], "a": FRAME.to_numpy(), "row": FRAME.iloc[0], "plain": [1, 2]}
-        assert run(executor, code, data=data).error.hint == hint
+        assert run_cell(executor, code, data=data).error.hint == hint
 
     def test_what_is_told_works(self, executor):
         code = "import numpy as np\nimport pandas as pd\n"
         data = {"df": FRAME, "s": FRAME["n"], "a": np.array([[1, 2]])}
         value = f"{code}float(pd.DataFrame(data['df']).n.mean() + pd.Series(data['s']).max() + np.array(data['a'])[0, 1])"
-        assert run(executor, value, data=data)["score"].value == 5.5
+        assert run_cell(executor, value, data=data)["score"].value == 5.5
 
     def test_in_a_metric_with_all_of_the_data(self, executor):
         metric = "class BaseMetric: pass\nclass M(BaseMetric):\n    def score(self, df, **_):\n        return df.shape[0]"
-        assert run(executor, metric, data={"df": FRAME}).error.hint == OF_FRAME
-        error = run(executor, "data.shape", data=FRAME, payload_type="trace_thread").error
+        assert run_cell(executor, metric, data={"df": FRAME}).error.hint == OF_FRAME
+        error = run_cell(executor, "data.shape", data=FRAME, payload_type="trace_thread").error
         assert error.hint.startswith("data was a DataFrame")
         assert error.hint.endswith("pd.DataFrame(data).")
 

@@ -1,35 +1,10 @@
 """What counts as the result, through the real child program."""
 
 import json
-import textwrap
 
 import pytest
 
-# A stand-in that costs no import: what the child goes by is the names of the classes.
-LIGHT = """
-class BaseMetric:
-    def __init__(self, name=None): self.name = name or type(self).__name__
-class ScoreResult:
-    def __init__(self, name, value, reason=None): self.name, self.value, self.reason = name, value, reason
-"""
-
-
-def scores(executor, code, data=None, **settings):
-    result = executor.run(textwrap.dedent(code), data, **settings)
-    assert result.error is None, result.error.text
-    return result.payload["scores"]
-
-
-def line(name, value=1):
-    """A printed line with one score."""
-    return json.dumps({"scores": [{"name": name, "value": value}]})
-
-
-def refusal(executor, code, data=None):
-    answer = executor.execute(textwrap.dedent(code), data)
-    assert answer["code"] == 500, answer
-    assert answer["error"].startswith("Invalid JSON response from subprocess: ")
-    return answer["error"]
+from tests.runs import LIGHT, line, refusal, scores
 
 
 class TestPrinted:

@@ -4,26 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from isolated_magic.render.text import to_text
-from isolated_magic.render.view import view_of
 from isolated_magic.supervisor.timeout_stack import is_complete, place_in
-from tests.kernels import kernel
-
-OURS = ("isolated_magic", "_isolated_magic_child")
-
-
-@pytest.fixture(scope="module")
-def cells():
-    with kernel() as started:
-        yield started
-
-
-def run(executor, code, **settings):
-    return executor.run(f"\n{code}", source_name="<cell>", **settings)
-
-
-def text(result):
-    return to_text(view_of(result))
+from tests.runs import OURS, as_text, run_cell
 
 
 class TestTimeout:
@@ -46,12 +28,12 @@ class TestTimeout:
         ],
     )
     def test_it_shows_where_the_code_was(self, executor, code, line):
-        result = run(executor, code, timeout_secs=1)
+        result = run_cell(executor, code, timeout_secs=1)
         assert result.to_dict() == {"code": 500, "error": "Execution timed out after 1 seconds"}
         assert line in result.error.excerpt
         assert result.error.stack.startswith('Stack (most recent call last):\n  File "<cell>", line ')
         assert not any(name in result.error.stack for name in OURS)
-        assert text(result).startswith("Execution timed out after 1 seconds\n\nCell, line ")
+        assert as_text(result).startswith("Execution timed out after 1 seconds\n\nCell, line ")
 
     def test_a_metric_of_a_file_with_an_odd_name(self, executor, tmp_path):
         file = tmp_path / "metrik-ü-漢.py"
@@ -61,16 +43,16 @@ class TestTimeout:
         assert "    time.sleep(1000)" in error.stack
 
     def test_code_that_cannot_say_where_it_is(self, executor):
-        error = run(executor, "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", timeout_secs=1).error
+        error = run_cell(executor, "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", timeout_secs=1).error
         assert error.text == "Execution timed out after 1 seconds"
 
     def test_code_that_became_another_program(self, executor):
-        error = run(executor, "import os\nos.execvp('sleep', ['sleep', '1000'])", timeout_secs=1).error
+        error = run_cell(executor, "import os\nos.execvp('sleep', ['sleep', '1000'])", timeout_secs=1).error
         assert (error.text, error.excerpt) == ("Execution timed out after 1 seconds", "")
 
     def test_one_after_the_code_had_finished_says_so(self, executor):
         code = "import atexit, time\natexit.register(time.sleep, 1000)\n0.5"
-        result = run(executor, code, timeout_secs=1)
+        result = run_cell(executor, code, timeout_secs=1)
         assert result.error.text == (
             "Execution timed out after 1 seconds (the code had finished; a thread, an exit function or a finalizer "
             "of its had not)"
