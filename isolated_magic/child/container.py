@@ -299,7 +299,7 @@ class Multiplexer:
         self.is_over = True
         self.escalations.end(self.pid)
         deadline = time.monotonic() + SWEEP_TIMEOUT_SECS
-        while _has_children() and time.monotonic() < deadline:
+        while _reap_ended() and time.monotonic() < deadline:
             _kill_all()
             select.select([self.wakeup], [], [], 0.05)
             signals.drain(self.wakeup)
@@ -324,7 +324,8 @@ def _kill_all() -> None:
         os.kill(-1, signal.SIGKILL)
 
 
-def _has_children() -> bool:
+def _reap_ended() -> bool:
+    """Reap the children that have ended; whether others are left."""
     try:
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
