@@ -182,6 +182,22 @@ class TestMishaps:
         assert warm.warm_up()
         assert warm.run("1").launch == "forked"
 
+    def test_a_template_killed_while_it_forks_is_not_noticed(self, warm):
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+        try:  # a child that stands by then may outlive it for a moment
+            for _ in range(25):
+                template = the_fork_server()
+                assert warm.run("1").ok
+                psutil.Process(template).kill()
+                wait_until(lambda: not is_alive(template))  # noqa: B023 - called before the next turn
+                result = warm.run("1")
+                assert result.ok, result.error
+                wait_until(lambda: warm.warm_up() and warm.run("1").launch == "forked")
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+
     def test_a_standby_child_killed_is_not_noticed(self, warm):
         wait_until(lambda: len(waiting_children()) == 2)
         template, waiting = the_fork_server(), waiting_children()

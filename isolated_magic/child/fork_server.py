@@ -64,6 +64,7 @@ def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
     if original is None:
         shutdown.leave(1)
     reaper = Reaper(control, owner_process, settings["idle_secs"])
+    server_pid = os.getpid()
     connection = reaper.serve()
     if connection is None:
         shutdown.leave(0)
@@ -77,6 +78,8 @@ def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
         copy_ahead(pages)
     if not after_fork.wait_for_request(channel, settings["idle_secs"]):
         shutdown.leave(0)  # nobody needs it
+    if os.getppid() != server_pid:  # the guardian kills what the fork server left: better now than inside the run
+        shutdown.leave(1)
     role = original.take_on(owner.stream)
     code.new_main()  # gc.freeze() has set the old one aside: it would not be taken apart in the end
     return owner, original, role
