@@ -44,13 +44,14 @@ if TYPE_CHECKING:
     from isolated_magic.history import History
     from isolated_magic.launch.base import Preloaded
     from isolated_magic.limits import Limits
-    from isolated_magic.models import Found, RunError, RunFailedError, RunResult, Score, Timings
+    from isolated_magic.models import DisplayData, Found, RunError, RunFailedError, RunResult, Score, Timings
     from isolated_magic.redaction.redactor import Secret
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BackgroundRun": "isolated_magic.executors.background",
+    "DisplayData": "isolated_magic.models",
     "DockerExecutor": "isolated_magic.executors.docker",
     "Executor": "isolated_magic.executors.base",
     "Found": "isolated_magic.models",
@@ -83,6 +84,7 @@ _HOMES = {
 
 __all__ = [
     "BackgroundRun",
+    "DisplayData",
     "DockerExecutor",
     "Executor",
     "Found",

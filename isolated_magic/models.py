@@ -136,6 +136,8 @@ class Score:
         category_name: the category, as in Opik's ``ScoreResult``.
         metadata: further JSON from the metric.
         scoring_failed: True if the metric reports a failure, or gave no value.
+        passed: whether the value is good enough, as the metric decides; None if it does not say.
+        threshold: the value from which the metric lets it pass; None if it has none.
     """
 
     name: str
@@ -144,13 +146,15 @@ class Score:
     category_name: str | None = None
     metadata: JsonValue = None
     scoring_failed: bool = False
+    passed: bool | None = None
+    threshold: float | None = None
 
     @classmethod
     def from_json(cls, item: JsonValue) -> Score | None:
         """The score for one element of a result's ``scores``, or None if it is not a score."""
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             return None
-        value, category = item.get("value"), item.get("category_name")
+        value, category, passed = item.get("value"), item.get("category_name"), item.get("passed")
         reason = _text_or_none(item.get("reason"))
         if value is None:
             reason = f"{NO_VALUE}: {reason}" if reason else NO_VALUE
@@ -161,11 +165,15 @@ class Score:
             category_name=_text_or_none(category),
             metadata=item.get("metadata"),
             scoring_failed=value is None or _is_true(item.get("scoring_failed")),
+            passed=None if passed is None else _is_true(passed),
+            threshold=_number_or_none(item.get("threshold")),
         )
 
     def __repr__(self) -> str:
         told = [(field.name, getattr(self, field.name)) for field in fields(self)[2:]]
-        rest = "".join(f", {name}={value!r}" for name, value in told if value)
+        rest = "".join(
+            f", {name}={value!r}" for name, value in told if value or (name == "passed" and value is False)
+        )
         return f"{type(self).__name__}({self.name!r}, {self.value!r}{rest})"
 
 
@@ -174,6 +182,10 @@ def _is_true(flag: JsonValue) -> bool:
     if isinstance(flag, str):
         return flag.strip().lower() in {"true", "1", "yes"}
     return isinstance(flag, (bool, int, float)) and bool(flag)
+
+
+def _number_or_none(value: JsonValue) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _text_or_none(value: JsonValue) -> str | None:
@@ -194,6 +206,26 @@ class Timings:
 
     creation_ms: float = math.nan
     execution_ms: float = math.nan
+
+
+@dataclass(frozen=True)
+class DisplayData:
+    """Something that a run displayed: a figure, a table, an object with a rich representation.
+
+    Args:
+        data: the representations by MIME type: text, base64 for binary formats, JSON for ``application/json`` and
+            the like.
+        metadata: what the notebook format keeps beside them, such as the size of an image.
+        stdout_at: characters of the run's stdout that were printed before it.
+        stderr_at: likewise of its stderr.
+    """
+
+    data: Mapping[str, JsonValue]
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    stdout_at: int = 0
+    stderr_at: int = 0
+
+    __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -220,6 +252,7 @@ class RunResult:
         differs_in: inputs that differ between the two runs: ``"data"``, ``"code"``, and ``"environment"`` with
             names of some variables in parentheses.
         notes: sentences to show beside the scores: the run succeeded, but may not mean what you think.
+        displays: what the code displayed, in its order.
     """
 
     payload: JsonObject | None = None
@@ -235,6 +268,7 @@ class RunResult:
     compared_with: tuple[Score, ...] | None = None
     differs_in: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    displays: tuple[DisplayData, ...] = ()
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
@@ -242,7 +276,8 @@ class RunResult:
         return isinstance(other, RunResult) and self._told() == other._told()
 
     def _told(self) -> tuple[object, ...]:
-        return (_comparable(self.payload), self.stdout, self.stderr, self.error, self.exit_status, self.notes)
+        told = self.stdout, self.stderr, self.error, self.exit_status, self.notes, self.displays
+        return (_comparable(self.payload), *told)
 
     def __repr__(self) -> str:
         """A short text for failing tests, the same in every run."""

@@ -91,9 +91,25 @@ def test_to_dict_without_what_strict_json_cannot_hold():
         result.to_dict(nan="text")
 
 
+@pytest.mark.parametrize(
+    ("said", "passed", "threshold"),
+    [
+        ({}, None, None),
+        ({"passed": True, "threshold": 0.5}, True, 0.5),
+        ({"passed": "false", "threshold": "high"}, False, None),
+        ({"passed": None, "threshold": True}, None, None),
+    ],
+)
+def test_what_a_metric_lets_pass(said, passed, threshold):
+    (score,) = result_of({"name": "a", "value": 0.25, **said})
+    assert (score.passed, score.threshold) == (passed, threshold)
+    assert (f"passed={passed}" in repr(score)) == (passed is not None)
+
+
 def test_to_pandas():
     frame = result_of(A, B, {"name": "c", "value": "high", "scoring_failed": True}).to_pandas()
-    assert list(frame.columns) == ["name", "value", "reason", "category_name", "metadata", "scoring_failed"]
+    fields = ["name", "value", "reason", "category_name", "metadata", "scoring_failed", "passed", "threshold"]
+    assert list(frame.columns) == fields
     assert list(frame.name) == ["a", "b", "c"]
     assert frame.value[0] == 0.5
     assert list(frame.scoring_failed) == [False, False, True]
