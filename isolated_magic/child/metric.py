@@ -8,16 +8,8 @@ from __future__ import annotations
 
 from . import modules
 from .metric_arguments import MetricCallError, ScoreArguments, call_with_dots, is_class, needed_to_make
-from .result import (
-    DEFAULT_SCORE_NAME,
-    NotAResultError,
-    described,
-    has_base_named,
-    mro_of,
-    name_of,
-    plain_text,
-    result_of,
-)
+from .plain import NotAResultError, described, has_base_named, is_measured, mro_of, name_of, names_in, plain_text
+from .result import DEFAULT_SCORE_NAME, result_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -25,10 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .metric_arguments import DataHint
-    from .result import Json
+    from .plain import Json
 
 MOST_LOOKED_AT = 1000  # items of a list
-_names_of_class = type.__dict__["__dict__"].__get__
 
 
 def named_by(value: object) -> list[object]:
@@ -101,7 +92,7 @@ def _is_metric(value: object) -> bool:
     """Whether it is an object of a metric class, or a concrete metric class."""
     if is_class(value):
         return _is_metric_class(value) and not _is_abstract(value)
-    return _is_metric_class(type(value))
+    return _is_metric_class(type(value)) and not is_measured(value)
 
 
 def _is_metric_class(kind: object) -> bool:
@@ -112,13 +103,13 @@ def _is_ours(value: object) -> bool:
     """Whether it is a concrete metric class that the code itself defines."""
     if not is_class(value):
         return False
-    module = _names_of_class(value).get("__module__")
+    module = names_in(value).get("__module__")
     is_ours = type(module) is str and module == "__main__"
     return is_ours and _is_metric_class(value) and not _is_abstract(value)
 
 
 def _is_abstract(kind: object) -> bool:
-    left = _names_of_class(kind).get("__abstractmethods__")
+    left = names_in(kind).get("__abstractmethods__")
     return type(left) is frozenset and bool(left)
 
 
@@ -225,7 +216,7 @@ def _scores_in_async_only(kind: object) -> bool:
     """Whether the class overrides ``ascore`` but not ``score``, which in ``BaseMetric`` only raises."""
 
     def is_own(name: str) -> bool:
-        home = next((base for base in mro_of(kind) if name in _names_of_class(base)), object)
+        home = next((base for base in mro_of(kind) if name in names_in(base)), object)
         return name_of(home) not in {"BaseMetric", "object"}
 
     return is_own("ascore") and not is_own("score")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from . import modules
-from .result import elide_middle, mro_of, name_of
+from .plain import mro_of, name_of
+from .result import elide_middle
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:

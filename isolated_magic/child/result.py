@@ -7,33 +7,15 @@ the names of its classes: importing it would cost every run two seconds.
 
 from __future__ import annotations
 
-import sys
+from .plain import NotAResultError, described, has_base_named, plain, plain_dict, plain_text
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from typing import TypeAlias
-
-    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-    Path: TypeAlias = "str | tuple[Path, object]"  # the start, or a path and the key or index that follows
+    from .plain import Json
 
 
 SCORE_FIELDS = ("reason", "category_name", "metadata", "scoring_failed")
 DEFAULT_SCORE_NAME = "score"
-
-
-class NotAResultError(Exception):
-    """The value is no result; the text says what it is instead."""
-
-
-# Read from the type itself: its metaclass may answer otherwise.
-mro_of: Callable[[object], tuple[type, ...]] = type.__dict__["__mro__"].__get__
-name_of: Callable[[object], str] = type.__dict__["__name__"].__get__
-
-
-def has_base_named(kind: object, name: str) -> bool:
-    """Whether a class or one of its base classes has this name."""
-    return any(name_of(base) == name for base in mro_of(kind))
 
 
 def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
@@ -70,7 +52,7 @@ def _result_of(value: object, name: str) -> dict[str, Json]:
         if "scores" not in value:
             raise NotAResultError("a dict without the key 'scores'")
         rest = {key: item for key, item in value.items() if key != "scores"}
-        return {"scores": _listed(value["scores"]), **_plain_dict(rest, "", {"scores"})}
+        return {"scores": _listed(value["scores"]), **plain_dict(rest, "", {"scores"})}
     if isinstance(value, (list, tuple)):
         return {"scores": _scores(value)}
     return {"scores": [{"name": name, "value": _number(value), "reason": None}]}
@@ -86,7 +68,7 @@ def _listed(scores: object) -> list[Json]:
         if _is_score(score):
             found.append(_score(score, path))
         elif isinstance(score, dict) and isinstance(score.get("name"), str):
-            found.append(_plain(score, path))
+            found.append(plain(score, path))
         else:
             raise NotAResultError(f"a dict whose {path} has no 'name' and 'value'")
     return found
@@ -113,91 +95,23 @@ def _score(score: object, path: str) -> Json:
         raise NotAResultError(f"a score whose name is not a string: {path}.name is {type(name).__name__}")
     fields: dict[str, Json] = {
         "name": plain_text(name),
-        "value": _plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]  # likewise
+        "value": plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]  # likewise
     }
     for field in SCORE_FIELDS:
         if hasattr(score, field):
-            fields[field] = _plain(getattr(score, field), f"{path}.{field}")
+            fields[field] = plain(getattr(score, field), f"{path}.{field}")
     return fields
 
 
 def _number(value: object) -> int | float:
     if isinstance(value, bool):
         return float(value)
-    plain = _plain(value, "", top=True)
-    if isinstance(plain, bool):  # numpy's
-        return float(plain)
-    if isinstance(plain, (int, float)) and not isinstance(value, str):
-        return plain
+    number = plain(value, "", top=True)
+    if isinstance(number, bool):  # numpy's
+        return float(number)
+    if isinstance(number, (int, float)) and not isinstance(value, str):
+        return number
     raise NotAResultError(described(value))
-
-
-def _plain(value: object, path: Path, *, top: bool = False) -> Json:
-    """The value as JSON can hold it; scalars of other libraries are converted by their own methods."""
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (int, float)):
-        return int(value) if isinstance(value, int) else float(value)
-    if isinstance(value, dict):
-        return _plain_dict(value, path)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, (path, index)) for index, item in enumerate(value)]
-    converted = _converted(value)
-    if converted is value:
-        raise NotAResultError(described(value) if top else f"{_shown(path)}: {described(value)}")
-    return _plain(converted, path, top=top)
-
-
-def _plain_dict(value: dict[object, object], path: Path, taken: Collection[str] = ()) -> dict[str, Json]:
-    """The dict with its keys as text, none of which may be among those taken."""
-    plain = {plain_text(key): _plain(item, (path, key)) for key, item in value.items()}
-    if len(plain) < len(value) or not plain.keys().isdisjoint(taken):
-        where = _shown(path)
-        raise NotAResultError(f"{where and where + ': '}a dict in which two keys become the same text")
-    return plain
-
-
-def _shown(path: Path) -> str:
-    keys: list[str] = []
-    while isinstance(path, tuple):
-        path, key = path
-        keys.append(f"[{key!r}]")
-    return path + "".join(reversed(keys))
-
-
-def plain_text(value: object) -> str:
-    """The text of a value as JSON has it: of an enum that is a str its value, not its name."""
-    return str.__str__(value) if isinstance(value, str) else str(value)
-
-
-def _converted(value: object) -> object:
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, pandas, torch
-        plain: object = value.tolist()
-        if type(plain) is not type(value):  # a longdouble stays what it is
-            return plain
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        return {name: getattr(value, name) for name in value.__dataclass_fields__}
-    if hasattr(value, "model_dump"):  # pydantic
-        return value.model_dump()
-    enum = sys.modules.get("enum")
-    if enum is not None and isinstance(value, enum.Enum):
-        return value.value
-    numbers = sys.modules.get("numbers")  # loaded by whoever defines a number type of its own
-    if numbers is not None and isinstance(value, numbers.Real):
-        return float(value)
-    if type(value).__module__ == "decimal":
-        return float(value)  # type: ignore[arg-type]  # a Decimal
-    return value
-
-
-def described(value: object) -> str:
-    """The type of a value, with an article."""
-    if value is None:
-        return "None"
-    name = type(value).__qualname__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 # How much of a text is reported. The child sends SENT times as much as the owner keeps, because the owner hides

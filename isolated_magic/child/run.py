@@ -9,16 +9,8 @@ from . import code, metric, modules, signals, stdio
 from .channel import Channel, decode_payload, encode, is_packed, payload_as_json
 from .error_report import call_users_excepthook, describe, text_of
 from .metric_arguments import DataHint, MetricCallError
-from .result import (
-    LONGEST_LINE,
-    LONGEST_TEXT,
-    LONGEST_VALUE,
-    SENT,
-    NotAResultError,
-    elide_middle,
-    has_scores,
-    result_of,
-)
+from .plain import NotAResultError
+from .result import LONGEST_LINE, LONGEST_TEXT, LONGEST_VALUE, SENT, elide_middle, has_scores, result_of
 from .signals import users_code
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
