@@ -54,13 +54,13 @@ class TestOnScreen:
         output = quickstart.output(SCORED)
         expect(output.first).to_have_text("scoring: How do I block a lost card?\n")
         table = output.last.get_by_role("table")
-        expect(table.get_by_role("columnheader")).to_have_text(["score", "value", "bar", "reason"])
+        expect(table.get_by_role("columnheader")).to_have_text(["score", "value", "reason"])
         expect(table.get_by_role("rowheader")).to_have_text(["tone", "length", "concrete", "brevity"])
         expect(table.locator("tbody tr").first).to_have_text("toneFAILEDthere is no model here")
 
     def test_what_changed(self, quickstart):
         row = quickstart.output(COMPARED).last.locator("tbody tr")
-        expect(row).to_have_text("overlap0.9333▲ +0.1333, was 0.8█████████░")
+        expect(row).to_have_text("overlap0.9333█████████░▲ +0.1333, was 0.8")
         expect(quickstart.output(HISTORY).locator("tbody tr")).to_have_count(4)
 
     def test_a_secret_is_hidden(self, quickstart):
@@ -144,7 +144,7 @@ class TestSaved:
             cells = page.locator(".jp-CodeCell")
             expect(cells).to_have_count(len(CODE))
             table = cells.nth(SCORED).get_by_role("table")
-            expect(table.get_by_role("columnheader")).to_have_text(["score", "value", "bar", "reason"])
+            expect(table.get_by_role("columnheader")).to_have_text(["score", "value", "reason"])
             assert contrast(table.locator("tbody td").first) >= 4.5
             fold = cells.nth(SHOWN_ERROR).locator("details")
             expect(fold.locator("pre")).not_to_be_visible()

@@ -55,7 +55,7 @@ def test_one_line_a_score_in_columns_failed_ones_first_and_said_in_a_word():
     assert "<strong>FAILED</strong>" in html(payload)
     assert html(payload).count("<tr>") == 4
     assert markdown(payload).splitlines() == [
-        "| score | value | bar | reason |",
+        "| score | value |  | reason |",
         "| --- | --- | --- | --- |",
         "| tone | **FAILED** |  | no model |",
         "| relevance | 0.95 | █████████░ | on topic |",

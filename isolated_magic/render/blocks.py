@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from itertools import compress, repeat
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 class Role(Enum):
@@ -14,8 +17,11 @@ class Role(Enum):
     NAME = "name"
     VALUE = "value"
     FAILED = "failed"
+    PASSED = "passed"
     BAR = "bar"
     CHANGE = "change"
+    BETTER = "better"
+    WORSE = "worse"
     PROSE = "prose"
     HEADLINE = "headline"
     NOTE = "note"
@@ -23,15 +29,27 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table; its text has one line, of any length."""
+    """One cell of a table.
+
+    Args:
+        text: one line, of any length.
+        role: how it is styled.
+        mark: the words at its beginning that carry the colour of the role; empty for the whole text.
+        number: what the text says, or where a bar ends between 0 and 1, if that is a number.
+    """
 
     text: str
     role: Role = Role.PROSE
+    mark: str = ""
+    number: Decimal | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows. Plain text shows the headers only if ``has_headers_in_text``."""
+    """A table whose first column names its rows. Plain text shows the headers only if ``has_headers_in_text``.
+
+    A column of bars has no header of its own: it belongs to the values.
+    """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]

@@ -22,16 +22,21 @@ BAR_CELLS = 10
 FULL, EMPTY = "\N{FULL BLOCK}", "\N{LIGHT SHADE}"
 UP, DOWN = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 FAILED = "FAILED"
+PASS, FAIL = "\N{CHECK MARK} PASS", "\N{BALLOT X} FAIL"
+AT_LEAST, AT_MOST = "\N{GREATER-THAN OR EQUAL TO}", "\N{LESS-THAN OR EQUAL TO}"
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 OTHER_DATA = "other data: "
 LONGEST_NAME, LONGEST_PROSE = 60, 240  # characters that are seen without a click
 TOO_DEEP = "(nested too deeply to be shown)"
 FEWEST_DIGITS, DIGITS_OF_A_FLOAT = 4, 17
+MOST_DECIMALS = 6  # that one number of a column asks of the others
 ROUND_DIGITS = 3  # a number with no more of them is a round one, as thresholds are
 LARGEST_WRITTEN_OUT, LARGEST_NUMBER = 10**20, 10**300
 # Sums and differences of floats are exact with as many digits: they reach from 1e300 down to 5e-324.
 EXACTLY = Context(prec=700)
 # Within a word: emoji and Persian are made of these.
 _JOINERS = {"\N{ZERO WIDTH JOINER}", "\N{ZERO WIDTH NON-JOINER}"}
+_WHOLE_PART = re.compile(r"^~?-?(?:[\d,]+|[a-z]+)")  # of a number, or its name: nan, inf
 _ODD = re.compile(r"[^\n\t -~]")
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}  # bidirectional classes (Unicode, UAX 9)
 
@@ -75,10 +80,48 @@ def number_text(value: float | Decimal) -> str:
     return f"{mantissa}e{int(exponent):+03d}" if rounded.adjusted() < -FEWEST_DIGITS else f"{rounded:f}"
 
 
-def mean_text(numbers: Sequence[Decimal]) -> str:
+def in_one_format(texts: Sequence[str], numbers: Sequence[Decimal]) -> list[str]:
+    """The numbers of a column with the same decimals; spaces stand behind the others, so that the points line up.
+
+    A number that has more decimals than fit, or would be taken for another one, keeps its own text.
+
+    Args:
+        texts: of the numbers, as :func:`number_text` writes them.
+        numbers: those.
+    """
+    asked = [len(_decimals(text)) for text in texts if _is_plain(text)]
+    digits = max((count for count in asked if count <= MOST_DECIMALS), default=0)
+    shown = [_with_decimals(number, text, digits) for number, text in zip(numbers, texts, strict=True)]
+    behind = [len(_WHOLE_PART.sub("", text)) for text in shown]
+    most = max(behind, default=0)
+    return [text + NO_BREAK_SPACE * (most - length) for text, length in zip(shown, behind, strict=True)]
+
+
+def _with_decimals(number: Decimal, text: str, digits: int) -> str:
+    if not _is_plain(text) or len(_decimals(text)) > digits:
+        return text
+    rounded = number.quantize(Decimal(1).scaleb(-digits), context=EXACTLY)
+    is_another = rounded != number and _is_round(rounded.normalize(EXACTLY))
+    return text if is_another or (rounded.is_zero() and number) else f"{rounded:f}"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a number is written without an exponent or separators."""
+    return text.removeprefix("-").replace(".", "", 1).isdigit()
+
+
+def _decimals(text: str) -> str:
+    return text.partition(".")[2]
+
+
+def mean_of(numbers: Sequence[Decimal]) -> Decimal:
     """The mean of the decimal numbers as they are written, of one at least."""
-    total = reduce(EXACTLY.add, numbers)
-    return number_text(EXACTLY.divide(total, Decimal(len(numbers))))
+    return EXACTLY.divide(reduce(EXACTLY.add, numbers), Decimal(len(numbers)))
+
+
+def mean_text(numbers: Sequence[Decimal]) -> str:
+    """The mean of the decimal numbers as text."""
+    return number_text(mean_of(numbers))
 
 
 def _is_round(number: Decimal) -> bool:
@@ -113,16 +156,42 @@ def change_text(now: Score, before: Score | None, *, has_other_data: bool = Fals
         return "new"
     label = OTHER_DATA if has_other_data else ""
     was = value_text(before)
+    if before.passed is not None and before.passed is not now.passed and not before.scoring_failed:
+        was += f" {PASS if before.passed else FAIL}"
+        same = f"same, was {was}"
+    else:
+        same = "same"
     if now.scoring_failed or before.scoring_failed:
-        return f"{label}{'same' if now.scoring_failed and before.scoring_failed else f'was {was}'}"
+        return f"{label}{same if now.scoring_failed and before.scoring_failed else f'was {was}'}"
     value, earlier = number_in(now.value), number_in(before.value)
     if value is None or earlier is None:
-        return f"{label}{'same' if value_text(now) == was else f'was {was}'}"
+        return f"{label}{same if value_text(now) == value_text(before) else f'was {was}'}"
     difference = EXACTLY.subtract(value, earlier)
     if difference == 0:
-        return f"{label}same"
+        return f"{label}{same}"
     arrow = "" if has_other_data else f"{UP if difference > 0 else DOWN} "
     return f"{label}{arrow}{'+' if difference > 0 else ''}{number_text(difference)}, was {was}"
+
+
+def verdict_text(score: Score) -> str:
+    """Whether the score passes, and from where on; empty if the metric says neither."""
+    if score.scoring_failed:
+        return ""
+    mark = "" if score.passed is None else PASS if score.passed else FAIL
+    return " ".join(filter(None, (mark, _threshold_text(score))))
+
+
+def _threshold_text(score: Score) -> str:
+    if score.threshold is None:
+        return ""
+    value, threshold = number_in(score.value), number_in(score.threshold)
+    # Less is better where what lies below passes, or what lies above fails.
+    is_most = (
+        None not in (value, threshold, score.passed)
+        and value != threshold
+        and score.passed is not (value > threshold)  # type: ignore[operator]  # neither is None
+    )
+    return f"{AT_MOST if is_most else AT_LEAST} {number_text(score.threshold)}"
 
 
 def number_in(value: JsonValue) -> Decimal | None:
@@ -132,6 +201,12 @@ def number_in(value: JsonValue) -> Decimal | None:
     if not abs(value) < LARGEST_NUMBER:  # not less: NaN, too
         return None
     return _exact(value)
+
+
+def number_of(value: JsonValue) -> Decimal | None:
+    """The number as it is written, whatever its size; None for what is no number."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return _exact(value) if is_number else None  # type: ignore[arg-type]  # it is one
 
 
 def _exact(value: float | Decimal) -> Decimal:

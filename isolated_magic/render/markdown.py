@@ -54,7 +54,10 @@ def _cell(cell: Cell) -> str:
     text = _escaped(shortened(cell.text, LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME))
     if is_right_to_left(text):
         text = f"<bdi>{text}</bdi>"
-    return f"**{text}**" if cell.role is Role.FAILED else text
+    if cell.role is not Role.FAILED or not cell.text:
+        return text
+    mark = _escaped(cell.mark)
+    return f"**{mark}**{text.removeprefix(mark)}" if mark and text.startswith(mark) else f"**{text}**"
 
 
 def _fenced(text: str) -> str:

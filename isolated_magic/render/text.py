@@ -6,13 +6,17 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.render.blocks import Code, Fold, Line, Role, Table
+from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
 from isolated_magic.render.formatting import (
+    AT_LEAST,
+    AT_MOST,
     DOWN,
     EMPTY,
+    FAIL,
     FULL,
     LONGEST_NAME,
     LONGEST_PROSE,
+    PASS,
     UP,
     is_right_to_left,
     shortened,
@@ -22,20 +26,22 @@ from isolated_magic.sanitize import wrapped
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from isolated_magic.render.blocks import Block, Cell, View
+    from isolated_magic.render.blocks import Block, View
 
 GAP = "  "
 # Around text that is written from right to left, so that it turns nothing else around (Unicode, UAX 9).
 ISOLATE, END_OF_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 
-_ALL_NARROW = re.compile(f"[ -~{FULL}{EMPTY}{UP}{DOWN}]*")
+_ALL_NARROW = re.compile(f"[ -~{FULL}{EMPTY}{UP}{DOWN}{PASS}{FAIL}{AT_LEAST}{AT_MOST}]*")
 
 # Codes of "select graphic rendition" (ECMA-48, 8.3.117) from the sixteen colours that each terminal theme defines.
 COLORS: Mapping[Role, str] = {
     Role.NAME: "1",
     Role.FAILED: "1;31",
+    Role.PASSED: "32",
     Role.BAR: "34",
-    Role.CHANGE: "36",
+    Role.BETTER: "32",
+    Role.WORSE: "31",
     Role.HEADLINE: "1",
     Role.NOTE: "2",
 }
@@ -90,18 +96,18 @@ def _block(block: Block, colors: Mapping[Role, str]) -> str:
 
 
 def _table(table: Table, colors: Mapping[Role, str]) -> str:
-    rows: list[tuple[Sequence[str], Sequence[Role]]] = []
+    rows: list[tuple[Sequence[str], Sequence[Cell]]] = []
     if table.has_headers_in_text:
-        rows.append((table.headers, [Role.NOTE] * len(table.headers)))
-    rows += [(list(map(_cell, row)), [cell.role for cell in row]) for row in table.rows]
+        rows.append((table.headers, [Cell(header, Role.NOTE) for header in table.headers]))
+    rows += [(list(map(_cell, row)), row) for row in table.rows]
     widths = [0] * len(table.headers)
-    for cells, _ in rows:
-        widths = list(map(max, widths, map(width, cells)))
+    for texts, _ in rows:
+        widths = list(map(max, widths, map(width, texts)))
     lines = []
-    for cells, roles in rows:
+    for texts, cells in rows:
         parts = []
-        for text, wide, role in zip(cells, widths, roles, strict=True):
-            parts += [_painted(text, role, colors), " " * (wide - width(text)), GAP]
+        for text, wide, cell in zip(texts, widths, cells, strict=True):
+            parts += [_painted_cell(text, cell, colors), " " * (wide - width(text)), GAP]
         while parts and not parts[-1].strip():  # no spaces at the end of a line
             parts.pop()
         lines.append("".join(parts))
@@ -120,6 +126,12 @@ def width(text: str) -> int:
     from wcwidth import wcswidth  # noqa: PLC0415 - 10 ms that most results need not pay
 
     return max(wcswidth(text), 0)
+
+
+def _painted_cell(text: str, cell: Cell, colors: Mapping[Role, str]) -> str:
+    if not cell.mark or not text.startswith(cell.mark):
+        return _painted(text, cell.role, colors)
+    return _painted(cell.mark, cell.role, colors) + text.removeprefix(cell.mark)
 
 
 def _painted(text: str, role: Role, colors: Mapping[Role, str]) -> str:

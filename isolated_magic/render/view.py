@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,22 @@ from isolated_magic.child.error_report import ARROW
 from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
 from isolated_magic.render.formatting import (
+    DOWN,
+    FAIL,
     FAILED,
+    PASS,
+    UP,
     as_json,
     bar,
     change_text,
-    mean_text,
+    mean_of,
     number_in,
+    number_of,
     number_text,
     one_line,
     shown,
     value_text,
+    verdict_text,
 )
 
 if TYPE_CHECKING:
@@ -32,12 +39,13 @@ if TYPE_CHECKING:
     from isolated_magic.render.blocks import Block, View
     from isolated_magic.strict_json import JsonValue
 
-HEADERS = ("score", "value", "change", "bar", "reason")
+HEADERS = ("score", "value", "pass", "change", "", "reason")
 MOST_ROWS = 20  # seen without a click
 MOST_FOLDED = 1000  # and after it
 MOST_NOTES = 20
 LONGEST_JSON = 10_000  # characters
 GONE = "-"
+NO_BAR = Cell("", Role.BAR)
 NOTHING_BEFORE = "No earlier run to compare with."
 
 SUMMARY_HEADERS = ("name", "count", "mean", "min", "max", "failed", "not averaged")
@@ -158,8 +166,8 @@ def _rows(result: RunResult, most: int) -> tuple[list[tuple[Cell, ...]], int]:
         change = change_text(score, earlier, has_other_data=has_other_data) if result.compared_with else ""
         rows.append(_row(score, change))
     for score in islice(before.values(), most - len(rows)):
-        name, change = Cell(one_line(score.name), Role.NAME), f"gone, was {value_text(score)}"
-        rows.append((name, Cell(GONE, Role.VALUE), Cell(change, Role.CHANGE), Cell("", Role.BAR), Cell("")))
+        change_cell = Cell(f"gone, was {value_text(score)}", Role.CHANGE)
+        rows.append((_name_cell(score), Cell(GONE, Role.VALUE), Cell(""), change_cell, NO_BAR, Cell("")))
     return rows, len(pairs) + len(before)
 
 
@@ -174,14 +182,29 @@ def _by_occurrence(scores: Iterable[Score]) -> dict[tuple[str, int], Score]:
 
 
 def _row(score: Score, change: str) -> tuple[Cell, ...]:
-    failed = score.scoring_failed
-    return (
-        Cell(one_line(score.name), Role.NAME),
-        Cell(value_text(score), Role.FAILED if failed else Role.VALUE),
-        Cell(change, Role.CHANGE),
-        Cell("" if failed else bar(score.value), Role.BAR),
-        Cell(one_line(score.reason or "")),
-    )
+    value, drawn = Cell(FAILED, Role.FAILED), NO_BAR
+    if not score.scoring_failed:
+        value = Cell(value_text(score), Role.VALUE, number=number_of(score.value))
+        drawn = Cell(bar(score.value), Role.BAR, number=number_in(score.value))
+    reason = Cell(one_line(score.reason or ""))
+    return _name_cell(score), value, _verdict_cell(score), _change_cell(change), drawn, reason
+
+
+def _name_cell(score: Score) -> Cell:
+    return Cell(one_line(score.name), Role.NAME)
+
+
+def _change_cell(change: str) -> Cell:
+    mark = change.partition(",")[0]
+    role = Role.BETTER if mark.startswith(UP) else Role.WORSE if mark.startswith(DOWN) else Role.CHANGE
+    return Cell(change, role, mark)
+
+
+def _verdict_cell(score: Score) -> Cell:
+    if score.passed is None:
+        return Cell(verdict_text(score), Role.CHANGE)
+    role, mark = (Role.PASSED, PASS) if score.passed else (Role.FAILED, FAIL)
+    return Cell(verdict_text(score), role, mark)
 
 
 def summary(scores: Sequence[Score]) -> View:
@@ -213,15 +236,19 @@ def _summary_row(name: str, scores: Sequence[Score]) -> tuple[Cell, ...]:
     valid = [score.value for score in scores if not score.scoring_failed]
     numbers = [number for number in map(number_in, valid) if number is not None]
     others = Counter(_kind(value) for value in valid if number_in(value) is None)
-    figures = [mean_text(numbers), number_text(min(numbers)), number_text(max(numbers))] if numbers else [""] * 3
+    figures = [_figure(one(numbers)) if numbers else Cell("") for one in (mean_of, min, max)]
     failed = len(scores) - len(valid)
     return (
         Cell(one_line(name), Role.NAME),
-        Cell(f"{len(scores):,}", Role.VALUE),
-        *(Cell(figure, Role.VALUE) for figure in figures),
+        Cell(f"{len(scores):,}", Role.VALUE, number=Decimal(len(scores))),
+        *figures,
         Cell(f"{failed:,} {FAILED}" if failed else "", Role.FAILED),
         Cell(", ".join(f"{count:,} {kind}" for kind, count in others.items())),
     )
+
+
+def _figure(number: Decimal) -> Cell:
+    return Cell(number_text(number), Role.VALUE, number=number)
 
 
 def _kind(value: JsonValue) -> str:
