@@ -12,6 +12,7 @@ QUICK = {
     "test_differential.py": r"::test_nothing_of_a_run_is_seen_by_the_next",
     "test_environment.py": r"",
     "test_error_report.py": r"::TestPlace.*\[forked",
+    "test_event_loop.py": r"::TestTopLevelAwait.*\[forked",
     "test_executor.py": r"::Test(Process|Code|Errors|Output).*\[forked",
     "test_exit_report.py": r"",
     "test_fork_server.py": r"::TestChoice",

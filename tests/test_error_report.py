@@ -281,7 +281,7 @@ class TestNoResult:
         ("import numpy as np\nx = np.array([1, 2])\nx", "The cell ended with a ndarray, which is no score."),
         ("import pandas as pd\npd.Series([1, 2])", "The cell ended with a Series, which is no score."),
         ("object()", "The cell ended with an object, which is no score."),
-        ("async def f():\n    return 0.5\nf()", "The cell ended with a coroutine, which is no score."),
+        ("async def f():\n    yield 0.5\nf()", "The cell ended with an async_generator, which is no score."),
         (
             "import sys\nprint('a', file=sys.stderr)",
             "The cell printed nothing on stdout and did not end with a value.",
@@ -323,7 +323,7 @@ class TestNoResult:
         code = "class Odd:\n    def __repr__(self): raise ValueError('no')\nOdd()"
         assert "<Odd that cannot be printed>" in cells.run(f"%%isolated\n{code}").traceback
 
-    @pytest.mark.parametrize("code", ["object()", "[object()]", "print", "lambda: 0", "async def f(): pass\nf()"])
+    @pytest.mark.parametrize("code", ["object()", "[object()]", "print", "lambda: 0", "async def f(): yield\nf()"])
     def test_a_value_is_shown_without_what_differs_from_run_to_run(self, cells, code):
         first, second = (cells.run(f"%%isolated\n{code}") for _ in range(2))
         assert first == second

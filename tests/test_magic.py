@@ -162,7 +162,10 @@ class TestErrors:
             ("_ih", "_ih holds what the notebook has run"),
             ("sns.boxplot()", "sns is not imported in this code: import seaborn as sns."),
             ("torch.ones(1)", "torch is not imported in this code: import torch."),
-            ("await something", "await outside a function is IPython's"),
+            (
+                "def f():\n    await g()",
+                "A function that awaits, or has async for or async with in it, begins with async def.",
+            ),
             ("x = 1\n!ls", "Lines that begin with ! or % are IPython's"),
             ("%time 1", "Lines that begin with ! or % are IPython's"),
             ("nowhere", None),

@@ -15,6 +15,8 @@ TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from typing import Any
 
+    from .event_loop import EventLoop
+
 with modules.StandardImports():
     import __future__
 
@@ -22,6 +24,8 @@ with modules.StandardImports():
     import warnings  # without it the compiler prints its warnings in another way, without the line
 
 AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h)
+TOP_LEVEL_AWAIT = 0x2000  # PyCF_ALLOW_TOP_LEVEL_AWAIT; changes nothing about code that has no such await
+IS_COROUTINE = 0x80  # CO_COROUTINE (Include/cpython/code.h)
 MOST_COMPILED = 64
 LONGEST_COMPILED = 1 << 18  # characters of a source
 READS_DESCRIPTOR = ("open(0", "read(0", "readv(0", "dup(0", "dup2(0", "FileIO(0", "mmap(0", "/dev/stdin", "/fd/0")
@@ -38,17 +42,33 @@ class Code:
     def __init__(self, source: str | bytes, filename: str) -> None:
         tree = compile(source, filename, "exec", AST_ONLY, dont_inherit=True)
         last = tree.body.pop() if tree.body and _has_value(tree.body[-1]) else None
-        self.body = compile(tree, filename, "exec", dont_inherit=True)
+        self.body = compile(tree, filename, "exec", TOP_LEVEL_AWAIT, dont_inherit=True)
         self.last = None
         if last is not None:
             # The features that `from __future__` switched on in the body hold for the last expression too.
-            features = self.body.co_flags & _future_flags()
+            features = self.body.co_flags & _future_flags() | TOP_LEVEL_AWAIT
             self.last = compile(_ast.Expression(last.value), filename, "eval", features, dont_inherit=True)
+        self._awaits = bool((self.body.co_flags | (self.last.co_flags if self.last else 0)) & IS_COROUTINE)
 
-    def run(self, names: dict[str, object]) -> object:
-        """Run it with these globals; return the value of the last expression, None when there is none."""
+    def run(self, names: dict[str, object], loop: EventLoop) -> object:
+        """Run it with these globals; return the value of the last expression, None when there is none.
+
+        Args:
+            names: the globals.
+            loop: for code that awaits at top level. All of it runs there, as in a notebook.
+        """
+        if self._awaits:
+            return loop.run(self._run_in_loop(names))
         exec(self.body, names)  # noqa: S102 - running the user's code is what we are for
         return eval(self.last, names) if self.last is not None else None  # noqa: S307 - likewise
+
+    async def _run_in_loop(self, names: dict[str, object]) -> object:
+        value = None
+        for part in filter(None, (self.body, self.last)):
+            value = eval(part, names)  # noqa: S307 - likewise
+            if part.co_flags & IS_COROUTINE:
+                value = await value
+        return value
 
 
 def _has_value(statement: object) -> bool:
@@ -101,7 +121,7 @@ def _warns(source: str | bytes, filename: str) -> bool:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            compile(source, filename, "exec", dont_inherit=True)
+            compile(source, filename, "exec", TOP_LEVEL_AWAIT, dont_inherit=True)
     except Exception:  # noqa: BLE001 - the code took the module apart
         return True
     return bool(caught)

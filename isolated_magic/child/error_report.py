@@ -224,16 +224,34 @@ CONTAINER_HINTS = {
     errno.ENETUNREACH: "A setting of DockerExecutor gives a container a network: network (--allow-net).",
 }
 NO_THREAD = "can't start new thread"
+NO_SECOND_LOOP = (
+    "An event loop runs this code already, as it has an await outside a function: write await in place of "
+    "asyncio.run()."
+)
+IN_A_LOOP = ("asyncio.run() cannot be called from a running event loop", "This event loop is already running")
 THREADS_HINT = "A setting of DockerExecutor limits how many processes and threads there can be at once: pids."
 
 
 def hint_for(problem: BaseException) -> str:
-    """What to do about a failed or forgotten import, or a limit of a container; empty for anything else."""
+    """What to do about a failed or forgotten import, a second event loop or a limit of a container, or nothing."""
     if isinstance(problem, NameError):
         return _hint_for_name(problem.name)
     if isinstance(problem, ImportError):
         return _hint_for_import(problem)
+    if isinstance(problem, RuntimeError) and str(problem) in IN_A_LOOP:
+        _close_unused(problem.__traceback__)
+        return NO_SECOND_LOOP
     return _hint_in_container(problem) if IN_CONTAINER else ""
+
+
+def _close_unused(trace: TracebackType | None) -> None:
+    """Close the coroutine that asyncio refused to run: the warning about it would name a line of ours."""
+    while trace is not None:
+        if "asyncio" in trace.tb_frame.f_code.co_filename:
+            for value in trace.tb_frame.f_locals.values():
+                if type(value).__name__ == "coroutine":
+                    value.close()
+        trace = trace.tb_next
 
 
 def _hint_for_name(name: object) -> str:

@@ -6,16 +6,16 @@ then: only ``type()`` and what the interpreter keeps of a type are looked at.
 
 from __future__ import annotations
 
-from . import modules
 from .metric_arguments import MetricCallError, ScoreArguments, call_with_dots, is_class, needed_to_make
 from .plain import NotAResultError, described, has_base_named, is_measured, mro_of, name_of, names_in, plain_text
 from .result import DEFAULT_SCORE_NAME, result_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
+    from .event_loop import EventLoop
     from .metric_arguments import DataHint
     from .plain import Json
 
@@ -114,7 +114,13 @@ def _is_abstract(kind: object) -> bool:
 
 
 def score_all(
-    metrics: list[object], data: object, payload_type: object, notes: Notes, *, selects: bool = False
+    metrics: list[object],
+    data: object,
+    payload_type: object,
+    notes: Notes,
+    loop: EventLoop,
+    *,
+    selects: bool = False,
 ) -> dict[str, Json]:
     """Have the metrics score, and return all of it as ``{"scores": [...]}``.
 
@@ -123,6 +129,7 @@ def score_all(
         data: a dict becomes the keyword arguments of ``score``.
         payload_type: with ``"trace_thread"`` the data is the only argument.
         notes: collects notes.
+        loop: of the run.
         selects: leave out those that do not take the data, when others do.
 
     Raises:
@@ -130,7 +137,7 @@ def score_all(
         MetricCallError: a metric cannot be made, or not be called with the data.
         Exception: whatever a metric raises.
     """
-    scoring = _Scoring(data, payload_type, notes, is_one=len(metrics) == 1)
+    scoring = _Scoring(data, payload_type, notes, loop, is_one=len(metrics) == 1)
     result: dict[str, Json] = {}
     scores: list[Json] = []
     for metric in _suited(metrics, data, payload_type, notes) if selects else metrics:
@@ -171,7 +178,8 @@ class Notes:
 class _Scoring:
     """Scores the same data with one metric after the other."""
 
-    def __init__(self, data: object, payload_type: object, notes: Notes, *, is_one: bool) -> None:
+    def __init__(self, data: object, payload_type: object, notes: Notes, loop: EventLoop, *, is_one: bool) -> None:
+        self._loop = loop
         self._data, self._payload_type, self._notes = data, payload_type, notes
         self._is_one = is_one
 
@@ -183,12 +191,7 @@ class _Scoring:
         arguments = ScoreArguments(name, score, self._data, self._payload_type, self._notes.hint)
         arguments.check()
         self._notes.begin(arguments.notes)
-        value = arguments.call(score)
-        if hasattr(value, "__await__"):
-            with modules.StandardImports():
-                import asyncio  # noqa: PLC0415 - 79 ms that only an async metric has to pay
-
-            value = asyncio.run(_awaited(value))
+        value = self._loop.settle(arguments.call(score))
         otherwise = DEFAULT_SCORE_NAME if self._is_one else name
         try:
             found = result_of(value, plain_text(getattr(made, "name", None) or otherwise))
@@ -220,7 +223,3 @@ def _scores_in_async_only(kind: object) -> bool:
         return name_of(home) not in {"BaseMetric", "object"}
 
     return is_own("ascore") and not is_own("score")
-
-
-async def _awaited(value: Awaitable[object]) -> object:
-    return await value

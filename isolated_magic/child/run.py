@@ -8,6 +8,7 @@ import sys
 from . import code, metric, modules, signals, stdio
 from .channel import Channel, decode_payload, encode, is_packed, payload_as_json
 from .error_report import call_users_excepthook, describe, text_of
+from .event_loop import EventLoop
 from .metric_arguments import DataHint, MetricCallError
 from .plain import NotAResultError
 from .result import LONGEST_LINE, LONGEST_TEXT, LONGEST_VALUE, SENT, elide_middle, has_scores, result_of
@@ -186,10 +187,10 @@ def _run_code(
     notes = metric.Notes(DataHint(request["row"]))
     activity = _activity()
     try:
-        with users_code:
+        with users_code, EventLoop() as loop:
             source = request["source"] if path is None else code.read_file(path)
-            value = code.compiled.get(source, filename).run(names)
-            found = _outcome_of(value, names, message, channel, notes)
+            value = loop.settle(code.compiled.get(source, filename).run(names, loop))
+            found = _outcome_of(value, names, message, channel, notes, loop)
             if "result" in found and "is_bare" not in found and _activity() != activity:
                 channel.mark()
             return _with_notes(found, notes), 0
@@ -213,7 +214,12 @@ def _activity() -> tuple[int, int]:
 
 
 def _outcome_of(
-    value: object, names: dict[str, object], message: dict[str, object], channel: Channel, notes: metric.Notes
+    value: object,
+    names: dict[str, object],
+    message: dict[str, object],
+    channel: Channel,
+    notes: metric.Notes,
+    loop: EventLoop,
 ) -> dict[str, object]:
     # From the message: the code may use the names data and payload_type for something of its own.
     data, payload_type = message["data"], message["payload_type"]
@@ -224,7 +230,7 @@ def _outcome_of(
         except NotAResultError as problem:
             return _no_value(value, problem)
         if named:
-            return {"result": metric.score_all(named, data, payload_type, notes)}
+            return {"result": metric.score_all(named, data, payload_type, notes, loop)}
         try:
             result: dict[str, object] = {"result": result_of(value)}
             return result if has_scores(value) else {**result, "is_bare": True}
@@ -239,7 +245,7 @@ def _outcome_of(
     if channel.printed_scores():
         return nothing
     notes.texts += texts
-    return {"result": metric.score_all(metrics, data, payload_type, notes, selects=True)}
+    return {"result": metric.score_all(metrics, data, payload_type, notes, loop, selects=True)}
 
 
 def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
@@ -269,8 +275,6 @@ def _no_result(found: str, kind: str) -> dict[str, object]:
 
 def _no_value(value: object, problem: Exception) -> dict[str, object]:
     found = _no_result(f"the value of the last line is {problem}", "value")
-    if type(value).__name__ == "coroutine":  # or its end is a warning with our line in it
-        getattr(value, "close", str)()
     return {**found, "found_repr": elide_middle(text_of(value, repr), SENT * LONGEST_VALUE)}
 
 
@@ -292,6 +296,7 @@ def rehearse() -> None:
     names = decode_payload(
         dumps({"data": {"answer": "yes", "items": [1, 2.5, None]}, "payload_type": None}).encode()
     )
-    code.Code(REHEARSAL, "<string>").run(names)
+    with EventLoop() as loop:
+        code.Code(REHEARSAL, "<string>").run(names, loop)
     metric.defined_in(names, [])
     result_of({"scores": [{"name": "a", "value": 1}]})

@@ -58,7 +58,7 @@ FROM_HISTORY = (
     "{name} holds what the notebook has run, of which the run has nothing: keep it in a variable there, and hand "
     "that over with --data."
 )
-NO_AWAIT = "await outside a function is IPython's, and the run is plain Python: write asyncio.run(...)."
+NO_AWAIT = "A function that awaits, or has async for or async with in it, begins with async def."
 NO_MAGICS = "Lines that begin with ! or % are IPython's, and the run is plain Python: put them into another cell."
 
 
@@ -157,8 +157,8 @@ def _lines_of_value(code: str, value: object, kind: str) -> Lines:
         return f"float({code}.mean(numeric_only=True).mean())", _scores(f"len({code})", name='"rows"')
     if kind in {"ndarray", "Series", "Tensor", "Array"}:
         return _number(f"float({code}.mean())")
-    if kind == "coroutine":
-        return f"import asyncio; asyncio.run({code})", f"import asyncio; {_scores(f'asyncio.run({code})')}"
+    if kind == "async_generator":
+        return _number(f"[one async for one in {code}][0]")
     if kind == "function":
         return _number(f"{code}(**data)")
     return "0.8", _scores("0.8", reason=f"str({code})")
@@ -301,7 +301,7 @@ def _import_of(name: str, value: object) -> str:
 def _about_syntax(summary: str, cell: str) -> str:
     if not summary.startswith("SyntaxError: "):
         return ""
-    if "'await' outside function" in summary or "outside async function" in summary:
+    if "outside async function" in summary or "outside of an asynchronous function" in summary:
         return NO_AWAIT
     found = _LINE.search(summary)
     lines = ["%%isolated", *cell.split("\n")]

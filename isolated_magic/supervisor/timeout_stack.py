@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic import child
-from isolated_magic.child import error_report
+from isolated_magic.child import error_report, event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,8 +71,11 @@ def _main_stack(text: str, own_folder: str) -> list[Frame]:
     mains = [
         frames for frames, is_cut in stacks if is_cut or any(frame.file.startswith(own_folder) for frame in frames)
     ]
-    frames = mains[-1] if mains else []
-    return [frame for frame in reversed(frames) if not frame.file.startswith(own_folder)]
+    frames = list(reversed(mains[-1])) if mains else []
+    # Above the code that an event loop runs stand the frames of asyncio, and above it what runs the loop.
+    starts = [at for at, frame in enumerate(frames) if frame.file == f"{own_folder}/event_loop.py"]
+    first = starts[-1] if starts and frames[starts[-1]].function == event_loop.AWAITS else 0
+    return [frame for frame in frames[first:] if not frame.file.startswith(own_folder)]
 
 
 def _frames(text: str) -> list[Frame]:
