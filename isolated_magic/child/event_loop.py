@@ -6,7 +6,7 @@ A run that awaits nothing never makes it, and does not import asyncio.
 from __future__ import annotations
 
 from . import modules
-from .result import mro_of
+from .plain import mro_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
