@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from isolated_magic.limits import Limits
     from isolated_magic.models import DisplayData, Found, RunError, RunFailedError, RunResult, Score, Timings
     from isolated_magic.redaction.redactor import Secret
+    from isolated_magic.request import FigureSettings
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ _HOMES = {
     "DisplayData": "isolated_magic.models",
     "DockerExecutor": "isolated_magic.executors.docker",
     "Executor": "isolated_magic.executors.base",
+    "FigureSettings": "isolated_magic.request",
     "Found": "isolated_magic.models",
     "History": "isolated_magic.history",
     "InvalidRequestError": "isolated_magic.errors",
@@ -87,6 +89,7 @@ __all__ = [
     "DisplayData",
     "DockerExecutor",
     "Executor",
+    "FigureSettings",
     "Found",
     "History",
     "InvalidRequestError",

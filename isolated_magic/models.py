@@ -218,14 +218,31 @@ class DisplayData:
         metadata: what the notebook format keeps beside them, such as the size of an image.
         stdout_at: characters of the run's stdout that were printed before it.
         stderr_at: likewise of its stderr.
+        display_id: the code's own name for it, if it may update it; None if not.
+        action: ``"show"``. ``on_display`` also gets ``"update"``, the new data of what has the same
+            ``display_id``; and ``"clear"``, without data: the code has taken away what it showed
+            (``clear_output()``).
     """
 
     data: Mapping[str, JsonValue]
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     stdout_at: int = 0
     stderr_at: int = 0
+    display_id: str | None = None
+    action: Literal["show", "update", "clear"] = "show"
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
+
+    def __repr__(self) -> str:
+        """The formats with their sizes; of a text, its beginning."""
+        told = [f"{mime}: {_told_format(mime, value)}" for mime, value in self.data.items()]
+        return f"{type(self).__name__}({{{', '.join(told)}}})"
+
+
+def _told_format(mime: str, value: JsonValue) -> str:
+    if mime == "text/plain" or not isinstance(value, str):
+        return _short(value)
+    return f"<{len(value):,} characters>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -252,7 +269,7 @@ class RunResult:
         differs_in: inputs that differ between the two runs: ``"data"``, ``"code"``, and ``"environment"`` with
             names of some variables in parentheses.
         notes: sentences to show beside the scores: the run succeeded, but may not mean what you think.
-        displays: what the code displayed, in its order.
+        displays: what the code displayed, in its order; each with its last update.
     """
 
     payload: JsonObject | None = None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.payload.encode import Arrival
+    from isolated_magic.strict_json import JsonObject, JsonValue
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,28 @@ class ContainerTarget:
     unset: frozenset[bytes] = frozenset()  # names of variables that it must not have, whatever the image sets
     folder: str = ""  # where the child program lies in the container
     memory_bytes: int | None = None  # of all its processes together, None for no limit
+
+
+@dataclass(frozen=True)
+class FigureSettings:
+    """How figures of matplotlib that a run shows are drawn. In a notebook, they are those of its inline backend.
+
+    Args:
+        formats: of ``"png"``, ``"retina"``, ``"jpeg"``, ``"svg"`` and ``"pdf"``, each one to draw.
+        savefig: arguments for ``savefig()`` that JSON can hold, as pairs.
+        rc: ``rcParams`` from which the code starts, as pairs; what it sets itself wins.
+        closes: whether ``plt.show()`` closes the figures that it has shown.
+    """
+
+    formats: tuple[str, ...] = ("png",)
+    savefig: tuple[tuple[str, JsonValue], ...] = (("bbox_inches", "tight"),)
+    rc: tuple[tuple[str, JsonValue], ...] = ()
+    closes: bool = True
+
+    def to_dict(self) -> JsonObject:
+        """As the child program reads it."""
+        formats: list[JsonValue] = list(self.formats)
+        return {"formats": formats, "kwargs": dict(self.savefig), "rc": dict(self.rc), "closes": self.closes}
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,7 @@ class RunRequest:
     confinement: Confinement = Confinement()  # made when it is launched
     arrivals: tuple[Arrival, ...] = field(default=(), repr=False)  # data that has another type in the run
     container: ContainerTarget | None = None  # None for a run of this machine
+    figures: FigureSettings | None = None  # None for the defaults
 
 
 P = ParamSpec("P")
@@ -83,6 +107,7 @@ class RunOptions(TypedDict, total=False):
             values stand in the run's output or result, ``***`` stands instead.
         strict: True makes a result with notes an error, whose text they are.
         data_name: what stands for the data on the magic's line, so that hints can say what to write there.
+        figures: how figures that the run shows are drawn; None for PNG in the size that the code gives them.
     """
 
     inherit_env: bool
@@ -92,6 +117,7 @@ class RunOptions(TypedDict, total=False):
     secrets: Collection[str]
     strict: bool
     data_name: str | None
+    figures: FigureSettings | None
 
 
 def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
@@ -108,6 +134,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
     secrets: Collection[str] = (),
     strict: bool = False,
     data_name: str | None = None,
+    figures: FigureSettings | None = None,
 ) -> RunRequest:
     """Check and freeze one run. Here the limits are None for no limits.
 
@@ -130,6 +157,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         strict=bool(strict),
         arrivals=arrivals_in(data),
         data_name=data_name,
+        figures=figures,
     )
 
 

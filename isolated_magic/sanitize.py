@@ -23,6 +23,13 @@ LARGEST_INTEGER = (1 << 63) - 1
 # strip_sequences: newer than our minimum, differs in 1 % of random input, and redaction sees through just these.
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x1b\x07]*(?:\x1b\\|\x07)|\x1b[ -/]*[0-~]")
 
+_ADDRESS = re.compile(r"(?<=[\w>]) at 0x[0-9a-fA-F]{6,}(?=>)")  # in a repr, another one each time
+
+
+def without_addresses(text: str) -> str:
+    """The repr of an object without its address, which is another one each time."""
+    return _ADDRESS.sub("", text)
+
 
 def without_ansi(text: str) -> str:
     """The text without terminal escape sequences."""

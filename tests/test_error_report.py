@@ -274,10 +274,6 @@ class TestNoResult:
         ("'a', 0.5", "The cell ended with a tuple whose item 0 is a str, not a score."),
         ("[]", "The cell ended with an empty list."),
         ("{1, 2}", "The cell ended with a set, which is no score."),
-        (
-            "import pandas as pd\npd.DataFrame({'a': [0.5, 1]})",
-            "The cell ended with a DataFrame, which is no score.",
-        ),
         ("import numpy as np\nx = np.array([1, 2])\nx", "The cell ended with a ndarray, which is no score."),
         ("import pandas as pd\npd.Series([1, 2])", "The cell ended with a Series, which is no score."),
         ("object()", "The cell ended with an object, which is no score."),
@@ -353,14 +349,8 @@ class TestNoResult:
         ("print(data)", "{'a': 1}\n", ""),
         ("print('a\\nb')", "a\nb\n", ""),
         ("import sys\nprint('a')\nsys.exit()", "a\n", ""),
-        ("from IPython.display import display\ndisplay(data)", "{'a': 1}\n", ""),
         ("print('a')\ndata", "a\n{'a': 1}\n", ": the cell ended with a dict without the key 'scores'"),
         ("print(data)\n'b'", "{'a': 1}\n'b'\n", ": the cell ended with a str"),
-        (
-            "import pandas as pd\nprint('a')\npd.DataFrame([[1]])",
-            "a\n   0\n0  1\n",
-            ": the cell ended with a DataFrame",
-        ),
     )
 
     @pytest.mark.parametrize(("code", "output", "found"), LOOKS)

@@ -55,7 +55,6 @@ class TestNames:
                 "def f():\n    return pandas.DataFrame()\nf()",
                 "pandas is not imported in this code: import pandas.",
             ),
-            ("display(1)", "write from IPython.display import display"),
             ("get_ipython()", "get_ipython() is IPython's"),
             ("nothing_of_this_name", ""),
             ("raise NameError('np')", ""),
@@ -71,7 +70,6 @@ class TestNames:
         [
             ("import numpy as np", "np.mean([1])"),
             ("import pandas", "def f():\n    return len(pandas.DataFrame())\nf()"),
-            ("from IPython.display import display", "display(1)\n1"),
         ],
     )
     def test_the_line_that_is_told_is_all_that_is_needed(self, executor, line, code):

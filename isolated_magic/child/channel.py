@@ -6,6 +6,8 @@ none of it:
 
 - ``{"started": {}}`` once, before the code runs; from the second run of a worker on, together with what comes
   next;
+- ``{"display": {...}}`` for each thing that the code displays, after what it printed before: the owner answers when
+  it has taken that in. Any number of them, anywhere before ``imported``;
 - ``{"ask": {}}`` when the code defines a metric class and has no other result: only the owner sees all that was
   printed, however it reached descriptor 1, and answers whether there are scores in it;
 - ``{"mark": {}}`` when the code has scores and may still print others at its exit: the owner notes how much was
@@ -29,6 +31,7 @@ import sys
 from io import BufferedReader, FileIO
 
 from . import modules, stdio, wire
+from .signals import STACK_SIGNAL
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 with modules.StandardImports():
+    import _signal  # type: ignore[import-not-found]  # what signal wraps in enums
+    import _thread
     import fcntl
     from json import dumps, loads
     from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]  # None without C
@@ -71,6 +76,8 @@ LAST_WORDS = wire.frame(
 )
 CUT = wire.frame(b'{"cut": {}}')
 _HELD = {"imported", "outcome"}
+# What comes between the halves of an exchange would leave an answer to be taken for that to another question.
+_HELD_BACK = _signal.valid_signals() - {STACK_SIGNAL}
 _write, _pid = os.write, os.getpid
 
 
@@ -95,6 +102,8 @@ class Channel:
         self.holds_start = False
         self._start = b""
         self._held = b""
+        self._lock = _thread.RLock()  # threads of the code display things, too
+        self.takes_displays = False  # the code runs
 
     def receive(self) -> bytes | bytearray:
         """The next frame."""
@@ -180,12 +189,33 @@ class Channel:
         if self.is_mine:
             self._ask("mark", b"")
 
-    def _ask(self, question: str, if_closed: bytes) -> bytes | bytearray:
+    def display(self, message: dict[str, object]) -> bool:
+        """Have the owner show something, after what was printed so far; False when nobody will see it.
+
+        Raises:
+            ValueError: as for :meth:`send`.
+        """
+        if not (self.is_mine and self.takes_displays) or self._lock._is_owned():  # type: ignore[attr-defined]  # in the middle of another one
+            return False
+        with self._lock:
+            return self.takes_displays and bool(self._ask("display", b"", message))
+
+    def end_displays(self) -> None:
+        """The outcome follows: what threads and exit functions display from now on comes too late."""
+        if self.is_mine:
+            with self._lock:
+                self.takes_displays = False
+
+    def _ask(self, question: str, if_closed: bytes, message: dict[str, object] | None = None) -> bytes | bytearray:
         stdio.flush()
-        try:
-            return self.receive() if self.send({question: {}}) else if_closed
-        except (OSError, EOFError):
-            return b""
+        with self._lock:
+            before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD_BACK)
+            try:
+                return self.receive() if self.send({question: message or {}}) else if_closed
+            except (OSError, EOFError):
+                return b""
+            finally:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
     def _write_out(self, framed: bytes) -> bool:
         start, self._start = self._start, b""

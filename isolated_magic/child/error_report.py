@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
-CALLED_BY_CODE = f"{HERE}/stdio.py"  # stand-ins, such as that of input()
+# Stand-ins, such as those of input() and display().
+CALLED_BY_CODE = {f"{HERE}/{name}.py" for name in ("stdio", "display", "display_hooks", "figures")}
 
 LINES_AROUND = 2
 LONGEST_CODE_LINE = 200  # characters; the owner hides the half of a secret at the end of a line that is cut here
@@ -79,7 +80,7 @@ def _strip(problem: BaseException) -> None:
         trace, before = current.__traceback__, None
         while trace is not None:
             filename = trace.tb_frame.f_code.co_filename
-            if filename == CALLED_BY_CODE and before is not None:
+            if filename in CALLED_BY_CODE and before is not None:
                 before.tb_next = trace.tb_next
             elif filename.startswith(HERE):
                 current.__traceback__ = trace.tb_next  # with what stands before: asyncio's, for an async metric
@@ -210,7 +211,6 @@ ALIASES = {
     "jnp": "jax.numpy",
 }
 IMPORTED = ("numpy", "pandas", "polars", "matplotlib", "scipy", "sklearn", "torch", "requests", "opik", "openai")
-NO_DISPLAY = "display() is IPython's, and the run is plain Python: {remedy}."
 NO_SHELL = (
     "get_ipython() is IPython's, and the run is plain Python in a process of its own: "
     "move what needs the notebook to a cell without %%isolated."
@@ -255,9 +255,6 @@ def _close_unused(trace: TracebackType | None) -> None:
 
 
 def _hint_for_name(name: object) -> str:
-    if name == "display":
-        from_ipython = "write from IPython.display import display, which prints the object here, or print()"
-        return NO_DISPLAY.format(remedy="write print()" if IN_CONTAINER else from_ipython)
     if name == "get_ipython":
         return NO_SHELL
     if name in ALIASES:

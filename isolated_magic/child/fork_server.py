@@ -23,7 +23,7 @@ from io import FileIO
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from . import after_fork, code, modules, preload, process_state, run, shutdown, stdio, wire, worker
+from . import after_fork, code, display_hooks, modules, preload, process_state, run, shutdown, stdio, wire, worker
 from .channel import Channel, move_descriptor
 from .modules import fingerprint
 from .reaper import Reaper, become_subreaper
@@ -104,6 +104,7 @@ def prepare(
     try:
         preload.import_ours()
         stdio.install_stdin()
+        display_hooks.install()
         gives_way = process_state.giving_way() if settings["gives_way"] else nullcontext()
         with gives_way, after_fork.noting_generators(bool(settings["modules"])) as generators:
             tell({"pid": os.getpid()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import code, metric, modules, signals, stdio
+from . import code, display_hooks, metric, modules, signals, stdio
 from .channel import Channel, decode_payload, encode, is_packed, payload_as_json
 from .error_report import call_users_excepthook, describe, text_of
 from .event_loop import EventLoop
@@ -32,6 +32,7 @@ def main(args: list[str]) -> int:
     before = set(sys.modules)
     channel = Channel(int(args[0]))
     stdio.install_stdin()
+    display_hooks.install()
     code.new_main()
     status = run_next_request(channel, before)
     channel.close()
@@ -83,6 +84,7 @@ def run_request(
     channel.start()
     names.update(message)
     del payload
+    display_hooks.begin(channel, request["figures"])
     try:
         result, status = _run_limited(request, names, message, channel)
         _send_result(channel, result, before, own_pages if request["reports_pages"] else None)
@@ -106,6 +108,7 @@ def _send_result(
     before: Collection[str],
     own_pages: Callable[[], list[int]] | None,
 ) -> None:
+    channel.end_displays()
     stdio.flush()
     if channel.is_mine:
         _send_imports(channel, before)
@@ -187,7 +190,7 @@ def _run_code(
     notes = metric.Notes(DataHint(request["row"]))
     activity = _activity()
     try:
-        with users_code, EventLoop() as loop:
+        with users_code, display_hooks.OpenFigures(), EventLoop() as loop:
             source = request["source"] if path is None else code.read_file(path)
             value = loop.settle(code.compiled.get(source, filename).run(names, loop))
             found = _outcome_of(value, names, message, channel, notes, loop)
@@ -275,6 +278,8 @@ def _no_result(found: str, kind: str) -> dict[str, object]:
 
 def _no_value(value: object, problem: Exception) -> dict[str, object]:
     found = _no_result(f"the value of the last line is {problem}", "value")
+    if display_hooks.show_value(value):
+        return found
     return {**found, "found_repr": elide_middle(text_of(value, repr), SENT * LONGEST_VALUE)}
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from io import BufferedReader, FileIO, TextIOWrapper
 
-from . import code, modules, run, signals, stdio
+from . import code, display_hooks, modules, run, signals, stdio
 from .channel import Channel, move_descriptor
 from .process_state import RESTORED, Snapshot
 from .signals import users_code
@@ -36,6 +36,7 @@ def main(args: list[str]) -> int:
     channel = Channel(int(args[0]))
     signals.hold_interrupts()
     stdio.install_stdin()
+    display_hooks.install()
     status = serve(channel, before)
     users_code.resume()
     return status

@@ -12,7 +12,7 @@ from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.lifecycle import Lifetime, LiveRun, in_thread
-from isolated_magic.executors.runner import failed_run, run_child
+from isolated_magic.executors.runner import NOBODY, Watchers, failed_run, run_child
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.request import (
     SOURCE_NAME,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from isolated_magic.models import RunResult
     from isolated_magic.request import RunOptions, RunRequest
     from isolated_magic.strict_json import JsonObject
+    from isolated_magic.supervisor.displays import OnDisplay
     from isolated_magic.supervisor.output import OnOutput
 
 DEFAULT_TIMEOUT_SECS = 30.0
@@ -99,6 +100,7 @@ class Executor(Lifetime):
         payload_type: str | None = None,
         *,
         on_output: OnOutput | None = None,
+        on_display: OnDisplay | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult:
         """Run the code and return a RunResult. Arguments as for :meth:`execute`.
@@ -106,6 +108,8 @@ class Executor(Lifetime):
         Args:
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 without the line that is the result.
+            on_display: called in this thread with a :class:`DisplayData` for each thing that the code displays, in
+                order with its output.
 
         Raises:
             KeyboardInterrupt: this thread was interrupted; the run has been stopped.
@@ -115,7 +119,8 @@ class Executor(Lifetime):
             request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
         except (InvalidRequestError, MemoryError) as problem:
             return failed_run(problem)
-        return self._run(request, LiveRun(request.source_name, called_at), on_output)
+        watchers = Watchers(on_output, on_display)
+        return self._run(request, LiveRun(request.source_name, called_at), watchers)
 
     @lists_options
     def start(
@@ -201,19 +206,25 @@ class Executor(Lifetime):
         return build_request(code, data, env_vars, timeout, payload_type, **options)
 
     def run_request(
-        self, request: RunRequest, *, on_output: OnOutput | None = None, called_at: float | None = None
+        self,
+        request: RunRequest,
+        *,
+        on_output: OnOutput | None = None,
+        on_display: OnDisplay | None = None,
+        called_at: float | None = None,
     ) -> RunResult:
         """:meth:`run` of what :meth:`prepare` made; called_at is when the caller began, by time.monotonic()."""
-        return self._run(request, LiveRun(request.source_name, called_at), on_output)
+        watchers = Watchers(on_output, on_display)
+        return self._run(request, LiveRun(request.source_name, called_at), watchers)
 
     def start_request(
         self, request: RunRequest, *, label: str | None = None, called_at: float | None = None
     ) -> BackgroundRun:
         """:meth:`start` of what :meth:`prepare` made; called_at is when the caller began, by time.monotonic()."""
         live = LiveRun(label or request.source_name, called_at)
-        return BackgroundRun(live, lambda on_output: self._run(request, live, on_output))
+        return BackgroundRun(live, lambda on_output: self._run(request, live, Watchers(on_output)))
 
-    def _run(self, request: RunRequest, live: LiveRun, on_output: OnOutput | None = None) -> RunResult:
+    def _run(self, request: RunRequest, live: LiveRun, watchers: Watchers = NOBODY) -> RunResult:
         """Run the request where others can stop it, and record it."""
         instruments = telemetry.instruments(self._metric_prefix)
         if instruments:
@@ -222,7 +233,7 @@ class Executor(Lifetime):
             self._begin(live)
             try:
                 with sigint.HeldBack(live.interrupt):
-                    result = run_child(self._launcher, request, on_output, live)
+                    result = run_child(self._launcher, request, watchers, live)
             finally:
                 self._end(live)
         except BaseException:

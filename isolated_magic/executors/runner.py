@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.launch.base import StoppedError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Child, Launcher
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.request import RunRequest
+    from isolated_magic.supervisor.displays import OnDisplay
     from isolated_magic.supervisor.output import OnOutput
     from isolated_magic.supervisor.supervisor import ExitReport
 
@@ -27,7 +28,17 @@ if TYPE_CHECKING:
 _out_of_memory_kills = OutOfMemoryKills()
 
 
-def run_child(launcher: Launcher, request: RunRequest, on_output: OnOutput | None, live: LiveRun) -> RunResult:
+class Watchers(NamedTuple):
+    """Who is told what a run shows, while it runs; see :meth:`Executor.run`."""
+
+    on_output: OnOutput | None = None
+    on_display: OnDisplay | None = None
+
+
+NOBODY = Watchers()
+
+
+def run_child(launcher: Launcher, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:
     """Run one request in a child of the launcher's.
 
     Raises:
@@ -37,10 +48,10 @@ def run_child(launcher: Launcher, request: RunRequest, on_output: OnOutput | Non
     try:
         confined, group = confine(request)
         try:
-            child, report = _launch_and_supervise(launcher, confined, on_output, live)
+            child, report = _launch_and_supervise(launcher, confined, watchers, live)
             if child.launch in {"forked", "reused"} and _never_started(report):
                 again = replace(confined, fresh=True)
-                child, report = _launch_and_supervise(launcher, again, on_output, live)
+                child, report = _launch_and_supervise(launcher, again, watchers, live)
             if group is not None and group.folders:
                 report = replace(
                     report,
@@ -70,7 +81,7 @@ def failed_run(problem: InvalidRequestError | LaunchError | MemoryError) -> RunR
 
 
 def _launch_and_supervise(
-    launcher: Launcher, request: RunRequest, on_output: OnOutput | None, live: LiveRun
+    launcher: Launcher, request: RunRequest, watchers: Watchers, live: LiveRun
 ) -> tuple[Child, ExitReport]:
     try:
         child, messages = launcher.launch(request, live.attach)
@@ -82,7 +93,10 @@ def _launch_and_supervise(
         deadline = (child.handed_over_at or live.begun_at) + request.timeout_secs
         redactor = redactor_for(request.secrets)
         output_bytes = request.limits.output_bytes
-        report = Supervisor(child, messages, deadline, on_output, live.created, output_bytes, redactor).run()
+        on_output, on_display = watchers
+        report = Supervisor(
+            child, messages, deadline, on_output, live.created, output_bytes, redactor, on_display
+        ).run()
         said = report.messages if report.can_go_on else None
         return child, report
     finally:

@@ -21,8 +21,11 @@ from isolated_magic.models import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal, TypeAlias
 
     from isolated_magic.strict_json import JsonObject, JsonValue
+
+    Question: TypeAlias = "Literal['ask', 'mark'] | Shown"
 
 MOST_NAMES = 20_000  # of modules that one run imported
 LONGEST_NAME = 4096  # characters: no path is longer
@@ -30,6 +33,8 @@ LAST_PAGE = 1 << 52  # of 64 bits of addresses
 LAST_NUMBER = 1 << 16  # of an errno; Linux has some 130
 MOST_NOTES = 50
 LONGEST_STACK = 1 << 20  # bytes, as of a hundred threads with a hundred calls each
+DISPLAY = b'{"display": '  # with which such messages begin
+SHOWS = {"started", "ask", "mark"}  # after which they may come
 LONGEST_FRAME = 1 << 40  # bytes: the length of any frame of ours begins with three zeros
 
 _FOLLOWERS = {
@@ -101,6 +106,18 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Something that the code displays; or, without data, that what it showed so far is to be taken away."""
+
+    data: JsonObject | None
+    metadata: JsonObject
+    size: int  # bytes of the message
+    display_id: str | None = None
+    is_update: bool = False  # of what was shown with this id
+    waits: bool = False  # to be taken away when something else comes
+
+
+@dataclass(frozen=True)
 class Idle:
     """How a run ended whose process is a worker that goes on."""
 
@@ -125,15 +142,15 @@ class Messages:
         self._received = bytearray()
         self._last = ""  # the kind of the last message
 
-    def feed(self, chunk: bytes) -> str:
-        """Take in the next bytes; the question in them: ``"ask"``, ``"mark"``, or empty text for none."""
-        asked = ""
+    def feed(self, chunk: bytes) -> Question | None:
+        """Take in the next bytes; the question in them: ``"ask"``, ``"mark"``, or something to show."""
+        asked: Question | None = None
         if self.broken is None:
             self._received += chunk
             try:
                 self._take_stack()
                 while (body := self._next_body()) is not None:
-                    asked = self._take(body) or asked
+                    asked = _only_one(asked, self._take(body))
                     self._take_stack()
             except strict_json.RefusedError as problem:
                 self._break(f"the result {problem}")
@@ -188,16 +205,18 @@ class Messages:
         del self._received[:end]
         return body
 
-    def _take(self, body: bytes) -> str:
+    def _take(self, body: bytes) -> Question | None:
         if body == wire.STARTED and self._last == "":  # as of every run
             self.started, self._last = True, "started"
-            return ""
+            return None
+        if body.startswith(DISPLAY) and self._last in SHOWS:
+            return _shown(body)
         ((kind, value),) = _object(strict_json.decode(body)).items()
         if kind not in _FOLLOWERS[self._last]:
             raise ValueError(kind)
         self._last = kind
         if kind in {"ask", "mark"}:
-            return kind
+            return "ask" if kind == "ask" else "mark"
         said = _object(value)
         if kind == "started":
             self.started = True
@@ -214,7 +233,26 @@ class Messages:
             self.was_cut = True
         else:
             self.outcome = _outcome(said)
-        return ""
+        return None
+
+
+def _only_one(first: Question | None, second: Question | None) -> Question | None:
+    if first is not None and second is not None:
+        raise ValueError("two questions")  # the program waits for each answer
+    return second if first is None else first
+
+
+def _shown(body: bytes) -> Shown:
+    """What a message says to show. One that no JSON parser of ours takes breaks nothing: it is no result."""
+    try:
+        said = _object(_object(strict_json.decode(body))["display"])
+    except strict_json.RefusedError as problem:
+        return Shown({"text/plain": f"[not shown: it {problem}]"}, {}, len(body))
+    if said.get("clear") is True:
+        return Shown(None, {}, len(body), waits=said.get("wait") is True)
+    display_id, is_update = _text_or_none(said.get("id")), said.get("update") is True
+    data, metadata = _object(said["data"]), _object(said["metadata"])
+    return Shown(data, metadata, len(body), display_id, is_update)
 
 
 def _outcome(said: JsonObject) -> Outcome:
@@ -310,7 +348,7 @@ BRIEF_SECS = 0.005  # most runs of a worker take less
 class Conversation:
     """Sends what is left of a request, receives the messages, and answers questions (``child/channel.py``)."""
 
-    def __init__(self, channel: socket.socket, request: bytes, answer: Callable[[str], bytes]) -> None:
+    def __init__(self, channel: socket.socket, request: bytes, answer: Callable[[Question], bytes]) -> None:
         self.channel = channel
         self.messages = Messages()
         self._unsent = memoryview(request)
@@ -370,7 +408,8 @@ class Conversation:
             if self._unsent:
                 self.messages.not_read()
             raise ConnectionResetError
-        if question := self.messages.feed(chunk):
+        question = self.messages.feed(chunk)
+        if question is not None:
             self._unsent = memoryview(bytes(self._unsent) + wire.frame(self._answer(question)))
         self._hang_up_when_broken()
 

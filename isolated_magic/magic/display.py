@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
     from isolated_magic.magic.settings import IsolatedMagic
+    from isolated_magic.models import DisplayData
     from isolated_magic.render.blocks import View
     from isolated_magic.strict_json import JsonObject
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
 NOTES_METADATA_KEY = "isolated_magic_notes"  # what stands beside its scores
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
+SAFE = ("text/plain", "text/markdown", "text/latex", "image/png")
 KINDS = (RunResult, BackgroundRun, History)
 LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
@@ -81,6 +83,12 @@ class Display:
         view = view_of(result)
         plain = to_text(view, wraps=True)
         return plain, to_text(view, COLORS, wraps=True) if self._has_color() else plain
+
+    def publish(self, shown: DisplayData) -> None:
+        """Show in the cell what a run displays, after what it printed before."""
+        flush()
+        data = {mime: value for mime, value in shown.data.items() if mime in SAFE}
+        self._shell.display_pub.publish(data, dict(shown.metadata))
 
     @property
     def _rich(self) -> BaseFormatter:

@@ -78,7 +78,7 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
         return replace(result, error=None)
     printed = next((line.strip() for line in reversed(result.stdout.split("\n")) if line.strip()), "")
     wants_scores = options.wants_scores or options.strict
-    if _only_looked(error.found_kind, printed) and not wants_scores:
+    if _only_looked(error.found_kind, printed, has_shown=bool(result.displays)) and not wants_scores:
         found = _VALUE.fullmatch(error.found)
         note = NOTE.format(found=f": the cell ended with {found[1]}" if found else "")
         return replace(result, error=None, notes=(*result.notes, note))
@@ -93,11 +93,17 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
     return replace(result, error=replace(error, summary=summary, excerpt=shown, hint=error.hint or advice))
 
 
-def _only_looked(kind: Found, printed: str) -> bool:
-    """Whether a cell that ended this way, with this as its last printed line, was meant to show something."""
+def _only_looked(kind: Found, printed: str, *, has_shown: bool) -> bool:
+    """Whether a cell that ended this way was meant to show something.
+
+    Args:
+        kind: what it has instead of a result.
+        printed: its last printed line.
+        has_shown: it has displayed something.
+    """
     if kind is Found.LINE:
         return not (_JSON.match(printed) or _SCORES.search(printed))
-    return bool(printed) and kind in {Found.OUTPUT, Found.VALUE, Found.EXIT}
+    return has_shown or (bool(printed) and kind in {Found.OUTPUT, Found.VALUE, Found.EXIT})
 
 
 def _summary(result: RunResult, error: RunError, what: str, printed: str) -> str:

@@ -226,7 +226,9 @@ class IsolatedMagics(Magics):
 
     def _run(self, executor: Executor, run: _CellRun, earlier: RunResult | None) -> RunResult:
         try:
-            result = executor.run_request(run.request, on_output=display.stream, called_at=run.called_at)
+            result = executor.run_request(
+                run.request, on_output=display.stream, on_display=self.display.publish, called_at=run.called_at
+            )
             if result.error is not None:
                 result, printed = self._explained(run, result)
                 display.stream("stdout", printed)
@@ -251,7 +253,9 @@ class IsolatedMagics(Magics):
         """The failed result with hints, or as a success if no score was missed; and the value to print then."""
         result = hints.with_hint(result, run.body, self._shell.user_ns, self._shell.user_ns_hidden)
         meant = hints.as_meant(result, run.options, run.body, run.without_secrets)
-        value = result.error.found_repr if result.error is not None and meant.ok else ""
+        # With anything displayed, the value is displayed too.
+        tells_value = result.error is not None and meant.ok and not result.displays
+        value = result.error.found_repr if result.error is not None and tells_value else ""
         return meant, f"{value}\n" if value else ""
 
     def _explained_in_background(self, run: _CellRun, result: RunResult) -> RunResult:

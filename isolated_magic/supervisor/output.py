@@ -238,6 +238,7 @@ class OutputStream:
         self.name = name
         self.file = file
         self.text: list[str] = []
+        self.length = 0  # characters in it
         self._limit = limit
         self._room = limit
         self._decoder = Decoder("replace")
@@ -271,6 +272,7 @@ class OutputStream:
                 text = self._last(text, self._room)
             self._room -= size
         self.text.append(text)
+        self.length += len(text)
         if self._on_output is not None:
             self._on_output(self.name, text)
 
@@ -308,7 +310,7 @@ class Stdout(OutputStream):
         self.line = ResultLine(redactor=redactor)
 
     def answer(self, question: str) -> bytes:
-        """Answer a question of the child's about what was printed until now (see ``launch/protocol.py``)."""
+        """Answer ``"ask"`` or ``"mark"``: what was printed until now (see ``launch/protocol.py``)."""
         self.drain()
         if question == "mark":
             self.line.mark()

@@ -16,7 +16,7 @@ from isolated_magic.limits import format_size, limit_exceeded_text
 from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, parse_scores
 from isolated_magic.payload.encode import hint_about
 from isolated_magic.redaction.redactor import MASK, redactor_for
-from isolated_magic.sanitize import printable, without_ansi
+from isolated_magic.sanitize import printable, without_addresses, without_ansi
 from isolated_magic.strict_json import LONGEST_QUOTE, quoted
 from isolated_magic.supervisor import timeout_stack
 
@@ -42,7 +42,6 @@ HIDES_TOO_DEEPLY = (
 
 
 _LEFT_OUT = re.compile(rf"( \.\.\. \[[\d,]+ {LEFT_OUT}\] \.\.\. )")
-_ADDRESS = re.compile(r"(?<=[\w>]) at 0x[0-9a-fA-F]{6,}(?=>)")  # in a repr, another one each time
 _PLACE = re.compile(r" \(line \d+\)\Z")
 
 
@@ -74,6 +73,7 @@ def build_result(
         launch=launch,
         timings=timings,
         peak_memory_bytes=report.peak_memory_bytes,
+        displays=report.displays,
     ).with_notes(
         (_note(note, redactor) for note in (*notes, *_exit_notes(report, request))), strict=request.strict
     )
@@ -95,7 +95,7 @@ def _presentable(error: RunError, redactor: Redactor | None) -> RunError:
             excerpt=_hidden_excerpt(error.excerpt, redactor),
         )
     error = error.map_texts(lambda text: elide_middle(printable(text)))
-    value = elide_middle(_ADDRESS.sub("", error.found_repr), LONGEST_VALUE)
+    value = elide_middle(without_addresses(error.found_repr), LONGEST_VALUE)
     return replace(error, summary=elide_middle(error.summary, LONGEST_LINE), found_repr=value)
 
 

@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING
 from isolated_magic.child import signals
 from isolated_magic.launch.protocol import BRIEF_SECS, Conversation
 from isolated_magic.supervisor import timeout_stack
+from isolated_magic.supervisor.displays import Displays
 from isolated_magic.supervisor.output import OutputStream, Stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.launch.protocol import Idle, Messages, Outcome
+    from isolated_magic.launch.protocol import Idle, Messages, Outcome, Question
+    from isolated_magic.models import DisplayData
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.strict_json import Printed
+    from isolated_magic.supervisor.displays import OnDisplay
     from isolated_magic.supervisor.output import OnOutput
 
 LONGEST_WAIT_SECS = 1e6  # poll() takes no more than some 25 days
@@ -55,6 +58,7 @@ class ExitReport:
     processes_exceeded: bool = False  # a process of the run could not start another one, for the run's own limit
     peak_memory_bytes: int | None = None  # the most that all its processes had together, where that is known
     can_go_on: bool = False  # its process is a worker, ready for the next run
+    displays: tuple[DisplayData, ...] = ()  # what the code displayed
     lost: str | None = None  # why nobody could say how it ended, where that is known
 
 
@@ -69,6 +73,7 @@ class Supervisor:
         on_created: called with the pid as soon as it is known.
         output_bytes: of each stream to keep and to pass on, None for all.
         redactor: hides secrets in the output, None when there are none.
+        on_display: called likewise with what the code displays.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Supervisor:
         on_created: Callable[[int], None],
         output_bytes: int | None = None,
         redactor: Redactor | None = None,
+        on_display: OnDisplay | None = None,
     ) -> None:
         self._child = child
         self._handle = child.handle
@@ -87,13 +93,14 @@ class Supervisor:
         self._on_created = on_created
         self._stdout = Stdout(child.stdout, on_output, output_bytes, redactor)
         self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes, redactor)
-        self._conversation = Conversation(child.channel, request, self._stdout.answer)
+        self._displays = Displays(self._stdout, self._stderr, on_display, output_bytes, redactor)
+        self._conversation = Conversation(child.channel, request, self._answer)
         self._messages = self._conversation.messages
         self._is_worker = child.is_worker
         self._stack_asked = False
         self._timed_out = False
         self._given_up = False
-        self._is_watched = on_output is not None
+        self._is_watched = on_output is not None or on_display is not None
 
     def run(self) -> ExitReport:
         """Work until nothing of the run is left. Whatever is raised in between kills it first."""
@@ -111,6 +118,10 @@ class Supervisor:
             self._handle.kill()
             self._wait_until_gone()
             raise
+
+    def _answer(self, question: Question) -> bytes:
+        """Answer the child program (see ``launch/protocol.py``)."""
+        return self._stdout.answer(question) if isinstance(question, str) else self._displays.take(question)
 
     def _may_be_over_soon(self) -> bool:
         """Whether nobody waits for what is printed meanwhile, nor for the deadline."""
@@ -247,6 +258,9 @@ class Supervisor:
         self._stdout.emit(self._stdout.line.release(without_result=is_result))
         self._stdout.end()
         self._stderr.end()
+        outcome = messages.outcome
+        has_result = is_result or self._displays.has_any
+        self._displays.end(outcome.found_repr if outcome is not None and has_result else "")
         died_when_asked = self._stack_asked and handle.exit_status == -(signals.STACK_SIGNAL or 0)
         timed_out = self._timed_out or died_when_asked  # it had become another program
         return ExitReport(
@@ -265,5 +279,6 @@ class Supervisor:
             can_go_on=idle is not None and not self._stack_asked and messages.broken is None,
             memory_exceeded=handle.memory_exceeded,
             peak_memory_bytes=handle.peak_memory_bytes,
+            displays=self._displays.all,
             lost=handle.lost,
         )

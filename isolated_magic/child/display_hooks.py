@@ -1,0 +1,168 @@
+"""What there is of ``display()`` before anything is displayed: a run that displays nothing pays for no more.
+
+``display`` is a builtin, as in a notebook. What IPython and matplotlib would do in a plain interpreter, print an
+object or warn that no window can be opened, is replaced as soon as they are imported, before any other module can
+take their functions from them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+
+from . import modules
+from .plain import mro_of
+
+TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from .channel import Channel
+
+bootstrap: Any = sys.modules["_frozen_importlib"]
+
+# What IPython asks an object for, by MIME type, in its order (IPython/core/formatters.py).
+METHODS = {
+    "text/html": "_repr_html_",
+    "text/markdown": "_repr_markdown_",
+    "image/svg+xml": "_repr_svg_",
+    "image/png": "_repr_png_",
+    "application/pdf": "_repr_pdf_",
+    "image/jpeg": "_repr_jpeg_",
+    "text/latex": "_repr_latex_",
+    "application/json": "_repr_json_",
+    "application/javascript": "_repr_javascript_",
+}
+BUNDLE, TAKES_OVER = "_repr_mimebundle_", "_ipython_display_"
+_RICH = {*METHODS.values(), BUNDLE, TAKES_OVER}
+
+
+class Run:
+    """What displays of one run need.
+
+    Args:
+        channel: to the owner.
+        figures: how figures are drawn, as the request has it; None for the defaults.
+    """
+
+    def __init__(self, channel: Channel | None = None, figures: dict[str, Any] | None = None) -> None:
+        self.channel = channel
+        self.figures = figures or {}
+        self.ids = 0  # made up so far
+        self.drawn: dict[int, object] = {}  # what figures looked like when they were shown last, by their id
+
+
+current = Run()
+
+
+def begin(channel: Channel, figures: dict[str, Any] | None) -> None:
+    """A run begins, in this process."""
+    global current  # noqa: PLW0603 - one at a time
+    current = Run(channel, figures)
+    channel.takes_displays = True
+    if figures and "matplotlib" in sys.modules:
+        _set_defaults(sys.modules["matplotlib"])
+
+
+def install() -> None:
+    """Make ``display`` a builtin, and see to what is imported from now on."""
+    names = vars(builtins)
+    names["display"] = display
+    load = bootstrap._load_unlocked
+
+    def load_and_hook(spec: Any) -> Any:  # noqa: ANN401 - a spec, and a module
+        module = load(spec)
+        if (hook := _HOOKS.get(spec.name)) is not None:
+            hook(module)
+        return module
+
+    # Warnings and tracebacks skip functions of importlib's, by their file name.
+    load_and_hook.__code__ = load_and_hook.__code__.replace(co_filename=load.__code__.co_filename)
+    bootstrap._load_unlocked = load_and_hook
+
+
+def display(*objs: object, **settings: Any) -> Any:  # noqa: ANN401 - a handle, or None
+    """Show objects in the notebook, each in all the formats that it has. As IPython's function of that name."""
+    return _loaded("display").display(*objs, **settings)
+
+
+def publish_display_data(
+    data: dict[str, object],
+    metadata: dict[str, object] | None = None,
+    *,
+    transient: dict[str, object] | None = None,
+    **settings: object,
+) -> None:
+    """Show a bundle of formats by MIME type. As IPython's function of that name."""
+    _loaded("display").publish(data, metadata, transient=transient, **settings)
+
+
+def clear_output(wait: bool = False) -> None:
+    """Take away what was shown so far. As IPython's function of that name."""
+    _loaded("display").clear_output(wait=bool(wait))
+
+
+def show_value(value: object) -> bool:
+    """Show the value of the last expression, which is no score, if it has a format other than text.
+
+    Returns:
+        False when it is to be told as text.
+    """
+    kinds = mro_of(type(value))
+    has_format = any(not _RICH.isdisjoint(vars(kind)) for kind in kinds)
+    if not has_format and "matplotlib" not in sys.modules:
+        return False
+    return bool(_loaded("display").show_value(value))
+
+
+class OpenFigures:
+    """At the end of this block, shows the figures that are open then, as after a cell of a notebook."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        helpers = sys.modules.get("matplotlib._pylab_helpers")
+        if helpers is not None and getattr(getattr(helpers, "Gcf", None), "figs", None):
+            _loaded("figures").show_all()
+
+
+def _show_manager(self: Any) -> None:  # noqa: ANN401 - a figure manager
+    """Show the figure, in place of a window: stands in for ``FigureManagerBase.show()``."""
+    caller = sys._getframe(1).f_globals.get("__name__")
+    _loaded("figures").show(self, closes=caller != "matplotlib.figure")  # where fig.show() is
+
+
+def _loaded(name: str) -> Any:  # noqa: ANN401 - a module
+    found = sys.modules.get(f"{__package__}.{name}")
+    if found is None:
+        with modules.StandardImports():
+            found = __import__(f"{__package__}.{name}", fromlist=[name])
+        modules.give_way()
+    return found
+
+
+def _hook_ipython(module: Any) -> None:  # noqa: ANN401 - a module
+    module.display, module.clear_output = display, clear_output
+    module.publish_display_data = publish_display_data
+
+
+def _hook_matplotlib(module: Any) -> None:  # noqa: ANN401 - likewise
+    _show_manager.__name__ = _show_manager.__qualname__ = "show"
+    module.FigureManagerBase.show = _show_manager
+
+
+def _set_defaults(matplotlib: Any) -> None:  # noqa: ANN401 - likewise
+    """Have the notebook's size of figures until the code says otherwise."""
+    for name, value in (current.figures.get("rc") or {}).items():
+        matplotlib.rcParams[name] = value
+
+
+_HOOKS = {
+    "IPython.core.display_functions": _hook_ipython,
+    "matplotlib.backend_bases": _hook_matplotlib,
+    "matplotlib": _set_defaults,
+}
