@@ -6,8 +6,8 @@ none of it:
 
 - ``{"started": {}}`` once, before the code runs; from the second run of a worker on, together with what comes
   next;
-- ``{"display": {...}}`` for each thing that the code displays, after what it printed before: the owner answers when
-  it has taken that in. Any number of them, anywhere before ``imported``;
+- ``{"display": {...}}`` for each thing that the code displays: the owner answers when it has taken it in, and what
+  was printed before it. Any number of them, anywhere before ``imported``;
 - ``{"ask": {}}`` when the code defines a metric class and has no other result: only the owner sees all that was
   printed, however it reached descriptor 1, and answers whether there are scores in it;
 - ``{"mark": {}}`` when the code has scores and may still print others at its exit: the owner notes how much was

@@ -47,7 +47,7 @@ class DisplayHandle:
         display(obj, display_id=self.display_id, update=True, **settings)
 
 
-def display(  # noqa: PLR0913 - IPython's signature
+def display(
     *objs: object,
     include: Collection[str] | None = None,
     exclude: Collection[str] | None = None,
