@@ -259,19 +259,23 @@ class TestNoResult:
         ("answer = data['answer']\nanswer", "The cell ended with a str, which is no score."),
         ("data", "The cell ended with a dict without the key 'scores', which is no score."),
         (
-            "{'accuracy': 0.5, 'recall': 1}",
+            "{'accuracy': 0.5, 'model': 'm'}",
             "The cell ended with a dict without the key 'scores', which is no score.",
         ),
-        ("{'name': 'a', 'value': 1}", "The cell ended with a dict without the key 'scores', which is no score."),
+        (
+            "{'name': 'a', 'value': 1, 'city': 'b'}",
+            "The cell ended with a dict without the key 'scores', which is no score.",
+        ),
         ("{'n': 1, 'what': 'a'}", "The cell ended with a dict without the key 'scores', which is no score."),
         ("{}", "The cell ended with a dict without the key 'scores', which is no score."),
         ("[0.5, 0.7]", "The cell ended with a list whose item 0 is a float, not a score."),
         ("values = [1, 2]\nvalues", "The cell ended with a list whose item 0 is an int, not a score."),
-        ("[{'name': 'a', 'value': 1}]", "The cell ended with a list whose item 0 is a dict, not a score."),
+        ("[{'name': 'a', 'value': 1, 'city': 'b'}]", "The cell ended with a list whose item 0 is a dict, not a score."),
         ("['a', 'b', 'c']", "The cell ended with a list whose item 0 is a str, not a score."),
-        ("(0.5, 'because')", "The cell ended with a tuple whose item 0 is a float, not a score."),
-        ("0.5, 'because'", "The cell ended with a tuple whose item 0 is a float, not a score."),
-        ("'a', 0.5", "The cell ended with a tuple whose item 0 is a str, not a score."),
+        ("[0.5, 'because']", "The cell ended with a list whose item 0 is a float, not a score."),
+        ("(0.5, 0.7)", "The cell ended with a tuple whose item 0 is a float, not a score."),
+        ("0.5, 0.7", "The cell ended with a tuple whose item 0 is a float, not a score."),
+        ("['a', 0.5]", "The cell ended with a list whose item 0 is a str, not a score."),
         ("[]", "The cell ended with an empty list."),
         ("{1, 2}", "The cell ended with a set, which is no score."),
         ("import numpy as np\nx = np.array([1, 2])\nx", "The cell ended with a ndarray, which is no score."),
@@ -335,7 +339,7 @@ class TestNoResult:
         assert "characters left out" in shown.traceback
         assert len(shown.traceback) < 25_000
 
-    @pytest.mark.parametrize("returned", ["'yes'", "[1, 2]", "{'a': 1}"])
+    @pytest.mark.parametrize("returned", ["'yes'", "[1, 2]", "{'a': 'b'}"])
     def test_a_metric_whose_score_is_none(self, cells, returned):
         code = "class BaseMetric: pass\nclass Mine(BaseMetric):\n    def score(self, **data):\n        {}"
         shown = cells.run("%%isolated\n" + code.format(f"return {returned}"))

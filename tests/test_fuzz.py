@@ -370,7 +370,7 @@ class TestLastExpression:
             ValueError,
         ):  # a Decimal beyond a float, an int beyond text
             return
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "scores" in value:
             assert len(result) == len(value)
         said, _ = heard([framed({"started": {}}) + wire.frame(sent.encode())])
         assert said.broken is None

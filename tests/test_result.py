@@ -98,7 +98,7 @@ class TestLastExpression:
             ("'text'", "a str"),
             ("[]", "an empty list"),
             ("[1, 2]", "item 0 is an int"),
-            ("{'a': 1}", "without the key 'scores'"),
+            ("{'a': 'b'}", "without the key 'scores'"),
             ("object()", "an object"),
             ("1j", "a complex"),
             ("{'scores': {1, 2}}", "'scores' is a set"),

@@ -26,6 +26,9 @@ name_of: Callable[[object], str] = type.__dict__["__name__"].__get__
 names_in: Callable[[object], Mapping[str, object]] = type.__dict__["__dict__"].__get__
 
 
+_NO_NUMBERS = frozenset((str, bytes, list, dict, tuple, set))
+
+
 def has_base_named(kind: object, name: str) -> bool:
     """Whether a class or one of its base classes has this name."""
     return any(name_of(base) == name for base in mro_of(kind))
@@ -42,6 +45,32 @@ def is_measured(value: object) -> bool:
     if not any(library_of(base) == "deepeval" and name_of(base) in DEEPEVAL for base in mro_of(type(value))):
         return False
     return getattr(value, "score", None) is not None or isinstance(getattr(value, "error", None), str)
+
+
+def has_class(value: object) -> bool:
+    """False for a lazy proxy that cannot be resolved: ``isinstance`` would raise what its ``__class__`` raises."""
+    try:
+        return value.__class__ is not None
+    except Exception:  # noqa: BLE001 - whatever it likes
+        return False
+
+
+def number_in(value: object) -> int | float | None:
+    """The number that a value is, in Python's own type; None for anything else."""
+    kind = type(value)
+    if kind is float or kind is int:
+        return value  # type: ignore[return-value]  # it is one
+    if value is None or kind in _NO_NUMBERS or not has_class(value):
+        return None
+    if isinstance(value, (bool, int, float)):
+        return float(value) if isinstance(value, (bool, float)) else int(value)
+    try:
+        scalar = value if getattr(value, "ndim", 0) else _scalar_in(value)
+    except Exception:  # noqa: BLE001 - whatever an object of another library raises
+        return None
+    if isinstance(scalar, bool):  # numpy's
+        return float(scalar)
+    return scalar if isinstance(scalar, (int, float)) else None
 
 
 def plain(value: object, path: Path, *, top: bool = False) -> Json:
@@ -82,11 +111,24 @@ def plain_text(value: object) -> str:
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 
-def _converted(value: object) -> object:
+def _scalar_in(value: object) -> object:
+    """What a value of another library holds, or a number as a float; else the value itself."""
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, pandas, torch
-        plain: object = value.tolist()
-        if type(plain) is not type(value):  # a longdouble stays what it is
-            return plain
+        held: object = value.tolist()
+        if type(held) is not type(value):  # a longdouble stays what it is
+            return held
+    numbers = sys.modules.get("numbers")  # loaded by whoever defines a number type of its own
+    if numbers is not None and isinstance(value, numbers.Real):
+        return float(value)
+    if type(value).__module__ == "decimal":
+        return float(value)  # type: ignore[arg-type]  # a Decimal
+    return value
+
+
+def _converted(value: object) -> object:
+    scalar = _scalar_in(value)
+    if scalar is not value:
+        return scalar
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
@@ -96,11 +138,6 @@ def _converted(value: object) -> object:
     enum = sys.modules.get("enum")
     if enum is not None and isinstance(value, enum.Enum):
         return value.value
-    numbers = sys.modules.get("numbers")  # loaded by whoever defines a number type of its own
-    if numbers is not None and isinstance(value, numbers.Real):
-        return float(value)
-    if type(value).__module__ == "decimal":
-        return float(value)  # type: ignore[arg-type]  # a Decimal
     return value
 
 

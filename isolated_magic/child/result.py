@@ -1,30 +1,29 @@
 """Which values count as the result of the code.
 
-The value of the last expression, or what a metric's ``score`` returned (see ``metric.py``), becomes
-``{"scores": [...]}`` when it is a score, several scores, a dict with ``scores`` or a number. Opik is recognised by
-the names of its classes: importing it would cost every run two seconds.
+The value of the last expression, or what a metric returned (see ``metric.py``), becomes ``{"scores": [...]}`` when
+it is a score, several scores, a dict with ``scores`` or a number. What other libraries have for scores is in
+``scores.py``, which a run loads when it ends with something else than a number or such a dict.
 """
 
 from __future__ import annotations
 
-from .plain import NotAResultError, described, has_base_named, plain, plain_dict, plain_text
+from .plain import NotAResultError, described, has_class, number_in, plain, plain_dict
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from .plain import Json
 
 
-SCORE_FIELDS = ("reason", "category_name", "metadata", "scoring_failed")
 DEFAULT_SCORE_NAME = "score"
 
 
 def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
-    """The value as ``{"scores": [...]}``; the name is given to a bare number.
+    """The value as ``{"scores": [...]}``; the name is given to a score without one of its own.
 
     Raises:
         NotAResultError: the value is no result.
     """
-    if not _has_class(value):
+    if not has_class(value):
         raise NotAResultError(described(value))
     try:
         return _result_of(value, name)
@@ -33,85 +32,78 @@ def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
 
 
 def has_scores(value: object) -> bool:
-    """Whether a value that is a result holds scores, and is no bare number."""
-    return isinstance(value, (dict, list, tuple)) or _is_score(value)
-
-
-def _has_class(value: object) -> bool:
-    """False for a lazy proxy that cannot be resolved: ``isinstance`` would raise what its ``__class__`` raises."""
-    try:
-        return value.__class__ is not None
-    except Exception:  # noqa: BLE001 - whatever it likes
+    """Whether a value that is a result holds scores, and is not numbers alone, which may mean something else."""
+    if type(value) is float or type(value) is int:
         return False
+    if isinstance(value, dict) and "scores" in value:
+        return True
+    from .scores import is_certain  # noqa: PLC0415 - most runs end with one of these
+
+    return is_certain(value)
 
 
 def _result_of(value: object, name: str) -> dict[str, Json]:
-    if _is_score(value):
-        return {"scores": [_score(value, "the score")]}
-    if isinstance(value, dict):
-        if "scores" not in value:
-            raise NotAResultError("a dict without the key 'scores'")
+    if type(value) is float or type(value) is int:
+        return {"scores": [{"name": name, "value": value, "reason": None}]}
+    if isinstance(value, dict) and "scores" in value:
         rest = {key: item for key, item in value.items() if key != "scores"}
-        return {"scores": _listed(value["scores"]), **plain_dict(rest, "", {"scores"})}
+        return {"scores": _listed(value["scores"], name), **plain_dict(rest, "", {"scores"})}
+    from .scores import scores_in  # noqa: PLC0415 - likewise
+
+    scores = scores_in(value, name)
+    if scores is not None:
+        return {"scores": [*scores]}
+    if isinstance(value, dict):
+        raise NotAResultError("a dict without the key 'scores'")
     if isinstance(value, (list, tuple)):
-        return {"scores": _scores(value)}
+        return {"scores": _scores(value, name)}
     return {"scores": [{"name": name, "value": _number(value), "reason": None}]}
 
 
-def _listed(scores: object) -> list[Json]:
+def _listed(scores: object, name: str) -> list[Json]:
     """The ``scores`` of a dict: scores, or dicts with a name; one without a value is a metric that failed."""
     if not isinstance(scores, (list, tuple)):
         raise NotAResultError(f"a dict whose 'scores' is {described(scores)}, not a list")
     found: list[Json] = []
     for index, score in enumerate(scores):
         path = f"scores[{index}]"
-        if _is_score(score):
-            found.append(_score(score, path))
-        elif isinstance(score, dict) and isinstance(score.get("name"), str):
+        if isinstance(score, dict) and isinstance(score.get("name"), str) and "score" not in score:
             found.append(plain(score, path))
         else:
-            raise NotAResultError(f"a dict whose {path} has no 'name' and 'value'")
+            found += _listed_elsewhere(score, name, path)
     return found
 
 
-def _scores(values: list[object] | tuple[object, ...]) -> list[Json]:
+def _listed_elsewhere(score: object, name: str, path: str) -> list[Json]:
+    from .scores import of_record, scores_in  # noqa: PLC0415 - likewise
+
+    scores = of_record(score, name) if isinstance(score, dict) else scores_in(score, name)
+    if scores is None:
+        raise NotAResultError(f"a dict whose {path} has no 'name' and 'value'")
+    return [*scores]
+
+
+def _scores(values: list[object] | tuple[object, ...], name: str) -> list[Json]:
+    from .scores import scores_in  # noqa: PLC0415 - likewise
+
     if not values:
         raise NotAResultError(f"an empty {type(values).__name__}")
+    found: list[Json] = []
     for index, value in enumerate(values):
-        if not _is_score(value):
+        scores = scores_in(value, name)
+        if scores is None:
             raise NotAResultError(
                 f"a {type(values).__name__} whose item {index} is {described(value)}, not a score"
             )
-    return [_score(value, f"scores[{index}]") for index, value in enumerate(values)]
-
-
-def _is_score(value: object) -> bool:
-    return has_base_named(type(value), "ScoreResult") and hasattr(value, "name") and hasattr(value, "value")
-
-
-def _score(score: object, path: str) -> Json:
-    name = score.name  # type: ignore[attr-defined]  # _is_score() saw it
-    if not isinstance(name, str):
-        raise NotAResultError(f"a score whose name is not a string: {path}.name is {type(name).__name__}")
-    fields: dict[str, Json] = {
-        "name": plain_text(name),
-        "value": plain(score.value, f"{path}.value"),  # type: ignore[attr-defined]  # likewise
-    }
-    for field in SCORE_FIELDS:
-        if hasattr(score, field):
-            fields[field] = plain(getattr(score, field), f"{path}.{field}")
-    return fields
+        found += scores
+    return found
 
 
 def _number(value: object) -> int | float:
-    if isinstance(value, bool):
-        return float(value)
-    number = plain(value, "", top=True)
-    if isinstance(number, bool):  # numpy's
-        return float(number)
-    if isinstance(number, (int, float)) and not isinstance(value, str):
-        return number
-    raise NotAResultError(described(value))
+    number = number_in(plain(value, "", top=True))
+    if number is None:
+        raise NotAResultError(described(value))
+    return number
 
 
 # How much of a text is reported. The child sends SENT times as much as the owner keeps, because the owner hides

@@ -235,6 +235,8 @@ def _outcome_of(
         if named:
             return {"result": metric.score_all(named, data, payload_type, notes, loop)}
         try:
+            if value is data and "scores" not in value:  # type: ignore[operator]  # to look at it: what it has for numbers are no scores
+                raise NotAResultError("a dict without the key 'scores'")
             result: dict[str, object] = {"result": result_of(value)}
             return result if has_scores(value) else {**result, "is_bare": True}
         except NotAResultError as problem:
