@@ -9,6 +9,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+from isolated_magic.child.result import elide_middle
 from isolated_magic.errors import InvalidRequestError, IsolatedError, MissingLibraryError, NoSuchScoreError
 from isolated_magic.sanitize import without_nan
 
@@ -30,6 +31,7 @@ NO_PANDAS = (
     "to_pandas() needs pandas, which is not installed: pip install 'isolated-magic[notebooks]', "
     "or pandas by itself: pip install pandas"
 )
+MOST_FAILURES, LONGEST_FAILURE = 10, 300  # scores named in one line, and characters of each name and reason
 NO_VALUE = "no value"  # first part of the reason of a score without a value
 
 _repr_of_notes = reprlib.Repr()
@@ -48,10 +50,13 @@ class ErrorKind(StrEnum):
     KILLED = "killed"
     INTERRUPTED = "interrupted"
     NO_RESULT = "no_result"
+    NO_SCORE = "no_score"  # there are scores, but none of them could be computed
     STRICT = "strict"
 
 
-_CALLER_IS_AT_FAULT = frozenset({ErrorKind.INVALID_REQUEST, ErrorKind.USER_CODE, ErrorKind.STRICT})
+_CALLER_IS_AT_FAULT = frozenset(
+    {ErrorKind.INVALID_REQUEST, ErrorKind.USER_CODE, ErrorKind.NO_SCORE, ErrorKind.STRICT}
+)
 
 
 class Found(StrEnum):
@@ -253,7 +258,8 @@ class RunResult:
 
     Args:
         payload: the JSON object that is the result; None if the run failed.
-        scores: the scores in the payload, in its order; empty if its ``scores`` is not a list of scores.
+        scores: the scores in the payload, in its order; empty if its ``scores`` is not a list of scores. A run
+            whose scores all failed has them beside its error.
         stdout: text that the code printed, without the line that is its result.
         stderr: text that the code wrote to stderr.
         error: why the run failed, or None.
@@ -455,6 +461,18 @@ def parse_scores(payload: JsonObject) -> tuple[Score, ...]:
         return ()
     scores = [Score.from_json(item) for item in items]
     return tuple(score for score in scores if score is not None) if None not in scores else ()
+
+
+def failures_of(failed: Sequence[Score]) -> str:
+    """The names of failed scores with their reasons, in one line."""
+    told = [_failure(score) for score in failed[:MOST_FAILURES]]
+    told += [f"and {len(failed) - MOST_FAILURES:,} more"] * (len(failed) > MOST_FAILURES)
+    return "; ".join(told)
+
+
+def _failure(score: Score) -> str:
+    name, reason = (" ".join(text.split()) for text in (score.name, score.reason or "scoring failed"))
+    return f"{elide_middle(name, LONGEST_FAILURE)}: {elide_middle(reason.rstrip('.'), LONGEST_FAILURE)}"
 
 
 def to_data_frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pandas.DataFrame:

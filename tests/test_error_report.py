@@ -270,7 +270,10 @@ class TestNoResult:
         ("{}", "The cell ended with a dict without the key 'scores', which is no score."),
         ("[0.5, 0.7]", "The cell ended with a list whose item 0 is a float, not a score."),
         ("values = [1, 2]\nvalues", "The cell ended with a list whose item 0 is an int, not a score."),
-        ("[{'name': 'a', 'value': 1, 'city': 'b'}]", "The cell ended with a list whose item 0 is a dict, not a score."),
+        (
+            "[{'name': 'a', 'value': 1, 'city': 'b'}]",
+            "The cell ended with a list whose item 0 is a dict, not a score.",
+        ),
         ("['a', 'b', 'c']", "The cell ended with a list whose item 0 is a str, not a score."),
         ("[0.5, 'because']", "The cell ended with a list whose item 0 is a float, not a score."),
         ("(0.5, 0.7)", "The cell ended with a tuple whose item 0 is a float, not a score."),

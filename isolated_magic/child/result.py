@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_SCORE_NAME = "score"
+NO_SCORES = "a dict without the key 'scores'"
 
 
 def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
@@ -29,6 +30,16 @@ def result_of(value: object, name: str = DEFAULT_SCORE_NAME) -> dict[str, Json]:
         return _result_of(value, name)
     except RecursionError:
         raise NotAResultError(f"{described(value)} that is nested too deeply, or holds itself") from None
+
+
+def check_is_not_data(value: object, data: object) -> None:
+    """Refuse the data as the last expression: who looks at a row wants no scores of its numbers.
+
+    Raises:
+        NotAResultError: it is the data, which is a dict without ``scores``.
+    """
+    if value is data and isinstance(data, dict) and "scores" not in data:
+        raise NotAResultError(NO_SCORES)
 
 
 def has_scores(value: object) -> bool:
@@ -54,7 +65,7 @@ def _result_of(value: object, name: str) -> dict[str, Json]:
     if scores is not None:
         return {"scores": [*scores]}
     if isinstance(value, dict):
-        raise NotAResultError("a dict without the key 'scores'")
+        raise NotAResultError(NO_SCORES)
     if isinstance(value, (list, tuple)):
         return {"scores": _scores(value, name)}
     return {"scores": [{"name": name, "value": _number(value), "reason": None}]}

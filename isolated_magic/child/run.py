@@ -11,7 +11,16 @@ from .error_report import call_users_excepthook, describe, text_of
 from .event_loop import EventLoop
 from .metric_arguments import DataHint, MetricCallError
 from .plain import NotAResultError
-from .result import LONGEST_LINE, LONGEST_TEXT, LONGEST_VALUE, SENT, elide_middle, has_scores, result_of
+from .result import (
+    LONGEST_LINE,
+    LONGEST_TEXT,
+    LONGEST_VALUE,
+    SENT,
+    check_is_not_data,
+    elide_middle,
+    has_scores,
+    result_of,
+)
 from .signals import users_code
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
@@ -235,8 +244,7 @@ def _outcome_of(
         if named:
             return {"result": metric.score_all(named, data, payload_type, notes, loop)}
         try:
-            if value is data and "scores" not in value:  # type: ignore[operator]  # to look at it: what it has for numbers are no scores
-                raise NotAResultError("a dict without the key 'scores'")
+            check_is_not_data(value, data)
             result: dict[str, object] = {"result": result_of(value)}
             return result if has_scores(value) else {**result, "is_bare": True}
         except NotAResultError as problem:
@@ -307,3 +315,4 @@ def rehearse() -> None:
         code.Code(REHEARSAL, "<string>").run(names, loop)
     metric.defined_in(names, [])
     result_of({"scores": [{"name": "a", "value": 1}]})
+    result_of({"a": 1})

@@ -56,8 +56,8 @@ class Table:
     has_headers_in_text: bool = False
 
     def without_empty_columns(self) -> Table:
-        """The table without columns in which no cell has text."""
-        is_used = [False] * len(self.headers)
+        """The table without columns in which no cell has text; the first one stays."""
+        is_used = [True] + [False] * (len(self.headers) - 1)
         for row in self.rows:
             for column, cell in enumerate(row):
                 is_used[column] |= bool(cell.text)

@@ -71,7 +71,8 @@ def view_of(result: RunResult, most_rows: int = MOST_ROWS) -> View:
     """
     if result.error is not None:
         notes = () if result.error.kind is ErrorKind.STRICT else result.notes  # which are its text
-        return _error_blocks(result.error, notes)
+        scores = _score_blocks(result, most_rows) if result.error.kind is ErrorKind.NO_SCORE else ()
+        return (*_error_blocks(result.error, notes), *scores)
     blocks: list[Block] = [*_score_blocks(result, most_rows)]
     if result.payload is not None:
         rest = dict(result.payload)
@@ -105,7 +106,8 @@ def _code_blocks(text: str, most: int, whole: str) -> list[Block]:
 
 
 def _error_blocks(error: RunError, notes: Sequence[str]) -> View:
-    is_told_otherwise = error.kind is ErrorKind.NO_RESULT and not error.text.startswith(error.summary)
+    is_no_traceback = error.kind in {ErrorKind.NO_RESULT, ErrorKind.NO_SCORE}
+    is_told_otherwise = is_no_traceback and not error.text.startswith(error.summary)
     rest = "" if is_told_otherwise else shown(error.text.removeprefix(error.summary).strip("\n"))
     blocks: list[Block] = [Line(shown(error.summary), Role.HEADLINE)]
     if error.excerpt and (message := _rest_of_message(rest)) is not None:

@@ -13,7 +13,7 @@ from isolated_magic.child.result import LEFT_OUT, LONGEST_LINE, LONGEST_VALUE, e
 from isolated_magic.child.wire import LOST_OUTPUT_STATUS
 from isolated_magic.launch.resources import explain_errno, memory_limit_note
 from isolated_magic.limits import format_size, limit_exceeded_text
-from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, parse_scores
+from isolated_magic.models import ErrorKind, Found, RunError, RunResult, Timings, failures_of, parse_scores
 from isolated_magic.payload.encode import hint_about
 from isolated_magic.redaction.redactor import MASK, redactor_for
 from isolated_magic.sanitize import printable, without_addresses, without_ansi
@@ -21,8 +21,10 @@ from isolated_magic.strict_json import LONGEST_QUOTE, quoted
 from isolated_magic.supervisor import timeout_stack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from isolated_magic.launch.protocol import NotStarted
-    from isolated_magic.models import LaunchMethod
+    from isolated_magic.models import LaunchMethod, Score
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.request import RunRequest
     from isolated_magic.strict_json import JsonObject
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 HAD_FINISHED = " (the code had finished; a thread, an exit function or a finalizer of its had not)"
 CUT_OFF = "A finalizer (such as __del__) took too long after the code had finished: it was cut off."
 WHAT_WOULD_COUNT = (
-    "A run's result is a JSON object printed as the last line, a score or a number as the last expression, "
-    "or a BaseMetric subclass defined in the code."
+    "A run's result is a JSON object printed as the last line; a score, a number, a dict of numbers by name, or a "
+    "function or metric to call as the last expression; or a metric class that the code defines."
 )
 HIDES_TOO_DEEPLY = (
     "Invalid JSON response from subprocess: the result holds a secret and is nested too deeply to hide it.\n"
@@ -57,14 +59,21 @@ def build_result(
             payload = redactor.object(payload)
         except RecursionError:
             error, payload = RunError.from_text(ErrorKind.NO_RESULT, HIDES_TOO_DEEPLY), None
+    is_printed = payload is not None and report.printed is not None  # then the notes are of something else
+    notes = report.messages.outcome.notes if report.messages.outcome is not None and not is_printed else ()
+    scores = parse_scores(payload) if payload else ()
+    failed = [score for score in scores if score.scoring_failed]
+    if failed and len(failed) == len(scores):
+        error, payload = _no_score_error(failed), None
+    elif failed:
+        usable = len(scores) - len(failed)
+        notes = (*notes, f"{usable:,} of {len(scores):,} scores could be computed; failed: {failures_of(failed)}")
     if error is not None:
         error = error if error.hint else replace(error, hint=hint_about(error, request.arrivals))
         error = _presentable(error, redactor)
-    is_printed = payload is not None and report.printed is not None  # then they are of something else
-    notes = report.messages.outcome.notes if report.messages.outcome is not None and not is_printed else ()
     return RunResult(
         payload=payload,
-        scores=parse_scores(payload) if payload else (),
+        scores=scores,
         stdout=report.stdout,
         stderr=report.stderr,
         error=error,
@@ -77,6 +86,16 @@ def build_result(
     ).with_notes(
         (_note(note, redactor) for note in (*notes, *_exit_notes(report, request))), strict=request.strict
     )
+
+
+def _no_score_error(failed: Sequence[Score]) -> RunError:
+    """The error for scores of which none can be used: a 400, as from the backend of Opik."""
+    if len(failed) == 1:
+        return RunError.from_text(ErrorKind.NO_SCORE, f"The score could not be computed: {failures_of(failed)}.")
+    what = f"None of the {len(failed):,} scores could be computed"
+    summary = f"{what}: {failures_of(failed)}."
+    lines = (f"  {failures_of([score])}" for score in failed)
+    return RunError(ErrorKind.NO_SCORE, "\n".join([f"{what}:", *lines]), summary)
 
 
 def _note(text: str, redactor: Redactor | None) -> str:
