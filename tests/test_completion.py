@@ -34,7 +34,10 @@ def words(cells, code):
     ("code", "offered"),
     [
         ("%%isolated --c|\npass", ["--clean-env", "--compare", "--cpu"]),
-        ("%%isolated --no-|\npass", ["--no-clean-env", "--no-compare", "--no-raise", "--no-strict", "--no-score"]),
+        (
+            "%%isolated --no-|\npass",
+            ["--no-clean-env", "--no-compare", "--no-raise", "--no-strict", "--no-score", "--no-rich"],
+        ),
         ("%%isolated --ra|\npass", ["--raise"]),
         ("%%isolated -o |\npass", []),
         ("%isolated forget |", []),

@@ -10,6 +10,7 @@ import pytest
 
 from isolated_magic.render.clean_html import NOT_SHOWN
 from isolated_magic.render.rich import plain_bundle, safe_bundle
+from tests.kernels import CELL_TIMEOUT_SECS
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -319,3 +320,48 @@ class TestOthers:
         for mime in ("text/html", "text/plain", "text/markdown", "text/latex", "image/svg+xml", "image/png"):
             data, _ = safe_bundle({mime: value}, {mime: value})
             assert set(data) == {"text/plain"}
+
+
+HOSTILE = """
+class Hostile:
+    def __repr__(self):
+        return "\\x1b[31mred\\x1b[0m\\x1b]0;title\\x07"
+    def _repr_html_(self):
+        return "<b onclick='alert(1)'>bold</b>"
+    def _repr_javascript_(self):
+        return "alert(1)"
+display(Hostile())
+0.5
+"""
+
+
+class TestInANotebook:
+    """What is sent to the front end."""
+
+    def displays(self, cells, line):
+        found = []
+
+        def take(message):
+            if message["msg_type"] == "display_data":
+                found.append(message["content"]["data"])
+
+        cells.client.execute_interactive(f"{line}\n{HOSTILE}", output_hook=take, timeout=CELL_TIMEOUT_SECS)
+        return found
+
+    def test_is_safe(self, cells):
+        expected = {"text/html": "<b>bold</b>", "text/plain": "\x1b[31mred\x1b[0m"}
+        assert self.displays(cells, "%%isolated") == [expected]
+
+    def test_is_text_alone_with_no_rich_and_all_is_kept(self, cells):
+        assert self.displays(cells, "%%isolated --no-rich -o kept") == [{"text/plain": "\x1b[31mred\x1b[0m"}]
+        assert cells.ok("kept.displays[0].data['text/html']").text == "\"<b onclick='alert(1)'>bold</b>\""
+
+    def test_is_text_alone_with_the_setting_unless_the_line_says_otherwise(self, cells):
+        cells.ok("%config IsolatedMagic.rich = False")
+        try:
+            (plain,) = self.displays(cells, "%%isolated")
+            (rich,) = self.displays(cells, "%%isolated --rich")
+        finally:
+            cells.ok("%config IsolatedMagic.rich = True")
+        assert "text/html" not in plain
+        assert "text/html" in rich

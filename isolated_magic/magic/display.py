@@ -15,6 +15,7 @@ from isolated_magic.history import History
 from isolated_magic.models import RunResult
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
+from isolated_magic.render.rich import plain_bundle, safe_bundle
 from isolated_magic.render.text import COLORS, to_text
 from isolated_magic.render.view import MOST_ROWS, view_of, view_of_background, view_of_history
 from isolated_magic.sanitize import printable_json
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
 NOTES_METADATA_KEY = "isolated_magic_notes"  # what stands beside its scores
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
-SAFE = ("text/plain", "text/markdown", "text/latex", "image/png")
 KINDS = (RunResult, BackgroundRun, History)
 LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
@@ -84,11 +84,16 @@ class Display:
         plain = to_text(view, wraps=True)
         return plain, to_text(view, COLORS, wraps=True) if self._has_color() else plain
 
-    def publish(self, shown: DisplayData) -> None:
-        """Show in the cell what a run displays, after what it printed before."""
+    def publish(self, shown: DisplayData, *, is_rich: bool = True) -> None:
+        """Show in the cell what a run displays, after what it printed before.
+
+        Args:
+            shown: what the run displays.
+            is_rich: not its text form alone.
+        """
         flush()
-        data = {mime: value for mime, value in shown.data.items() if mime in SAFE}
-        self._shell.display_pub.publish(data, dict(shown.metadata))
+        data, metadata = safe_bundle(shown.data, shown.metadata) if is_rich else (plain_bundle(shown.data), {})
+        self._shell.display_pub.publish(data, metadata)
 
     @property
     def _rich(self) -> BaseFormatter:

@@ -227,7 +227,10 @@ class IsolatedMagics(Magics):
     def _run(self, executor: Executor, run: _CellRun, earlier: RunResult | None) -> RunResult:
         try:
             result = executor.run_request(
-                run.request, on_output=display.stream, on_display=self.display.publish, called_at=run.called_at
+                run.request,
+                on_output=display.stream,
+                on_display=partial(self.display.publish, is_rich=run.options.rich),
+                called_at=run.called_at,
             )
             if result.error is not None:
                 result, printed = self._explained(run, result)

@@ -332,6 +332,16 @@ class Options:
         help="the cell is not meant to have a score: show only what it prints",
         manual="A cell without a score is then no failure and gets no note",
     )
+    rich: bool = _option(
+        "--no-rich",
+        help="show the text form alone of what the run displays",
+        manual="Figures, tables and HTML are then in `result.displays` only",
+        const=False,
+        opposite="--rich",
+        setting=Setting(
+            "rich", True, "whether figures, tables and HTML of a run are shown; `False` for text alone"
+        ),
+    )
     help: bool = _option("-h", "--help", help="show this and run nothing", manual="`%%isolated?` too")
     memory: int | None = _limit("--memory", "memory_bytes", MEMORY, SIZES, told="memory")
     cpu: float | None = _limit(
