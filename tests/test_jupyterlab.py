@@ -67,10 +67,10 @@ def cells(folder: Path, *after: str) -> list[str]:
 
 def test_a_hint_does_not_break_inside_words(server, browser, pictures):
     codes = [
-        "%%isolated\ndisplay(1)",
+        "%%isolated\nget_ipython()",
         "rows = [1]",
         "%%isolated --data rows\n1",
-        "%%isolated --no-raise\ndisplay(1)",
+        "%%isolated --no-raise\nget_ipython()",
     ]
     with jupyterlab.opened(server, browser, [LOAD, *codes]) as notebook:
         for index in range(len(codes) + 1):
@@ -80,7 +80,7 @@ def test_a_hint_does_not_break_inside_words(server, browser, pictures):
             text = notebook.output(index).locator("pre")
             assert text.inner_text().strip().count("\n") > 0
             assert text.evaluate(ROWS) == len(text.inner_text().strip().split("\n"))
-        hint = notebook.output(4).locator("div", has_text=re.compile(r"^display\(\) is IPython's"))
+        hint = notebook.output(4).locator("div", has_text=re.compile(r"^get_ipython\(\) is IPython's"))
         assert hint.evaluate("element => getComputedStyle(element).wordBreak") == "normal"
 
 

@@ -151,7 +151,6 @@ class TestErrors:
             ),
             ("dumped(1)", "import it in this cell, too: from json import dumps as dumped."),
             ("helper()", "helper is of the notebook: define it in this cell"),
-            ("display(1)", "write from IPython.display import display, which prints the object here, or print()."),
             (
                 "get_ipython().run_line_magic('time', '1')",
                 "move what needs the notebook to a cell without %%isolated.",

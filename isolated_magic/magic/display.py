@@ -15,7 +15,6 @@ from isolated_magic.history import History
 from isolated_magic.models import RunResult
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
-from isolated_magic.render.rich import plain_bundle, safe_bundle
 from isolated_magic.render.text import COLORS, to_text
 from isolated_magic.render.view import MOST_ROWS, view_of, view_of_background, view_of_history
 from isolated_magic.sanitize import printable_json
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
     from isolated_magic.magic.settings import IsolatedMagic
-    from isolated_magic.models import DisplayData
     from isolated_magic.render.blocks import View
     from isolated_magic.strict_json import JsonObject
 
@@ -83,17 +81,6 @@ class Display:
         view = view_of(result)
         plain = to_text(view, wraps=True)
         return plain, to_text(view, COLORS, wraps=True) if self._has_color() else plain
-
-    def publish(self, shown: DisplayData, *, is_rich: bool = True) -> None:
-        """Show in the cell what a run displays, after what it printed before.
-
-        Args:
-            shown: what the run displays.
-            is_rich: not its text form alone.
-        """
-        flush()
-        data, metadata = safe_bundle(shown.data, shown.metadata) if is_rich else (plain_bundle(shown.data), {})
-        self._shell.display_pub.publish(data, metadata)
 
     @property
     def _rich(self) -> BaseFormatter:
@@ -183,22 +170,3 @@ def _run_metadata(result: RunResult) -> dict[str, object]:
     for name, ms in asdict(result.timings).items():
         metadata[name] = None if math.isnan(ms) else round(ms, 3)
     return metadata
-
-
-def stream(name: str, text: str) -> None:
-    """Write output of a run to the cell; the name is ``"stdout"`` or ``"stderr"``.
-
-    A kernel collects what is written for a fifth of a second and sends it as one message, as it does for
-    ordinary output. Flushing here would make a message, and in a saved notebook an output, of every chunk that
-    happened to arrive by itself.
-    """
-    file = sys.stdout if name == "stdout" else sys.stderr
-    file.write(text)
-    if file.isatty():
-        file.flush()
-
-
-def flush() -> None:
-    """Send what was written to the cell, stdout first, so that what follows is shown after it."""
-    sys.stdout.flush()
-    sys.stderr.flush()

@@ -23,6 +23,7 @@ from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.executors import Executors
 from isolated_magic.magic.parser import help_text, parse
+from isolated_magic.magic.screen import Screen
 from isolated_magic.magic.settings import settings_of
 from isolated_magic.magic.values import Resolver
 from isolated_magic.models import ErrorKind, RunError, RunFailedError, RunResult
@@ -225,21 +226,19 @@ class IsolatedMagics(Magics):
         return earlier
 
     def _run(self, executor: Executor, run: _CellRun, earlier: RunResult | None) -> RunResult:
+        screen = Screen(self._shell, is_rich=run.options.rich)
         try:
             result = executor.run_request(
-                run.request,
-                on_output=display.stream,
-                on_display=partial(self.display.publish, is_rich=run.options.rich),
-                called_at=run.called_at,
+                run.request, on_output=screen.stream, on_display=screen.display, called_at=run.called_at
             )
             if result.error is not None:
                 result, printed = self._explained(run, result)
-                display.stream("stdout", printed)
+                screen.stream("stdout", printed)
         except KeyboardInterrupt:
             self._remember(run, RunResult(error=RunError.from_text(ErrorKind.INTERRUPTED, INTERRUPTED)))
             raise
         finally:
-            display.flush()
+            screen.end()
         if run.options.compare and result.ok:
             result = self._compared(run, result, earlier)
         self._remember(run, result)
