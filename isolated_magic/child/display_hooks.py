@@ -161,8 +161,16 @@ def _set_defaults(matplotlib: Any) -> None:  # noqa: ANN401 - likewise
         matplotlib.rcParams[name] = value
 
 
+def _hook_tqdm(module: Any) -> None:  # noqa: ANN401 - likewise
+    """Have bars of text: widgets talk to a kernel, which a run has not."""
+    std = sys.modules["tqdm.std"]
+    module.tqdm = module.tqdm_notebook = std.tqdm
+    module.trange = module.tnrange = std.trange
+
+
 _HOOKS = {
     "IPython.core.display_functions": _hook_ipython,
     "matplotlib.backend_bases": _hook_matplotlib,
     "matplotlib": _set_defaults,
+    "tqdm.notebook": _hook_tqdm,
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
+from isolated_magic.magic.streams import Streams
 from isolated_magic.models import DisplayData
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Screen:
         self._shell = shell
         self._is_rich = is_rich
         self._is_watched = _is_watched(shell)
+        self._streams = Streams(is_watched=self._is_watched)
         self._ids: dict[str, str] = {}  # in the whole notebook, by those of the code
         self._held: list[Item] | None = None
         self._clears_late = False  # what is held, when something else comes
@@ -61,7 +62,7 @@ class Screen:
         held, self._held = self._held or [], None
         for item in held:
             self._show(item)
-        flush()
+        self._streams.end()
 
     def _take(self, item: Item) -> None:
         if self._held is None:
@@ -79,7 +80,7 @@ class Screen:
 
     def _clear(self, *, waits: bool) -> None:
         if self._held is None or self._has_shown:
-            flush()
+            self._streams.flush()
             self._shell.display_pub.clear_output(waits)  # type: ignore[no-untyped-call]  # IPython has no types here
             self._has_shown = False
         if self._held is not None:
@@ -90,9 +91,9 @@ class Screen:
     def _show(self, item: Item) -> None:
         self._has_shown = True
         if not isinstance(item, DisplayData):
-            write(*item)
+            self._streams.write(*item)
             return
-        flush()
+        self._streams.flush()
         data, metadata = _bundle(item, is_rich=self._is_rich)
         settings: dict[str, object] = {}
         if item.display_id is not None and self._is_watched:
@@ -111,22 +112,3 @@ def _is_watched(shell: InteractiveShell) -> bool:
     """Whether somebody sees the cell now: only a front end with a person before it can be asked for input."""
     kernel = getattr(shell, "kernel", None)
     return kernel is None or bool(getattr(kernel, "_allow_stdin", True))
-
-
-def write(name: str, text: str) -> None:
-    """Write output of a run to the cell; the name is ``"stdout"`` or ``"stderr"``.
-
-    A kernel collects what is written for a fifth of a second and sends it as one message, as it does for
-    ordinary output. Flushing here would make a message, and in a saved notebook an output, of every chunk that
-    happened to arrive by itself.
-    """
-    file = sys.stdout if name == "stdout" else sys.stderr
-    file.write(text)
-    if file.isatty():
-        file.flush()
-
-
-def flush() -> None:
-    """Send what was written to the cell, stdout first, so that what follows is shown after it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
