@@ -32,6 +32,7 @@ NO_PANDAS = (
     "or pandas by itself: pip install pandas"
 )
 MOST_FAILURES, LONGEST_FAILURE = 10, 300  # scores named in one line, and characters of each name and reason
+TEXT_TYPES = ("text/plain", "text/markdown", "text/latex")
 NO_VALUE = "no value"  # first part of the reason of a score without a value
 
 _repr_of_notes = reprlib.Repr()
@@ -238,6 +239,12 @@ class DisplayData:
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
+    @property
+    def text(self) -> str:
+        """Its text form, as a terminal shows it."""
+        texts = [self.data[mime] for mime in TEXT_TYPES if isinstance(self.data.get(mime), str)]
+        return str(texts[0]) if texts else f"<{', '.join(self.data)}>"
+
     def __repr__(self) -> str:
         """The formats with their sizes; of a text, its beginning."""
         told = [f"{mime}: {_told_format(mime, value)}" for mime, value in self.data.items()]
@@ -362,12 +369,13 @@ class RunResult:
         """Iterate over the scores, in their order."""
         return iter(self.scores)
 
-    def to_dict(self, *, nan: NanStyle = "float") -> JsonObject:
+    def to_dict(self, *, nan: NanStyle = "float", displays: bool = False) -> JsonObject:
         """The result as ``execute()`` returns it: the JSON object, or ``{"code": ..., "error": ...}``.
 
         Args:
             nan: ``"float"`` keeps NaN and infinities, which strict JSON cannot represent; ``"null"`` replaces them
                 by None, at any depth.
+            displays: True adds ``"displays"``, a list of ``{"data": ..., "metadata": ...}``.
 
         Returns:
             The payload, or ``{"code": 400 or 500, "error": text}`` for a failed run.
@@ -378,9 +386,12 @@ class RunResult:
         if nan not in get_args(NanStyle):
             raise InvalidRequestError(f"nan is {nan!r}: give one of {', '.join(map(repr, get_args(NanStyle)))}.")
         if self.error is not None:
-            return {"code": self.error.code, "error": self.error.text_with_hint}
-        payload = dict(self.payload or {})
-        return payload if nan == "float" else without_nan(payload)
+            answer: JsonObject = {"code": self.error.code, "error": self.error.text_with_hint}
+        else:
+            answer = dict(self.payload or {}) if nan == "float" else without_nan(self.payload or {})
+        if displays:
+            answer["displays"] = [{"data": {**one.data}, "metadata": {**one.metadata}} for one in self.displays]
+        return answer
 
     def to_pandas(self) -> pandas.DataFrame:
         """The scores as a data frame: one row for each score, the fields of Score as columns.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import json
 import math
 import os
 import stat
@@ -40,6 +41,9 @@ class ContainerTarget:
     unset: frozenset[bytes] = frozenset()  # names of variables that it must not have, whatever the image sets
     folder: str = ""  # where the child program lies in the container
     memory_bytes: int | None = None  # of all its processes together, None for no limit
+
+
+FIGURE_FORMATS = ("png", "retina", "jpeg", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         strict=bool(strict),
         arrivals=arrivals_in(data),
         data_name=data_name,
-        figures=figures,
+        figures=None if figures is None else _checked_figures(figures),
     )
 
 
@@ -216,6 +220,22 @@ def checked_limits(limits: Limits) -> Limits:
     raise InvalidRequestError(
         f"limits is {type(limits).__name__}: give Limits, such as Limits(memory_bytes=512 * 2**20)."
     )
+
+
+def _checked_figures(figures: FigureSettings) -> FigureSettings:
+    if not isinstance(figures, FigureSettings):
+        raise InvalidRequestError(
+            f"figures is {type(figures).__name__}: give FigureSettings, such as FigureSettings(formats=('svg',))."
+        )
+    unknown = [name for name in figures.formats if name not in FIGURE_FORMATS]
+    if unknown or not figures.formats:
+        found = f"there is no format {unknown[0]!r}" if unknown else "it has no format"
+        raise InvalidRequestError(f"figures: {found}: give some of {', '.join(FIGURE_FORMATS)}.")
+    try:
+        json.dumps(figures.to_dict())
+    except (TypeError, ValueError) as problem:
+        raise InvalidRequestError(f"figures: its values have to be JSON ({problem}).") from None
+    return figures
 
 
 def _secrets_in(environment: Mapping[bytes, bytes], names: Collection[str]) -> tuple[str, ...]:

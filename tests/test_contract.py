@@ -260,15 +260,17 @@ def test_megabytes_pass_in_both_directions(executor, megabytes):
         "import getpass\ngetpass.getpass()",
         "import json\njson.loads(input())",
         "breakpoint()\n1",
+        "import pdb\npdb.set_trace()",
         "import code\ncode.interact()",
     ],
 )
-def test_there_is_nobody_to_ask(executor, code):
+def test_a_run_has_no_keyboard(executor, code):
     result = executor.run(code, {"row": "private"})
     assert result.error.kind == "user_code"
-    assert result.error.summary.startswith("RuntimeError: There is nobody to ask")
-    for option in ("--data", "data=", "--secret", "env_vars=", "json.load(sys.stdin)"):
+    assert result.error.summary.startswith("RuntimeError: An isolated run has no keyboard")
+    for option in ("--data", "data=", "--secret", "env_vars="):
         assert option in result.error.text
+    assert "---->" in result.error.excerpt
     assert "isolated_magic/" not in result.error.text
     assert "private" not in result.stdout + result.stderr + result.error.text
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from .channel import Channel
 
-bootstrap: Any = sys.modules["_frozen_importlib"]
-
 # What IPython asks an object for, by MIME type, in its order (IPython/core/formatters.py).
 METHODS = {
     "text/html": "_repr_html_",
@@ -54,6 +52,7 @@ class Run:
 
 
 current = Run()
+_replaced: dict[str, object] = {}  # rcParams that a run began with in place of these
 
 
 def begin(channel: Channel, figures: dict[str, Any] | None) -> None:
@@ -61,25 +60,17 @@ def begin(channel: Channel, figures: dict[str, Any] | None) -> None:
     global current  # noqa: PLW0603 - one at a time
     current = Run(channel, figures)
     channel.takes_displays = True
-    if figures and "matplotlib" in sys.modules:
+    if (figures or _replaced) and "matplotlib" in sys.modules:
         _set_defaults(sys.modules["matplotlib"])
 
 
 def install() -> None:
     """Make ``display`` a builtin, and see to what is imported from now on."""
-    names = vars(builtins)
-    names["display"] = display
-    load = bootstrap._load_unlocked
-
-    def load_and_hook(spec: Any) -> Any:  # noqa: ANN401 - a spec, and a module
-        module = load(spec)
-        if (hook := _HOOKS.get(spec.name)) is not None:
-            hook(module)
-        return module
-
-    # Warnings and tracebacks skip functions of importlib's, by their file name.
-    load_and_hook.__code__ = load_and_hook.__code__.replace(co_filename=load.__code__.co_filename)
-    bootstrap._load_unlocked = load_and_hook
+    vars(builtins)["display"] = display
+    modules.on_import("IPython.core.display_functions", _hook_ipython)
+    modules.on_import("matplotlib", _set_defaults)
+    modules.on_import("matplotlib.backend_bases", _hook_matplotlib)
+    modules.on_import("tqdm.notebook", _hook_tqdm)
 
 
 def display(*objs: object, **settings: Any) -> Any:  # noqa: ANN401 - a handle, or None
@@ -156,8 +147,12 @@ def _hook_matplotlib(module: Any) -> None:  # noqa: ANN401 - likewise
 
 
 def _set_defaults(matplotlib: Any) -> None:  # noqa: ANN401 - likewise
-    """Have the notebook's size of figures until the code says otherwise."""
-    for name, value in (current.figures.get("rc") or {}).items():
+    """Have the notebook's size of figures until the code says otherwise, and not that of a worker's last run."""
+    values = current.figures.get("rc") or {}
+    for name in [name for name in _replaced if name not in values]:
+        matplotlib.rcParams[name] = _replaced.pop(name)
+    for name, value in values.items():
+        _replaced.setdefault(name, matplotlib.rcParams[name])
         matplotlib.rcParams[name] = value
 
 
@@ -166,11 +161,3 @@ def _hook_tqdm(module: Any) -> None:  # noqa: ANN401 - likewise
     std = sys.modules["tqdm.std"]
     module.tqdm = module.tqdm_notebook = std.tqdm
     module.trange = module.tnrange = std.trange
-
-
-_HOOKS = {
-    "IPython.core.display_functions": _hook_ipython,
-    "matplotlib.backend_bases": _hook_matplotlib,
-    "matplotlib": _set_defaults,
-    "tqdm.notebook": _hook_tqdm,
-}

@@ -11,11 +11,14 @@ import sys
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from importlib.machinery import ModuleSpec
     from types import ModuleType, TracebackType
+    from typing import Any
 else:
     ModuleType, ModuleSpec = type(sys), type(sys.__spec__)  # without the modules that have the names
+
+_bootstrap: Any = sys.modules["_frozen_importlib"]
 
 STANDARD_LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib costs each run 5 ms
 
@@ -184,3 +187,27 @@ def file_state(path: str) -> list[int] | None:
     except (OSError, ValueError):
         return None
     return [state.st_mtime_ns, state.st_size]
+
+
+_on_import: dict[str, Callable[[Any], object]] = {}
+
+
+def on_import(name: str, hook: Callable[[Any], object]) -> None:
+    """Call a function with the module of this name as soon as it is imported, before anybody else gets it."""
+    if not _on_import:
+        _watch_imports()
+    _on_import[name] = hook
+
+
+def _watch_imports() -> None:
+    load = _bootstrap._load_unlocked
+
+    def load_and_tell(spec: Any) -> Any:  # noqa: ANN401 - a spec, and a module
+        module = load(spec)
+        if (hook := _on_import.get(spec.name)) is not None:
+            hook(module)
+        return module
+
+    # Warnings and tracebacks skip functions of importlib's, which they know by their file name.
+    load_and_tell.__code__ = load_and_tell.__code__.replace(co_filename=load.__code__.co_filename)
+    _bootstrap._load_unlocked = load_and_tell

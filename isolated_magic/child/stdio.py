@@ -60,9 +60,15 @@ def flush_all(values: Iterable[object]) -> None:
 
 PIPE_BYTES = 4096  # any pipe holds so much: pipe(7)
 STDIN_OF_CHILD = 6  # which argument of _posixsubprocess.fork_exec(); -1 for what the parent has
-NOBODY_TO_ASK = (
-    "There is nobody to ask in an isolated run (input, getpass, pdb): pass the value as data (--data, or data=), "
-    "a password as a variable (--secret, or env_vars=). The data is JSON on stdin too: json.load(sys.stdin)."
+NO_KEYBOARD = (
+    "An isolated run has no keyboard, so nobody can answer (input, getpass, pdb): pass the value as data (--data, "
+    "or data=), a password as a variable (--secret, or env_vars=). The data is JSON on stdin too: "
+    "json.load(sys.stdin)."
+)
+NO_DEBUGGER = (
+    "An isolated run has no keyboard, so no debugger can be used in it: print() what you want to see, or debug "
+    "the code in the notebook itself. Values for it come as data (--data, or data=), passwords as variables "
+    "(--secret, or env_vars=)."
 )
 
 _input, _getframe, _fstat = builtins.input, sys._getframe, os.fstat
@@ -72,6 +78,7 @@ _request: tuple[int, int] | None = None  # device and inode of what holds it
 def install_stdin() -> None:
     """Replace what asks a person and what starts processes. No code of the user's may have run before."""
     builtins.input = _ask
+    modules.on_import("pdb", _hook_pdb)
     os.register_at_fork(after_in_child=_empty_in_child)
     os.system = _system
     if hasattr(os, "posix_spawn"):
@@ -146,18 +153,35 @@ def _late_stdin(make: Callable[[], bytes | bytearray], errors: str | None) -> Te
     return stdin  # type: ignore[no-any-return]  # whose mode is none of its attributes to a type checker
 
 
-def _ask(prompt: object = "", /) -> str:
+def _asks_person() -> bool:
+    """Whether what reads from ``sys.stdin`` now would read the data."""
     stream = sys.stdin
     try:
-        asks_person = type(stream) is TextIOWrapper and stream.fileno() == 0 and _is_request()
+        return type(stream) is TextIOWrapper and stream.fileno() == 0 and _is_request()
     except ValueError:  # it is closed
-        asks_person = False
-    if asks_person:
-        raise RuntimeError(NOBODY_TO_ASK) from None
+        return False
+
+
+def _ask(prompt: object = "", /) -> str:
+    if _asks_person():
+        raise RuntimeError(NO_KEYBOARD) from None
     return _input(prompt)
 
 
 _ask.__name__ = _ask.__qualname__ = "input"
+
+
+def _hook_pdb(pdb: Any) -> None:  # noqa: ANN401 - a module
+    """Have ``breakpoint()`` and ``pdb.set_trace()`` say at once that nobody can answer, before they print."""
+    begin = pdb.Pdb.set_trace
+
+    def stand_in(self: Any, frame: Any = None, *args: Any, **settings: Any) -> Any:  # noqa: ANN401 - of any version
+        if self.use_rawinput and _asks_person():
+            raise RuntimeError(NO_DEBUGGER) from None
+        return begin(self, _getframe(1) if frame is None else frame, *args, **settings)
+
+    stand_in.__name__ = stand_in.__qualname__ = "set_trace"
+    pdb.Pdb.set_trace = stand_in
 
 
 def _refusing_getpass(fileno: Callable[[], int]) -> Callable[[], int]:
@@ -165,7 +189,7 @@ def _refusing_getpass(fileno: Callable[[], int]) -> Callable[[], int]:
 
     def stand_in() -> int:
         if _getframe(1).f_globals.get("__name__") == "getpass" and _is_request():
-            raise RuntimeError(NOBODY_TO_ASK) from None
+            raise RuntimeError(NO_KEYBOARD) from None
         return fileno()
 
     stand_in.__name__ = stand_in.__qualname__ = "fileno"

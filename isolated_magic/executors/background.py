@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
     from isolated_magic.executors.lifecycle import LiveRun
-    from isolated_magic.models import LaunchMethod, NanStyle, RunError, RunResult, Score, Timings
+    from isolated_magic.models import DisplayData, LaunchMethod, NanStyle, RunError, RunResult, Score, Timings
     from isolated_magic.strict_json import JsonObject
     from isolated_magic.supervisor.output import OnOutput
 
@@ -169,6 +169,11 @@ class BackgroundRun:
         return self._ended().notes
 
     @property
+    def displays(self) -> tuple[DisplayData, ...]:
+        """As :attr:`RunResult.displays`."""
+        return self._ended().displays
+
+    @property
     def ok(self) -> bool:
         """As :attr:`RunResult.ok`."""
         return self._ended().ok
@@ -189,9 +194,9 @@ class BackgroundRun:
         """As :meth:`RunResult.__iter__`."""
         return iter(self._ended())
 
-    def to_dict(self, *, nan: NanStyle = "float") -> JsonObject:
+    def to_dict(self, *, nan: NanStyle = "float", displays: bool = False) -> JsonObject:
         """As :meth:`RunResult.to_dict`."""
-        return self._ended().to_dict(nan=nan)
+        return self._ended().to_dict(nan=nan, displays=displays)
 
     def to_pandas(self) -> pandas.DataFrame:
         """As :meth:`RunResult.to_pandas`."""

@@ -22,7 +22,7 @@ from isolated_magic.launch.resources import is_shortage, launch_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from isolated_magic.request import FigureSettings, RunRequest
+    from isolated_magic.request import RunRequest
 
 STATUS_BYTES = 4096  # of proc(5), /proc/self/status: the umask is in the first lines
 
@@ -131,15 +131,16 @@ def program_messages(
     """The messages with the program of a run, and its data."""
     limits, groups = tuple(request.confinement.limits.items()), tuple(request.confinement.groups)
     names = request.source, request.path, request.source_name, request.data_name
-    return _program_frame(
-        names, request.figures, limits, groups, reports_pages, is_last, largest_bytes
-    ) + wire.frame(request.payload)
+    figures = None if request.figures is None else json.dumps(request.figures.to_dict())
+    return _program_frame(names, figures, limits, groups, reports_pages, is_last, largest_bytes) + wire.frame(
+        request.payload
+    )
 
 
 @lru_cache(maxsize=16)  # the same code runs with one set of data after the other
 def _program_frame(
     names: tuple[str | None, str | None, str, str | None],
-    figures: FigureSettings | None,
+    figures: str | None,
     limits: tuple[tuple[str, int], ...],
     groups: tuple[str, ...],
     reports_pages: bool,
@@ -152,7 +153,7 @@ def _program_frame(
         "path": None if path is None else os.fsencode(path).decode("latin-1"),
         "filename": filename,
         "row": row,
-        "figures": None if figures is None else figures.to_dict(),
+        "figures": None if figures is None else json.loads(figures),
         "reports_pages": reports_pages,
         "is_last": is_last,
         "largest_bytes": largest_bytes,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.history import History
-from isolated_magic.models import RunResult
+from isolated_magic.magic.screen import Screen, bundle_of_display
+from isolated_magic.models import DisplayData, RunResult
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import COLORS, to_text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from IPython.core.formatters import BaseFormatter
     from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
+    from IPython.lib.pretty import PrettyPrinter
 
     from isolated_magic.magic.settings import IsolatedMagic
     from isolated_magic.render.blocks import View
@@ -47,13 +49,20 @@ class Display:
         self._shell = shell
         self._settings = settings
         self._begun: weakref.WeakSet[BackgroundRun] = weakref.WeakSet()  # in the cell that runs
+        self._as_text: weakref.WeakSet[BackgroundRun] = weakref.WeakSet()  # what they display is shown as text
 
-    def begun(self, run: BackgroundRun) -> None:
+    def begun(self, run: BackgroundRun, *, is_rich: bool = True) -> None:
         """Show the run as running in this cell, until the user has seen its end.
 
         It may end before it is shown, or after, and what is saved of the cell has to be the same.
+
+        Args:
+            run: the run.
+            is_rich: what it displays is shown in its other forms than text, too.
         """
         self._begun.add(run)
+        if not is_rich:
+            self._as_text.add(run)
 
     def _after_cell(self, _result: ExecutionResult) -> None:
         self._begun.clear()
@@ -64,6 +73,8 @@ class Display:
         for kind in KINDS:
             self._rich.for_type(kind, self._bundle)  # type: ignore[no-untyped-call]  # IPython has no types here
             self._direct.for_type(kind, self._show_in_color)  # type: ignore[no-untyped-call]  # likewise
+        self._rich.for_type(DisplayData, bundle_of_display)  # type: ignore[no-untyped-call]  # likewise
+        self._text.for_type(DisplayData, _print_display)  # type: ignore[no-untyped-call]  # likewise
 
     def unregister(self) -> None:
         """Undo :meth:`register`."""
@@ -71,6 +82,8 @@ class Display:
         for kind in KINDS:
             self._rich.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
             self._direct.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
+        self._rich.pop(DisplayData, None)  # type: ignore[no-untyped-call]  # likewise
+        self._text.pop(DisplayData, None)  # type: ignore[no-untyped-call]  # likewise
 
     def is_empty(self, value: object) -> bool:
         """Whether there is nothing to see: a result without scores that was to have none."""
@@ -88,6 +101,11 @@ class Display:
         return formatter
 
     @property
+    def _text(self) -> BaseFormatter:
+        formatter: BaseFormatter = self._shell.display_formatter.formatters["text/plain"]  # type: ignore[union-attr]  # likewise
+        return formatter
+
+    @property
     def _direct(self) -> BaseFormatter:
         formatter: BaseFormatter = self._shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]  # likewise
         return formatter
@@ -100,11 +118,20 @@ class Display:
             is_just_begun=self._is_just_begun(shown),
         )
 
+    def _ended_with_displays(self, run: BackgroundRun) -> RunResult | None:
+        result = None if self._is_just_begun(run) else run.peek()
+        return result if result is not None and result.displays else None
+
     def _is_just_begun(self, shown: Shown) -> bool:
         return isinstance(shown, BackgroundRun) and shown in self._begun and not shown.end_was_seen
 
     def _show_in_color(self, shown: Shown) -> None:
-        """Print it in colour, where a terminal shows colour, and leave what IPython keeps of it without."""
+        """Print it in colour, where a terminal shows colour, and leave what IPython keeps of it without.
+
+        Before a run in the background that has displayed something, that is shown in order with its output.
+        """
+        if isinstance(shown, BackgroundRun) and (result := self._ended_with_displays(shown)) is not None:
+            Screen(self._shell, is_rich=shown not in self._as_text).replay(result)
         if not self._has_color():
             raise NotImplementedError  # IPython then formats it as anything else
         is_just_begun, hook = self._is_just_begun(shown), self._shell.displayhook
@@ -145,6 +172,10 @@ def bundle(
     return formats, metadata
 
 
+def _print_display(shown: DisplayData, printer: PrettyPrinter, _is_cycle: object) -> None:
+    printer.text(shown.text)  # type: ignore[no-untyped-call]  # IPython has no types here
+
+
 def _result_metadata(result: RunResult) -> dict[str, object]:
     metadata: dict[str, object] = {NOTES_METADATA_KEY: list(result.notes)} if result.notes else {}
     # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
@@ -160,7 +191,9 @@ def _result_metadata(result: RunResult) -> dict[str, object]:
 
 def _view_of(shown: Shown, most_scores: int, *, is_just_begun: bool) -> View:
     if isinstance(shown, BackgroundRun):
-        return view_of_background(shown, most_scores, is_just_begun=is_just_begun)
+        result = shown.peek()
+        has_output = result is None or not result.displays  # otherwise it stands before, with its displays
+        return view_of_background(shown, most_scores, is_just_begun=is_just_begun, has_output=has_output)
     return view_of_history(shown) if isinstance(shown, History) else view_of(shown, most_scores)
 
 

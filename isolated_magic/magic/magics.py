@@ -22,6 +22,7 @@ from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.executors import Executors
+from isolated_magic.magic.figures import figure_settings
 from isolated_magic.magic.parser import help_text, parse
 from isolated_magic.magic.screen import Screen
 from isolated_magic.magic.settings import settings_of
@@ -186,6 +187,7 @@ class IsolatedMagics(Magics):
             secrets=[*credentials.secrets_on_line(options, assignments, patterns, names), *patterns],
             strict=options.strict,
             data_name=source.data_name(options),
+            figures=figure_settings(self._shell),
         )
         return _CellRun(
             request=request,
@@ -272,7 +274,7 @@ class IsolatedMagics(Magics):
         handle.amend(partial(self._explained_in_background, run))
         handle.add_done_callback(partial(self._remember, run))
         handle.add_done_callback(partial(self._commands.ended, label))
-        self.display.begun(handle)
+        self.display.begun(handle, is_rich=run.options.rich)
         return handle
 
     def _remember(self, run: _CellRun, result: RunResult) -> None:

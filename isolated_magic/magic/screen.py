@@ -12,6 +12,7 @@ from isolated_magic.models import DisplayData
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from isolated_magic.models import RunResult
     from isolated_magic.strict_json import JsonValue
 
 Item: TypeAlias = "DisplayData | tuple[str, str]"  # a display, or the name of a stream and text
@@ -57,6 +58,19 @@ class Screen:
         else:
             self._take(shown)
 
+    def replay(self, result: RunResult) -> None:
+        """Show what a run has printed and displayed, in its order."""
+        texts, places = {"stdout": result.stdout, "stderr": result.stderr}, {"stdout": 0, "stderr": 0}
+        ends = {name: len(text) for name, text in texts.items()}
+        for shown in (*result.displays, None):
+            upto = ends if shown is None else {"stdout": shown.stdout_at, "stderr": shown.stderr_at}
+            for name, text in texts.items():
+                self.stream(name, text[places[name] : upto[name]])
+            places = upto
+            if shown is not None:
+                self.display(replace(shown, display_id=None))
+        self.end()
+
     def end(self) -> None:
         """Show what was held back: the run is over."""
         held, self._held = self._held or [], None
@@ -94,7 +108,7 @@ class Screen:
             self._streams.write(*item)
             return
         self._streams.flush()
-        data, metadata = _bundle(item, is_rich=self._is_rich)
+        data, metadata = bundle_of_display(item, is_rich=self._is_rich)
         settings: dict[str, object] = {}
         if item.display_id is not None and self._is_watched:
             settings["transient"] = {"display_id": self._ids.setdefault(item.display_id, uuid4().hex)}
@@ -102,7 +116,10 @@ class Screen:
         self._shell.display_pub.publish(data, metadata, **settings)
 
 
-def _bundle(shown: DisplayData, *, is_rich: bool) -> tuple[dict[str, JsonValue], dict[str, JsonValue]]:
+def bundle_of_display(
+    shown: DisplayData, *, is_rich: bool = True
+) -> tuple[dict[str, JsonValue], dict[str, JsonValue]]:
+    """What a front end may show of a display, by MIME type, and the metadata beside it."""
     from isolated_magic.render.rich import plain_bundle, safe_bundle  # noqa: PLC0415 - most cells display nothing
 
     return safe_bundle(shown.data, shown.metadata) if is_rich else (plain_bundle(shown.data), {})

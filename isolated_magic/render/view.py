@@ -296,8 +296,10 @@ def outcome_text(scores: Sequence[Score], error: str) -> str:
     return ", ".join(told) or "no scores"
 
 
-def view_of_background(run: BackgroundRun, most_rows: int = MOST_ROWS, *, is_just_begun: bool = False) -> View:
-    """The view of a run in the background: once it has ended, its output and its result.
+def view_of_background(
+    run: BackgroundRun, most_rows: int = MOST_ROWS, *, is_just_begun: bool = False, has_output: bool = True
+) -> View:
+    """The view of a run in the background: once it has ended, its output, if it is to have that, and its result.
 
     With ``is_just_begun`` it is running, even if it has ended: what a notebook saves must not depend on its speed.
     """
@@ -306,7 +308,7 @@ def view_of_background(run: BackgroundRun, most_rows: int = MOST_ROWS, *, is_jus
     result = None if state == "running" else run.peek()
     if result is None:
         return tuple(blocks)
-    for name, text in (("stdout", result.stdout), ("stderr", result.stderr)):
+    for name, text in (("stdout", result.stdout), ("stderr", result.stderr)) if has_output else ():
         if not (lines := shown(text[:LONGEST_OUTPUT]).strip("\n")).strip():
             continue
         if name == "stderr":

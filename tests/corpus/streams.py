@@ -41,7 +41,7 @@ PROGRAMS = [
         """
         import io, sys
         try:
-            input("prompt: ")  # there is nobody to ask
+            input("prompt: ")  # there is no keyboard
         except RuntimeError as problem:
             seen = [str(problem)[:25]]
         request, sys.stdin = sys.stdin, io.StringIO("yes\\n")
@@ -50,7 +50,7 @@ PROGRAMS = [
         """,
         data={"a": 1},
         stdout="own: ",
-        seen=["There is nobody to ask in", "yes", '{"data": {"a": 1}, "payload_type": null}'],
+        seen=["An isolated run has no ke", "yes", '{"data": {"a": 1}, "payload_type": null}'],
     ),
     Program(
         "stdin_of_children",
