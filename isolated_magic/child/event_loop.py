@@ -6,7 +6,7 @@ A run that awaits nothing never makes it, and does not import asyncio.
 from __future__ import annotations
 
 from . import modules
-from .plain import mro_of
+from .plain import mro_of, names_in
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_LOOKED_AT = 1000  # items of a list
-_names_of_class = type.__dict__["__dict__"].__get__
 
 
 class EventLoop:
@@ -66,7 +65,7 @@ class EventLoop:
 
 def is_awaitable(value: object) -> bool:
     """Whether it is a coroutine, a future, or of another type that can be awaited. Only its type is looked at."""
-    return any("__await__" in _names_of_class(base) for base in mro_of(type(value)))
+    return any("__await__" in names_in(base) for base in mro_of(type(value)))
 
 
 async def _awaited(value: Awaitable[object]) -> object:

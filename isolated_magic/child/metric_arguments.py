@@ -8,7 +8,7 @@ from .result import elide_middle
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
 
@@ -22,6 +22,7 @@ NAMED = frozenset({BY_EITHER, BY_NAME})
 MOST_KEYS = 8  # that a message lists
 LONGEST_KEY = 60  # characters
 MOST_COMPARED = 200  # keys
+MOST_MISSING = 3  # that a message maps
 CLOSE, BARELY = 0.6, 0.3  # ratios of difflib's; the first is the cutoff of its get_close_matches()
 
 # Names for the data as a whole.
@@ -30,10 +31,13 @@ WHOLE = frozenset(
 )
 # Groups of words for one thing.
 ALIKE = (
-    "output answer response prediction predicted completion generation generated actual candidate reply",
-    "reference expected target gold golden truth label ideal correct expected_output ground_truth expected_answer",
-    "input question prompt query instruction",
-    "context contexts documents docs passages sources chunks retrieved",
+    "output answer response prediction predicted completion generation generated actual candidate reply outputs "
+    "actual_output",
+    "reference expected target gold golden truth label ideal correct expected_output ground_truth expected_answer "
+    "reference_outputs expectations",
+    "input question prompt query instruction inputs user_input",
+    "context contexts documents docs passages sources chunks retrieved retrieval_context retrieved_contexts",
+    "conversation thread messages turns dialogue history",
 )
 
 
@@ -59,9 +63,42 @@ class DataHint:
         item = self._row if key is None else f"{self._row}[{dumps(key, ensure_ascii=False)}]"
         return f"-d {name}={{{item}}}"
 
+    def mappings(self, pairs: Mapping[str, str]) -> str:
+        """How to pass the values of these keys under other names, at once."""
+        if self._row is None:
+            items = (f"{dumps(name)}: row[{dumps(key, ensure_ascii=False)}]" for name, key in pairs.items())
+            return f"data={{{', '.join(items)}}}"
+        return " ".join(self.mapping(name, key) for name, key in pairs.items())
+
     def anything(self, name: str) -> str:
         """How to pass some value as ``name``."""
         return f'data={{"{name}": ...}}' if self._row is None else f"-d {name}=..."
+
+
+class Inputs:
+    """What a run has for its metrics.
+
+    Args:
+        data: of the run.
+        payload_type: of the data.
+        hint: for the messages.
+    """
+
+    def __init__(self, data: object, payload_type: object, hint: DataHint) -> None:
+        self.data, self.payload_type, self.hint = data, payload_type, hint
+        self.is_whole = payload_type == TRACE_THREAD or not isinstance(data, dict)
+        self.items: dict[str, object] = {} if self.is_whole else data  # type: ignore[assignment]  # a dict
+
+    def missing(self, caller: str, names: Collection[str], takes: Collection[str]) -> MetricCallError:
+        """The error for values that the caller needs and the data has not under these names."""
+        keys, lacking = list(self.items), list(names)
+        there = f"the data ({listed(keys)})" if keys else "the data, which is empty"
+        are = "is" if len(lacking) == 1 else "are"
+        text = f"TypeError: {caller} needs {listed(lacking)}, which {are} not in {there}."
+        if not keys:
+            return MetricCallError(text, f"Hand it over: {self.hint.anything(lacking[0])}")
+        pairs = {name: _nearest_unused(name, keys, takes) for name in lacking[:MOST_MISSING]}
+        return MetricCallError(text, f"Map {'it' if len(pairs) == 1 else 'them'}: {self.hint.mappings(pairs)}")
 
 
 class ScoreArguments:
@@ -90,15 +127,15 @@ class ScoreArguments:
         self._data = data
         self._is_whole = payload_type == TRACE_THREAD or not isinstance(data, dict)
         self._keys: list[str] = [] if self._is_whole else list(data)  # type: ignore[call-overload]  # a dict
-        self._parameters = _parameters(score)
+        self._parameters = parameters_of(score)
         if self._parameters is not None and skips_self:
             self._parameters = self._parameters[1:]
         self._needed_to_make: list[str] = []
         parameters = self._parameters or ()
         self._takes = [parameter.name for parameter in parameters if parameter.kind in NAMED]  # by name
-        self._needs = [parameter.name for parameter in parameters if _is_needed(parameter, NAMED)]
+        self._needs = [parameter.name for parameter in parameters if is_needed(parameter, NAMED)]
         self._by_position_only = [
-            parameter.name for parameter in parameters if _is_needed(parameter, {BY_POSITION})
+            parameter.name for parameter in parameters if is_needed(parameter, {BY_POSITION})
         ]
         takes_any = self._parameters is None or any(parameter.kind == REST_BY_NAME for parameter in parameters)
         self.missing = [] if self._is_whole else [name for name in self._needs if name not in self._keys]
@@ -129,7 +166,7 @@ class ScoreArguments:
             example = call_with_dots(self.name, self._needed_to_make)
             return f"it needs {needed}. Name an object of it on the last line, such as {example}"
         if self.unexpected:
-            return f"its score() does not take {_listed(self.unexpected)}: add **ignored to its parameters"
+            return f"its score() does not take {listed(self.unexpected)}: add **ignored to its parameters"
         if (problem := self._problem()) is not None:
             return f"{problem.text.removeprefix('TypeError: ')} {problem.hint}"
         return self._about_missing(self.missing[0], ".") if self.missing else ""
@@ -158,7 +195,7 @@ class ScoreArguments:
             )
         if not self.unexpected:
             return None
-        takes = _listed(self._takes) or "nothing"
+        takes = listed(self._takes) or "nothing"
         text = f"TypeError: {self.name}.score() got an unexpected keyword argument {self.unexpected[0]!r}"
         return MetricCallError(
             f"{elide_middle(text, 2 * LONGEST_KEY + len(self.name))}: it takes {takes}.", self._what_to_do()
@@ -167,11 +204,11 @@ class ScoreArguments:
     def _problem_as_whole(self) -> MetricCallError | None:
         parameters = self._parameters or ()
         by_position = [one for one in parameters if one.kind in {BY_POSITION, BY_EITHER, REST}]
-        needed = [one for one in by_position if _is_needed(one, {BY_POSITION, BY_EITHER})]
-        by_name = [one for one in parameters if _is_needed(one, {BY_NAME})]
+        needed = [one for one in by_position if is_needed(one, {BY_POSITION, BY_EITHER})]
+        by_name = [one for one in parameters if is_needed(one, {BY_NAME})]
         if by_position and len(needed) <= 1 and not by_name:
             return None
-        takes = _listed([one.name for one in parameters]) or "nothing"
+        takes = listed([one.name for one in parameters]) or "nothing"
         return MetricCallError(
             f"TypeError: {self.name}.score() cannot be called with the data alone: it takes {takes}.",
             f"With payload_type {TRACE_THREAD}, score() gets all of the data as its only argument: "
@@ -186,7 +223,7 @@ class ScoreArguments:
                 f"def score(self, {parameters}), or hand it over as one value: "
                 f"{self._hint.mapping(self._takes[0], None)}"
             )
-        keys, are, them = _listed(self.unexpected), "are keys", "them"
+        keys, are, them = listed(self.unexpected), "are keys", "them"
         if len(self.unexpected) == 1:
             are, them = "is a key", "it"
         told = f"{keys} {are} of the data. Add **ignored to the parameters of score(), or leave {them} out."
@@ -194,15 +231,23 @@ class ScoreArguments:
 
     def _means_all(self, name: str) -> bool:
         """Whether a parameter most likely stands for the data as a whole."""
-        return name.lower() in WHOLE or (len(self._keys) > 1 and not _nearest(name, self._keys)[1])
+        return name.lower() in WHOLE or (len(self._keys) > 1 and not nearest_key(name, self._keys)[1])
 
     def _about_missing(self, name: str, what: str) -> str:
-        if not self._keys:
-            return f"{name} is not in the data, which is empty{what} Hand it over: {self._hint.anything(name)}"
-        unused = [key for key in self._keys if key not in self._takes] or self._keys
-        nearest, _ = _nearest(name, unused)
-        keys = _listed([nearest, *(key for key in self._keys if key != nearest)])
-        return f"{name} is not in the data ({keys}){what} Map it: {self._hint.mapping(name, nearest)}"
+        return about_missing(name, what, self._keys, self._takes, self._hint)
+
+
+def about_missing(name: str, what: str, keys: list[str], takes: Collection[str], hint: DataHint) -> str:
+    """A sentence: what is not among the keys of the data, and which of those not taken it may be."""
+    if not keys:
+        return f"{name} is not in the data, which is empty{what} Hand it over: {hint.anything(name)}"
+    nearest = _nearest_unused(name, keys, takes)
+    there = listed([nearest, *(key for key in keys if key != nearest)])
+    return f"{name} is not in the data ({there}){what} Map it: {hint.mapping(name, nearest)}"
+
+
+def _nearest_unused(name: str, keys: list[str], takes: Collection[str]) -> str:
+    return nearest_key(name, [key for key in keys if key not in takes] or keys)[0]
 
 
 def is_class(value: object) -> bool:
@@ -214,7 +259,7 @@ def is_class(value: object) -> bool:
 def needed_to_make(kind: object) -> list[str]:
     """The parameters that have to be given to make an object of a class."""
     return [
-        parameter.name for parameter in _parameters(kind) or () if _is_needed(parameter, {BY_POSITION, *NAMED})
+        parameter.name for parameter in parameters_of(kind) or () if is_needed(parameter, {BY_POSITION, *NAMED})
     ]
 
 
@@ -223,7 +268,7 @@ def call_with_dots(name: str, parameters: list[str]) -> str:
     return f"{name}({', '.join(f'{parameter}=...' for parameter in parameters)})"
 
 
-def _parameters(function: object) -> Sequence[Any] | None:
+def parameters_of(function: object) -> Sequence[Any] | None:
     """The parameters of a function or a class; None when it has no signature."""
     inspect = modules.standard_module("inspect")  # 10 ms that only a metric class has to pay
     try:
@@ -232,11 +277,12 @@ def _parameters(function: object) -> Sequence[Any] | None:
         return None
 
 
-def _is_needed(parameter: Any, kinds: Collection[int]) -> bool:  # noqa: ANN401 - of inspect, which is not imported here
+def is_needed(parameter: Any, kinds: Collection[int]) -> bool:  # noqa: ANN401 - of inspect, which is not imported here
+    """Whether a parameter of one of these kinds has no default."""
     return parameter.kind in kinds and parameter.default is parameter.empty
 
 
-def _nearest(name: str, keys: list[str]) -> tuple[str, bool]:
+def nearest_key(name: str, keys: list[str]) -> tuple[str, bool]:
     """The key that most likely means the same as a name, and whether that is more than a guess."""
     keys = keys[:MOST_COMPARED]
     compare: Any = modules.standard_module("difflib").SequenceMatcher(None)
@@ -258,7 +304,7 @@ def _nearest(name: str, keys: list[str]) -> tuple[str, bool]:
     return (nearest if similarity(nearest) >= BARELY else keys[0]), False
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """The names as a list in a sentence, each on one line, long ones and long lists cut."""
     shown = [elide_middle(dumps(name, ensure_ascii=False)[1:-1], LONGEST_KEY) for name in names[:MOST_KEYS]]
     if len(names) > MOST_KEYS:

@@ -9,7 +9,7 @@ from . import code, display_hooks, metric, modules, signals, stdio
 from .channel import Channel, decode_payload, encode, is_packed, payload_as_json
 from .error_report import call_users_excepthook, describe, text_of
 from .event_loop import EventLoop
-from .metric_arguments import DataHint, MetricCallError
+from .metric_arguments import DataHint, Inputs, MetricCallError
 from .plain import NotAResultError
 from .result import (
     LONGEST_LINE,
@@ -196,13 +196,14 @@ def _run_code(
     filename = path or request["filename"]
     if path is None:
         code.publish_source(request["source"], filename)
-    notes = metric.Notes(DataHint(request["row"]))
+    notes = metric.Notes()
+    inputs = Inputs(message["data"], message["payload_type"], DataHint(request["row"]))
     activity = _activity()
     try:
         with users_code, display_hooks.OpenFigures(), EventLoop() as loop:
             source = request["source"] if path is None else code.read_file(path)
             value = loop.settle(code.compiled.get(source, filename).run(names, loop))
-            found = _outcome_of(value, names, message, channel, notes, loop)
+            found = _outcome_of(value, names, inputs, channel, notes, loop)
             if "result" in found and "is_bare" not in found and _activity() != activity:
                 channel.mark()
             return _with_notes(found, notes), 0
@@ -228,37 +229,37 @@ def _activity() -> tuple[int, int]:
 def _outcome_of(
     value: object,
     names: dict[str, object],
-    message: dict[str, object],
+    inputs: Inputs,  # of the message: the code may use the names data and payload_type for something of its own
     channel: Channel,
     notes: metric.Notes,
     loop: EventLoop,
 ) -> dict[str, object]:
-    # From the message: the code may use the names data and payload_type for something of its own.
-    data, payload_type = message["data"], message["payload_type"]
     nothing = _no_result("nothing was printed and the code does not end with a value", "nothing")
     if value is not None:
         try:
-            named = metric.named_by(value)
+            named = metric.named_by(value, names)
         except NotAResultError as problem:
             return _no_value(value, problem)
-        if named:
-            return {"result": metric.score_all(named, data, payload_type, notes, loop)}
+        if named is not None:
+            return {"result": metric.score_all(named, inputs, notes, loop)}
         try:
             check_is_not_data(value, data)
             result: dict[str, object] = {"result": result_of(value)}
             return result if has_scores(value) else {**result, "is_bare": True}
         except NotAResultError as problem:
+            named = metric.scoring_by_method(value, inputs)
+            if named is not None:
+                return {"result": metric.score_all(named, inputs, notes, loop)}
             nothing = _no_value(value, problem)
     texts: list[str] = []
     metrics = metric.defined_in(names, texts)
     if not metrics:
-        held = metric.held_by_variables(names)
-        notes.texts += [f"{name} is a metric: as the last line, it scores." for name in held]
+        notes.texts += metric.ways_to_score(names, inputs)
         return nothing
     if channel.printed_scores():
         return nothing
     notes.texts += texts
-    return {"result": metric.score_all(metrics, data, payload_type, notes, loop, selects=True)}
+    return {"result": metric.score_all(metric.Named(metrics), inputs, notes, loop, selects=True)}
 
 
 def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
