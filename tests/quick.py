@@ -8,6 +8,7 @@ import pytest
 # By file: which of its tests, as a pattern for what stands behind the file's name in their ids.
 QUICK = {
     "test_background.py": r"::TestHandle",
+    "test_callables.py": r".*\[forked",
     "test_contract.py": r".*\[(isolated|process)\b(?!.*-50\])",
     "test_differential.py": r"::test_nothing_of_a_run_is_seen_by_the_next",
     "test_environment.py": r"",

@@ -289,8 +289,8 @@ class TestNoResult:
             "import sys\nprint('a', file=sys.stderr)",
             "The cell printed nothing on stdout and did not end with a value.",
         ),
-        ("def f(**data):\n    return 0.5\nf", "The cell ended with a function, which is no score."),
         ("def f(answer, reference):\n    return 0.5", "The cell printed nothing and did not end with a value."),
+        ("async def f(**data):\n    return 0.5", "The cell printed nothing and did not end with a value."),
         ("x = 0.5", "The cell printed nothing and did not end with a value."),
         ("x: float = 0.5", "The cell printed nothing and did not end with a value."),
         ("import json", "The cell printed nothing and did not end with a value."),
@@ -326,7 +326,7 @@ class TestNoResult:
         code = "class Odd:\n    def __repr__(self): raise ValueError('no')\nOdd()"
         assert "<Odd that cannot be printed>" in cells.run(f"%%isolated\n{code}").traceback
 
-    @pytest.mark.parametrize("code", ["object()", "[object()]", "print", "lambda: 0", "async def f(): yield\nf()"])
+    @pytest.mark.parametrize("code", ["object()", "[object()]", "[print, 0]", "str", "async def f(): yield\nf()"])
     def test_a_value_is_shown_without_what_differs_from_run_to_run(self, cells, code):
         first, second = (cells.run(f"%%isolated\n{code}") for _ in range(2))
         assert first == second

@@ -73,7 +73,9 @@ class TestOpik:
     def test_and_the_conversation_among_the_data(self, executor):
         code = self.THREAD_METRIC.format(define="def")
         assert found(executor, code, {"conversation": THREAD}) == [("turns", 3)]
-        result = run(executor, self.THREAD_METRIC.format(define="def").replace(", **ignored", ""), {"thread": THREAD})
+        result = run(
+            executor, self.THREAD_METRIC.format(define="def").replace(", **ignored", ""), {"thread": THREAD}
+        )
         assert "unexpected keyword argument 'thread'" in result.error.summary
         assert 'data={"conversation": row["thread"]}' in result.error.hint
 
@@ -136,13 +138,18 @@ class TestDeepeval:
 
     def test_keys_with_other_names_are_named(self, executor):
         summary, hint = refused(executor, SYNC, {"input": "q", "output": "a", "reference": "a"})
-        assert summary.startswith("TypeError: Same.measure() needs actual_output, expected_output, which are not in")
+        assert summary.startswith(
+            "TypeError: Same.measure() needs actual_output, expected_output, which are not in"
+        )
         assert hint == 'Map them: data={"actual_output": row["output"], "expected_output": row["reference"]}'
         assert "needs input" in refused(executor, SYNC, {"actual_output": "a", "expected_output": "a"})[0]
 
     def test_a_value_of_the_wrong_type_is_named(self, executor):
         summary, _ = refused(executor, SYNC, {**CASE, "context": "not a list"})
-        assert "context: Input should be a valid list" in summary
+        assert (
+            "LLMTestCase(), which cannot be made of the data: 'context' must be None or a list of strings."
+            in summary
+        )
 
     CONVERSATION = """
         from deepeval.metrics import BaseConversationalMetric
@@ -166,13 +173,15 @@ class TestDeepeval:
 
     def test_threads_and_single_turns_are_told_apart(self, executor):
         summary, hint = refused(executor, SYNC, THREAD, payload_type="trace_thread")
-        assert summary == "TypeError: Same scores an LLMTestCase, and the data is a thread."
+        assert summary == "TypeError: Same scores single turns, and the data is a thread."
         assert "BaseConversationalMetric" in hint
         summary, hint = refused(executor, self.CONVERSATION, {"messages": THREAD})
         assert "needs turns" in summary
         assert hint == 'Map it: data={"turns": row["messages"]}'
         bad = [{"role": "system", "content": "x"}]
-        assert "message 0 of the thread" in refused(executor, self.CONVERSATION, bad, payload_type="trace_thread")[0]
+        assert (
+            "message 0 of the thread" in refused(executor, self.CONVERSATION, bad, payload_type="trace_thread")[0]
+        )
 
     def test_one_that_needs_arguments(self, executor):
         code = SYNC.replace("threshold: float = 0.5", "threshold")
@@ -245,7 +254,9 @@ class TestRagas:
         assert result.error is None, result.error.text
         assert [score.name for score in result.scores] == ["closeness", "tone"]
         assert result.scores[0].value == 1.0
-        assert found(executor, code + "\n            close", {"response": "a", "reference": "b"}) == [("closeness", 0.0)]
+        assert found(executor, code + "\n            close", {"response": "a", "reference": "b"}) == [
+            ("closeness", 0.0)
+        ]
         summary, hint = refused(executor, code + "\n            close", {"answer": "a", "reference": "b"})
         assert summary == "TypeError: closeness() needs response, which is not in the data (answer, reference)."
         assert hint == 'Map it: data={"response": row["answer"]}'
@@ -285,6 +296,9 @@ class TestAutoevals:
         assert [value for _, value in found(executor, code, {"output": "a", "expected": "a"})] == [1, 1]
 
 
+ANSWERED = {"inputs": {"question": "q"}, "outputs": "ab", "expectations": {"expected_response": "ab"}, "id": 1}
+
+
 class TestMlflow:
     CODE = """
         from mlflow.entities import Feedback
@@ -300,12 +314,15 @@ class TestMlflow:
             def __call__(self, *, inputs, outputs):
                 return len(outputs) > len(inputs["question"])
     """
-    DATA = {"inputs": {"question": "q"}, "outputs": "ab", "expectations": {"expected_response": "ab"}, "id": 1}
 
     def test_functions_under_scorer_and_classes(self, executor):
-        assert sorted(found(executor, self.CODE, self.DATA)) == [("exact", 1.0), ("longer", 1.0), ("verdict", 0.25)]
-        assert found(executor, self.CODE + "\n        exact", self.DATA) == [("exact", 1.0)]
-        assert found(executor, self.CODE + "\n        Longer", self.DATA) == [("longer", 1.0)]
+        assert sorted(found(executor, self.CODE, ANSWERED)) == [
+            ("exact", 1.0),
+            ("longer", 1.0),
+            ("verdict", 0.25),
+        ]
+        assert found(executor, self.CODE + "\n        exact", ANSWERED) == [("exact", 1.0)]
+        assert found(executor, self.CODE + "\n        Longer", ANSWERED) == [("longer", 1.0)]
 
     def test_what_is_missing_is_named(self, executor):
         summary, hint = refused(executor, self.CODE + "\n        verdict", {"answer": "ab", "question": "q"})
@@ -339,6 +356,9 @@ class TestPhoenix:
         assert hint == 'Map it: data={"output": row["answer"]}'
 
 
+RIGHT = {"inputs": {"q": 1}, "outputs": {"answer": "a"}, "reference_outputs": {"answer": "a"}}
+
+
 class TestLangsmith:
     RUN = """
         from langsmith.schemas import Example, Run
@@ -346,19 +366,18 @@ class TestLangsmith:
             assert type(run) is Run and type(example) is Example
             return {"key": "correct", "score": run.outputs["answer"] == example.outputs["answer"]}
     """
-    DATA = {"inputs": {"q": 1}, "outputs": {"answer": "a"}, "reference_outputs": {"answer": "a"}}
 
     @pytest.mark.parametrize("ending", ["", "correct"])
     def test_an_evaluator_of_run_and_example(self, executor, ending):
         code = textwrap.dedent(self.RUN) + ending
-        assert found(executor, code, self.DATA) == [("correct", 1.0)]
+        assert found(executor, code, RIGHT) == [("correct", 1.0)]
         nested = {"run": {"outputs": {"answer": "a"}}, "example": {"outputs": {"answer": "b"}}}
         assert found(executor, code, nested) == [("correct", 0.0)]
 
     def test_one_of_inputs_outputs_and_reference_outputs(self, executor):
         code = "import langsmith\ndef correct(inputs, outputs, reference_outputs): return outputs == reference_outputs\n"
-        assert found(executor, code, self.DATA) == [("correct", 1.0)]
-        assert found(executor, code + "correct", self.DATA) == [("correct", 1.0)]
+        assert found(executor, code, RIGHT) == [("correct", 1.0)]
+        assert found(executor, code + "correct", RIGHT) == [("correct", 1.0)]
 
     def test_run_evaluators(self, executor):
         code = """
@@ -370,11 +389,13 @@ class TestLangsmith:
             def wrapped(run, example):
                 return {"key": "wrapped", "score": 0.5}
         """
-        assert sorted(found(executor, code, self.DATA)) == [("mine", 1.0), ("wrapped", 0.5)]
+        assert sorted(found(executor, code, RIGHT)) == [("mine", 1.0), ("wrapped", 0.5)]
 
     def test_what_is_missing_is_named(self, executor):
         summary, hint = refused(executor, textwrap.dedent(self.RUN) + "correct", {"answer": "a", "expected": "a"})
-        assert summary.startswith("TypeError: correct() needs outputs, reference_outputs, which are not in the data")
+        assert summary.startswith(
+            "TypeError: correct() needs outputs, reference_outputs, which are not in the data"
+        )
         assert hint == 'Map them: data={"outputs": row["answer"], "reference_outputs": row["expected"]}'
 
 

@@ -243,7 +243,7 @@ def _outcome_of(
         if named is not None:
             return {"result": metric.score_all(named, inputs, notes, loop)}
         try:
-            check_is_not_data(value, data)
+            check_is_not_data(value, inputs.data)
             result: dict[str, object] = {"result": result_of(value)}
             return result if has_scores(value) else {**result, "is_bare": True}
         except NotAResultError as problem:

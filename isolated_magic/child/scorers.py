@@ -61,7 +61,7 @@ def _deepeval(metric: Any, inputs: Inputs) -> Prepared:  # noqa: ANN401 - a metr
         if thread is not None:
             items["turns"] = _messages(name, thread, cases.Turn)
     elif inputs.is_whole:
-        raise _no_thread(name, "an LLMTestCase", "BaseConversationalMetric")
+        raise _no_thread(name, "single turns", "BaseConversationalMetric")
     required = [_value_of_enum(one) for one in _items(getattr(metric, "_required_params", None))]
     required += [_value_of_enum(one) for one in _items(getattr(metric, "evaluation_params", None))]
     sample = cases.ConversationalTestCase if is_conversation else cases.LLMTestCase
@@ -101,7 +101,7 @@ def _ragas(metric: Any, inputs: Inputs) -> Prepared:  # noqa: ANN401 - a metric
         "SingleTurnMetric" not in bases or type(thread) is list or type(thread) is tuple
     )
     if not is_conversation and inputs.is_whole:
-        raise _no_thread(name, "a SingleTurnSample", "MultiTurnMetric")
+        raise _no_thread(name, "single turns", "MultiTurnMetric")
     if is_conversation and thread is not None:
         items["user_input"] = _ragas_messages(name, thread)
     turns = "multi_turn" if is_conversation else "single_turn"
@@ -302,9 +302,9 @@ def _sample(
 def _invalid(caller: str, kind: object, problem: Any) -> MetricCallError:  # noqa: ANN401 - an exception of pydantic
     errors = problem.errors() if hasattr(problem, "errors") else []
     what = [f"{'.'.join(map(str, one.get('loc', ())))}: {one.get('msg', '')}".lstrip(": ") for one in errors]
-    said = "; ".join(what[:3]) if what else f"{type(problem).__name__}: {problem}"
+    said = ("; ".join(what[:3]) or str(problem)).rstrip(".")
     return MetricCallError(
-        f"TypeError: {caller} needs a {name_of(kind)}, which the data is not: {said}.",
+        f"TypeError: {caller} gets {name_of(kind)}(), which cannot be made of the data: {said}.",
         "Hand over values of these types under these names.",
     )
 

@@ -26,7 +26,7 @@ NOTE = "no score{found}. If none is meant, --no-score leaves this note out."
 ADVICE = "Either line, as the last one, is a score. {without}"
 LOOKING = "To look at something without one, print() it or add --no-score."
 GOING_ON = "To do without one, add --no-score."
-ADVICE_ON_METRICS = "Either line, at the end of score(), is a score."
+ADVICE_ON_METRICS = "Either line, at the end of {what}, is a score."
 ANY_SCORE = '{"scores": [{"name": "score", "value": 0.8, "reason": "why"}]}'
 ANY_LINES = ("0.8", ANY_SCORE)
 JSON_LINE = f"import json; print(json.dumps({ANY_SCORE}))"
@@ -34,7 +34,7 @@ LONGEST_EXPRESSION = 40  # characters of the user's own that the lines repeat
 LONGER = "value"  # stands for what is longer
 
 _VALUE = re.compile(r"(?:.*; )?the value of the last line is (.*)", re.DOTALL)
-_METRIC = re.compile(r"[^\n]*\.score\(\) returned an? [\w.]+")
+_METRIC = re.compile(r"(?:[^\n]*\.)?([^\n.]+\(\)) returned (?:an? )?[\w.]+")
 _KIND = re.compile(r"an? ([\w.]+)")
 _JSON = re.compile(r"""\{\s*["}]""")  # what JSON objects begin with, and Python's dicts mostly do not
 _SCORES = re.compile(r"""["']scores["']""")
@@ -88,7 +88,8 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
     )
     advice = ADVICE.format(without=GOING_ON if wants_scores else LOOKING)
     if error.found_kind is Found.METRIC:
-        advice = ADVICE_ON_METRICS
+        called = _METRIC.match(error.found)
+        advice = ADVICE_ON_METRICS.format(what=called[1] if called else "score()")
     shown = hide("\n".join(lines))
     return replace(result, error=replace(error, summary=summary, excerpt=shown, hint=error.hint or advice))
 
@@ -140,8 +141,9 @@ def _lines(error: RunError, cell: str | None, printed: str) -> Lines:
 
 
 def _lines_of_statement(last: ast.stmt | None) -> Lines:
-    if isinstance(last, ast.FunctionDef):
-        return _number(f"{last.name}(**data)")
+    if isinstance(last, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        call = f"{'await ' * isinstance(last, ast.AsyncFunctionDef)}{last.name}(**data)"
+        return last.name, _scores(call)
     target = last.targets[0] if isinstance(last, ast.Assign) else getattr(last, "target", None)
     is_assigned = isinstance(last, (ast.Assign, ast.AnnAssign, ast.AugAssign))
     return _number(target.id) if is_assigned and isinstance(target, ast.Name) else ANY_LINES
@@ -165,8 +167,6 @@ def _lines_of_value(code: str, value: object, kind: str) -> Lines:
         return _number(f"float({code}.mean())")
     if kind == "async_generator":
         return _number(f"[one async for one in {code}][0]")
-    if kind == "function":
-        return _number(f"{code}(**data)")
     return "0.8", _scores("0.8", reason=f"str({code})")
 
 

@@ -306,7 +306,8 @@ def _no_result(report: ExitReport) -> RunError:
         found, kind = _printed_instead(report) or (found, kind)
     elif report.printed is not None:
         found, kind = f"{report.printed.problem}; {found}", Found.LINE
-    text = f"Invalid JSON response from subprocess: {found}.\n{WHAT_WOULD_COUNT}"
+    notes = outcome.notes if outcome is not None else ()
+    text = "\n".join([f"Invalid JSON response from subprocess: {found}.", WHAT_WOULD_COUNT, *notes])
     value = outcome.found_repr if outcome is not None else ""
     return replace(RunError.from_text(ErrorKind.NO_RESULT, text), found=found, found_kind=kind, found_repr=value)
 
