@@ -123,6 +123,7 @@ class TestHtml:
     def test_a_remote_image_is_a_link(self):
         made = html("<img src='https://elsewhere/x.png' alt='a &quot; b'>")
         assert made == '<a href="https://elsewhere/x.png" rel="noopener noreferrer">a " b</a>'
+        assert html("<img src=chart.png alt=chart><img src=/api>") == "chart"
         assert html(f"<img src='data:image/png;base64,{PIXEL}'>") == f'<img src="data:image/png;base64,{PIXEL}">'
 
     @pytest.mark.parametrize(

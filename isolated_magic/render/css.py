@@ -234,9 +234,11 @@ class Inliner(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Attributes) -> None:  # noqa: D102 - as HTMLParser says
         given = {name: value or "" for name, value in attrs}
-        if tag == "img" and given.get("src", "").lower().startswith(("http:", "https:")):
-            text = given.get("alt") or "image"
-            self._written.append(f'<a href="{escape(given["src"])}">{escape(text)}</a>')
+        source = given.get("src", "").strip()
+        if tag == "img" and not source.lower().startswith("data:"):
+            text = escape(given.get("alt", ""), quote=False)
+            is_remote = source.lower().startswith(("http:", "https:"))
+            self._written.append(f'<a href="{escape(source)}">{text or "image"}</a>' if is_remote else text)
             return
         element = _Element(tag, given.get("id", ""), frozenset(given.get("class", "").split()))
         style = _merged([*self._sheet.style_of(element, self._ancestors), *_declarations(given.get("style", ""))])
