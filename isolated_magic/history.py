@@ -6,6 +6,7 @@ import hashlib
 import os
 import weakref
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from isolated_magic.models import to_data_frame
@@ -105,6 +106,8 @@ class Run:
     error: str  # its summary, empty for none
     launch: str | None
     execution_ms: float
+    ended_at: datetime
+    label: str  # as of its result
 
     @property
     def cell(self) -> str:
@@ -113,8 +116,8 @@ class Run:
 
 
 UNNAMED = "cell"
-RUN_COLUMNS = ("cell", "prompt", "outcome", "error", "launch", "execution_ms")
-SCORE_COLUMNS = ("name", "value", "reason", "scoring_failed")
+RUN_COLUMNS = ("cell", "prompt", "outcome", "error", "launch", "execution_ms", "ended_at")
+SCORE_COLUMNS = ("name", "value", "reason", "scoring_failed", "passed", "threshold")
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ class History:
             error=result.error.summary if result.error else "",
             launch=result.launch,
             execution_ms=result.timings.execution_ms,
+            label=result.label,
+            ended_at=datetime.now(UTC),
         )
         return History((*self.runs[-MOST_RUNS + 1 :], run))
 
@@ -169,8 +174,8 @@ class History:
         """A data frame with one row for each score, and one for each run without scores.
 
         Returns:
-            Columns of the run: run (number), cell, prompt, outcome, error, launch, execution_ms. Columns of the
-            score: name, value, reason, scoring_failed.
+            Columns of the run: run (number), cell, prompt, outcome, error, launch, execution_ms, ended_at (a
+            datetime in UTC). Columns of the score: name, value, reason, scoring_failed, passed, threshold.
 
         Raises:
             MissingLibraryError: pandas is not installed.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from isolated_magic.child.result import elide_middle
 from isolated_magic.errors import InvalidRequestError, IsolatedError, MissingLibraryError, NoSuchScoreError
 from isolated_magic.sanitize import without_nan
+from isolated_magic.strict_json import comparable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ NO_PANDAS = (
 )
 MOST_FAILURES, LONGEST_FAILURE = 10, 300  # scores named in one line, and characters of each name and reason
 TEXT_TYPES = ("text/plain", "text/markdown", "text/latex")
+DEFAULT_NAME = "score"  # of a score that is a bare number
+PASS, FAIL = "\N{CHECK MARK} PASS", "\N{BALLOT X} FAIL"
 NO_VALUE = "no value"  # first part of the reason of a score without a value
 
 _repr_of_notes = reprlib.Repr()
@@ -283,6 +286,7 @@ class RunResult:
             names of some variables in parentheses.
         notes: sentences to show beside the scores: the run succeeded, but may not mean what you think.
         displays: what the code displayed, in its order; each with its last update.
+        label: what scores that are only called ``score`` are called where they are shown; empty for that.
     """
 
     payload: JsonObject | None = None
@@ -299,6 +303,7 @@ class RunResult:
     differs_in: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     displays: tuple[DisplayData, ...] = ()
+    label: str = ""
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
@@ -307,7 +312,7 @@ class RunResult:
 
     def _told(self) -> tuple[object, ...]:
         told = self.stdout, self.stderr, self.error, self.exit_status, self.notes, self.displays
-        return (_comparable(self.payload), *told)
+        return (comparable(self.payload), *told)
 
     def __repr__(self) -> str:
         """A short text for failing tests, the same in every run."""
@@ -343,12 +348,12 @@ class RunResult:
         """The score of that name.
 
         Args:
-            name: the name of the score.
+            name: the name of the score, or :attr:`label` for one that is only called ``score``.
 
         Raises:
             NoSuchScoreError: no score has that name, or several have.
         """
-        found = [score for score in self.scores if score.name == name]
+        found = self._called(name)
         if len(found) == 1:
             return found[0]
         told = _short(name)
@@ -363,7 +368,13 @@ class RunResult:
 
     def __contains__(self, name: object) -> bool:
         """Whether a score has that name."""
-        return any(score.name == name for score in self.scores)
+        return bool(self._called(name))
+
+    def _called(self, name: object) -> list[Score]:
+        found = [score for score in self.scores if score.name == name]
+        if found or not self.label or name != self.label:
+            return found
+        return [score for score in self.scores if score.name == DEFAULT_NAME]
 
     def __iter__(self) -> Iterator[Score]:
         """Iterate over the scores, in their order."""
@@ -439,30 +450,14 @@ def _names(scores: Iterable[Score], wanted: str) -> str:
 
 
 def _told_value(score: Score) -> str:
-    return "FAILED" if score.scoring_failed else _short(score.value)
+    if score.scoring_failed:
+        return "FAILED"
+    return _short(score.value) + ("" if score.passed is None else f" {PASS if score.passed else FAIL}")
 
 
 def _short(value: JsonValue) -> str:
     """The abbreviated repr."""
     return reprlib.repr(value)
-
-
-def _comparable(value: JsonValue) -> list[object]:
-    """A flat list for comparing values of any depth, in which NaN equals itself."""
-    told: list[object] = []
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            keys = sorted(item)
-            told.append(("object", keys))
-            waiting += [item[key] for key in keys]
-        elif isinstance(item, list):
-            told.append(("list", len(item)))
-            waiting += item
-        else:
-            told.append(math.nan if isinstance(item, float) and math.isnan(item) else item)  # one object
-    return told
 
 
 def parse_scores(payload: JsonObject) -> tuple[Score, ...]:

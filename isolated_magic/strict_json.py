@@ -8,6 +8,7 @@ Stricter than :func:`json.loads`, which silently keeps the last of two values un
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from enum import IntEnum
@@ -181,3 +182,21 @@ def quoted(text: str, position: int = 0, redact: Callable[[str], str] = str) -> 
     start = max(0, min(position - LONGEST_QUOTE // 2, len(text) - LONGEST_QUOTE))
     end = start + LONGEST_QUOTE
     return f"{'...' if start else ''}{text[start:end]!r}{'...' if end < len(text) else ''}"
+
+
+def comparable(value: JsonValue) -> list[object]:
+    """A flat list for comparing values of any depth, in which NaN equals itself."""
+    told: list[object] = []
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            keys = sorted(item)
+            told.append(("object", keys))
+            waiting += [item[key] for key in keys]
+        elif isinstance(item, list):
+            told.append(("list", len(item)))
+            waiting += item
+        else:
+            told.append(math.nan if isinstance(item, float) and math.isnan(item) else item)  # one object
+    return told

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
+from isolated_magic.sanitize import without_ansi
+
 CELL_TIMEOUT_SECS = 60
 
 
@@ -21,7 +23,8 @@ class Shown:
     metadata: dict = field(default_factory=dict)
     ename: str | None = None
     evalue: str | None = None
-    traceback: str = ""
+    traceback: str = ""  # without its colours
+    painted: str = ""  # with them
     results: list = field(default_factory=list)  # the text of each result in turn
 
     @property
@@ -37,7 +40,8 @@ class Shown:
             self.results.append(self.text)
         elif kind == "error":
             self.ename, self.evalue = content["ename"], content["evalue"]
-            self.traceback = "\n".join(content["traceback"])
+            self.painted = "\n".join(content["traceback"])
+            self.traceback = without_ansi(self.painted)
 
 
 @dataclass

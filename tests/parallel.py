@@ -12,7 +12,7 @@ GROUPS = {
     "docker": r"/test_docker(_daemon)?\.py|/test_contract\.py.*\[docker|_in_containers$",
     "binder": r"/test_binder\.py",
     "programs": r"/test_differential\.py",
-    "browser": r"/test_(quickstart|jupyterlab|displays_browser)\.py",
+    "browser": r"/test_(quickstart|jupyterlab|displays_browser|themes)\.py",
 }
 LAUNCH = re.compile(r"[\[-](cold|forked|process)[]-]")
 

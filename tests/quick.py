@@ -20,6 +20,7 @@ QUICK = {
     "test_hints.py": r"::Test(Names|Imports).*\[forked",
     "test_history.py": r"::test_(runs_without_scores|which_cells)",
     "test_hostile.py": r"::Test(Printed|Values)(?!.*(megabytes|up_to_the_limit)).*\[forked",
+    "test_html.py": r"",
     "test_layers.py": r"",
     "test_lifecycle.py": r"::TestRuns(?!.*timeout).*\[forked",
     "test_limits.py": r"::test_a_breach_is_named\[forked(?!-processor)|::test_sizes|::test_the_next_run",

@@ -86,7 +86,7 @@ class TestWhereIPythonShowsNothing:
     def test_a_history_and_the_handle_of_a_run(self, cells, rows):
         assert len(cells.ok("for _ in 'ab':\n    %isolated history").results) == 2
         shown = cells.ok(f"for row in rows:\n    {self.LINE} --bg -o handle\nhandle.result(60)")
-        assert [text.split()[0] for text in shown.results] == ["BackgroundRun", "BackgroundRun", "score"]
+        assert [text.split()[0] for text in shown.results] == ["BackgroundRun", "BackgroundRun", "handle"]
 
     @pytest.mark.parametrize(("setting", "count"), [("all", 2), ("none", 0), ("last_expr", 2)])
     def test_the_setting_of_ipython(self, cells, rows, setting, count):

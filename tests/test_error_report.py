@@ -10,6 +10,7 @@ from isolated_magic.child import error_report
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.view import view_of
+from tests.kernels import kernel
 from tests.runs import OURS, as_text, run_cell
 
 
@@ -448,3 +449,32 @@ def test_an_exception_with_odd_details_still_says_what_it_says(executor, code, t
     assert error.code == 400
     assert text in error.text
     assert text in error.summary
+
+
+class TestColours:
+    """A front end shows the colours of a traceback, as it does IPython's own; nothing else has them."""
+
+    def test_in_the_traceback_alone(self, cells):
+        shown = cells.run("%%isolated\ndef f():\n    raise ValueError('bad')\nf()")
+        lines = shown.painted.split("\n")
+        assert lines[0] == f"\x1b[1;31m{shown.evalue}\x1b[0m"
+        assert "\x1b[1;31m----> 3     raise ValueError('bad')\x1b[0m" in lines
+        assert "\x1b[36mCell, line 3, in f\x1b[0m" in lines
+        assert shown.evalue == "ValueError: bad (line 3)"
+        assert shown.traceback.count("Traceback (most recent call last)") == 1
+        kept = cells.ok("%%isolated --no-raise\ndef f():\n    raise ValueError('bad')\nf()")
+        assert "\x1b" not in str(kept.data)
+        assert cells.run("%%isolated\ndef f():\n    raise ValueError('bad')\nf()").painted == shown.painted
+
+    def test_a_run_that_timed_out(self, cells):
+        shown = cells.run("%%isolated -t 1\nimport time\ntime.sleep(1000)")
+        assert "\x1b[1;31m----> 3 time.sleep(1000)\x1b[0m" in shown.painted
+
+    @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {}])
+    def test_none_for_who_wants_none(self, env):
+        with kernel(**env) as started:
+            if not env:
+                started.ok("%colors nocolor")
+            shown = started.run("%%isolated\n1/0")
+            assert shown.painted == shown.traceback
+            assert shown.traceback

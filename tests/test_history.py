@@ -2,11 +2,16 @@
 
 import ast
 import json
+from datetime import timedelta
 
 import pytest
 
 from isolated_magic.history import MOST_RUNS, CellKey, History
+from isolated_magic.magic.display import bundle
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score
+from isolated_magic.render.html import to_html
+from isolated_magic.render.text import to_text
+from isolated_magic.render.view import view_of_history
 from tests.kernels import kernel
 
 
@@ -216,16 +221,20 @@ class TestListing:
         lines = [" ".join(line.split()) for line in shown.text.splitlines()]
         assert lines == [
             "run cell result",
-            "1 {'scores': [{'name': 'a', 'va... a 0.5, b 2",
-            "2 1/0 error: ZeroDivisionError: division by zero (line 2)",
-            "3 metric.py score 0.25",
-            "4 kept no scores",
-            "5 run score 0.75",
+            "[1] {'scores': [{'name': 'a', 'va... a 0.5, b 2",
+            "[2] 1/0 error: ZeroDivisionError: division by zero (line 2)",
+            "[3] metric.py metric 0.25",
+            "[4] kept no scores",
+            "[5] run run 0.75",
         ]
         assert shown.data["text/html"].count("<tr>") == 6
         assert shown.metadata == {}
-        columns = "run cell prompt outcome error launch execution_ms name value reason scoring_failed"
+        columns = "run cell prompt outcome error launch execution_ms ended_at"
+        columns += " name value reason scoring_failed passed threshold"
         assert cells.ok("frame = _.to_pandas(); ' '.join(frame.columns)").text == repr(columns)
+        assert (
+            cells.ok("frame.ended_at.is_monotonic_increasing, str(frame.ended_at.dt.tz)").text == "(True, 'UTC')"
+        )
         assert cells.ok("' '.join(frame.prompt[1:3])").text == f"'In [{first}] In [{first + 1}]'"
         assert cells.ok("list(frame.run), list(frame.name.dropna())").text == (
             "([1, 1, 2, 3, 4, 5], ['a', 'b', 'score', 'score'])"
@@ -240,7 +249,7 @@ class TestListing:
         lines = [" ".join(line.split()) for line in cells.ok("%isolated history").text.splitlines()]
         assert lines == [
             "run cell result changed",
-            *("1 0.5 score 0.5", "2 0.75 score 0.75 data, code", "3 0.75 score 0.75", "4 0.5 score 0.5"),
+            *("[1] 0.5 score 0.5", "[2] 0.75 score 0.75 data, code", "[3] 0.75 score 0.75", "[4] 0.5 score 0.5"),
         ]
 
     def test_an_interrupted_run_is_listed(self, cells):
@@ -250,7 +259,7 @@ class TestListing:
         cells.manager.interrupt_kernel()
         assert cells.collect(request).ename == "RunInterrupted"
         last = cells.ok("%isolated history").text.splitlines()[-1]
-        assert last.split()[0] == "1"
+        assert last.split()[0] == "[1]"
         assert last.endswith("error: The run was stopped before it ended.")
 
     def test_a_long_error_is_shortened(self, cells):
@@ -335,3 +344,65 @@ def test_digests_tell_nothing_of_what_was_given():
             seen.append(other.ok(f"{inputs}.environment['KEY'], {inputs}.data, {inputs}.code").text)
     assert not {*ast.literal_eval(seen[0])} & {*ast.literal_eval(seen[1])}
     assert all(len(one) == 16 for one in ast.literal_eval(seen[0]))
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ("import os\nimport re\n# a comment\n\nwhere = os.getcwd()\n1", "where = os.getcwd()"),
+        ("import os\nclass Helper: pass\nclass Brevity(Helper):\n    def score(self): pass", "class Brevity"),
+        ('"""Text."""\nfrom re import sub\n@staticmethod\ndef ratio(a, b): return 1', "def ratio(a, b): return 1"),
+        ("import os", "import os"),
+        ("\n  \nnot python at all\n", "not python at all"),
+        ("x = (\n  1)", "x = ("),
+    ],
+)
+def test_cells_are_told_apart_by_more_than_their_imports(cells, body, name):
+    cells.run(f"%%isolated --no-raise\n{body}")
+    row = cells.ok("%isolated history").text.splitlines()[-1]
+    assert row.split("  ")[1] == name
+
+
+def test_a_run_has_one_line_whatever_it_gave():
+    wide = RunResult(payload={}, scores=tuple(Score("n" * 100, {"k": [1] * 500}, passed=n > 2) for n in range(20)))
+    (table,) = view_of_history(History().with_result("a", "In [1]", key(), wide))
+    row = to_text((table,)).splitlines()[1]
+    assert len(row) < 400
+    assert row.count("✗ FAIL") == 3
+    page = to_html((table,))
+    assert "<details" not in page
+    assert [head for head in ("run", "cell", "result", "when", "changed") if f">{head}</th>" in page] == [
+        *("run", "cell", "result"),
+    ]
+
+
+def test_how_long_ago_it_was_is_told_where_nothing_is_saved():
+    history = History().with_result("a", "In [1]", key(), run(1))
+    at = history.runs[0].ended_at
+    for secs, said in (
+        (0, "0 s ago"),
+        (59.9, "59 s ago"),
+        (60, "1 min ago"),
+        (7200, "2 h ago"),
+        (86_400 * 3, "3 d ago"),
+    ):
+        assert said in to_text(view_of_history(history, at + timedelta(seconds=secs)))
+    assert "ago" not in str(bundle(history))
+
+
+def test_scores_without_a_name_have_that_of_their_cell_or_file(cells, tmp_path):
+    (tmp_path / "closeness.py").write_text("0.25")
+    assert cells.ok("%%isolated -o mine\n0.5").text == "mine  0.5  █████░░░░░"
+    assert cells.ok("mine['score'].value, mine['mine'].value, 'mine' in mine").text == "(0.5, 0.5, True)"
+    assert cells.ok(f"%isolated run {tmp_path}/closeness.py").text == "closeness  0.25  ██░░░░░░░░"
+    assert cells.ok(f"%isolated run {tmp_path}/closeness.py -o kept --compare mine").text.startswith(
+        "kept  0.25  ▼"
+    )
+    assert cells.ok("%%isolated\n0.5").text == "score  0.5  █████░░░░░"
+    cells.ok("%%isolated --bg -o later\n0.75")
+    assert cells.ok("later.result(60)").text == "later  0.75  ███████░░░"
+    shown = cells.ok("%isolated history").text.splitlines()
+    assert [" ".join(line.split()) for line in shown[1:]] == [
+        *("[1] mine mine 0.5", "[2] closeness.py closeness 0.25", "[3] kept kept 0.25"),
+        *("[4] 0.5 score 0.5", "[5] later later 0.75"),
+    ]

@@ -74,7 +74,10 @@ def plain(text):
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-ROWS = ["b  FAILED", "a  0.5     █████░░░░░  half"]
+ROWS = [
+    *("b  FAILED", "a  0.5     █████░░░░░  half"),
+    "note: 1 of 2 scores could be computed; failed: b: scoring failed",
+]
 
 
 def test_scores_errors_and_history_have_colour(open_terminal):
@@ -83,9 +86,14 @@ def test_scores_errors_and_history_have_colour(open_terminal):
     assert f"{ESCAPE}1;31mFAILED{ESCAPE}0m" in shown
     assert [line.rstrip() for line in plain(shown).splitlines() if line.strip()] == ["out", "Out[2]:", *ROWS]
     error = terminal.run("%isolated run broken.py")
-    assert error.startswith(f"{ESCAPE}1mZeroDivisionError: division by zero (line 1){ESCAPE}0m")
+    assert error.startswith(f"{ESCAPE}1;31mZeroDivisionError: division by zero (line 1){ESCAPE}0m")
     assert "----> 1 1/0" in error
-    assert ESCAPE in terminal.run("%isolated history")
+    history = plain(terminal.run("%isolated history")).split("\n")
+    rows = [line.split() for line in history if line.strip()]
+    assert [row[0] for row in rows] == ["run", "[1]", "[2]"]
+    assert rows[0][1] == "when"
+    assert all(re.fullmatch(r"\[\d\] +\d+ s ago .*", line.strip()) for line in history if "ago" in line)
+    assert sum("ago" in line for line in history) == 2
 
 
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
@@ -160,7 +168,7 @@ def test_what_has_no_body_runs(open_terminal):
     terminal = open_terminal(NO_COLOR="1")
     assert terminal.run("%isolated status") == "Nothing runs."
     for shown in (terminal.run("%isolated run metric.py"), terminal.type("%%isolated --file metric.py")):
-        assert [line.rstrip() for line in shown.splitlines() if line.strip()][-2:] == ROWS
+        assert [line.rstrip() for line in shown.splitlines() if line.strip()][-3:] == ROWS
 
 
 def test_a_cell_is_typed_in_a_terminal_that_is_edited_in(folder):

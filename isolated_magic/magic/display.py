@@ -8,6 +8,7 @@ import os
 import sys
 import weakref
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from isolated_magic.executors.background import BackgroundRun
@@ -16,7 +17,7 @@ from isolated_magic.magic.screen import Screen, bundle_of_display
 from isolated_magic.models import DisplayData, RunResult
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
-from isolated_magic.render.text import COLORS, to_text
+from isolated_magic.render.text import COLORS, NO_COLORS, to_text
 from isolated_magic.render.view import MOST_ROWS, view_of, view_of_background, view_of_history
 from isolated_magic.sanitize import printable_json
 
@@ -72,7 +73,7 @@ class Display:
         self._shell.events.register("post_run_cell", self._after_cell)
         for kind in KINDS:
             self._rich.for_type(kind, self._bundle)  # type: ignore[no-untyped-call]  # IPython has no types here
-            self._direct.for_type(kind, self._show_in_color)  # type: ignore[no-untyped-call]  # likewise
+            self._direct.for_type(kind, self._show_in_terminal)  # type: ignore[no-untyped-call]  # likewise
         self._rich.for_type(DisplayData, bundle_of_display)  # type: ignore[no-untyped-call]  # likewise
         self._text.for_type(DisplayData, _print_display)  # type: ignore[no-untyped-call]  # likewise
 
@@ -90,10 +91,13 @@ class Display:
         return isinstance(value, RunResult) and value.payload is None and not view_of(value)
 
     def error_texts(self, result: RunResult) -> tuple[str, str]:
-        """What is shown of a failed run: without colours, and with those that can be seen now."""
+        """What is shown of a failed run: without colours, and with those that can be seen now.
+
+        A front end of a kernel shows colours in a traceback, where IPython has its own, but not in other text.
+        """
         view = view_of(result)
         plain = to_text(view, wraps=True)
-        return plain, to_text(view, COLORS, wraps=True) if self._has_color() else plain
+        return plain, to_text(view, COLORS, wraps=True) if self._has_color_in_errors() else plain
 
     @property
     def _rich(self) -> BaseFormatter:
@@ -125,27 +129,39 @@ class Display:
     def _is_just_begun(self, shown: Shown) -> bool:
         return isinstance(shown, BackgroundRun) and shown in self._begun and not shown.end_was_seen
 
-    def _show_in_color(self, shown: Shown) -> None:
-        """Print it in colour, where a terminal shows colour, and leave what IPython keeps of it without.
+    def _show_in_terminal(self, shown: Shown) -> None:
+        """Print it as a terminal shows it, in colour and with times, and leave what IPython keeps without them.
 
         Before a run in the background that has displayed something, that is shown in order with its output.
         """
         if isinstance(shown, BackgroundRun) and (result := self._ended_with_displays(shown)) is not None:
             Screen(self._shell, is_rich=shown not in self._as_text).replay(result)
-        if not self._has_color():
+        has_color = self._has_color()
+        if not has_color and not (isinstance(shown, History) and self._is_terminal()):
             raise NotImplementedError  # IPython then formats it as anything else
         is_just_begun, hook = self._is_just_begun(shown), self._shell.displayhook
         view = _view_of(shown, self._settings.most_scores, is_just_begun=is_just_begun)
-        text = to_text(view, COLORS)
+        seen = view_of_history(shown, datetime.now(UTC)) if isinstance(shown, History) else view
+        text = to_text(seen, COLORS if has_color else NO_COLORS)
         sys.stdout.write(f"\n{text}\n" if "\n" in text else f"{text}\n")  # as IPython does, below its prompt
         if getattr(hook, "is_active", True):  # not what display() was called with (IPython 9)
             hook.log_output({"text/plain": to_text(view)})  # type: ignore[no-untyped-call]  # likewise
 
     def _has_color(self) -> bool:
         """Whether what is printed now is seen in a terminal that shows colour, and saved nowhere."""
-        is_terminal = not hasattr(self._shell, "kernel") and sys.stdout.isatty()
-        wants_none = str(self._shell.colors).lower() == "nocolor" or "NO_COLOR" in os.environ  # no-color.org
-        return is_terminal and not wants_none and os.environ.get("TERM") != "dumb"
+        return self._is_terminal() and self._wants_color() and os.environ.get("TERM") != "dumb"
+
+    def _has_color_in_errors(self) -> bool:
+        return self._has_color() or (self._is_kernel() and self._wants_color())
+
+    def _is_kernel(self) -> bool:
+        return hasattr(self._shell, "kernel")
+
+    def _is_terminal(self) -> bool:
+        return not self._is_kernel() and sys.stdout.isatty()
+
+    def _wants_color(self) -> bool:
+        return str(self._shell.colors).lower() != "nocolor" and "NO_COLOR" not in os.environ  # no-color.org
 
 
 def bundle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
 import hashlib
 import os
@@ -74,13 +75,38 @@ def label_of(options: Options) -> str | None:
     return options.out or (Path(options.file).name if options.file else None)
 
 
+def score_label_of(options: Options) -> str:
+    """What the line calls scores that have no name of their own, empty when it does not say."""
+    return options.out or (Path(options.file).stem if options.file else "")
+
+
 def name_of(options: Options, body: str | None, hide: Callable[[str], str]) -> str:
     """What tells the run from others in a list: its label, or else how its code begins, without secrets."""
     if label := label_of(options):
         return label
-    lines = (body or "").strip().splitlines()
-    first = hide(lines[0].strip()) if lines else ""  # before it is cut: half a secret is none
+    first = hide(_telling_line(body or ""))  # before it is cut: half a secret is none
     return first if len(first) <= LONGEST_LABEL else f"{first[: LONGEST_LABEL - 3]}..."
+
+
+def _telling_line(code: str) -> str:
+    """The name of the last class, else the first line that neither imports nor only speaks to readers."""
+    try:
+        statements = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        statements = []
+    classes = [one.name for one in statements if isinstance(one, ast.ClassDef)]
+    if classes:
+        return f"class {classes[-1]}"
+    lines = code.splitlines()
+    told = [lines[one.lineno - 1] for one in statements if not _says_nothing(one)] or lines
+    return next((line.strip() for line in told if line.strip()), "")
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return isinstance(statement, (ast.Import, ast.ImportFrom)) or (
+        is_text and isinstance(statement.value.value, str)  # type: ignore[attr-defined]  # it is an expression
+    )
 
 
 def data_name(options: Options) -> str:

@@ -20,10 +20,13 @@ class Role(Enum):
     PASSED = "passed"
     BAR = "bar"
     CHANGE = "change"
+    LINE = "line"
     BETTER = "better"
     WORSE = "worse"
     PROSE = "prose"
     HEADLINE = "headline"
+    ERROR = "error"
+    PLACE = "place"
     NOTE = "note"
 
 
@@ -67,7 +70,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence of any length. Its role is HEADLINE, NOTE or PROSE."""
+    """A sentence of any length. Its role is HEADLINE, ERROR, NOTE or PROSE."""
 
     text: str
     role: Role = Role.PROSE
@@ -75,7 +78,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines in a font of fixed width. Those that begin with ``mark`` are emphasized; an empty mark means none."""
+    """Lines in a font of fixed width. Those that begin with ``mark`` are what went wrong; an empty mark: none."""
 
     text: str
     mark: str = ""

@@ -9,12 +9,15 @@ from decimal import Context, Decimal
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from isolated_magic.models import DEFAULT_NAME, FAIL, PASS
+from isolated_magic.render.blocks import Role
 from isolated_magic.sanitize import printable, without_ansi
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from isolated_magic.models import Score
+    from isolated_magic.render.blocks import Cell
     from isolated_magic.strict_json import JsonValue
 
 
@@ -22,11 +25,11 @@ BAR_CELLS = 10
 FULL, EMPTY = "\N{FULL BLOCK}", "\N{LIGHT SHADE}"
 UP, DOWN = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 FAILED = "FAILED"
-PASS, FAIL = "\N{CHECK MARK} PASS", "\N{BALLOT X} FAIL"
 AT_LEAST, AT_MOST = "\N{GREATER-THAN OR EQUAL TO}", "\N{LESS-THAN OR EQUAL TO}"
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 OTHER_DATA = "other data: "
-LONGEST_NAME, LONGEST_PROSE = 60, 240  # characters that are seen without a click
+LONGEST_NAME, LONGEST_PROSE, LONGEST_LINE = 60, 240, 400  # characters that are seen without a click
+LONGEST = {Role.PROSE: LONGEST_PROSE, Role.FAILED: LONGEST_PROSE, Role.LINE: LONGEST_LINE}
 TOO_DEEP = "(nested too deeply to be shown)"
 FEWEST_DIGITS, DIGITS_OF_A_FLOAT = 4, 17
 MOST_DECIMALS = 6  # that one number of a column asks of the others
@@ -48,6 +51,11 @@ def bar(value: JsonValue) -> str:
         return ""
     filled = int(number * BAR_CELLS)
     return FULL * filled + EMPTY * (BAR_CELLS - filled)
+
+
+def name_text(score: Score, label: str = "") -> str:
+    """The name of a score on one line; the label for one that has only the default name."""
+    return one_line(label if label and score.name == DEFAULT_NAME else score.name)
 
 
 def value_text(score: Score) -> str:
@@ -218,6 +226,14 @@ def one_line(text: str) -> str:
     return _visible(" ".join(without_ansi(text).split()))
 
 
+def time_since(secs: float) -> str:
+    """How long ago it was, in its largest unit."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if secs >= size:
+            return f"{int(secs // size)} {unit} ago"
+    return f"{max(int(secs), 0)} s ago"
+
+
 def shown(text: str) -> str:
     """The text without escape sequences and control characters; line breaks and tabs stay."""
     return _visible(without_ansi(text).replace("\r\n", "\n"))
@@ -230,6 +246,11 @@ def _visible(text: str) -> str:
 def _visible_character(match: re.Match[str]) -> str:
     one = match[0]
     return one if one.isprintable() or one in _JOINERS else "\N{REPLACEMENT CHARACTER}"
+
+
+def longest(cell: Cell) -> int:
+    """How many characters of a cell are seen without a click."""
+    return LONGEST.get(cell.role, LONGEST_NAME)
 
 
 def shortened(text: str, most: int) -> str:

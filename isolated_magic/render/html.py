@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Code, Line, Role, Table
 from isolated_magic.render.formatting import (
-    LONGEST_NAME,
-    LONGEST_PROSE,
     in_one_format,
     is_right_to_left,
+    longest,
     shortened,
 )
 
@@ -38,13 +37,10 @@ BOX = f"{BLOCK};overflow-x:auto;max-width:100%"
 
 # No colour of text has a contrast of 4.5 both on white and on the greys of dark themes (WCAG 2.2, 1.4.3): coloured
 # words stand on a ground of their own.
-CHIP = "color:#ffffff;border-radius:3px;padding:0 4px;white-space:nowrap;background-color:"
-GROUNDS = {
-    Role.FAILED: "#c62828",
-    Role.WORSE: "#c62828",
-    Role.PASSED: "#1b7a3d",
-    Role.BETTER: "#1b7a3d",
-}
+CHIP = "color:#ffffff;border-radius:3px;padding:0 4px"
+RED, GREEN = f"{CHIP};background-color:#c62828", f"{CHIP};background-color:#1b7a3d"
+CHIPS = {Role.FAILED: RED, Role.WORSE: RED, Role.PASSED: GREEN, Role.BETTER: GREEN}
+TINT = "background-color:rgba(198,40,40,0.2)"  # behind text in the colour of the theme
 # A bar has a contrast of 3 and more on white and on black (1.4.11).
 TRACK = "display:inline-block;vertical-align:middle;width:100px;height:8px;background-color:rgba(128,128,128,0.25)"
 FILLED = "display:block;height:8px;background-color:#3b82f6;width:"
@@ -56,6 +52,7 @@ STYLES = {
     Role.FAILED: f"{CELL};{LINE}",
     Role.PASSED: f"{CELL};{LINE}",
     Role.BAR: f"{CELL};{LINE}",
+    Role.LINE: f"{CELL};white-space:pre",
     Role.CHANGE: f"{CELL};{MONO};{WRAP_WORDS}",
     Role.BETTER: f"{CELL};{MONO};{WRAP_WORDS}",
     Role.WORSE: f"{CELL};{MONO};{WRAP_WORDS}",
@@ -76,9 +73,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Line):
-        text = _escaped(block.text)
-        text = f"<strong>{text}</strong>" if block.role is Role.HEADLINE else text
-        return f'<div style="{BLOCK};{WRAP}">{text}</div>'
+        return f'<div style="{BLOCK};{WRAP}">{_line(block)}</div>'
     if isinstance(block, Code):
         return f'<pre style="{BLOCK};{WRAP}">{_code(block)}</pre>'
     inside = _block(block.inside)
@@ -86,11 +81,19 @@ def _block(block: Block) -> str:
     return f'<details style="{BLOCK};{SAME_SIZE}">\n{title}\n{inside}\n</details>'
 
 
+def _line(line: Line) -> str:
+    text = _escaped(line.text)
+    if line.role is Role.ERROR:
+        return f'<span style="{RED}"><strong>{text}</strong></span>'
+    return f"<strong>{text}</strong>" if line.role is Role.HEADLINE else text
+
+
 def _code(code: Code) -> str:
     if not code.mark:
         return _escaped(code.text)
     lines = [(line, _escaped(line)) for line in code.text.split("\n")]
-    return "\n".join(f"<strong>{text}</strong>" if line.startswith(code.mark) else text for line, text in lines)
+    wrong = f'<strong style="{TINT}">'
+    return "\n".join(f"{wrong}{text}</strong>" if line.startswith(code.mark) else text for line, text in lines)
 
 
 def _table(table: Table) -> str:
@@ -156,12 +159,12 @@ def _bar(cell: Cell) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if cell.role in GROUNDS and cell.text:
+    if cell.role in CHIPS and cell.text:
         mark = cell.mark or cell.text
-        chip = f'<span style="{CHIP}{GROUNDS[cell.role]}"><strong>{_escaped(mark)}</strong></span>'
+        chip = f'<span style="{CHIPS[cell.role]};white-space:nowrap"><strong>{_escaped(mark)}</strong></span>'
         return chip + _isolated(cell.text.removeprefix(mark))
     text = _isolated(cell.text)
-    most = LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME
+    most = longest(cell)
     if len(cell.text) <= most:
         return text
     summary, inside = (_isolated(shortened(cell.text, length)) for length in (most, LONGEST_FOLDED))

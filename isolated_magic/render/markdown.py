@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.blocks import Code, Line, Role, Table
-from isolated_magic.render.formatting import LONGEST_NAME, LONGEST_PROSE, is_right_to_left, shortened
+from isolated_magic.render.formatting import is_right_to_left, longest, shortened
 
 if TYPE_CHECKING:
     from isolated_magic.render.blocks import Block, Cell, View
@@ -31,7 +31,7 @@ def _block(block: Block) -> str:
         return _table(block)
     if isinstance(block, Line):
         text = _BLOCK.sub(_escaped_beginning, _escaped(block.text)).replace("\n", "  \n")
-        return f"**{text}**" if block.role is Role.HEADLINE and "\n" not in text else text
+        return f"**{text}**" if block.role in {Role.HEADLINE, Role.ERROR} and "\n" not in text else text
     if isinstance(block, Code):
         return _fenced(block.text)
     if block.in_text is not None:
@@ -51,7 +51,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = _escaped(shortened(cell.text, LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME))
+    text = _escaped(shortened(cell.text, longest(cell)))
     if is_right_to_left(text):
         text = f"<bdi>{text}</bdi>"
     if cell.role is not Role.FAILED or not cell.text:

@@ -6,19 +6,17 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from isolated_magic.models import FAIL, PASS
 from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
 from isolated_magic.render.formatting import (
     AT_LEAST,
     AT_MOST,
     DOWN,
     EMPTY,
-    FAIL,
     FULL,
-    LONGEST_NAME,
-    LONGEST_PROSE,
-    PASS,
     UP,
     is_right_to_left,
+    longest,
     shortened,
 )
 from isolated_magic.sanitize import wrapped
@@ -32,6 +30,7 @@ GAP = "  "
 # Around text that is written from right to left, so that it turns nothing else around (Unicode, UAX 9).
 ISOLATE, END_OF_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 
+_PLACE = re.compile(r"\s*(?:Cell|File .+), line \d+")  # of a line of code
 _ALL_NARROW = re.compile(f"[ -~{FULL}{EMPTY}{UP}{DOWN}{PASS}{FAIL}{AT_LEAST}{AT_MOST}]*")
 
 # Codes of "select graphic rendition" (ECMA-48, 8.3.117) from the sixteen colours that each terminal theme defines.
@@ -43,8 +42,11 @@ COLORS: Mapping[Role, str] = {
     Role.BETTER: "32",
     Role.WORSE: "31",
     Role.HEADLINE: "1",
+    Role.ERROR: "1;31",
+    Role.PLACE: "36",
     Role.NOTE: "2",
 }
+HEADLINES = {Role.HEADLINE, Role.ERROR}
 NO_COLORS: Mapping[Role, str] = {}
 
 
@@ -59,7 +61,7 @@ def to_text(view: View, colors: Mapping[Role, str] = NO_COLORS, *, wraps: bool =
     parts: list[str] = []
     above: Block | None = None
     for block in view:
-        if wraps and isinstance(block, Line) and block.role is not Role.HEADLINE:  # which may be the user's own
+        if wraps and isinstance(block, Line) and block.role not in HEADLINES:  # which may be the user's own
             block = replace(block, text=wrapped(block.text))  # noqa: PLW2901 - the same block, wrapped
         if not (text := _block(block, colors)):
             continue
@@ -78,7 +80,7 @@ def _are_apart(above: Block, below: Block) -> bool:
         return False
     if isinstance(above, Table) and isinstance(below, Table):
         return True
-    is_headline = isinstance(above, Line) and above.role is Role.HEADLINE
+    is_headline = isinstance(above, Line) and above.role in HEADLINES
     return is_headline or (isinstance(below, Fold) and below.in_text is None)
 
 
@@ -89,10 +91,17 @@ def _block(block: Block, colors: Mapping[Role, str]) -> str:
         return _painted(block.text, block.role, colors)
     if isinstance(block, Fold):
         return _block(block.inside, colors) if block.in_text is None else block.in_text
-    if not block.mark or not colors:
-        return block.text
-    lines = block.text.split("\n")
-    return "\n".join(_painted(one, Role.FAILED, colors) if one.startswith(block.mark) else one for one in lines)
+    return _code(block, colors) if colors else block.text
+
+
+def _code(code: Code, colors: Mapping[Role, str]) -> str:
+    """The code with what went wrong in red, and its places as IPython has them."""
+    lines = []
+    for line in code.text.split("\n"):
+        is_wrong = bool(code.mark) and line.startswith(code.mark)
+        role = Role.ERROR if is_wrong else Role.PLACE if _PLACE.match(line) else Role.PROSE
+        lines.append(_painted(line, role, colors))
+    return "\n".join(lines)
 
 
 def _table(table: Table, colors: Mapping[Role, str]) -> str:
@@ -115,7 +124,7 @@ def _table(table: Table, colors: Mapping[Role, str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = shortened(cell.text, LONGEST_PROSE if cell.role is Role.PROSE else LONGEST_NAME)
+    text = shortened(cell.text, longest(cell))
     return f"{ISOLATE}{text}{END_OF_ISOLATE}" if is_right_to_left(text) else text
 
 

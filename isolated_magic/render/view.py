@@ -9,29 +9,30 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from isolated_magic.child.error_report import ARROW
-from isolated_magic.models import ErrorKind
+from isolated_magic.models import FAIL, PASS, ErrorKind
 from isolated_magic.render.blocks import Cell, Code, Fold, Line, Role, Table
 from isolated_magic.render.formatting import (
     DOWN,
-    FAIL,
     FAILED,
-    PASS,
     UP,
     as_json,
     bar,
     change_text,
     mean_of,
+    name_text,
     number_in,
     number_of,
     number_text,
     one_line,
     shown,
+    time_since,
     value_text,
     verdict_text,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.history import History, Run
@@ -56,10 +57,12 @@ TRACEBACK = "Traceback (most recent call last):"
 LAST_VALUE = "What it ended with:"
 _FRAME = '  File "'
 
-HISTORY_HEADERS = ("run", "cell", "result", "changed")
+HISTORY_HEADERS = ("run", "when", "cell", "result", "changed")
 MOST_RUNS = 50
 MOST_SCORES_OF_RUN = 6
+LONGEST_OF_RUN = 24  # characters of a name, and of a value
 LONGEST_ERROR = 80  # characters; to_pandas() has all of it
+ERROR = "error"
 LONGEST_OUTPUT = 10_000  # characters of each stream
 NO_RUNS = "No cell has been run yet."
 
@@ -109,7 +112,7 @@ def _error_blocks(error: RunError, notes: Sequence[str]) -> View:
     is_no_traceback = error.kind in {ErrorKind.NO_RESULT, ErrorKind.NO_SCORE}
     is_told_otherwise = is_no_traceback and not error.text.startswith(error.summary)
     rest = "" if is_told_otherwise else shown(error.text.removeprefix(error.summary).strip("\n"))
-    blocks: list[Block] = [Line(shown(error.summary), Role.HEADLINE)]
+    blocks: list[Block] = [Line(shown(error.summary), Role.ERROR)]
     if error.excerpt and (message := _rest_of_message(rest)) is not None:
         rest = ""
         blocks += [Code(message)] if message else []
@@ -151,7 +154,7 @@ def _score_blocks(result: RunResult, most_rows: int) -> View:
     more = f"{count - most_rows:,} more scores"
     if count > most_rows + MOST_FOLDED:
         more += f", the first {MOST_FOLDED:,} of them"
-    return (*summary(result.scores), first, Fold(more, others, in_text=f"... {more}"))
+    return (*summary(result.scores, result.label), first, Fold(more, others, in_text=f"... {more}"))
 
 
 def _rows(result: RunResult, most: int) -> tuple[list[tuple[Cell, ...]], int]:
@@ -166,10 +169,11 @@ def _rows(result: RunResult, most: int) -> tuple[list[tuple[Cell, ...]], int]:
     rows = []
     for score, earlier in pairs[:most]:
         change = change_text(score, earlier, has_other_data=has_other_data) if result.compared_with else ""
-        rows.append(_row(score, change))
+        rows.append(_row(score, change, result.label))
     for score in islice(before.values(), most - len(rows)):
         change_cell = Cell(f"gone, was {value_text(score)}", Role.CHANGE)
-        rows.append((_name_cell(score), Cell(GONE, Role.VALUE), Cell(""), change_cell, NO_BAR, Cell("")))
+        name = _name_cell(score, result.label)
+        rows.append((name, Cell(GONE, Role.VALUE), Cell(""), change_cell, NO_BAR, Cell("")))
     return rows, len(pairs) + len(before)
 
 
@@ -183,17 +187,17 @@ def _by_occurrence(scores: Iterable[Score]) -> dict[tuple[str, int], Score]:
     return found
 
 
-def _row(score: Score, change: str) -> tuple[Cell, ...]:
+def _row(score: Score, change: str, label: str) -> tuple[Cell, ...]:
     value, drawn = Cell(FAILED, Role.FAILED), NO_BAR
     if not score.scoring_failed:
         value = Cell(value_text(score), Role.VALUE, number=number_of(score.value))
         drawn = Cell(bar(score.value), Role.BAR, number=number_in(score.value))
     reason = Cell(one_line(score.reason or ""))
-    return _name_cell(score), value, _verdict_cell(score), _change_cell(change), drawn, reason
+    return _name_cell(score, label), value, _verdict_cell(score), _change_cell(change), drawn, reason
 
 
-def _name_cell(score: Score) -> Cell:
-    return Cell(one_line(score.name), Role.NAME)
+def _name_cell(score: Score, label: str) -> Cell:
+    return Cell(name_text(score, label), Role.NAME)
 
 
 def _change_cell(change: str) -> Cell:
@@ -209,14 +213,14 @@ def _verdict_cell(score: Score) -> Cell:
     return Cell(verdict_text(score), role, mark)
 
 
-def summary(scores: Sequence[Score]) -> View:
+def summary(scores: Sequence[Score], label: str = "") -> View:
     """One line, or a table by name: only scores of one name have a mean. There has to be a score."""
     by_name: dict[str, list[Score]] = {}
     for score in scores:
         by_name.setdefault(score.name, []).append(score)
     said = [f"{len(scores):,} scores"]
     if len(by_name) == 1:
-        _, _, mean, least, most, _, others = _summary_row(next(iter(by_name)), scores)
+        _, _, mean, least, most, _, others = _summary_row(scores, label)
         if mean.text:
             said.append(f"mean {mean.text}, from {least.text} to {most.text}")
     failed = sum(score.scoring_failed for score in scores)
@@ -227,21 +231,21 @@ def summary(scores: Sequence[Score]) -> View:
     headline = Line("; ".join(said), Role.HEADLINE)
     if len(by_name) in {1, len(scores)}:  # or each has a name of its own
         return (headline,)
-    rows = [_summary_row(name, of_name) for name, of_name in islice(by_name.items(), MOST_NAMES)]
+    rows = [_summary_row(of_name, label) for of_name in islice(by_name.values(), MOST_NAMES)]
     table = Table(SUMMARY_HEADERS, tuple(rows), has_headers_in_text=True).without_empty_columns()
     if len(by_name) <= MOST_NAMES:
         return (headline, table)
     return (headline, table, Line(f"... {len(by_name) - MOST_NAMES:,} more names", Role.NOTE))
 
 
-def _summary_row(name: str, scores: Sequence[Score]) -> tuple[Cell, ...]:
+def _summary_row(scores: Sequence[Score], label: str) -> tuple[Cell, ...]:
     valid = [score.value for score in scores if not score.scoring_failed]
     numbers = [number for number in map(number_in, valid) if number is not None]
     others = Counter(_kind(value) for value in valid if number_in(value) is None)
     figures = [_figure(one(numbers)) if numbers else Cell("") for one in (mean_of, min, max)]
     failed = len(scores) - len(valid)
     return (
-        Cell(one_line(name), Role.NAME),
+        _name_cell(scores[0], label),
         Cell(f"{len(scores):,}", Role.VALUE, number=Decimal(len(scores))),
         *figures,
         Cell(f"{failed:,} {FAILED}" if failed else "", Role.FAILED),
@@ -264,36 +268,50 @@ def _kind(value: JsonValue) -> str:
     return "NaN" if value != value else "infinite" if value in {math.inf, -math.inf} else "too large"  # noqa: PLR0124 - an integer may be beyond math.isnan()
 
 
-def view_of_history(history: History) -> View:
-    """The view of the runs of a kernel, the oldest first."""
+def view_of_history(history: History, now: datetime | None = None) -> View:
+    """The view of the runs of a kernel, the oldest first.
+
+    With the time, it says how long ago each was: for what is seen, and saved nowhere.
+    """
     if not history.runs:
         return (Line(NO_RUNS),)
     listed = history.runs[-MOST_RUNS:]
-    rows = tuple(map(_history_row, listed))
+    rows = tuple(_history_row(run, now) for run in listed)
     table = Table(HISTORY_HEADERS, rows, has_headers_in_text=True).without_empty_columns()
     if left_out := len(history.runs) - len(listed):
         return (Line(f"{left_out} earlier runs are not shown: to_pandas() has them.", Role.NOTE), table)
     return (table,)
 
 
-def _history_row(run: Run) -> tuple[Cell, ...]:
+def _history_row(run: Run, now: datetime | None) -> tuple[Cell, ...]:
+    outcome = outcome_text(run.scores, run.error, run.label)
     return (
-        Cell(str(run.number), Role.NAME),
+        Cell(f"[{run.number}]", Role.NAME),
+        Cell("" if now is None else time_since((now - run.ended_at).total_seconds()), Role.NOTE),
         Cell(one_line(run.cell), Role.VALUE),
-        Cell(outcome_text(run.scores, run.error)),
+        Cell(outcome, Role.FAILED, ERROR) if run.error else Cell(outcome, Role.LINE),
         Cell(one_line(", ".join(run.differs_in)), Role.CHANGE),
     )
 
 
-def outcome_text(scores: Sequence[Score], error: str) -> str:
+def outcome_text(scores: Sequence[Score], error: str, label: str = "") -> str:
     """The scores of a run on one short line, or its error if that is not empty."""
     if error:
-        error = one_line(error)
-        return f"error: {error if len(error) <= LONGEST_ERROR else error[: LONGEST_ERROR - 3] + '...'}"
-    told = [f"{one_line(score.name)} {value_text(score)}" for score in scores[:MOST_SCORES_OF_RUN]]
+        return f"{ERROR}: {_cut(one_line(error), LONGEST_ERROR)}"
+    told = [_outcome_of(score, label) for score in scores[:MOST_SCORES_OF_RUN]]
     if len(scores) > MOST_SCORES_OF_RUN:
         told.append(f"... {len(scores) - MOST_SCORES_OF_RUN} more")
     return ", ".join(told) or "no scores"
+
+
+def _outcome_of(score: Score, label: str) -> str:
+    name, value = (_cut(text, LONGEST_OF_RUN) for text in (name_text(score, label), value_text(score)))
+    is_judged = score.passed is not None and not score.scoring_failed
+    return f"{name} {value}" + (f" {PASS if score.passed else FAIL}" if is_judged else "")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def view_of_background(
