@@ -107,7 +107,7 @@ class Run:
     launch: str | None
     execution_ms: float
     ended_at: datetime
-    label: str  # as of its result
+    score_label: str  # as of its result
 
     @property
     def cell(self) -> str:
@@ -157,7 +157,7 @@ class History:
             error=result.error.summary if result.error else "",
             launch=result.launch,
             execution_ms=result.timings.execution_ms,
-            label=result.label,
+            score_label=result.score_label,
             ended_at=datetime.now(UTC),
         )
         return History((*self.runs[-MOST_RUNS + 1 :], run))

@@ -286,7 +286,7 @@ class RunResult:
             names of some variables in parentheses.
         notes: sentences to show beside the scores: the run succeeded, but may not mean what you think.
         displays: what the code displayed, in its order; each with its last update.
-        label: what scores that are only called ``score`` are called where they are shown; empty for that.
+        score_label: what scores that are only called ``score`` are called where they are shown; empty for that.
     """
 
     payload: JsonObject | None = None
@@ -303,7 +303,7 @@ class RunResult:
     differs_in: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     displays: tuple[DisplayData, ...] = ()
-    label: str = ""
+    score_label: str = ""
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
@@ -348,7 +348,7 @@ class RunResult:
         """The score of that name.
 
         Args:
-            name: the name of the score, or :attr:`label` for one that is only called ``score``.
+            name: the name of the score, or :attr:`score_label` for one that is only called ``score``.
 
         Raises:
             NoSuchScoreError: no score has that name, or several have.
@@ -372,7 +372,7 @@ class RunResult:
 
     def _called(self, name: object) -> list[Score]:
         found = [score for score in self.scores if score.name == name]
-        if found or not self.label or name != self.label:
+        if found or not self.score_label or name != self.score_label:
             return found
         return [score for score in self.scores if score.name == DEFAULT_NAME]
 

@@ -152,7 +152,7 @@ class TestCells:
         assert cells.ok("run.pid > 0, run.done()").text == "(True, False)"
         gate.touch()
         shown = cells.ok(f"run.result({HANG_GUARD_SECS})")
-        assert shown.text == "score  0.5  █████░░░░░"
+        assert shown.text == "run  0.5  █████░░░░░"
         assert shown.stdout == ""
         assert cells.ok("run.done(), run.stdout").text == r"(True, 'hello\nlate\n')"
 
@@ -162,11 +162,11 @@ class TestCells:
         shown = cells.ok("run")
         assert shown.text.splitlines() == [
             *("BackgroundRun run: done", "", "<b>", "", "stderr:", "oops"),
-            *("score  0.5  █████░░░░░",),
+            *("run  0.5  █████░░░░░",),
         ]
         assert "<strong>BackgroundRun run: done</strong>" in shown.data["text/html"]
         assert "&lt;b&gt;" in shown.data["text/html"]
-        assert "| score | 0.5 |" in shown.data["text/markdown"]
+        assert "| run | 0.5 |" in shown.data["text/markdown"]
         assert shown.metadata == {"isolated_magic": {"scores": [{"name": "score", "value": 0.5, "reason": None}]}}
         assert cells.ok("run['score'].value, run.ok, 'score' in run, [s.name for s in run]").text == (
             "(0.5, True, True, ['score'])"

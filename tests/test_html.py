@@ -20,7 +20,7 @@ RED, GREEN = "background-color:#c62828", "background-color:#1b7a3d"
 def result_of(*scores, before=None, label=""):
     payload = {"scores": list(scores)}
     compared = None if before is None else parse_scores({"scores": before})
-    return RunResult(payload, parse_scores(payload), compared_with=compared, label=label)
+    return RunResult(payload, parse_scores(payload), compared_with=compared, score_label=label)
 
 
 def scored(value, name="a", **fields):

@@ -174,6 +174,11 @@ class BackgroundRun:
         return self._ended().displays
 
     @property
+    def score_label(self) -> str:
+        """As :attr:`RunResult.score_label`."""
+        return self._ended().score_label
+
+    @property
     def ok(self) -> bool:
         """As :attr:`RunResult.ok`."""
         return self._ended().ok

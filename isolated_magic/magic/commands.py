@@ -49,7 +49,7 @@ class Commands:
 
     def ended(self, label: str, result: RunResult) -> None:
         """List a run in the background as ended in the status, under this label."""
-        outcome = outcome_text(result.scores, result.error.summary if result.error else "", result.label)
+        outcome = outcome_text(result.scores, result.error.summary if result.error else "")
         self._ends.append(f"{label} {'is done:' if result.ok else 'has failed,'} {outcome}")
 
     def obey(self, line: str) -> str | History | None:

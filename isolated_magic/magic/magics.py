@@ -241,7 +241,7 @@ class IsolatedMagics(Magics):
             raise
         finally:
             screen.end()
-        result = replace(result, label=source.score_label_of(run.options))
+        result = replace(result, score_label=source.score_label_of(run.options))
         if run.options.compare and result.ok:
             result = self._compared(run, result, earlier)
         self._remember(run, result)
@@ -264,7 +264,7 @@ class IsolatedMagics(Magics):
         return meant, f"{value}\n" if value else ""
 
     def _explained_in_background(self, run: _CellRun, result: RunResult) -> RunResult:
-        result = replace(result, label=source.score_label_of(run.options))
+        result = replace(result, score_label=source.score_label_of(run.options))
         if result.error is None:
             return result
         result, printed = self._explained(run, result)

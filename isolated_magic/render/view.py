@@ -154,7 +154,7 @@ def _score_blocks(result: RunResult, most_rows: int) -> View:
     more = f"{count - most_rows:,} more scores"
     if count > most_rows + MOST_FOLDED:
         more += f", the first {MOST_FOLDED:,} of them"
-    return (*summary(result.scores, result.label), first, Fold(more, others, in_text=f"... {more}"))
+    return (*summary(result.scores, result.score_label), first, Fold(more, others, in_text=f"... {more}"))
 
 
 def _rows(result: RunResult, most: int) -> tuple[list[tuple[Cell, ...]], int]:
@@ -169,10 +169,10 @@ def _rows(result: RunResult, most: int) -> tuple[list[tuple[Cell, ...]], int]:
     rows = []
     for score, earlier in pairs[:most]:
         change = change_text(score, earlier, has_other_data=has_other_data) if result.compared_with else ""
-        rows.append(_row(score, change, result.label))
+        rows.append(_row(score, change, result.score_label))
     for score in islice(before.values(), most - len(rows)):
         change_cell = Cell(f"gone, was {value_text(score)}", Role.CHANGE)
-        name = _name_cell(score, result.label)
+        name = _name_cell(score, result.score_label)
         rows.append((name, Cell(GONE, Role.VALUE), Cell(""), change_cell, NO_BAR, Cell("")))
     return rows, len(pairs) + len(before)
 
@@ -284,7 +284,7 @@ def view_of_history(history: History, now: datetime | None = None) -> View:
 
 
 def _history_row(run: Run, now: datetime | None) -> tuple[Cell, ...]:
-    outcome = outcome_text(run.scores, run.error, run.label)
+    outcome = outcome_text(run.scores, run.error, run.score_label)
     return (
         Cell(f"[{run.number}]", Role.NAME),
         Cell("" if now is None else time_since((now - run.ended_at).total_seconds()), Role.NOTE),
