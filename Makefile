@@ -5,6 +5,7 @@ BUILD ?= .build
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 NATIVE = $(VENV)-native
+METRICS = $(VENV)-metrics
 
 SECS ?= 600
 
@@ -15,7 +16,7 @@ export ISOLATED_MAGIC_PICTURES ?= $(BUILD)/pictures
 # Of jobs that run at the same time, each one's output in one piece: make 3.81 of macOS cannot.
 JOBS = $(MAKE) --no-print-directory -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help demo test test-native test-notebooks test-notebooks-again test-vm quick check lab notebooks bench soak clean
+.PHONY: help demo test test-native test-metrics test-notebooks test-notebooks-again test-vm quick check lab notebooks bench soak clean
 
 help:
 	@echo "make demo       run the quickstart in a real kernel, print its scores, write it as HTML"
@@ -26,7 +27,7 @@ help:
 	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
 	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute)"
 	@echo "make notebooks  run the notebooks and save their output"
-	@echo "make clean      remove $(VENV), $(NATIVE) and $(BUILD)"
+	@echo "make clean      remove $(VENV), $(NATIVE), $(METRICS) and $(BUILD)"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "isolated_magic needs Python 3.11 or later; this is %s. Say which to use: make PYTHON=python3.12 ..." % sys.version.split()[0])'
@@ -45,17 +46,29 @@ $(NATIVE)/.installed: $(INSTALLED)
 	@$(BIN)/python -m pip --python $(NATIVE)/bin/python install --quiet --disable-pip-version-check --ignore-installed --editable '.[native]'
 	@touch $@
 
+# Metric libraries bring other versions of much, and plugins of pytest: they lie over the first environment, too.
+$(METRICS)/.installed: $(INSTALLED)
+	@$(PYTHON) -m venv --without-pip $(METRICS)
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+		"$$($(METRICS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth"
+	@$(BIN)/uv pip install --quiet --python $(METRICS)/bin/python --compile-bytecode --editable '.[metrics]'
+	@touch $@
+
 demo: $(INSTALLED)
 	@$(BIN)/python notebooks/demo.py $(BUILD)
 
 # In three steps: what may run beside other tests, what has to be alone, and what has an environment of its own.
-test: $(INSTALLED) $(NATIVE)/.installed check
-	$(PYTEST) $(TESTS_ONLY) tests -n auto -m "not native and not alone"
-	$(PYTEST) $(TESTS_ONLY) tests -m "alone and not native"
-	@$(JOBS) test-native test-notebooks test-notebooks-again
+test: $(INSTALLED) $(NATIVE)/.installed $(METRICS)/.installed check
+	$(PYTEST) $(TESTS_ONLY) tests -n auto -m "not native and not metrics and not alone"
+	$(PYTEST) $(TESTS_ONLY) tests -m "alone and not native and not metrics"
+	@$(JOBS) test-native test-metrics test-notebooks test-notebooks-again
 
 test-native: $(NATIVE)/.installed
 	$(NATIVE)/bin/python -m pytest $(TESTS_ONLY) tests/test_native.py
+
+# Without the plugins of pytest that the libraries bring; that of xdist is named.
+test-metrics: $(METRICS)/.installed
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(METRICS)/bin/python -m pytest -p xdist.plugin -n 2 tests/test_metric_libraries*.py
 
 test-notebooks: $(INSTALLED)
 	$(PYTEST) --nbval notebooks
@@ -90,4 +103,4 @@ soak: $(INSTALLED)
 	@$(BIN)/python benchmarks/soak.py --secs $(SECS)
 
 clean:
-	rm -rf $(VENV) $(NATIVE) $(BUILD)
+	rm -rf $(VENV) $(NATIVE) $(METRICS) $(BUILD)

@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser
 
+from isolated_magic import ProcessExecutor
 from tests import daemon as daemons
 from tests import jupyterlab
 from tests.kernels import Kernel, kernel
@@ -50,6 +51,33 @@ def cells() -> Iterator[Kernel]:
     """A kernel that has loaded the extension."""
     with kernel() as started:
         yield started
+
+
+# No metric library may ask the network for something, or tell it something.
+OFFLINE = {
+    "DEEPEVAL_TELEMETRY_OPT_OUT": "YES",
+    "HTTPS_PROXY": "http://127.0.0.1:1",
+    "LANGSMITH_TRACING": "false",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "OPIK_ANALYTICS_ENABLE": "false",
+    "OPIK_TRACK_DISABLE": "true",
+    "RAGAS_DO_NOT_TRACK": "true",
+}
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessExecutor]:
+    """One worker for the extra `metrics`: it imports each library once, which takes up to five seconds.
+
+    It has a folder of its own: deepeval, for one, writes into it.
+    """
+    folder = tmp_path_factory.mktemp("metrics")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in {**OFFLINE, "HOME": str(folder)}.items():
+            patch.setenv(name, value)
+        with ProcessExecutor(workers=1, timeout_secs=120) as executor:
+            yield executor
 
 
 @pytest.fixture(scope="session")
