@@ -48,24 +48,27 @@ FIGURE_FORMATS = ("png", "retina", "jpeg", "svg", "pdf")
 
 @dataclass(frozen=True)
 class FigureSettings:
-    """How figures of matplotlib that a run shows are drawn. In a notebook, they are those of its inline backend.
+    """How what a run shows is drawn. In a notebook, figures of matplotlib are as those of its inline backend.
 
     Args:
         formats: of ``"png"``, ``"retina"``, ``"jpeg"``, ``"svg"`` and ``"pdf"``, each one to draw.
         savefig: arguments for ``savefig()`` that JSON can hold, as pairs.
         rc: ``rcParams`` from which the code starts, as pairs; what it sets itself wins.
         closes: whether ``plt.show()`` closes the figures that it has shown.
+        colors: whether Rich prints in colours.
     """
 
     formats: tuple[str, ...] = ("png",)
     savefig: tuple[tuple[str, JsonValue], ...] = (("bbox_inches", "tight"),)
     rc: tuple[tuple[str, JsonValue], ...] = ()
     closes: bool = True
+    colors: bool = False
 
     def to_dict(self) -> JsonObject:
         """As the child program reads it."""
         formats: list[JsonValue] = list(self.formats)
-        return {"formats": formats, "kwargs": dict(self.savefig), "rc": dict(self.rc), "closes": self.closes}
+        switches: JsonObject = {"closes": self.closes, "colors": self.colors}
+        return {"formats": formats, "kwargs": dict(self.savefig), "rc": dict(self.rc), **switches}
 
 
 @dataclass(frozen=True)

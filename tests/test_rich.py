@@ -290,6 +290,8 @@ class TestOthers:
             "application/vnd.bokehjs_exec.v0+json",
             "application/vnd.holoviews_exec.v0+json",
             "application/vnd.jupyter.widget-view+json",
+            "application/vnd.vega.v6+json",
+            "application/vnd.vegalite.v6+json",
             "application/x-unknown",
             "text/vnd.mermaid",
         ],
@@ -297,12 +299,9 @@ class TestOthers:
     def test_what_runs_in_the_page_is_left_out(self, mime):
         assert safe_bundle({mime: "alert(1)", "text/plain": "p"}, {}) == ({"text/plain": "p"}, {})
 
-    @pytest.mark.parametrize(
-        "mime", ["application/json", "application/vnd.plotly.v1+json", "application/vnd.vegalite.v6+json"]
-    )
-    def test_data_is_kept_without_what_would_be_html(self, mime):
-        value = {"data": [1, float("nan")], "usermeta": {"embedOptions": {"sourceHeader": "<script>"}}}
-        assert safe(mime, value) == {"data": [1, "NaN"]}
+    @pytest.mark.parametrize("mime", ["application/json", "application/vnd.plotly.v1+json"])
+    def test_data_is_kept(self, mime):
+        assert safe(mime, {"data": [1, float("nan")]}) == {"data": [1, "NaN"]}
 
     def test_an_image_is_base64(self):
         assert safe("image/png", f"{PIXEL[:40]}\n{PIXEL[40:]}\n") == PIXEL
@@ -352,6 +351,19 @@ class TestInANotebook:
     def test_is_safe(self, cells):
         expected = {"text/html": "<b>bold</b>", "text/plain": "\x1b[31mred\x1b[0m"}
         assert self.displays(cells, "%%isolated") == [expected]
+
+    def test_html_with_tags_in_a_secret_is_left_out(self, cells):
+        code = "display({'text/html': 'x sk-<b>4711</b>-long <i>y</i>', 'text/plain': 'x sk-4711-long'}, raw=True)\n0.5"
+        found = []
+
+        def take(message):
+            if message["msg_type"] == "display_data":
+                found.append(message["content"]["data"])
+
+        cells.ok("KEY = 'sk-4711-long'")
+        line = "%%isolated --secret KEY"
+        cells.client.execute_interactive(f"{line}\n{code}", output_hook=take, timeout=CELL_TIMEOUT_SECS)
+        assert found == [{"text/plain": "x ***"}]
 
     def test_is_text_alone_with_no_rich_and_all_is_kept(self, cells):
         assert self.displays(cells, "%%isolated --no-rich -o kept") == [{"text/plain": "\x1b[31mred\x1b[0m"}]

@@ -138,3 +138,65 @@ def test_a_saved_notebook_has_one_line_and_it_is_the_same_each_time():
     # What is printed with a pause in between is saved in two parts, as of any cell.
     expected = [("stdout", "begin\n"), ("stdout", "end\n"), ("stderr", "100%|##########|\n")]
     assert saved == [expected, expected]
+
+
+RICH = """
+import io, rich, rich.console, rich.progress, rich.table
+table = rich.table.Table(title="Scores")
+table.add_column("metric", style="cyan")
+table.add_row("tone")
+rich.print(table)
+console = rich.console.Console()
+console.print("[bold red]low")
+for one in rich.progress.track(range(3), description="rows"):
+    pass
+written = io.StringIO()
+rich.console.Console(file=written).print("[red]plain")
+print(repr(written.getvalue()))
+"""
+JSON_OF_RICH = """
+import rich
+rich.print_json('{"scores": [{"name": "tone", "value": 0.5}]}', indent=None)
+"""
+
+
+class TestRich:
+    def test_a_table_has_its_colours_in_a_notebook_and_nothing_moves(self, cells):
+        text = "".join(messages(cells, f"%%isolated --no-score\n{RICH}", allow_stdin=True))
+        assert "\x1b[36mtone  \x1b[0m" in text
+        assert "\x1b[1;31mlow\x1b[0m" in text
+        assert "'plain\\n'" in text
+        assert settled(text) == text
+        assert text.count("rows") == 1
+
+    @pytest.mark.parametrize("line", ["%%isolated --no-score --no-rich", "%%isolated --no-score -e NO_COLOR=1"])
+    def test_without_colours(self, cells, line):
+        text = "".join(messages(cells, f"{line}\n{RICH}", allow_stdin=True))
+        assert "\x1b[36m" not in text
+        assert "tone" in text
+
+    def test_json_that_it_prints_is_a_result(self, cells):
+        assert cells.ok(f"%%isolated\n{JSON_OF_RICH}").text == "tone  0.5  █████░░░░░"
+
+    def test_the_library_has_plain_text(self):
+        from isolated_magic import IsolatedSubprocessExecutor
+
+        with IsolatedSubprocessExecutor() as executor:
+            assert "\x1b" not in executor.run(RICH).stdout
+
+
+PLOTLY = "import plotly.graph_objects as go\nfigure = go.Figure(go.Bar(y=[1, 3, 2]))\n"
+
+
+@pytest.mark.parametrize("last", ["figure", "figure.show()", "display(figure)"])
+def test_plotly_gives_its_data_and_html(last):
+    from isolated_magic import IsolatedSubprocessExecutor
+    from isolated_magic.render.rich import safe_bundle
+
+    with IsolatedSubprocessExecutor() as executor:
+        first, second = (executor.run(f"{PLOTLY}{last}\n").displays for _ in range(2))
+    (display,) = first
+    assert display.data["application/vnd.plotly.v1+json"]["data"][0]["type"] == "bar"
+    data, _ = safe_bundle(display.data, display.metadata)
+    assert data["text/html"].startswith('<iframe sandbox="allow-scripts"')
+    assert safe_bundle(second[0].data, {})[0] == data  # whatever plotly called its element

@@ -8,6 +8,7 @@ take their functions from them.
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 
 from . import modules
@@ -47,6 +48,7 @@ class Run:
     def __init__(self, channel: Channel | None = None, figures: dict[str, Any] | None = None) -> None:
         self.channel = channel
         self.figures = figures or {}
+        self.has_colors = bool(self.figures.get("colors"))  # what is printed is shown where colours are seen
         self.ids = 0  # made up so far
         self.drawn: dict[int, object] = {}  # what figures looked like when they were shown last, by their id
 
@@ -70,6 +72,8 @@ def install() -> None:
     modules.on_import("IPython.core.display_functions", _hook_ipython)
     modules.on_import("matplotlib", _set_defaults)
     modules.on_import("matplotlib.backend_bases", _hook_matplotlib)
+    modules.on_import("plotly.io._renderers", _hook_plotly)
+    modules.on_import("rich.console", _hook_rich)
     modules.on_import("tqdm.notebook", _hook_tqdm)
 
 
@@ -161,3 +165,31 @@ def _hook_tqdm(module: Any) -> None:  # noqa: ANN401 - likewise
     std = sys.modules["tqdm.std"]
     module.tqdm = module.tqdm_notebook = std.tqdm
     module.trange = module.tnrange = std.trange
+
+
+def _hook_plotly(module: Any) -> None:  # noqa: ANN401 - likewise
+    """Have figures as data and as HTML, as in a notebook, where plotly would open a browser."""
+    if not os.environ.get("PLOTLY_RENDERER"):
+        # Of its HTML the one that needs no other output: each is shown in a frame of its own.
+        module.renderers.default = "plotly_mimetype+sphinx_gallery"
+    module.ipython_display = sys.modules[__name__]  # its display(), with or without IPython
+
+
+def _hook_rich(module: Any) -> None:  # noqa: ANN401 - likewise
+    """Have colours where the output is shown in a notebook, and nothing else of a terminal: it does not move."""
+    console = module.Console
+    detect, render = console._detect_color_system, console._render_buffer
+
+    def detect_color_system(self: Any) -> Any:  # noqa: ANN401 - a console, and how many colours it has
+        found = detect(self)
+        is_shown = found is None and current.has_colors and self.file in {sys.stdout, sys.stderr}
+        return module.ColorSystem.TRUECOLOR if is_shown else found
+
+    def render_buffer(self: Any, buffer: Any) -> Any:  # noqa: ANN401 - a console, segments, and their text
+        segments = list(buffer)
+        begins = "".join(segment.text for segment in segments[:3]).lstrip()
+        if current.has_colors and begins.startswith("{") and not self.is_terminal:  # JSON, which may be the result
+            return "".join(segment.text for segment in segments if not segment.control)
+        return render(self, segments)
+
+    console._detect_color_system, console._render_buffer = detect_color_system, render_buffer

@@ -147,6 +147,11 @@ class Display:
         if getattr(hook, "is_active", True):  # not what display() was called with (IPython 9)
             hook.log_output({"text/plain": to_text(view)})  # type: ignore[no-untyped-call]  # likewise
 
+    @property
+    def shows_colors(self) -> bool:
+        """Whether colours in what is printed now are seen: notebooks show those of a terminal."""
+        return hasattr(self._shell, "kernel") or self._has_color()
+
     def _has_color(self) -> bool:
         """Whether what is printed now is seen in a terminal that shows colour, and saved nowhere."""
         return self._is_terminal() and self._wants_color() and os.environ.get("TERM") != "dumb"

@@ -20,17 +20,18 @@ SIZES = ("figure.figsize", "figure.dpi")  # rcParams: fonts and styles are the r
 _FORMATS_OF = {"image/png": "png", "image/jpeg": "jpeg", "image/svg+xml": "svg", "application/pdf": "pdf"}
 
 
-def figure_settings(shell: InteractiveShell) -> FigureSettings | None:
-    """The notebook's settings for figures; None where they are the defaults."""
+def figure_settings(shell: InteractiveShell, *, colors: bool) -> FigureSettings | None:
+    """The notebook's settings for figures, and for colours in text; None where they are the defaults."""
     matplotlib, config = sys.modules.get("matplotlib"), _config(shell)
     if matplotlib is None and config is None:
-        return None
+        return FigureSettings(colors=True) if colors else None
     formats, arguments = _of_formatters(shell) or _of_config(config)
     settings = FigureSettings(
         formats=tuple(sorted(formats)) or FigureSettings().formats,
         savefig=_plain(arguments),
         rc=_plain(_sizes(matplotlib, config)),
         closes=bool(getattr(config, "close_figures", True)),
+        colors=colors,
     )
     return None if settings == FigureSettings() else settings
 

@@ -187,7 +187,7 @@ class IsolatedMagics(Magics):
             secrets=[*credentials.secrets_on_line(options, assignments, patterns, names), *patterns],
             strict=options.strict,
             data_name=source.data_name(options),
-            figures=figure_settings(self._shell),
+            figures=figure_settings(self._shell, colors=options.rich and self.display.shows_colors),
         )
         return _CellRun(
             request=request,

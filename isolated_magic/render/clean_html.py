@@ -85,6 +85,9 @@ _INVALID_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 LARGEST_SCRIPT = 50_000  # characters: larger ones are libraries
 _HEIGHT = re.compile(r"\bheight[\"']?\s*[:=]\s*[\"']?(\d{2,4})(?:\.\d+)?(?=px|[\"',;}\s])", re.IGNORECASE)
+_MADE_UP_ID = re.compile(
+    r"\bid=[\"'][\w-]{0,40}?([0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32})[\"']"
+)
 LEAST_PX, USUAL_PX, MOST_PX, AROUND_PX = 120, 450, 1200, 24
 NOT_SHOWN = "Interactive output: shown where the notebook is trusted, or after the cell has run again."
 
@@ -120,11 +123,19 @@ def framed(html: str) -> str:
     """
     heights = [px for px in map(int, _HEIGHT.findall(_without_libraries(html))) if px <= MOST_PX]
     px = max(max(heights, default=USUAL_PX) + AROUND_PX, LEAST_PX)
+    html = _with_steady_ids(html)
     style = f"width:100%;height:{px}px;border:0;background:#fff;color-scheme:light"  # it brings its own colours
     return (
         f'<iframe sandbox="allow-scripts" referrerpolicy="no-referrer" style="{style}" srcdoc="{escape(html)}">'
         f"{NOT_SHOWN}</iframe>"
     )
+
+
+def _with_steady_ids(html: str) -> str:
+    """The HTML with numbers for ids of elements that are made up anew each time."""
+    for number, name in enumerate(dict.fromkeys(_MADE_UP_ID.findall(html))):
+        html = html.replace(name, f"{number:0{len(name)}d}")
+    return html
 
 
 def _without_libraries(html: str) -> str:

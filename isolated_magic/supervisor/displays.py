@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from isolated_magic.child.result import LONGEST_VALUE, elide_middle
 from isolated_magic.launch.protocol import Shown
 from isolated_magic.limits import format_size
 from isolated_magic.models import DisplayData
+from isolated_magic.redaction.redactor import MASK
 from isolated_magic.sanitize import printable_json, without_addresses
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 # Formats in Base64, in which no secret can be found: they are pictures.
 BINARY = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
-PLAIN = "text/plain"
+PLAIN, HTML = "text/plain", "text/html"
+_TAG = re.compile(r"<[^<>]*>")
 TOO_DEEP = "[not shown: it is nested too deeply]"
 
 
@@ -143,6 +146,7 @@ class Displays:
             texts[PLAIN] = without_addresses(str(texts[PLAIN]))
         try:
             if self._redactor is not None:
+                _leave_out_split(texts, self._redactor)
                 texts, metadata = self._redactor.object(texts), self._redactor.object(shown.metadata)
             else:
                 metadata = shown.metadata
@@ -150,3 +154,12 @@ class Displays:
             return {**clean, **binary}, {key: printable_json(value) for key, value in metadata.items()}
         except RecursionError:
             return {PLAIN: TOO_DEEP}, {}
+
+
+def _leave_out_split(texts: JsonObject, redactor: Redactor) -> None:
+    """Leave out HTML that has a secret with tags in it, as where a library colours its digits."""
+    html = texts.get(HTML)
+    if isinstance(html, str) and "<" in html:
+        seen = _TAG.sub("", html)
+        if redactor.text(seen).count(MASK) > redactor.text(html).count(MASK):
+            del texts[HTML]
