@@ -65,6 +65,16 @@ def test_results(executor, code, expected):
     assert answer == expected
 
 
+def test_no_usable_score(executor):
+    code = "{'scores': [{'name': 'a', 'value': None, 'reason': 'no key'}, {'name': 'b', 'scoring_failed': True}]}"
+    answer = executor.execute(code)
+    assert answer["code"] == 400
+    assert "a: no value: no key" in answer["error"]
+    result = executor.run(code)
+    assert (result.error.kind, [score.name for score in result.scores]) == ("no_score", ["a", "b"])
+    assert "1 of 2" in executor.run("{'a': 1, 'b': None}").notes[0]
+
+
 PRINTED = """print('{"scores": [{"name": "printed", "value": 1}]}')\n"""
 LOGGED = """print('{"level": "info"}')\n"""
 TWO = """

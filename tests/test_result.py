@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.runs import LIGHT, line, refusal, scores
+from tests.runs import LIGHT, as_text, line, refusal, scores
 
 
 class TestPrinted:
@@ -137,6 +137,201 @@ class TestLastExpression:
     def test_nothing_at_all(self, executor):
         for code in ("", "x = 1", "'''doc'''\nx = 1"):
             assert "nothing was printed" in refusal(executor, code)
+
+
+RECORDS = """
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import NamedTuple
+@dataclass
+class Named:
+    name: str
+    value: float
+    explanation: str = "why"
+    passed: bool = False
+@dataclass
+class Verdict:
+    score: float
+    rationale: str = "why"
+    label: str = "fair"
+    threshold: float = 0.5
+class Tuple(NamedTuple):
+    name: str
+    score: float
+    comment: str = "why"
+class Plain:
+    def __init__(self): self.name, self.score = "plain", 0.5
+class Slots:
+    __slots__ = ("name", "value")
+class Metric:
+    name = "m"
+    def __init__(self): self.name = "m"
+    def score(self, output): return 1
+"""
+PYDANTIC = """
+from pydantic import BaseModel
+class Judged(BaseModel):
+    name: str
+    value: float
+    metadata: dict = {}
+class Verdict(BaseModel):
+    score: float
+    reason: str
+"""
+
+
+class TestShapes:
+    """What plain Python has for scores."""
+
+    @pytest.mark.parametrize(
+        ("expression", "expected"),
+        [
+            ("{'accuracy': 0.5, 'exact': True, 'n': 3}", {"accuracy": 0.5, "exact": 1.0, "n": 3}),
+            ("import numpy as np\n{'a': np.float32(0.5), 'b': np.bool_(True)}", {"a": 0.5, "b": 1.0}),
+            ("{'a': 0.5, 'b': None}", {"a": 0.5, "b": None}),
+            ("('closeness', 0.5)", {"closeness": 0.5}),
+            ("{'name': 'a', 'value': 0.5}", {"a": 0.5}),
+            ("[{'name': 'a', 'value': 0.5}, {'key': 'b', 'score': 1}]", {"a": 0.5, "b": 1}),
+            ("[{'a': 0.5}, ('b', 1)]", {"a": 0.5, "b": 1}),
+            ("({'key': 'a', 'score': 0.5}, {'key': 'b', 'score': 1})", {"a": 0.5, "b": 1}),
+            ("{'a': {'score': 0.5, 'reason': 'r'}, 'b': (1, 'r'), 'c': 0}", {"a": 0.5, "b": 1, "c": 0}),
+            ("{'results': [{'key': 'a', 'score': 0.5}, {'key': 'b', 'value': 'good'}]}", {"a": 0.5, "b": "good"}),
+            ("{'scores': [{'key': 'a', 'score': 0.5}, {'name': 'b', 'value': 1}]}", {"a": 0.5, "b": 1}),
+            (RECORDS + "[Named('a', 0.5), Tuple('b', 1), Plain()]", {"a": 0.5, "b": 1, "plain": 0.5}),
+            (RECORDS + "{'x': Named('a', 0.5), 'y': Verdict(1)}", {"x": 0.5, "y": 1}),
+            (PYDANTIC + "[Judged(name='a', value=0.5), Verdict(score=1, reason='r')]", {"a": 0.5, "score": 1}),
+            ("import pandas as pd\npd.Series({'a': 0.5, 'b': 1})", {"a": 0.5, "b": 1.0}),
+            ("import pandas as pd\npd.DataFrame({'a': [0, 1], 'b': [1, 1]}).mean()", {"a": 0.5, "b": 1.0}),
+            ("import pandas as pd\npd.DataFrame({'name': ['a', 'b'], 'value': [0.5, 1]})", {"a": 0.5, "b": 1.0}),
+            ("from collections import Counter\nCounter('aab')", {"a": 2, "b": 1}),
+        ],
+    )
+    def test_names_and_values(self, executor, expression, expected):
+        result = executor.run(expression)
+        assert result.error is None, result.error.text
+        assert [(one.name, one.value) for one in result.scores] == [*expected.items()]
+
+    @pytest.mark.parametrize(
+        ("expression", "expected"),
+        [
+            ("(0.5, 'half')", {"reason": "half"}),
+            ("('a', 0.5, 'half')", {"reason": "half"}),
+            ("{'score': 0.5, 'comment': 'half'}", {"reason": "half"}),
+            (RECORDS + "Named('a', 0.5)", {"reason": "why", "passed": False}),
+            (RECORDS + "Verdict(0.5)", {"reason": "why", "category_name": "fair", "threshold": 0.5}),
+            (RECORDS + "Tuple('a', 0.5)", {"reason": "why"}),
+            (PYDANTIC + "Judged(name='a', value=0.5, metadata={'usage': 3})", {"metadata": {"usage": 3}}),
+            (
+                "{'name': 'a', 'score': 0.5, 'success': True, 'metadata': {'at': {1}}}",
+                {"passed": True, "metadata": {"at": [1]}},
+            ),
+            ("{'name': 'a', 'score': 0.5, 'error': ''}", {}),
+            (
+                "import pandas as pd\npd.DataFrame({'score': [0.5], 'reason': ['half'], 'text': ['t']})",
+                {"reason": "half"},
+            ),
+        ],
+    )
+    def test_fields_keep_their_meaning(self, executor, expression, expected):
+        (score,) = executor.run(expression).scores
+        fields = ("reason", "category_name", "metadata", "passed", "threshold")
+        assert score.value == 0.5
+        assert {name: getattr(score, name) for name in fields if getattr(score, name) is not None} == expected
+        assert not score.scoring_failed
+
+    @pytest.mark.parametrize(
+        ("expression", "found"),
+        [
+            ("{'a': 'text'}", "a dict without the key 'scores'"),
+            ("{'a': 0.5, 'b': 'text'}", "a dict without the key 'scores'"),
+            ("{'a': {'b': 0.5}}", "a dict without the key 'scores'"),
+            ("{1: 0.5}", "a dict without the key 'scores'"),
+            ("{'a': None}", "a dict without the key 'scores'"),
+            ("{'results': [0.5]}", "a dict without the key 'scores'"),
+            ("[0.5, 0.7]", "a list whose item 0 is a float, not a score"),
+            ("(0.5, 0.7)", "a tuple whose item 0 is a float, not a score"),
+            ("[{'a': 0.5}, 'text']", "a list whose item 1 is a str, not a score"),
+            ("'C'", "a str"),
+            ("import enum\nclass Color(enum.Enum): RED = 'red'\nColor.RED", "a Color"),
+            (RECORDS + "Slots()", "a Slots"),
+            (RECORDS + "Named", "a type"),
+            ("import pandas as pd\npd.DataFrame({'a': [0.5, 0.7]})", "a DataFrame"),
+            ("import pandas as pd\npd.Series([0.5, 0.7])", "a Series"),
+            ("data", "a dict without the key 'scores'"),
+        ],
+    )
+    def test_what_is_no_score_is_named(self, executor, expression, found):
+        error = executor.run(expression, {"a": 1}).error
+        assert error.found == f"the value of the last line is {found}"
+
+    @pytest.mark.parametrize("value", ["{'a': 1}", "(0, 'done')", "('a', 1)", "[{'a': 1}]"])
+    def test_printed_scores_go_before_what_may_be_something_else(self, executor, value):
+        assert [one.name for one in executor.run(printing(line("printed")) + value).scores] == ["printed"]
+
+    @pytest.mark.parametrize(
+        "value", ["{'key': 'x', 'score': 1}", "[{'name': 'x', 'value': 1}]", RECORDS + "Named('x', 1)"]
+    )
+    def test_but_not_before_scores(self, executor, value):
+        assert [one.name for one in executor.run(printing(line("printed")) + value).scores] == ["x"]
+
+    def test_a_metric_may_return_each_of_them(self, executor):
+        for returned, name in (("(0.5, 'half')", "M"), ("{'score': 0.5}", "M"), ("{'a': 0.5}", "a")):
+            code = LIGHT + f"class M(BaseMetric):\n    def score(self, **data): return {returned}"
+            assert [(one.name, one.value) for one in executor.run(code).scores] == [(name, 0.5)]
+
+
+class TestNoUsableScore:
+    @pytest.mark.parametrize(
+        ("code", "told"),
+        [
+            ("{'scores': [{'name': 'a', 'value': None}]}", ["a: no value"]),
+            (LIGHT + "ScoreResult('a', None, 'the judge is away')", ["a: no value: the judge is away"]),
+            (
+                "{'scores': [{'name': 'a', 'value': 0, 'scoring_failed': True, 'reason': 'no key'}, {'name': 'b'}]}",
+                ["a: no key", "b: no value"],
+            ),
+            ('print(\'{"scores": [{"name": "a", "value": null}]}\')', ["a: no value"]),
+            ("[{'key': 'a', 'score': None, 'error': ValueError('bad')}]", ["a: no value: ValueError: bad"]),
+        ],
+    )
+    def test_is_an_error_that_names_each(self, executor, code, told):
+        answer = executor.execute(code)
+        assert answer["code"] == 400
+        result = executor.run(code)
+        assert (result.error.kind, result.payload, result.exit_status) == ("no_score", None, 0)
+        assert [one.scoring_failed for one in result.scores] == [True] * len(told)
+        for one in told:
+            assert one in answer["error"]
+            assert one in result.error.summary
+        shown = as_text(result)
+        assert shown.startswith(result.error.summary)
+        assert shown.count("FAILED") == len(told)
+
+    def test_one_usable_among_them_is_a_success_that_says_so(self, executor):
+        code = "{'scores': [{'name': 'a', 'value': 1}, {'name': 'b', 'value': None, 'reason': 'no key'}]}"
+        result = executor.run(code)
+        assert result.ok
+        assert result.notes == ("1 of 2 scores could be computed; failed: b: no value: no key",)
+        assert "note: 1 of 2 scores could be computed" in as_text(result)
+        assert executor.execute(code)["scores"][0] == {"name": "a", "value": 1}
+        strict = executor.run(code, strict=True)
+        assert (strict.error.kind, strict.error.text) == ("strict", result.notes[0])
+
+    def test_no_scores_at_all_and_nan_stay_what_they_are(self, executor):
+        assert executor.run("{'scores': []}").ok
+        assert executor.run("{'a': float('nan')}").ok
+
+    def test_hundreds_are_named_in_the_text_and_counted_in_the_summary(self, executor):
+        error = executor.run("{'scores': [{'name': f'm{n}', 'value': None} for n in range(300)]}").error
+        assert error.text.count("no value") == 300
+        assert error.summary.startswith("None of the 300 scores could be computed: m0: no value; ")
+        assert error.summary.endswith("m9: no value; and 290 more.")
+
+    def test_a_secret_in_a_reason_is_hidden(self, executor):
+        code = "import os\n{'scores': [{'name': 'a', 'value': None, 'reason': 'key ' + os.environ['A_KEY']}]}"
+        result = executor.run(code, None, {"A_KEY": "s3cret-value"}, secrets=["*_KEY"])
+        assert "s3cret" not in result.error.text + repr(result.scores)
+        assert "key ***" in result.error.text
 
 
 def printing(*printed):
