@@ -69,7 +69,7 @@ def _make_encoder() -> Callable[[object], str]:
     return lambda message: "".join(in_c(message, 0))
 
 
-encode = _make_encoder()
+encode, decode = _make_encoder(), loads
 
 LAST_WORDS = wire.frame(
     encode({"outcome": {"exit_message": "the code took apart what Python needs to tell its result"}}).encode()

@@ -8,11 +8,10 @@ costs no other one.
 from __future__ import annotations
 
 import sys
-from json import loads
 
-from . import display_hooks, modules
-from .channel import encode
-from .display_hooks import BUNDLE, METHODS, TAKES_OVER
+from . import display_hooks
+from .channel import decode, encode
+from .display_hooks import BUNDLE, METHODS, TAKES_OVER, standard_module
 from .error_report import describe, text_of
 from .plain import mro_of
 
@@ -112,6 +111,8 @@ def publish(
             "text/plain": f"[not shown: it has {size:,} characters, and {LARGEST_BYTES:,} are the most]"
         }
     channel = display_hooks.current.channel
+    if display_hooks.current.is_over:
+        sent["is_at_end"] = True
     if channel is None or not channel.display(sent):
         print(text_form(sent["data"]))  # noqa: T201 - as IPython does without a shell
 
@@ -147,13 +148,13 @@ def _plain_format(mime: str, value: Any) -> Any:  # noqa: ANN401 - JSON, None fo
 def _plain_json(value: Any) -> Any:  # noqa: ANN401 - JSON
     """The value as it comes out of JSON, where a key stands once; None when it is not JSON."""
     try:
-        return loads(encode(value))
+        return decode(encode(value))
     except Exception:  # noqa: BLE001 - whatever the object does
         return None
 
 
 def _base64(value: bytes | bytearray) -> str:
-    text: bytes = modules.standard_module("binascii").b2a_base64(value, newline=False)
+    text: bytes = standard_module("binascii").b2a_base64(value, newline=False)
     return text.decode()
 
 
@@ -165,7 +166,11 @@ def formatted(
     if figure is not None:
         data, metadata = figure
     else:
-        if TAKES_OVER in names_of(value) and _call(value, TAKES_OVER, fallback=_FAILED) is not _FAILED:
+        if (
+            TAKES_OVER in names_of(value)
+            and not _is_of_plotly(value)
+            and _call(value, TAKES_OVER, fallback=_FAILED) is not _FAILED
+        ):
             return None
         data, metadata = _bundle_of(value, include, exclude)
     wanted = {mime: one for mime, one in data.items() if _is_wanted(mime, include, exclude)}
@@ -182,6 +187,11 @@ def _figure_bundle(value: object) -> Bundle | None:
     figures = display_hooks._loaded("figures")
     bundle: Bundle | None = figures.bundle(value) if figures.is_figure(value) else None
     return bundle
+
+
+def _is_of_plotly(value: object) -> bool:
+    """Whether it is a figure of plotly's, which would open a browser where it sees no IPython."""
+    return any(vars(kind).get("__module__") == "plotly.basedatatypes" for kind in mro_of(type(value)))
 
 
 _FAILED = object()
@@ -246,15 +256,13 @@ def pretty(value: object) -> str:
     """The repr of a value; of a long list or dict in lines."""
     text = text_of(value, repr)
     if len(text) > LINE_COLUMNS and type(value) in {dict, list, tuple, set, frozenset}:
-        pprint: Any = modules.standard_module("pprint")
+        pprint = standard_module("pprint")
         return text_of(value, lambda one: pprint.pformat(one, width=LINE_COLUMNS, sort_dicts=False))
     return text
 
 
 def show_value(value: object) -> bool:
     """See :func:`display_hooks.show_value`."""
-    if "matplotlib" in sys.modules and display_hooks._loaded("figures").is_shown_by_figure(value):
-        return True
     if not names_of(value) and _figure_bundle(value) is None:
         return False
     bundle = formatted(value)

@@ -7,6 +7,7 @@ take their functions from them.
 
 from __future__ import annotations
 
+import _thread
 import builtins
 import os
 import sys
@@ -50,10 +51,12 @@ class Run:
         self.figures = figures or {}
         self.has_colors = bool(self.figures.get("colors"))  # what is printed is shown where colours are seen
         self.ids = 0  # made up so far
+        self.is_over = False  # all of the code has run
         self.drawn: dict[int, object] = {}  # what figures looked like when they were shown last, by their id
 
 
 current = Run()
+_loading = _thread.RLock()
 _replaced: dict[str, object] = {}  # rcParams that a run began with in place of these
 
 
@@ -108,7 +111,13 @@ def show_value(value: object) -> bool:
     has_format = any(not _RICH.isdisjoint(vars(kind)) for kind in kinds)
     if not has_format and "matplotlib" not in sys.modules:
         return False
+    current.is_over = True
     return bool(_loaded("display").show_value(value))
+
+
+def is_drawn(value: object) -> bool:
+    """Whether a value is only what a call returned that drew into a figure which is still open."""
+    return "matplotlib" in sys.modules and bool(_loaded("figures").is_drawn(value))
 
 
 class OpenFigures:
@@ -122,6 +131,7 @@ class OpenFigures:
     ) -> None:
         helpers = sys.modules.get("matplotlib._pylab_helpers")
         if helpers is not None and getattr(getattr(helpers, "Gcf", None), "figs", None):
+            current.is_over = True
             _loaded("figures").show_all()
 
 
@@ -132,12 +142,14 @@ def _show_manager(self: Any) -> None:  # noqa: ANN401 - a figure manager
 
 
 def _loaded(name: str) -> Any:  # noqa: ANN401 - a module
-    found = sys.modules.get(f"{__package__}.{name}")
-    if found is None:
-        with modules.StandardImports():
-            found = __import__(f"{__package__}.{name}", fromlist=[name])
-        modules.give_way()
-    return found
+    """A module of ours, which imports nothing that is not there. Another thread may be just loading it."""
+    return __import__(f"{__package__}.{name}", fromlist=[name])
+
+
+def standard_module(name: str) -> Any:  # noqa: ANN401 - likewise
+    """A module of the standard library, for one thread at a time; see :func:`modules.standard_module`."""
+    with _loading:
+        return modules.standard_module(name)
 
 
 def _hook_ipython(module: Any) -> None:  # noqa: ANN401 - a module
@@ -158,6 +170,12 @@ def _set_defaults(matplotlib: Any) -> None:  # noqa: ANN401 - likewise
     for name, value in values.items():
         _replaced.setdefault(name, matplotlib.rcParams[name])
         matplotlib.rcParams[name] = value
+
+
+def _hook_plotly(module: Any) -> None:  # noqa: ANN401 - likewise
+    """Have figures as data for the front end, as in a notebook, unless the user wants something else."""
+    if not os.environ.get("PLOTLY_RENDERER"):
+        module.renderers.default = "plotly_mimetype"
 
 
 def _hook_tqdm(module: Any) -> None:  # noqa: ANN401 - likewise

@@ -38,8 +38,8 @@ def is_figure(value: object) -> bool:
     )
 
 
-def is_shown_by_figure(value: object) -> bool:
-    """Whether a value is what a call of matplotlib's returned that drew into a figure which is still open."""
+def is_drawn(value: object) -> bool:
+    """See :func:`display_hooks.is_drawn`: lines, axes, texts, bars, and lists of them."""
     return not is_figure(value) and bool(_managers()) and any(map(_is_of_matplotlib, _items(value)))
 
 

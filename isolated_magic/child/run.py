@@ -289,6 +289,8 @@ def _no_result(found: str, kind: str) -> dict[str, object]:
 
 def _no_value(value: object, problem: Exception) -> dict[str, object]:
     found = _no_result(f"the value of the last line is {problem}", "value")
+    if display_hooks.is_drawn(value):
+        return _no_result("the code ends with what it drew", "nothing")
     if display_hooks.show_value(value):
         return found
     return {**found, "found_repr": elide_middle(text_of(value, repr), SENT * LONGEST_VALUE)}

@@ -114,6 +114,7 @@ class Shown:
     size: int  # bytes of the message
     display_id: str | None = None
     is_update: bool = False  # of what was shown with this id
+    is_at_end: bool = False  # the code prints nothing after it
     waits: bool = False  # to be taken away when something else comes
 
 
@@ -252,7 +253,7 @@ def _shown(body: bytes) -> Shown:
         return Shown(None, {}, len(body), waits=said.get("wait") is True)
     display_id, is_update = _text_or_none(said.get("id")), said.get("update") is True
     data, metadata = _object(said["data"]), _object(said["metadata"])
-    return Shown(data, metadata, len(body), display_id, is_update)
+    return Shown(data, metadata, len(body), display_id, is_update, said.get("is_at_end") is True)
 
 
 def _outcome(said: JsonObject) -> Outcome:

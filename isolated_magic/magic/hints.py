@@ -108,6 +108,8 @@ def _only_looked(kind: Found, printed: str, *, has_shown: bool) -> bool:
 
 
 def _summary(result: RunResult, error: RunError, what: str, printed: str) -> str:
+    if error.found_kind is Found.NOTHING and result.displays:
+        return f"The {what} only displayed something, which is no score."
     if error.found_kind is Found.NOTHING:
         where = " on stdout" if result.stderr.strip() else ""
         return f"The {what} printed nothing{where} and did not end with a value."

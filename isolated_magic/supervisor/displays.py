@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.strict_json import JsonObject
-    from isolated_magic.supervisor.output import OutputStream
+    from isolated_magic.supervisor.output import OutputStream, Stdout
 
     OnDisplay = Callable[[DisplayData], None]
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 BINARY = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
 PLAIN, HTML = "text/plain", "text/html"
 _TAG = re.compile(r"<[^<>]*>")
+# Ids that libraries draw at random: altair's, and those of a pandas Styler.
+_RANDOM_IDS = re.compile(r'altair-viz-([0-9a-f]{32})\b|<table id="T_([0-9a-f]{5})"')
 TOO_DEEP = "[not shown: it is nested too deeply]"
 
 
@@ -42,13 +45,13 @@ class Displays:
 
     def __init__(
         self,
-        stdout: OutputStream,
+        stdout: Stdout,
         stderr: OutputStream,
         on_display: OnDisplay | None,
         limit: int | None = None,
         redactor: Redactor | None = None,
     ) -> None:
-        self._streams = (stdout, stderr)
+        self._streams: tuple[Stdout, OutputStream] = (stdout, stderr)
         self._on_display = on_display
         self._limit = self._room = limit
         self._redactor = redactor
@@ -62,8 +65,12 @@ class Displays:
 
     def take(self, shown: Shown) -> bytes:
         """Take in a display, after what was printed before it; the answer to the child."""
-        for stream in self._streams:
-            stream.drain()
+        stdout, stderr = self._streams
+        if shown.is_at_end:
+            stdout.drain()
+        else:
+            stdout.before_display()
+        stderr.drain()
         if shown.data is not None:
             self._add(shown)
         else:
@@ -144,6 +151,8 @@ class Displays:
         texts: JsonObject = {mime: value for mime, value in data.items() if mime not in binary}
         if isinstance(texts.get(PLAIN), str):
             texts[PLAIN] = without_addresses(str(texts[PLAIN]))
+        if isinstance(texts.get(HTML), str):
+            texts[HTML] = _with_fixed_ids(str(texts[HTML]))
         try:
             if self._redactor is not None:
                 _leave_out_split(texts, self._redactor)
@@ -163,3 +172,12 @@ def _leave_out_split(texts: JsonObject, redactor: Redactor) -> None:
         seen = _TAG.sub("", html)
         if redactor.text(seen).count(MASK) > redactor.text(html).count(MASK):
             del texts[HTML]
+
+
+def _with_fixed_ids(html: str) -> str:
+    """The HTML with ids that depend on the rest of it alone in place of random ones: the same on every run."""
+    found = dict.fromkeys(match[1] or match[2] for match in _RANDOM_IDS.finditer(html))
+    for one in found:
+        rest = html.replace(one, "")
+        html = html.replace(one, hashlib.sha256(rest.encode("utf-8", "replace")).hexdigest()[: len(one)])
+    return html

@@ -89,12 +89,26 @@ class ResultLine:
         )  # the last line, if it begins with a brace, and blank lines after it
         self._held_is_late = False
         self._blank = _HeldText(most, redactor)  # white space at the start of a line that is not decided yet
+        self._passed: strict_json.Printed | None = None  # the last line, passed on before something was displayed
         self._in_line = False  # the current line has text already
         self._is_marked = False
 
     def mark(self) -> None:
         """Lines that begin from now on are late."""
         self._is_marked = True
+
+    def before_display(self) -> str:
+        """The last line, if nothing but its being the last speaks for it: what is displayed comes after it.
+
+        It may still be the result, which then stands in the output, too.
+        """
+        if not self._held.size or self._in_line or self._best.size:
+            return ""
+        printed = self._printed(self._held, is_late=self._held_is_late)
+        if printed is not None and printed.rank is strict_json.Rank.SCORED:
+            return ""
+        self._passed = printed
+        return self._held.take()
 
     def feed(self, text: str) -> str:
         """Take in the next part of stdout, cut anywhere, and return what is certain to be ordinary output."""
@@ -131,6 +145,7 @@ class ResultLine:
         self._take_blank(text[end:], passed)
 
     def _begin(self, line: str, passed: list[str]) -> None:
+        self._passed = None
         if line.lstrip().startswith("{"):
             self._held, self._blank = self._blank, self._held
             self._held.add(line)
@@ -187,7 +202,7 @@ class ResultLine:
         last = self._printed(self._held, is_late=self._held_is_late)
         if self._is_best(last):
             return self._printed(self._best, is_late=self._best_is_late)
-        return last
+        return self._passed if last is None else last
 
     def _is_best(self, last: strict_json.Printed | None) -> bool:
         """Whether an earlier line counts for more than the last one."""
@@ -308,6 +323,11 @@ class Stdout(OutputStream):
     ) -> None:
         super().__init__("stdout", file, on_output, limit, redactor)
         self.line = ResultLine(redactor=redactor)
+
+    def before_display(self) -> None:
+        """Take and pass on what was printed before something that is displayed."""
+        self.drain()
+        self.emit(self.line.before_display())
 
     def answer(self, question: str) -> bytes:
         """Answer ``"ask"`` or ``"mark"``: what was printed until now (see ``launch/protocol.py``)."""

@@ -303,7 +303,8 @@ def _no_result(report: ExitReport) -> RunError:
     if outcome is not None and outcome.found is not None:
         found, kind = outcome.found, outcome.found_kind
     if kind is Found.NOTHING:
-        found, kind = _printed_instead(report) or (found, kind)
+        shown = ("the code displays something, and does not end with a value", kind) if report.displays else None
+        found, kind = _printed_instead(report) or shown or (found, kind)
     elif report.printed is not None:
         found, kind = f"{report.printed.problem}; {found}", Found.LINE
     notes = outcome.notes if outcome is not None else ()
