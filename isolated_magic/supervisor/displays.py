@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 BINARY = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
 PLAIN, HTML = "text/plain", "text/html"
 _TAG = re.compile(r"<[^<>]*>")
-# Ids that libraries draw at random: altair's, and those of a pandas Styler.
-_RANDOM_IDS = re.compile(r'altair-viz-([0-9a-f]{32})\b|<table id="T_([0-9a-f]{5})"')
+# Ids that libraries draw at random: altair, the Styler of pandas, plotly.
+_RANDOM_IDS = re.compile(
+    r'altair-viz-([0-9a-f]{32})\b|<table id="T_([0-9a-f]{5})"|<div id="([0-9a-f-]{36})" class="plotly-graph-div"'
+)
 TOO_DEEP = "[not shown: it is nested too deeply]"
 
 
@@ -176,7 +178,7 @@ def _leave_out_split(texts: JsonObject, redactor: Redactor) -> None:
 
 def _with_fixed_ids(html: str) -> str:
     """The HTML with ids that depend on the rest of it alone in place of random ones: the same on every run."""
-    found = dict.fromkeys(match[1] or match[2] for match in _RANDOM_IDS.finditer(html))
+    found = dict.fromkeys(match[match.lastindex or 0] for match in _RANDOM_IDS.finditer(html))
     for one in found:
         rest = html.replace(one, "")
         html = html.replace(one, hashlib.sha256(rest.encode("utf-8", "replace")).hexdigest()[: len(one)])
