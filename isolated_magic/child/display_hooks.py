@@ -172,12 +172,6 @@ def _set_defaults(matplotlib: Any) -> None:  # noqa: ANN401 - likewise
         matplotlib.rcParams[name] = value
 
 
-def _hook_plotly(module: Any) -> None:  # noqa: ANN401 - likewise
-    """Have figures as data for the front end, as in a notebook, unless the user wants something else."""
-    if not os.environ.get("PLOTLY_RENDERER"):
-        module.renderers.default = "plotly_mimetype"
-
-
 def _hook_tqdm(module: Any) -> None:  # noqa: ANN401 - likewise
     """Have bars of text: widgets talk to a kernel, which a run has not."""
     std = sys.modules["tqdm.std"]
