@@ -123,6 +123,14 @@ class TestInAKernel:
         (line,) = messages(cells, f"%%isolated --no-score\n{code}", allow_stdin=False)
         assert re.fullmatch(r"rows: 100%\|█{10}\| 30/30 \[00:\d\d<00:00, +[\d.]+it/s\]\n", line)
 
+    def test_of_a_run_in_the_background_the_last_state_is_shown(self, cells):
+        cells.ok(f"%%isolated --bg -o run --no-score\n{BAR}0.5")
+        cells.ok("result = run.result()")
+        shown = cells.ok("run").text
+        assert "100%|##########|" in shown
+        assert shown.count("%") == 1
+        assert cells.ok("result.stderr.count('%')").text == "21"
+
     def test_nested_bars(self, cells):
         (text,) = messages(cells, f"%%isolated --no-score\n{NESTED}", allow_stdin=False)
         assert re.fullmatch(r"a: 100%\|█{10}\| 3/3 \[[^\n]*\]\n", text)

@@ -29,6 +29,7 @@ from isolated_magic.render.formatting import (
     value_text,
     verdict_text,
 )
+from isolated_magic.render.terminal import settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -326,7 +327,8 @@ def view_of_background(
     result = None if state == "running" else run.peek()
     if result is None:
         return tuple(blocks)
-    for name, text in (("stdout", result.stdout), ("stderr", result.stderr)) if has_output else ():
+    for name, printed in (("stdout", result.stdout), ("stderr", result.stderr)) if has_output else ():
+        text = settled(printed)
         if not (lines := shown(text[:LONGEST_OUTPUT]).strip("\n")).strip():
             continue
         if name == "stderr":
