@@ -163,8 +163,11 @@ class History:
         return History((*self.runs[-MOST_RUNS + 1 :], run))
 
     def run_with_scores(self, key: CellKey) -> Run | None:
-        """The last run of a cell that had scores, or None."""
-        return next((run for run in reversed(self.runs) if run.scores and key.is_same_cell(run.key)), None)
+        """The last run of a cell that had scores it could compute, or None."""
+        return next(
+            (run for run in reversed(self.runs) if run.scores and not run.error and key.is_same_cell(run.key)),
+            None,
+        )
 
     def run_of(self, result: RunResult) -> Run | None:
         """The run that the result belongs to, or None."""

@@ -72,6 +72,16 @@ class TestCompare:
             in cells.run_as("one", cell.replace("-d row", "-d n=1.0")).text
         )
 
+    def test_a_run_whose_scores_all_failed_is_nothing_to_compare_with(self, cells):
+        cells.run_as("failing", "%%isolated --compare\n{'a': 0.5}")
+        failed = cells.run_as(
+            "failing", "%%isolated --compare\n{'scores': [{'name': 'a', 'value': None, 'reason': 'no key'}]}"
+        )
+        assert failed.evalue == "The score could not be computed: a: no value: no key."
+        assert "a  FAILED  no value: no key" in failed.traceback
+        assert "error: The score could not be computed" in cells.ok("%isolated history").text
+        assert "▲ +0.25, was 0.5" in cells.run_as("failing", "%%isolated --compare\n{'a': 0.75}").text
+
     def test_after_an_edit_of_the_line_or_of_the_code(self, cells):
         cells.ok("row = {}")
         cells.run_as("one", "%%isolated -d row\n0.5")

@@ -164,7 +164,7 @@ def _lines_of_value(code: str, value: object, kind: str) -> Lines:
     if isinstance(value, (list, tuple, set, bytes)):
         return _number(f"len({code})")
     if kind == "DataFrame":
-        return f"float({code}.mean(numeric_only=True).mean())", _scores(f"len({code})", name='"rows"')
+        return f"{code}.mean(numeric_only=True).rename(str)", _scores(f"len({code})", name='"rows"')
     if kind in {"ndarray", "Series", "Tensor", "Array"}:
         return _number(f"float({code}.mean())")
     if kind == "async_generator":
