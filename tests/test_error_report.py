@@ -457,9 +457,9 @@ class TestColours:
     def test_in_the_traceback_alone(self, cells):
         shown = cells.run("%%isolated\ndef f():\n    raise ValueError('bad')\nf()")
         lines = shown.painted.split("\n")
-        assert lines[0] == f"\x1b[1;31m{shown.evalue}\x1b[0m"
-        assert "\x1b[1;31m----> 3     raise ValueError('bad')\x1b[0m" in lines
-        assert "\x1b[36mCell, line 3, in f\x1b[0m" in lines
+        assert lines[0] == f"\x1b[31m{shown.evalue}\x1b[0m"
+        assert "\x1b[31m----> 3     raise ValueError('bad')\x1b[0m" in lines
+        assert "\x1b[32mCell, line 3, in f\x1b[0m" in lines
         assert shown.evalue == "ValueError: bad (line 3)"
         assert shown.traceback.count("Traceback (most recent call last)") == 1
         kept = cells.ok("%%isolated --no-raise\ndef f():\n    raise ValueError('bad')\nf()")
@@ -468,7 +468,7 @@ class TestColours:
 
     def test_a_run_that_timed_out(self, cells):
         shown = cells.run("%%isolated -t 1\nimport time\ntime.sleep(1000)")
-        assert "\x1b[1;31m----> 3 time.sleep(1000)\x1b[0m" in shown.painted
+        assert "\x1b[31m----> 3 time.sleep(1000)\x1b[0m" in shown.painted
 
     @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {}])
     def test_none_for_who_wants_none(self, env):

@@ -4,11 +4,12 @@ import dataclasses
 import re
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score, parse_scores
-from isolated_magic.render.formatting import in_one_format, number_of, number_text, verdict_text
+from isolated_magic.render.formatting import bar, in_one_format, number_of, number_text, verdict_text
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import COLORS, to_text
@@ -109,6 +110,18 @@ class TestBars:
     def test_it_is_full_at_one_alone(self, value, percent):
         assert f"width:{percent}%" in html(scored(value))
 
+    @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, float])
+    @pytest.mark.parametrize("value", [0, 0.1, 0.3, 0.37, 0.7, 0.9, 0.95, 0.999, 1])
+    def test_a_value_has_the_same_bar_whatever_its_type(self, value, kind):
+        assert bar(float(kind(value))) == bar(value)
+        percent = re.search(r"width:(\d+)%", html(scored(float(kind(value)))))[1]
+        assert f"width:{percent}%" in html(scored(value))
+
+    @hypothesis.given(st.floats(0, 1, width=32))
+    def test_a_bar_of_a_number_of_few_bits_is_full_at_one_alone(self, value):
+        assert bar(value).count("█") == int(10 * float(str(np.float32(value))) + 1e-12)
+        assert ("#3b82f6;width:100%" in html(scored(value))) == (value == 1)
+
     def test_text_bars_are_left_where_styles_are_dropped(self):
         page = html(scored(0.37))
         assert '<span style="display:none">███░░░░░░░</span>' in page
@@ -202,8 +215,8 @@ class TestColours:
         assert self.chips(page) == [("#c62828", "ValueError: bad")]
         assert '<strong style="background-color:rgba(198,40,40,0.2)">----&gt; 2 bad()</strong>' in page
         painted = to_text(view_of(RunResult(error=error)), COLORS).split("\n")
-        assert painted[0] == "\x1b[1;31mValueError: bad\x1b[0m"
-        assert painted[2:4] == ["\x1b[36mCell, line 2\x1b[0m", "\x1b[1;31m----> 2 bad()\x1b[0m"]
+        assert painted[0] == "\x1b[31mValueError: bad\x1b[0m"
+        assert painted[2:4] == ["\x1b[32mCell, line 2\x1b[0m", "\x1b[31m----> 2 bad()\x1b[0m"]
 
 
 class TestErrorsWithScores:

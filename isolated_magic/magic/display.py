@@ -17,7 +17,7 @@ from isolated_magic.magic.screen import Screen, bundle_of_display
 from isolated_magic.models import DisplayData, RunResult
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
-from isolated_magic.render.text import COLORS, NO_COLORS, to_text
+from isolated_magic.render.text import COLORS, ERROR_COLORS, NO_COLORS, to_text
 from isolated_magic.render.view import MOST_ROWS, view_of, view_of_background, view_of_history
 from isolated_magic.sanitize import printable_json
 
@@ -97,7 +97,7 @@ class Display:
         """
         view = view_of(result)
         plain = to_text(view, wraps=True)
-        return plain, to_text(view, COLORS, wraps=True) if self._has_color_in_errors() else plain
+        return plain, to_text(view, ERROR_COLORS, wraps=True) if self._has_color_in_errors() else plain
 
     @property
     def _rich(self) -> BaseFormatter:

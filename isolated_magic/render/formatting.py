@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import unicodedata
 from decimal import Context, Decimal
 from functools import reduce
@@ -46,8 +47,8 @@ _RIGHT_TO_LEFT = {"R", "AL", "AN"}  # bidirectional classes (Unicode, UAX 9)
 
 def bar(value: JsonValue) -> str:
     """Ten cells, filled from the left; empty text for anything but a number in [0, 1]."""
-    number = number_in(value)
-    if number is None or not 0 <= number <= 1:
+    number = share_in(value)
+    if number is None:
         return ""
     filled = int(number * BAR_CELLS)
     return FULL * filled + EMPTY * (BAR_CELLS - filled)
@@ -56,6 +57,28 @@ def bar(value: JsonValue) -> str:
 def name_text(score: Score, label: str = "") -> str:
     """The name of a score on one line; the label for one that has only the default name."""
     return one_line(label if label and score.name == DEFAULT_NAME else score.name)
+
+
+def share_in(value: JsonValue) -> Decimal | None:
+    """How much of a bar is filled, of 1; None for anything but a number in [0, 1].
+
+    A number that was one of 16 or 32 bits is taken as it is written with so many: 0.7 of numpy's float32, which
+    is 0.699999988079071, has the bar of 0.7.
+    """
+    number = number_in(value)
+    if number is None or not 0 <= number <= 1:
+        return None
+    if not isinstance(value, float):
+        return number
+    for bits, most_digits in (("e", 5), ("f", 9)):
+        packed = struct.pack(bits, value)
+        if struct.unpack(bits, packed)[0] != value:
+            continue
+        for digits in range(1, most_digits):
+            text = f"{value:.{digits}g}"
+            if struct.pack(bits, float(text)) == packed:
+                return Decimal(text)
+    return number
 
 
 def value_text(score: Score) -> str:

@@ -29,7 +29,8 @@ CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 RULE = "border-bottom:1px solid rgba(128,128,128,0.35)"
 MONO = "font-family:monospace,monospace"  # once more, or browsers make it smaller
 LINE = f"{MONO};white-space:pre"
-NUMBER = f"text-align:right;vertical-align:top;padding:2px 12px 2px 0;{LINE}"
+RIGHT = "text-align:right;vertical-align:top;padding:2px 12px 2px 0"
+NUMBER = f"{RIGHT};{LINE}"
 WRAP = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"  # JupyterLab breaks inside words otherwise
 WRAP_WORDS = "white-space:pre-wrap;overflow-wrap:break-word"  # a column is as wide as its longest word
 BLOCK = "margin:4px 8px"
@@ -52,14 +53,15 @@ STYLES = {
     Role.FAILED: f"{CELL};{LINE}",
     Role.PASSED: f"{CELL};{LINE}",
     Role.BAR: f"{CELL};{LINE}",
-    Role.LINE: f"{CELL};white-space:pre",
+    Role.LINE: f"{CELL};{LINE}",
     Role.CHANGE: f"{CELL};{MONO};{WRAP_WORDS}",
     Role.BETTER: f"{CELL};{MONO};{WRAP_WORDS}",
     Role.WORSE: f"{CELL};{MONO};{WRAP_WORDS}",
-    Role.PROSE: f"{CELL};{WRAP};max-width:60em",
+    Role.PROSE: f"{CELL};{WRAP};min-width:12em;max-width:60em",
 }
 CHANGES = {Role.CHANGE, Role.BETTER, Role.WORSE}
 LONGEST_UNBROKEN = 60  # characters of a change
+LONGEST_BESIDE_NUMBERS = 20  # characters of a value, or the numbers of its column stand far from their names
 LONGEST_FOLDED = 20_000  # characters, after a click
 
 
@@ -119,7 +121,7 @@ def _head(table: Table, index: int) -> str:
         return ""
     span = ' colspan="2"' if index == 1 and "" in table.headers else ""
     is_of_numbers = any(row[index].number is not None for row in table.rows) and not span
-    style = f"{NUMBER if is_of_numbers else CELL};{RULE}"
+    style = f"{RIGHT if is_of_numbers else CELL};{RULE}"
     return f'<th scope="col"{span} style="{style}">{_escaped(table.headers[index])}</th>'
 
 
@@ -142,7 +144,10 @@ def _drawn(cell: Cell) -> str:
     style = STYLES[cell.role]
     if cell.role in CHANGES and len(cell.text) <= LONGEST_UNBROKEN:
         style = f"{CELL};{LINE}"
-    return f'<td style="{style}">{_cell(cell)}</td>'
+    inside = _cell(cell)
+    if cell.role is Role.VALUE and len(cell.text) > LONGEST_BESIDE_NUMBERS:
+        inside = f'<div style="width:16em">{inside}</div>'
+    return f'<td style="{style}">{inside}</td>'
 
 
 def _number(text: str) -> str:

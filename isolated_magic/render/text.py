@@ -42,11 +42,13 @@ COLORS: Mapping[Role, str] = {
     Role.BETTER: "32",
     Role.WORSE: "31",
     Role.HEADLINE: "1",
-    Role.ERROR: "1;31",
-    Role.PLACE: "36",
+    Role.ERROR: "31",
+    Role.PLACE: "32",
     Role.NOTE: "2",
 }
 HEADLINES = {Role.HEADLINE, Role.ERROR}
+# JupyterLab shows bold red so dark that it can hardly be read on the ground of an error in its dark theme.
+ERROR_COLORS: Mapping[Role, str] = {**COLORS, Role.FAILED: "31"}
 NO_COLORS: Mapping[Role, str] = {}
 
 

@@ -24,6 +24,7 @@ from isolated_magic.render.formatting import (
     number_of,
     number_text,
     one_line,
+    share_in,
     shown,
     time_since,
     value_text,
@@ -192,7 +193,7 @@ def _row(score: Score, change: str, label: str) -> tuple[Cell, ...]:
     value, drawn = Cell(FAILED, Role.FAILED), NO_BAR
     if not score.scoring_failed:
         value = Cell(value_text(score), Role.VALUE, number=number_of(score.value))
-        drawn = Cell(bar(score.value), Role.BAR, number=number_in(score.value))
+        drawn = Cell(bar(score.value), Role.BAR, number=share_in(score.value))
     reason = Cell(one_line(score.reason or ""))
     return _name_cell(score, label), value, _verdict_cell(score), _change_cell(change), drawn, reason
 
@@ -289,7 +290,7 @@ def _history_row(run: Run, now: datetime | None) -> tuple[Cell, ...]:
     return (
         Cell(f"[{run.number}]", Role.NAME),
         Cell("" if now is None else time_since((now - run.ended_at).total_seconds()), Role.NOTE),
-        Cell(one_line(run.cell), Role.VALUE),
+        Cell(one_line(run.cell), Role.LINE),
         Cell(outcome, Role.FAILED, ERROR) if run.error else Cell(outcome, Role.LINE),
         Cell(one_line(", ".join(run.differs_in)), Role.CHANGE),
     )
