@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 EnvValue: TypeAlias = str | int | float | None
 
 # An isolated run makes no network call that its code did not ask for: without these, constructing an Opik
-# metric starts a thread and an HTTP client, and importing litellm fetches a price list.
+# metric starts a thread and an HTTP client, importing litellm fetches a price list, and metrics of deepeval,
+# ragas and MLflow report that they were used.
 QUIET_DEFAULTS = {
     "OPIK_ANALYTICS_ENABLE": "false",
     "OPIK_SENTRY_ENABLE": "false",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "DEEPEVAL_TELEMETRY_OPT_OUT": "YES",
+    "RAGAS_DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 # What an interpreter needs: to start, to find its libraries, home and temporary folders.

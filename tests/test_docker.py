@@ -12,6 +12,7 @@ import docker
 import pytest
 
 from isolated_magic import DockerExecutor, Limits
+from isolated_magic.environment import QUIET_DEFAULTS
 from tests.daemon import executor_of
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
@@ -144,9 +145,7 @@ class TestEnvironment:
             "PATH",
             "HOSTNAME",
             "LC_CTYPE",
-            "OPIK_ANALYTICS_ENABLE",
-            "OPIK_SENTRY_ENABLE",
-            "LITELLM_LOCAL_MODEL_COST_MAP",
+            *QUIET_DEFAULTS,
         }
         assert names["PATH"].startswith("/usr/local/sbin")
 

@@ -7,18 +7,10 @@ import textwrap
 
 import pytest
 
-from isolated_magic import IsolatedSubprocessExecutor, ProcessExecutor
+from isolated_magic import IsolatedSubprocessExecutor
 
 pytestmark = pytest.mark.metrics
 
-QUIET = {
-    "DEEPEVAL_TELEMETRY_OPT_OUT": "YES",
-    "RAGAS_DO_NOT_TRACK": "true",
-    "OPIK_TRACK_DISABLE": "true",
-    "OPIK_ANALYTICS_ENABLE": "false",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 ROW = {"output": "yes", "reference": "yes", "id": 7}
 THREAD = [
     {"role": "user", "content": "hello"},
@@ -27,15 +19,13 @@ THREAD = [
 ]
 
 
-@pytest.fixture(scope="module", params=["cold", "forked"])
-def executor(request):
-    with IsolatedSubprocessExecutor(timeout_secs=120, launch=request.param) as executor:
-        yield executor
+@pytest.fixture
+def executor(libraries):
+    """A worker, which imports each library once."""
+    return libraries
 
 
 def run(executor, code, data, **settings):
-    if not isinstance(executor, ProcessExecutor):
-        settings["env_vars"] = QUIET
     return executor.run(textwrap.dedent(code), data, **settings)
 
 
@@ -399,9 +389,21 @@ class TestLangsmith:
         assert hint == 'Map them: data={"outputs": row["answer"], "reference_outputs": row["expected"]}'
 
 
-def test_a_worker_scores_with_all_of_them():
-    with ProcessExecutor(timeout_secs=120, workers=1) as executor:
-        assert found(executor, SYNC, CASE) == [("Same", 1.0)]
-        assert found(executor, TestRagas.SINGLE, {"response": "a", "reference": "a"}) == [("overlap", 1.0)]
-        assert found(executor, TestAutoevals.CODE, {"output": "a", "expected": "a"}) == [("same", 1.0)]
-        assert found(executor, TestPhoenix.CODE + "\n        exact", ROW) == [("exact", 1.0)]
+@pytest.mark.parametrize("launch", ["cold", "forked"])
+@pytest.mark.parametrize(
+    ("code", "data", "name"),
+    [
+        (TestOpik.THREAD_METRIC.format(define="def"), {"conversation": THREAD}, "turns"),
+        (SYNC, CASE, "Same"),
+        (TestRagas.SINGLE, {"response": "a", "reference": "a"}, "overlap"),
+        (TestAutoevals.CODE, {"output": "a", "expected": "a"}, "same"),
+        (TestMlflow.CODE + "\n        exact", ANSWERED, "exact"),
+        (TestPhoenix.CODE + "\n        exact", ROW, "exact"),
+        (TestLangsmith.RUN, RIGHT, "correct"),
+    ],
+)
+@pytest.mark.usefixtures("libraries")  # for its environment
+def test_in_a_process_of_its_own(launch, code, data, name):
+    with IsolatedSubprocessExecutor(timeout_secs=120, launch=launch) as executor:
+        for _ in range(2):
+            assert [row for row, _ in found(executor, code, data)] == [name]
