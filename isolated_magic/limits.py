@@ -29,7 +29,8 @@ class Limits:
         file_size_bytes: size of each file that the run writes, in bytes (RLIMIT_FSIZE).
         processes: processes and threads at once, the run's own included. Where no control group can be made, they
             are counted in addition to all processes of this user (RLIMIT_NPROC), and a LimitWarning says so.
-        output_bytes: bytes printed to each of stdout and stderr. What exceeds them is read and discarded.
+        output_bytes: bytes printed to each of stdout and stderr, and bytes of all displays, pictures in Base64.
+            What exceeds them is read and discarded.
         stack_bytes: stack of the main thread in bytes (RLIMIT_STACK), where the platform has that limit.
 
     Raises:

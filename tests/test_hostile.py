@@ -231,6 +231,10 @@ class TestChannel:
             "say({'memory': {'pages': ['x']}})",
             "say([])",
             "say({})",
+            "say({'display': 5})",
+            "say({'display': {'data': [], 'metadata': {}}})",
+            "say({'display': {'data': {'text/plain': 'a'}, 'metadata': 5}})",
+            "os.write(channel, frame({'display': {'data': {'text/plain': 'a'}, 'metadata': {}}}) * 100)",
         ],
     )
     @pytest.mark.parametrize("ending", ["0.5", METRIC + "x = 1"])

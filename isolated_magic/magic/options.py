@@ -361,7 +361,7 @@ class Options:
         "output_bytes",
         SIZE,
         SIZES,
-        told="what it prints; the rest is left out (default 32M)",
+        told="what it prints and displays; the rest is left out (default 32M)",
         default="32M",
     )
     said: frozenset[str] = frozenset()  # the names of those that are on the line itself
