@@ -115,13 +115,19 @@ class TestPrinted:
         assert shown(result) == "a  1.000e+400"
 
     @pytest.mark.parametrize(
-        "value", [True, False, None, "high", "0.5", [1], {"a": 1}, 0, -0.0, 0.1 + 0.2, 5e-324, 2**63]
+        "value", [True, False, "high", "0.5", [1], {"a": 1}, 0, -0.0, 0.1 + 0.2, 5e-324, 2**63]
     )
     def test_any_json_value_comes_back_as_it_is(self, executor, value):
         payload = {"scores": [{"name": "a", "value": value, "reason": ["r"]}], "other": value}
         result = executor.run(printing(json.dumps(payload)))
         assert repr(result.payload) == repr(payload)
         assert repr(result.scores[0].value) == repr(float(value) if isinstance(value, bool) else value)
+        shown(result)
+
+    def test_a_score_without_a_value_is_kept_beside_the_error_that_it_is(self, executor):
+        result = executor.run(printing(json.dumps({"scores": [{"name": "a", "value": None}], "other": None})))
+        assert result.error.code == 400
+        assert [(score.name, score.value, score.scoring_failed) for score in result.scores] == [("a", None, True)]
         shown(result)
 
     @pytest.mark.parametrize("scores", [[{"a": 1}], [1], [], {"name": 1, "value": 2}, None, "none"])
