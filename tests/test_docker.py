@@ -100,6 +100,18 @@ class TestProtocol:
         result = executor.run(code, on_output=lambda *_: time.sleep(0.001))
         assert [(score.name, score.value) for score in result.scores] == [("printed", 1)]
 
+    def test_what_it_displays_comes_in_order_with_what_it_prints(self, executor):
+        code = (
+            "import sys\nfor n in range(20):\n    print(n)\n    print(n, file=sys.stderr)\n    display(n)\n"
+            "display({'text/html': 'x' * 3_000_000}, raw=True)\n0.5"
+        )
+        result = executor.run(code)
+        *numbers, large = result.displays
+        assert [one.text for one in numbers] == [str(n) for n in range(20)]
+        places = [len("".join(f"{k}\n" for k in range(n + 1))) for n in range(20)]
+        assert [(one.stdout_at, one.stderr_at) for one in numbers] == list(zip(places, places, strict=True))
+        assert len(large.data["text/html"]) == 3_000_000
+
     def test_a_reader_that_takes_its_time_gets_all_of_it(self, executor):
         pieces = []
 

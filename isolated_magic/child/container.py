@@ -262,11 +262,11 @@ class Multiplexer:
             self._read(descriptor)
 
     def _read_printed(self) -> None:
-        """Read what was printed before the run's message: it may ask whether that is its result."""
-        for descriptor in [number for number, kind in self.sources.items() if kind == STDOUT]:
+        """Read what was printed before the run's message, which may be a question about it, or a display."""
+        for descriptor in [number for number, kind in self.sources.items() if kind in {STDOUT, STDERR}]:
             for _ in range(PIPE_BYTES // PIECE_BYTES + 1):
                 if not self._read(descriptor):
-                    return
+                    break
 
     def _read(self, descriptor: int) -> bool:
         """Read from a stream of the run's; whether there may be more."""

@@ -81,7 +81,8 @@ class Bridge:
         self._outputs = {STDOUT: stdout, STDERR: stderr}
         self._descriptors = {CHANNEL: channel, STDOUT: stdout, STDERR: stderr}
         self._unread = {kind: bytearray() for kind in self._descriptors}  # by the supervisor
-        self._printed_before = 0  # unread bytes of stdout that came before what is unread of the channel
+        # Unread bytes of each stream that came before what is unread of the channel.
+        self._printed_before = {STDOUT: 0, STDERR: 0}
         self._unsent = bytearray(packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode()))  # by the container
         self._news = b""
         self._listens = {CHANNEL, NEWS}  # those of our ends whose other end is open
@@ -131,7 +132,7 @@ class Bridge:
     def _wanted(self) -> dict[int, int]:
         wanted: dict[int, int] = {}
         for kind, descriptor in self._descriptors.items():
-            if self._unread[kind] and not (kind == CHANNEL and self._printed_before):
+            if self._unread[kind] and not (kind == CHANNEL and any(self._printed_before.values())):
                 wanted[descriptor] = select.POLLOUT
         if CHANNEL in self._listens and len(self._unsent) < ENOUGH_BYTES:
             channel = self._channel.fileno()
@@ -178,8 +179,8 @@ class Bridge:
                     pass
                 except OSError:  # the supervisor closed it
                     unread.clear()
-                if kind == STDOUT:
-                    self._printed_before = max(0, self._printed_before - (size - len(unread)))
+                if kind in self._printed_before:
+                    self._printed_before[kind] = max(0, self._printed_before[kind] - (size - len(unread)))
 
     def _take_from_supervisor(self) -> None:
         try:
@@ -217,7 +218,7 @@ class Bridge:
             elif kind in self._unread and self._has_room(kind):
                 self._unread[kind] += body
                 if kind == CHANNEL:  # a question in it may be about what was printed until now
-                    self._printed_before = len(self._unread[STDOUT])
+                    self._printed_before = {one: len(self._unread[one]) for one in (STDOUT, STDERR)}
         return None
 
     def _has_room(self, kind: bytes) -> bool:
