@@ -203,6 +203,9 @@ class TestShapes:
             ("import pandas as pd\npd.Series({'a': 0.5, 'b': 1})", {"a": 0.5, "b": 1.0}),
             ("import pandas as pd\npd.DataFrame({'a': [0, 1], 'b': [1, 1]}).mean()", {"a": 0.5, "b": 1.0}),
             ("import pandas as pd\npd.DataFrame({'name': ['a', 'b'], 'value': [0.5, 1]})", {"a": 0.5, "b": 1.0}),
+            ("import pandas as pd\npd.DataFrame({'value': [0.5, 1]}, index=['a', 'b'])", {"a": 0.5, "b": 1.0}),
+            ("import pandas as pd\npd.DataFrame({'score': [0.5, 1]}, index=['a', 'b'])", {"a": 0.5, "b": 1.0}),
+            ("import pandas as pd\npd.DataFrame({'a': [0.5], 'b': [1]})", {"a": 0.5, "b": 1.0}),
             ("from collections import Counter\nCounter('aab')", {"a": 2, "b": 1}),
         ],
     )
@@ -256,6 +259,8 @@ class TestShapes:
             (RECORDS + "Slots()", "a Slots"),
             (RECORDS + "Named", "a type"),
             ("import pandas as pd\npd.DataFrame({'a': [0.5, 0.7]})", "a DataFrame"),
+            ("import pandas as pd\npd.DataFrame({'a': [0.5], 'b': ['x']})", "a DataFrame"),
+            ("import pandas as pd\npd.DataFrame({'a': [0.5, 0.7]}, index=['x', 'y'])", "a DataFrame"),
             ("import pandas as pd\npd.Series([0.5, 0.7])", "a Series"),
             ("data", "a dict without the key 'scores'"),
         ],

@@ -223,12 +223,21 @@ def _of_series(series: Any, _: str) -> list[Score] | None:  # noqa: ANN401 - lik
 
 
 def _of_frame(frame: Any, name: str) -> list[Score] | None:  # noqa: ANN401 - likewise
-    """The scores in a frame with one in each row: ``name`` and ``value``, or a column ``score``."""
-    columns = set(frame.columns) if all(isinstance(column, str) for column in frame.columns) else set()
-    if "score" not in columns and not (columns >= {"name", "value"} or columns >= {"key", "value"}):
+    """The scores in a frame: one a row, named by a column or by the index; or in its only row, one a column."""
+    if not len(frame) or not all(isinstance(column, str) for column in frame.columns):
         return None
+    columns = set(frame.columns)
     rows = frame.to_dicts() if hasattr(frame, "to_dicts") else frame.to_dict("records")
-    return [score_of(_fields_of_row(row), name) for row in rows] or None
+    labels = list(getattr(frame, "index", ()))
+    is_named = bool(labels) and all(isinstance(label, str) for label in labels)
+    if "score" in columns or columns >= {"name", "value"} or columns >= {"key", "value"}:
+        names = labels if is_named else [name] * len(rows)
+        return [score_of(_fields_of_row(row), own) for row, own in zip(rows, names, strict=True)]
+    if is_named and "value" in columns:
+        return [score_of(_fields_of_row({**row, "name": own}), own) for row, own in zip(rows, labels, strict=True)]
+    if len(rows) == 1 and all(number_in(value) is not None for value in rows[0].values()):
+        return [named(*item) for item in rows[0].items()] or None
+    return None
 
 
 def _fields_of_row(row: Mapping[str, Any]) -> Get:
