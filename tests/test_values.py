@@ -203,7 +203,7 @@ class TestFile:
             cells.ok(f"%isolated --file '{file}' -d n=5"),
             cells.ok(f"%%isolated --file '{file}' -d n=5\n# instead of this"),
         ):
-            assert (shown.stdout, shown.text.split()[1]) == ("a metric.py\n", "0.5")
+            assert (shown.stdout, shown.text) == ("a metric.py\n", "a metric  0.5  █████░░░░░")
 
     def test_a_cell_without_a_body(self, cells, tmp_path):
         file = tmp_path / "metric.py"

@@ -209,8 +209,10 @@ class Channel:
     def _ask(self, question: str, if_closed: bytes, message: dict[str, object] | None = None) -> bytes | bytearray:
         stdio.flush()
         with self._lock:
-            before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD_BACK)
+            before = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
             try:
+                # It runs handlers of signals that came just before, and they may raise: then nothing is sent yet.
+                _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD_BACK)
                 return self.receive() if self.send({question: message or {}}) else if_closed
             except (OSError, EOFError):
                 return b""

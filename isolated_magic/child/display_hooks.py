@@ -143,7 +143,12 @@ def _show_manager(self: Any) -> None:  # noqa: ANN401 - a figure manager
 
 def _loaded(name: str) -> Any:  # noqa: ANN401 - a module
     """A module of ours, which imports nothing that is not there. Another thread may be just loading it."""
-    return __import__(f"{__package__}.{name}", fromlist=[name])
+    full_name = f"{__package__}.{name}"
+    module: Any = sys.modules.get(full_name)
+    if module is None or module.__spec__._initializing:
+        # Not each time: its lock has a callback, in which what a signal handler raises would be lost.
+        return __import__(full_name, fromlist=[name])
+    return module
 
 
 def standard_module(name: str) -> Any:  # noqa: ANN401 - likewise
