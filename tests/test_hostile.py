@@ -171,7 +171,10 @@ class TestValues:
                 "scores[0]['value']: a dict in which two",
             ),
             ("{'scores': [{'name': 5, 'value': 2}]}", "scores[0] has no 'name' and 'value'"),
-            ("class ScoreResult: name = 5; value = 1\n[ScoreResult()]", "a score whose name is not a string: its name is int"),
+            (
+                "class ScoreResult: name = 5; value = 1\n[ScoreResult()]",
+                "a score whose name is not a string: its name is int",
+            ),
             ("10 ** 5000", "the result cannot be written as JSON"),
             ("import sys\nsys.set_int_max_str_digits(0)\n10 ** 5000", "the result holds an integer of more than"),
             ("{'scores': [], 'x': 'x' * 70_000_000}", "the result has more than 64 MB: 70,000,048 bytes."),

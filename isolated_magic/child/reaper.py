@@ -14,7 +14,7 @@ owner's death causes too, means KILL.
 On Linux the reaper and each run are subreapers (PR_SET_CHILD_SUBREAPER(2const)): an orphan goes to its run while
 that lives, whatever session it made for itself, and to the reaper afterwards. So a child of the reaper that is no
 live run is always a leftover of a run that ended. Leftovers are killed at once, except resource trackers: they see
-their pipe close, and have a second to clean up.
+their pipe close, and have three seconds to clean up.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 SWEEP_TIMEOUT_SECS = 1.5  # a process in uninterruptible sleep cannot be waited for
 SWEEP_AGAIN_SECS = 0.2
-CLEANUP_TIMEOUT_SECS = 1.0  # an interpreter that was started just now needs some of it
+CLEANUP_TIMEOUT_SECS = 3.0  # an interpreter that was started just now needs some of it, on a busy machine all
 END_TIMEOUT_SECS = 30.0  # for processes that multiply faster than they are killed, at first
 DESCRIPTORS_PER_RUN = 4
 HAS_SUBREAPERS = sys.platform == "linux"
