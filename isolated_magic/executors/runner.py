@@ -98,10 +98,18 @@ def _launch_and_supervise(
             child, messages, deadline, on_output, live.created, output_bytes, redactor, on_display
         ).run()
         said = report.messages if report.can_go_on else None
+        if child.distrust is not None and _is_at_its_end(report):
+            child.distrust()
         return child, report
     finally:
         live.detach()
         child.end(said)
+
+
+def _is_at_its_end(report: ExitReport) -> bool:
+    """Whether a fork server no longer does its work, although its process may still be there for a moment."""
+    is_lost = report.exit_status is None and report.failure is None
+    return is_lost or (report.timed_out and not report.messages.started)
 
 
 def _never_started(report: ExitReport) -> bool:
@@ -113,8 +121,6 @@ def _report_back(launcher: Launcher, child: Child, request: RunRequest, report: 
     """Tell the launcher what helps it with later runs."""
     if child.report_pages is not None:
         child.report_pages(report.messages.pages)
-    if child.distrust is not None and report.timed_out and not report.messages.started:
-        child.distrust()
     imported = report.messages.imported
     if imported is not None and imported.installed:
         launcher.learn(request, imported.installed, imported.files)
