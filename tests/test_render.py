@@ -12,7 +12,7 @@ from isolated_magic.history import CellKey, History
 from isolated_magic.magic.display import bundle
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score, parse_scores
 from isolated_magic.render.blocks import Line
-from isolated_magic.render.formatting import bar, change_text, mean_text, number_in, number_text
+from isolated_magic.render.formatting import bar, change_text, mean_of, number_in, number_text
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.text import to_text
@@ -151,7 +151,7 @@ def test_a_bar_is_full_at_one_alone_and_never_shows_more_than_there_is(value):
 @hypothesis.given(st.lists(st.one_of(FLOATS, st.floats(0, 1)), min_size=1))
 def test_a_mean_is_that_of_the_numbers_as_they_are_written(values):
     exact = sum(Fraction(Decimal(repr(value))) for value in values) / len(values)
-    said = mean_text([number_in(value) for value in values])
+    said = number_text(mean_of([number_in(value) for value in values]))
     if not said.startswith("~"):
         seen = Fraction(Decimal(said))
         assert side(seen, math.floor(exact)) == side(exact, math.floor(exact))

@@ -29,11 +29,6 @@ names_in: Callable[[object], Mapping[str, object]] = type.__dict__["__dict__"]._
 _NO_NUMBERS = frozenset((str, bytes, list, dict, tuple, set))
 
 
-def has_base_named(kind: object, name: str) -> bool:
-    """Whether a class or one of its base classes has this name."""
-    return any(name_of(base) == name for base in mro_of(kind))
-
-
 def library_of(kind: object) -> str:
     """The first part of the name of the module that defines a class; empty if that is unknown."""
     module = names_in(kind).get("__module__")

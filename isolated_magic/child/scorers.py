@@ -10,6 +10,7 @@ import sys
 
 from . import modules
 from .callables import LANGSMITH, Prepared, bind
+from .library_scores import DEEPEVAL_DEFAULTS
 from .metric_arguments import (
     TRACE_THREAD,
     Inputs,
@@ -215,8 +216,7 @@ def _label(metric: object, otherwise: str) -> str:
     if isinstance(name, str) and name:
         return name
     name = getattr(metric, "__name__", None)  # deepeval: a property, which its base class has too
-    is_default = name in {"Base Metric", "Base Conversational Metric"}
-    return name if isinstance(name, str) and name and not is_default else otherwise
+    return name if isinstance(name, str) and name and name not in DEEPEVAL_DEFAULTS else otherwise
 
 
 def _as(signature: object, function: Any) -> Callable[..., object]:  # noqa: ANN401 - of the metric

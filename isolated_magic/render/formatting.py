@@ -150,11 +150,6 @@ def mean_of(numbers: Sequence[Decimal]) -> Decimal:
     return EXACTLY.divide(reduce(EXACTLY.add, numbers), Decimal(len(numbers)))
 
 
-def mean_text(numbers: Sequence[Decimal]) -> str:
-    """The mean of the decimal numbers as text."""
-    return number_text(mean_of(numbers))
-
-
 def _is_round(number: Decimal) -> bool:
     return len(number.as_tuple().digits) <= ROUND_DIGITS or number == number.to_integral_value()
 
