@@ -35,9 +35,11 @@ if TYPE_CHECKING:
         SettingError,
         UnsupportedPlatformError,
     )
+    from isolated_magic.evaluation.result import Attempt, EvaluationInterrupted, EvaluationResult, RowResult
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.executors.base import Executor
     from isolated_magic.executors.docker import DockerExecutor
+    from isolated_magic.executors.evaluation import Progress
     from isolated_magic.executors.factory import Recommendation, create_executor, recommend
     from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
     from isolated_magic.executors.process import ProcessExecutor
@@ -51,9 +53,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Attempt": "isolated_magic.evaluation.result",
     "BackgroundRun": "isolated_magic.executors.background",
     "DisplayData": "isolated_magic.models",
     "DockerExecutor": "isolated_magic.executors.docker",
+    "EvaluationInterrupted": "isolated_magic.evaluation.result",
+    "EvaluationResult": "isolated_magic.evaluation.result",
     "Executor": "isolated_magic.executors.base",
     "FigureSettings": "isolated_magic.request",
     "Found": "isolated_magic.models",
@@ -69,7 +74,9 @@ _HOMES = {
     "OptionError": "isolated_magic.errors",
     "Preloaded": "isolated_magic.launch.base",
     "ProcessExecutor": "isolated_magic.executors.process",
+    "Progress": "isolated_magic.executors.evaluation",
     "Recommendation": "isolated_magic.executors.factory",
+    "RowResult": "isolated_magic.evaluation.result",
     "RunError": "isolated_magic.models",
     "RunFailedError": "isolated_magic.models",
     "RunInterrupted": "isolated_magic.errors",
@@ -85,9 +92,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Attempt",
     "BackgroundRun",
     "DisplayData",
     "DockerExecutor",
+    "EvaluationInterrupted",
+    "EvaluationResult",
     "Executor",
     "FigureSettings",
     "Found",
@@ -103,7 +113,9 @@ __all__ = [
     "OptionError",
     "Preloaded",
     "ProcessExecutor",
+    "Progress",
     "Recommendation",
+    "RowResult",
     "RunError",
     "RunFailedError",
     "RunInterrupted",

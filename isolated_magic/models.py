@@ -134,7 +134,7 @@ class RunError:
         return 400 if self.kind in _CALLER_IS_AT_FAULT else 500
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """One score of a result.
 
@@ -204,7 +204,7 @@ def _text_or_none(value: JsonValue) -> str | None:
         return "(nested too deeply)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Timings:
     """The durations of a run in milliseconds; NaN where unknown.
 

@@ -18,6 +18,7 @@ LAYERS = [
     ["__init__"],
     ["magic"],
     ["executors"],
+    ["evaluation"],
     ["supervisor", "telemetry", "render"],
     ["launch"],
     ["history"],

@@ -11,8 +11,15 @@ from isolated_magic import telemetry
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
+from isolated_magic.executors.evaluation import evaluation_of
+from isolated_magic.executors.evaluation_options import (
+    EvaluationSettings,
+    check_evaluate_options,
+    lists_evaluate_options,
+)
 from isolated_magic.executors.lifecycle import Lifetime, LiveRun, in_thread
 from isolated_magic.executors.runner import NOBODY, Watchers, failed_run, run_child
+from isolated_magic.launch.resources import processors
 from isolated_magic.limits import NO_LIMITS, Limits
 from isolated_magic.request import (
     SOURCE_NAME,
@@ -25,9 +32,12 @@ from isolated_magic.request import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.evaluation.result import EvaluationResult, RowResult
+    from isolated_magic.executors.evaluation import Evaluation, OnProgress
+    from isolated_magic.executors.evaluation_options import EvaluateOptions, Variables
     from isolated_magic.launch.base import Launcher
     from isolated_magic.models import RunResult
     from isolated_magic.request import RunOptions, RunRequest
@@ -223,6 +233,62 @@ class Executor(Lifetime):
         """:meth:`start` of what :meth:`prepare` made; called_at is when the caller began, by time.monotonic()."""
         live = LiveRun(label or request.source_name, called_at)
         return BackgroundRun(live, lambda on_output: self._run(request, live, Watchers(on_output)))
+
+    @lists_evaluate_options
+    def evaluate(
+        self,
+        code: str | os.PathLike[str],
+        rows: object,
+        *,
+        env_vars: Variables = None,
+        progress: OnProgress | None = None,
+        **options: Unpack[EvaluateOptions],
+    ) -> EvaluationResult:
+        """Run the code once for each row and return all results. A row that fails costs no other row.
+
+        Args:
+            code: Python source, or the path of a file.
+            rows: a list, any iterable, a dict of columns, a data frame, a dataset, or the path of a .jsonl, .csv
+                or .parquet file.
+            env_vars: variables to set for each run, or a function of the row that gives them.
+            progress: called in this thread with a :class:`Progress`, a few times a second.
+            options: see :class:`~isolated_magic.executors.evaluation_options.EvaluateOptions`.
+
+        Raises:
+            InvalidRequestError: the evaluation cannot be run as given.
+            EvaluationInterrupted: this thread was interrupted; its ``result`` holds the rows that were done.
+        """
+        return self._evaluation(code, rows, env_vars, options).result(progress)
+
+    @lists_evaluate_options
+    def map(
+        self,
+        code: str | os.PathLike[str],
+        rows: object,
+        *,
+        env_vars: Variables = None,
+        **options: Unpack[EvaluateOptions],
+    ) -> Iterator[RowResult]:
+        """:meth:`evaluate`, one RowResult after the other, in the order of the rows, however many there are.
+
+        Rows are read ahead only as far as is needed to keep the processors busy.
+
+        Raises:
+            InvalidRequestError: the evaluation cannot be run as given.
+        """
+        return self._evaluation(code, rows, env_vars, options).in_order()
+
+    def _evaluation(
+        self, code: str | os.PathLike[str], rows: object, env_vars: Variables, options: EvaluateOptions
+    ) -> Evaluation:
+        check_evaluate_options(options)
+        settings = EvaluationSettings(**options)
+        return evaluation_of(self.prepare, self._run, code, rows, env_vars, settings, settings.jobs or self.jobs)
+
+    @property
+    def jobs(self) -> int:
+        """How many rows an evaluation runs at once: one for each processor that this process may use."""
+        return processors()
 
     def _run(self, request: RunRequest, live: LiveRun, watchers: Watchers = NOBODY) -> RunResult:
         """Run the request where others can stop it, and record it."""

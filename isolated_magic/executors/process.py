@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import process_launcher
+from isolated_magic.launch.resources import processors
 from isolated_magic.launch.worker_pool import PoolLauncher
 from isolated_magic.limits import NO_LIMITS
 from isolated_magic.request import lists_options
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from isolated_magic.environment import EnvValue
@@ -69,7 +70,7 @@ class ProcessExecutor(Executor):
         preload: Preload = "learned",
         limits: Limits = NO_LIMITS,
     ) -> None:
-        self.workers = _processors() if workers is None else _checked("workers", workers)
+        self.workers = processors() if workers is None else _checked("workers", workers)
         if max_runs is not None:
             _checked("max_runs", max_runs)
         if max_memory_bytes is not None:
@@ -79,6 +80,11 @@ class ProcessExecutor(Executor):
         super().__init__(pool, "process", timeout_secs, limits)
         with suppress(InvalidRequestError):  # no working directory: each run will say so
             pool.fill(self._any_request())
+
+    @property
+    def jobs(self) -> int:
+        """How many rows an evaluation runs at once: one for each worker."""
+        return self.workers
 
     @lists_options
     def prepare(
@@ -94,12 +100,6 @@ class ProcessExecutor(Executor):
         if env_vars:
             raise InvalidRequestError(REFUSES_VARIABLES)
         return super().prepare(code, data, None, timeout_secs, payload_type, **options)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _checked(name: str, value: object) -> int:

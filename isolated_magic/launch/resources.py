@@ -89,6 +89,13 @@ def _soft(name: str) -> int:
     return resource.getrlimit(getattr(resource, name))[0] if hasattr(resource, name) else resource.RLIM_INFINITY
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def start_thread(work: Callable[[], object], name: str) -> None:
     """Start a daemon thread; LaunchError if there can be none."""
     try:

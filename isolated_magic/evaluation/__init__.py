@@ -1,0 +1,1 @@
+"""A whole dataset scored: its rows, their results, and what they say together."""

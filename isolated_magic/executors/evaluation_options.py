@@ -1,0 +1,182 @@
+"""The options of an evaluation: checked once, frozen, and the same for ``evaluate``, ``aevaluate`` and ``map``."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypedDict, TypeVar
+
+from isolated_magic.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Collection, Mapping
+    from typing import TypeAlias
+
+    from isolated_magic.environment import EnvValue
+    from isolated_magic.limits import Limits
+
+    Variables: TypeAlias = Mapping[str, EnvValue] | Callable[[object], Mapping[str, EnvValue] | None] | None
+    OfRow: TypeAlias = Callable[[object], object]
+    CheckpointMode: TypeAlias = Literal["resume", "restart"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(s|sec|second|m|min|minute|h|hour)\s*\Z")
+_UNIT_SECS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class EvaluateOptions(TypedDict, total=False):
+    """Options of an evaluation, by keyword.
+
+    Args:
+        data: a function of the row that gives the data of its run; None for the row itself. Anything else is the
+            data of every row.
+        jobs: number of rows that run at once; None for one for each processor.
+        per: a function of the row: rows with equal values share one process, in which the metric is made once.
+            None for a process of its own for each row.
+        key: a function of the row that gives its key; None for one made of its content.
+        cluster: a function of the row: rows with equal values belong together, for the intervals.
+        repeat: how often each row is run.
+        limit: number of rows to take from the beginning; None for all.
+        sample: number of rows to take at random, the same ones every time; None for all.
+        seed: of the sample.
+        retries: how often a row that failed with an exception is run again.
+        retry_on: names of exceptions, or kinds of errors such as ``"timeout"``, after which a row is run again;
+            empty for any exception that the code raised.
+        fail_on_error: stop when more rows than this failed; a number below 1 is a share of all rows. None for
+            never.
+        checkpoint: file to which each finished row is appended, and from which the evaluation goes on; None for
+            none.
+        checkpoint_mode: ``"resume"`` takes what an earlier evaluation of changed code or rows left as far as it
+            fits; ``"restart"`` begins the file anew. None refuses when code or rows have changed.
+        rate: runs to begin in a time, such as ``"10/s"`` or ``"600/min"``, for each value of ``per`` where that is
+            given; None for no limit.
+        timeout_secs: time limit of each row in seconds; None for the executor's default.
+        payload_type: as for ``execute``.
+        secrets: as for ``execute``, or a function of the row that gives them.
+        inherit_env: as for ``execute``.
+        source_name: as for ``execute``.
+        fresh: as for ``execute``.
+        limits: as for ``execute``.
+        strict: as for ``execute``.
+    """
+
+    data: object
+    jobs: int | None
+    per: OfRow | None
+    key: OfRow | None
+    cluster: OfRow | None
+    repeat: int
+    limit: int | None
+    sample: int | None
+    seed: int
+    retries: int
+    retry_on: Collection[str]
+    fail_on_error: float | None
+    checkpoint: str | os.PathLike[str] | None
+    checkpoint_mode: CheckpointMode | None
+    rate: str | float | None
+    timeout_secs: float | None
+    payload_type: str | None
+    secrets: Collection[str] | OfRow
+    inherit_env: bool
+    source_name: str
+    fresh: bool
+    limits: Limits | None
+    strict: bool
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """:class:`EvaluateOptions`, complete and checked.
+
+    Raises:
+        InvalidRequestError: one of them is not what it should be.
+    """
+
+    data: object = None
+    jobs: int | None = None
+    per: OfRow | None = None
+    key: OfRow | None = None
+    cluster: OfRow | None = None
+    repeat: int = 1
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 0
+    retries: int = 0
+    retry_on: Collection[str] = ()
+    fail_on_error: float | None = None
+    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint_mode: CheckpointMode | None = None
+    rate: str | float | None = None
+    timeout_secs: float | None = None
+    payload_type: str | None = None
+    secrets: Collection[str] | OfRow = ()
+    inherit_env: bool = True
+    source_name: str = "<string>"
+    fresh: bool = False
+    limits: Limits | None = None
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("jobs", 1), ("repeat", 1), ("limit", 0), ("sample", 0), ("retries", 0)):
+            _check_count(name, getattr(self, name), least)
+        for name in ("per", "key", "cluster"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise InvalidRequestError(
+                    f"{name} is {type(value).__name__}: give a function of the row, or None."
+                )
+        self.rate_per_sec  # noqa: B018 - checks it
+
+    @property
+    def rate_per_sec(self) -> float:
+        """How many runs may begin in a second; infinity for any number."""
+        if self.rate is None:
+            return math.inf
+        if isinstance(self.rate, str) and (match := _RATE.match(self.rate)) and float(match[1]) > 0:
+            return float(match[1]) / _UNIT_SECS[match[2][0]]
+        if isinstance(self.rate, (int, float)) and not isinstance(self.rate, bool) and self.rate > 0:
+            return float(self.rate)
+        raise InvalidRequestError(
+            f"rate is {self.rate!r}: give a number of runs in a time, such as '10/s' or '600/min'."
+        )
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if value is None and name in {"jobs", "limit", "sample"}:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidRequestError(f"{name} is {value!r}: give a whole number, {least} or more.")
+
+
+_OPTIONS = tuple(
+    inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default)
+    for each in fields(EvaluationSettings)
+)
+
+
+def lists_evaluate_options(method: Callable[P, R]) -> Callable[P, R]:
+    """Have ``help()`` and ``inspect.signature()`` list each option with its default, instead of ``**options``."""
+    signature = inspect.signature(method)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    setattr(method, "__signature__", signature.replace(parameters=[*own, *_OPTIONS]))  # noqa: B010 - no attribute to mypy
+    return method
+
+
+def check_evaluate_options(options: Collection[str]) -> None:
+    """Refuse unknown options as Python refuses unknown keywords.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    known = [each.name for each in _OPTIONS]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(
+            f"unexpected keyword argument {unknown[0]!r}: the options of an evaluation are {', '.join(known)}."
+        )
