@@ -1,14 +1,17 @@
 """Templates: when they are used, what becomes of them, and what they leave behind."""
 
+import gc
 import os
 import sys
 import textwrap
+import threading
 import warnings
 from pathlib import Path
 
 import pytest
 
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor, Preloaded, ProcessExecutor
+from isolated_magic.launch.fork_server.servers import ForkServerPool
 from tests.fork_servers import pids_of, waiting_children
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
@@ -240,6 +243,24 @@ class TestSharing:
                 other.run(f"import {name}\n1")
                 other.warm_up()
             assert taught.run(self.CODE).launch == "forked"
+
+    @pytest.mark.parametrize("what_stays", ["garbage", "thread"])
+    def test_what_was_learned_ends_with_the_last_of_them(self, monkeypatch, request, what_stays):
+        if what_stays == "garbage":  # runs leave references in circles behind
+            gc.disable()
+            request.addfinalizer(gc.enable)
+        else:  # that waits for a fork server
+            over, bring_up = threading.Event(), ForkServerPool._bring_up
+            request.addfinalizer(over.set)
+            monkeypatch.setattr(
+                ForkServerPool, "_bring_up", lambda *args: (bring_up(*args), over.wait(HANG_GUARD_SECS))
+            )
+        for code in ("import calendar\n1", "1"):
+            with IsolatedSubprocessExecutor(timeout_secs=60) as executor:
+                executor.run(code)
+                assert executor.warm_up()
+                result = executor.run(f"float('calendar' in {LOADED})")
+                assert (result.scores[0].value, result.launch) == ("calendar" in code, "forked")
 
     def test_workers_share_them_too(self, taught):
         code = f"names = {LOADED}\nimport numpy\nfloat('numpy' in names)"

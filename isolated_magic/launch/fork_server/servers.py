@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -274,14 +273,11 @@ def _is_superseded(old: ForkServer, new: ForkServer) -> bool:
 
 
 class PoolRegistry:
-    """The pools of this process. Those that import the same have one history, whatever else differs."""
+    """The pools in use in this process. Those that import the same have one history, whatever else differs."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # re-entered by a signal handler that tears down
         self.pools: dict[PoolSettings, ForkServerPool] = {}
-        self._histories: weakref.WeakValueDictionary[tuple[tuple[str, ...], bool], ImportHistory] = (
-            weakref.WeakValueDictionary()
-        )
         forget_in_forks(self)
 
     def join(self, settings: PoolSettings) -> ForkServerPool:
@@ -289,13 +285,20 @@ class PoolRegistry:
         with self.lock:
             pool = self.pools.get(settings)
             if pool is None:
-                key = settings.given, settings.learns
-                history = self._histories.get(key)
-                if history is None:
-                    history = self._histories[key] = ImportHistory(settings.given)
-                pool = self.pools[settings] = ForkServerPool(settings, history)
+                pool = self.pools[settings] = ForkServerPool(settings, self._history_for(settings))
             pool.users += 1
             return pool
+
+    def _history_for(self, settings: PoolSettings) -> ImportHistory:
+        """The history of the pools in use that import the same; an empty one if there are none.
+
+        Not by a weak reference: it would find that of a pool that has ended, until its last thread has ended and
+        the garbage of its runs was collected.
+        """
+        for other, pool in self.pools.items():
+            if (other.given, other.learns) == (settings.given, settings.learns):
+                return pool.history
+        return ImportHistory(settings.given)
 
     def forget(self) -> None:
         """In a fork of the owner: fork servers and guardians see to themselves."""
