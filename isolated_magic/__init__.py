@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         SettingError,
         UnsupportedPlatformError,
     )
-    from isolated_magic.evaluation.result import Attempt, EvaluationInterrupted, EvaluationResult, RowResult
+    from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
+    from isolated_magic.evaluation.row_result import Attempt, RowResult
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.executors.base import Executor
     from isolated_magic.executors.docker import DockerExecutor
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Attempt": "isolated_magic.evaluation.result",
+    "Attempt": "isolated_magic.evaluation.row_result",
     "BackgroundRun": "isolated_magic.executors.background",
     "DisplayData": "isolated_magic.models",
     "DockerExecutor": "isolated_magic.executors.docker",
@@ -76,7 +77,7 @@ _HOMES = {
     "ProcessExecutor": "isolated_magic.executors.process",
     "Progress": "isolated_magic.executors.evaluation",
     "Recommendation": "isolated_magic.executors.factory",
-    "RowResult": "isolated_magic.evaluation.result",
+    "RowResult": "isolated_magic.evaluation.row_result",
     "RunError": "isolated_magic.models",
     "RunFailedError": "isolated_magic.models",
     "RunInterrupted": "isolated_magic.errors",

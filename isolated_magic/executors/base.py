@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from isolated_magic.environment import EnvValue
-    from isolated_magic.evaluation.result import EvaluationResult, RowResult
+    from isolated_magic.evaluation.result import EvaluationResult
+    from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.executors.evaluation import Evaluation, OnProgress
     from isolated_magic.executors.evaluation_options import EvaluateOptions, Variables
     from isolated_magic.launch.base import Launcher

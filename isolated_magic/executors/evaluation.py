@@ -11,7 +11,8 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult, row_result
+from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
+from isolated_magic.evaluation.row_result import row_result
 from isolated_magic.evaluation.rows import RowSource, row_source
 from isolated_magic.executors.lifecycle import LiveRun
 from isolated_magic.executors.scheduler import Pace, Scheduler, Work
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-    from isolated_magic.evaluation.result import RowResult
+    from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.executors.evaluation_options import EvaluationSettings, Variables
     from isolated_magic.executors.tasks import Prepares, Task
     from isolated_magic.request import RunRequest

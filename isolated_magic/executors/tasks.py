@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from isolated_magic.environment import EnvValue
-    from isolated_magic.evaluation.result import Attempt
+    from isolated_magic.evaluation.row_result import Attempt
     from isolated_magic.evaluation.rows import RowSource
     from isolated_magic.executors.evaluation_options import EvaluationSettings, Variables
     from isolated_magic.request import RunOptions, RunRequest
