@@ -9,7 +9,7 @@ import math
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, TypeVar
 
-from isolated_magic.evaluation.result import Attempt, RowResult
+from isolated_magic.evaluation.row_result import Attempt, RowResult
 from isolated_magic.models import DisplayData, ErrorKind, Found, RunError, Score, Timings
 
 if TYPE_CHECKING:
