@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from isolated_magic.evaluation.row_result import Attempt, RowResult
 from isolated_magic.evaluation.row_json import NotARowError, row_from_json, row_to_json
+from isolated_magic.evaluation.row_result import Attempt, RowResult
 from isolated_magic.models import DisplayData, ErrorKind, Found, RunError, Score, Timings
 
 ERROR = RunError(
