@@ -12,6 +12,7 @@ from pathlib import Path
 import candidates
 import cells
 import data
+import evaluation
 import measure
 import memory
 import report
@@ -34,6 +35,7 @@ class Suite:
         turn_secs: seconds of each turn from several threads.
         samples: number of processes whose memory is measured.
         paced: runs at a user's pace, for bare code and for Opik.
+        is_quick: whether it is to show that it works, not how fast it is.
         alone: times of single runs, by workload.
         paces: times at a user's pace and in a loop, by workload.
         targets: the evaluated targets.
@@ -44,6 +46,7 @@ class Suite:
     turn_secs: float
     samples: int
     paced: tuple[int, int]
+    is_quick: bool
     alone: dict[str, dict[str, measure.Series]] = field(default_factory=dict)
     paces: dict[str, tuple[measure.Series, measure.Series]] = field(default_factory=dict)
     targets: list[report.Target] = field(default_factory=list)
@@ -67,6 +70,7 @@ class Suite:
             self._memory(OPIK, most=6)
         _say("handing over data")
         self.targets += data.measure(min(self.rounds, data.ROUNDS))
+        self.targets += evaluation.measure(is_quick=self.is_quick)
         report.targets(self.targets)
 
     def _times(self, workload: Workload, rounds: int, paced: int) -> dict[str, measure.Series]:
@@ -119,7 +123,7 @@ def main() -> None:
     chosen = parser.parse_args()
     rounds = max(2, chosen.rounds or (20 if chosen.quick else 200))
     os.environ.update(QUIET)  # the process pool has no other way
-    suite = Suite(rounds, 2, 0.2, 1, (3, 2)) if chosen.quick else Suite(rounds, 8, 2.0, 3, (10, 5))
+    suite = Suite(rounds, 2, 0.2, 1, (3, 2), True) if chosen.quick else Suite(rounds, 8, 2.0, 3, (10, 5), False)
     suite.run()
     if chosen.write:
         import picture  # noqa: PLC0415 - matplotlib only where a picture is wanted
