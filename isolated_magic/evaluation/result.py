@@ -7,11 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import RunInterrupted
+from isolated_magic.evaluation.summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from isolated_magic.evaluation.row_result import RowResult
+    from isolated_magic.evaluation.summary import Summary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,6 +63,11 @@ class EvaluationResult:
     def failures(self) -> tuple[RowResult, ...]:
         """The rows that have an error, in the order of the input."""
         return tuple(row for row in self.rows if row.error is not None)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Counts, the figures of each metric, causes of failures, the slowest rows and usage, as a plain dict."""
+        return summarize(self.rows, not_run=self.not_run, stopped=self.stopped, repeat=self.repeat)
 
 
 class EvaluationInterrupted(RunInterrupted):
