@@ -64,7 +64,7 @@ test: $(INSTALLED) $(NATIVE)/.installed $(METRICS)/.installed check
 	@$(JOBS) test-native test-metrics test-notebooks test-notebooks-again
 
 test-native: $(NATIVE)/.installed
-	$(NATIVE)/bin/python -m pytest $(TESTS_ONLY) tests/test_native.py
+	$(NATIVE)/bin/python -m pytest $(TESTS_ONLY) tests/test_native*.py
 
 # Without the plugins of pytest that the libraries bring; that of xdist is named.
 test-metrics: $(METRICS)/.installed

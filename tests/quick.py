@@ -35,6 +35,7 @@ QUICK = {
     "test_redaction.py": r"::(test_(?!the_work_grows|it_is_fast|no_piece)|TestRuns.*\[forked)",
     "test_render.py": r"(?!.*hundreds_of_thousands)",
     "test_result.py": r"::Test(Printed|LastExpression|WhichResult).*\[forked",
+    "test_rows.py": r"(?!.*memory)",
     "test_system_calls.py": r"",
     "test_telemetry.py": r".*\[forked",
     "test_values.py": r"::Test(Env|Data)",
