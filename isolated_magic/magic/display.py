@@ -11,8 +11,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from isolated_magic.evaluation.report import view_of_evaluation
+from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.history import History
+from isolated_magic.magic.progress import ProgressLine
 from isolated_magic.magic.screen import Screen, bundle_of_display
 from isolated_magic.models import DisplayData, RunResult
 from isolated_magic.render.html import to_html
@@ -22,6 +25,7 @@ from isolated_magic.render.view import MOST_ROWS, view_of, view_of_background, v
 from isolated_magic.sanitize import printable_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from IPython.core.formatters import BaseFormatter
@@ -32,25 +36,27 @@ if TYPE_CHECKING:
     from isolated_magic.render.blocks import View
     from isolated_magic.strict_json import JsonObject
 
-    Shown: TypeAlias = RunResult | BackgroundRun | History
+    Shown: TypeAlias = RunResult | BackgroundRun | History | EvaluationResult
     Bundle: TypeAlias = tuple[dict[str, str], dict[str, object]]
 
 
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
 NOTES_METADATA_KEY = "isolated_magic_notes"  # what stands beside its scores
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
-KINDS = (RunResult, BackgroundRun, History)
+KINDS = (RunResult, BackgroundRun, History, EvaluationResult)
 LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
 
 class Display:
-    """How one shell shows results, handles of runs and histories."""
+    """How one shell shows results, handles of runs, histories and evaluations."""
 
     def __init__(self, shell: InteractiveShell, settings: IsolatedMagic) -> None:
         self._shell = shell
         self._settings = settings
         self._begun: weakref.WeakSet[BackgroundRun] = weakref.WeakSet()  # in the cell that runs
         self._as_text: weakref.WeakSet[BackgroundRun] = weakref.WeakSet()  # what they display is shown as text
+        self._line: ProgressLine | None = None  # of the evaluation that runs, or has just ended
+        self._displayed: list[object] = []  # in this cell, and not to be shown again as its value
 
     def begun(self, run: BackgroundRun, *, is_rich: bool = True) -> None:
         """Show the run as running in this cell, until the user has seen its end.
@@ -67,6 +73,38 @@ class Display:
 
     def _after_cell(self, _result: ExecutionResult) -> None:
         self._begun.clear()
+        self._displayed.clear()
+
+    def progress_line(self) -> ProgressLine:
+        """A new line for the progress of an evaluation; its result takes the place of the line."""
+        self.end_progress()
+        self._line = ProgressLine(self._shell, self._settings)
+        return self._line
+
+    def end_progress(self) -> None:
+        """Take away the line, unless a result has taken its place."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.end()
+
+    def takes_place(self, value: object, *, is_shown_again: bool) -> bool:
+        """Display an evaluation in the place of its line; False for what is displayed as anything else.
+
+        It is displayed in the same way where there was no line: what is saved must not depend on its speed.
+
+        Args:
+            value: the value of a magic.
+            is_shown_again: IPython will show it as the value of the cell, which is left out then.
+        """
+        if not (isinstance(value, EvaluationResult) and self._is_kernel()):
+            return False
+        if is_shown_again and self._shell.displayhook.quiet():  # type: ignore[no-untyped-call]  # likewise
+            return False
+        line, self._line = self._line or ProgressLine(self._shell, self._settings), None
+        line.become(*self._bundle(value))
+        if is_shown_again:
+            self._displayed.append(value)
+        return True
 
     def register(self) -> None:
         """Register the formatters with the shell."""
@@ -134,14 +172,17 @@ class Display:
 
         Before a run in the background that has displayed something, that is shown in order with its output.
         """
+        if any(one is shown for one in self._displayed):
+            self._displayed.clear()
+            return
         if isinstance(shown, BackgroundRun) and (result := self._ended_with_displays(shown)) is not None:
             Screen(self._shell, is_rich=shown not in self._as_text).replay(result)
         has_color = self._has_color()
-        if not has_color and not (isinstance(shown, History) and self._is_terminal()):
+        if not has_color and not (isinstance(shown, (History, EvaluationResult)) and self._is_terminal()):
             raise NotImplementedError  # IPython then formats it as anything else
         is_just_begun, hook = self._is_just_begun(shown), self._shell.displayhook
         view = _view_of(shown, self._settings.most_scores, is_just_begun=is_just_begun)
-        seen = view_of_history(shown, datetime.now(UTC)) if isinstance(shown, History) else view
+        seen = _view_with_times(shown, view)
         text = to_text(seen, COLORS if has_color else NO_COLORS)
         sys.stdout.write(f"\n{text}\n" if "\n" in text else f"{text}\n")  # as IPython does, below its prompt
         if getattr(hook, "is_active", True):  # not what display() was called with (IPython 9)
@@ -184,6 +225,8 @@ def bundle(
     formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
     if isinstance(shown, History) or is_just_begun:
         return formats, {}
+    if isinstance(shown, EvaluationResult):
+        return formats, _evaluation_metadata(shown, has_run_metadata=has_run_metadata)
     metadata: dict[str, object] = {}
     if isinstance(shown, RunResult) and has_run_metadata:
         metadata[RUN_METADATA_KEY] = _run_metadata(shown)
@@ -199,15 +242,30 @@ def _print_display(shown: DisplayData, printer: PrettyPrinter, _is_cycle: object
 
 def _result_metadata(result: RunResult) -> dict[str, object]:
     metadata: dict[str, object] = {NOTES_METADATA_KEY: list(result.notes)} if result.notes else {}
-    # The payload goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
+    return metadata | _json_metadata(result.to_dict, "result.to_dict()")
+
+
+def _evaluation_metadata(result: EvaluationResult, *, has_run_metadata: bool) -> dict[str, object]:
+    """The summary, and beside it what differs from run to run."""
+    summary: JsonObject = dict(result.summary)
+    slowest = summary.pop("slowest", [])
+    metadata: dict[str, object] = {NOTES_METADATA_KEY: list(result.notes)} if result.notes else {}
+    metadata |= _json_metadata(lambda: summary, "result.summary")
+    if has_run_metadata:
+        resumed = sum(row.is_resumed for row in result.rows)
+        metadata[RUN_METADATA_KEY] = printable_json({"slowest": slowest, "resumed": resumed})
+    return metadata
+
+
+def _json_metadata(content: Callable[[], JsonObject], where: str) -> dict[str, object]:
+    # It goes into the metadata: as application/json it would hide the HTML in JupyterLab and VS Code.
     try:
-        payload = printable_json(result.to_dict())
+        payload = printable_json(content())
         size = len(json.dumps(payload))
     except RecursionError:
-        return metadata
-    left_out: JsonObject = {"left_out": f"{size:,} characters of JSON: result.to_dict() has them"}
-    metadata[METADATA_KEY] = payload if size <= LARGEST_METADATA else left_out
-    return metadata
+        return {}
+    left_out: JsonObject = {"left_out": f"{size:,} characters of JSON: {where} has them"}
+    return {METADATA_KEY: payload if size <= LARGEST_METADATA else left_out}
 
 
 def _view_of(shown: Shown, most_scores: int, *, is_just_begun: bool) -> View:
@@ -215,7 +273,16 @@ def _view_of(shown: Shown, most_scores: int, *, is_just_begun: bool) -> View:
         result = shown.peek()
         has_output = result is None or not result.displays  # otherwise it stands before, with its displays
         return view_of_background(shown, most_scores, is_just_begun=is_just_begun, has_output=has_output)
+    if isinstance(shown, EvaluationResult):
+        return view_of_evaluation(shown)
     return view_of_history(shown) if isinstance(shown, History) else view_of(shown, most_scores)
+
+
+def _view_with_times(shown: Shown, view: View) -> View:
+    """The view with what differs from run to run, for a terminal, of which nothing is saved."""
+    if isinstance(shown, EvaluationResult):
+        return view_of_evaluation(shown, has_times=True)
+    return view_of_history(shown, datetime.now(UTC)) if isinstance(shown, History) else view
 
 
 def _run_metadata(result: RunResult) -> dict[str, object]:

@@ -114,6 +114,8 @@ class IsolatedMagics(Magics):
             raise
         except KeyboardInterrupt:
             raise RunInterrupted from None
+        finally:
+            self.display.end_progress()
 
     isolated.__doc__ = f"{help_text()}"
 
@@ -124,7 +126,10 @@ class IsolatedMagics(Magics):
             return value
         if is_silent or self.display.is_empty(value):
             return None
-        if fate is Fate.DROPPED and self._shell.ast_node_interactivity != "none":
+        shows_values = self._shell.ast_node_interactivity != "none"
+        if shows_values and self.display.takes_place(value, is_shown_again=fate is Fate.SHOWN):
+            return value
+        if fate is Fate.DROPPED and shows_values:
             display_now(value)  # type: ignore[no-untyped-call]  # IPython has no types here
         return value
 

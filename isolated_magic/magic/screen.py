@@ -34,7 +34,7 @@ class Screen:
     def __init__(self, shell: InteractiveShell, *, is_rich: bool = True) -> None:
         self._shell = shell
         self._is_rich = is_rich
-        self._is_watched = _is_watched(shell)
+        self._is_watched = is_watched(shell)
         self._streams = Streams(is_watched=self._is_watched)
         self._ids: dict[str, str] = {}  # in the whole notebook, by those of the code
         self._held: list[Item] | None = None
@@ -125,7 +125,7 @@ def bundle_of_display(
     return safe_bundle(shown.data, shown.metadata) if is_rich else (plain_bundle(shown.data), {})
 
 
-def _is_watched(shell: InteractiveShell) -> bool:
+def is_watched(shell: InteractiveShell) -> bool:
     """Whether somebody sees the cell now: only a front end with a person before it can be asked for input."""
     kernel = getattr(shell, "kernel", None)
     return kernel is None or bool(getattr(kernel, "_allow_stdin", True))

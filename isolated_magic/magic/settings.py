@@ -118,6 +118,13 @@ class IsolatedMagic(Configurable):
         help="whether pid and timings are saved with the output, as its metadata; `False` for notebooks that are "
         "kept in git",
     )
+    progress = _Trait(
+        Enum(("auto", "on", "off")),
+        default="auto",
+        wants="'auto', 'on' or 'off'",
+        help="whether a line tells how far an evaluation is: `'auto'` where somebody watches, and not in CI; "
+        "`'on'`; `'off'`. The environment variable `ISOLATED_MAGIC_PROGRESS` goes over it",
+    )
     secret_names = _Trait(
         List(Unicode()),
         default=list(CREDENTIAL_NAMES),

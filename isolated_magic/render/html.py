@@ -71,6 +71,12 @@ def to_html(view: View) -> str:
     return f'<div style="{SIZE}">\n{inside}\n</div>' if inside else ""
 
 
+def progress_html(text: str, share: float | None) -> str:
+    """One line on how far something is, behind a bar if that is known."""
+    bar = "" if share is None else f"{_track(min(int(share * 100), 100))} "
+    return f'<div style="{SIZE}"><div style="{BLOCK};{WRAP}">{bar}{_escaped(text)}</div></div>'
+
+
 def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
@@ -159,8 +165,11 @@ def _bar(cell: Cell) -> str:
     if cell.number is None:
         return cell.text
     percent = 100 if cell.number == 1 else min(round(cell.number * 100), 99)
-    filled = f'<span style="{FILLED}{percent}%"></span>'
-    return f'<span style="{HIDDEN}">{cell.text}</span><span style="{TRACK}">{filled}</span>'
+    return f'<span style="{HIDDEN}">{cell.text}</span>{_track(percent)}'
+
+
+def _track(percent: int) -> str:
+    return f'<span style="{TRACK}"><span style="{FILLED}{percent}%"></span></span>'
 
 
 def _cell(cell: Cell) -> str:

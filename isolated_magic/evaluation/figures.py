@@ -1,0 +1,82 @@
+"""Figures of an evaluation as text: means with their intervals, shares, histograms."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from isolated_magic.render.formatting import EXACTLY, number_in, number_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+BLOCKS = "\N{LOWER ONE EIGHTH BLOCK}▂▃▄▅▆▇\N{FULL BLOCK}"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+MOST_DECIMALS = 12  # of a mean that has an interval
+
+
+def mean_text(mean: float, interval: Sequence[float] | None) -> str:
+    """A mean with as many digits as its interval allows, and half that interval.
+
+    An interval that is not the same on both sides is written out.
+    """
+    if interval is None or not all(map(math.isfinite, (mean, *interval))):
+        return number_text(mean)
+    below, above = mean - interval[0], interval[1] - mean
+    half = max(below, above)
+    if half <= 0:
+        return f"{number_text(mean)} {PLUS_MINUS} 0"
+    decimals = _decimals(half)
+    number = number_in(mean)
+    if number is None or not -MOST_DECIMALS < decimals <= MOST_DECIMALS:
+        return f"{number_text(mean)} {PLUS_MINUS} {half:.1g}"
+    while (shown := _rounded(number, decimals)) != number and shown == shown.to_integral_value() and decimals < 6:
+        decimals += 1  # 0.996 is not shown as 1
+    places = max(decimals, 0)
+    if abs(above - below) > 0.1 * half:
+        low, high = (f"{round(bound, decimals):.{places}f}" for bound in interval)
+        return f"{shown:.{places}f} ({low} to {high})"
+    return f"{shown:.{places}f} {PLUS_MINUS} {round(half, decimals):.{places}f}"
+
+
+def _decimals(half: float) -> int:
+    """To one significant digit; to two where the first is 1, or rounding would change it by up to a half."""
+    exponent = math.floor(math.log10(half))
+    return -exponent + int(half / 10.0**exponent < 1.95)
+
+
+def _rounded(number: Decimal, decimals: int) -> Decimal:
+    unit = EXACTLY.scaleb(EXACTLY.create_decimal(1), -decimals)
+    return number.quantize(unit, context=EXACTLY)
+
+
+def percent_text(share: float) -> str:
+    """A share in percent; 100 % and 0 % are exactly that."""
+    text = f"{share * 100:.1f}".removesuffix(".0")
+    if text == "100" and share < 1:
+        return "over 99.9 %"
+    if text == "0" and share > 0:
+        return "under 0.1 %"
+    return f"{text} %"
+
+
+def histogram_text(counts: Sequence[int]) -> str:
+    """A column of eighths for each count; what is empty has the lowest, and nothing else has."""
+    most = max(counts, default=0)
+    if not most:
+        return ""
+    levels = len(BLOCKS) - 1
+    return "".join(BLOCKS[math.ceil(count / most * levels)] for count in counts)
+
+
+def time_text(secs: float) -> str:
+    """How long something takes, in its two largest units."""
+    whole = round(secs)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min"

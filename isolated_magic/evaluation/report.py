@@ -1,0 +1,311 @@
+"""What a reader sees of an evaluation: what it says, how sure that is, and what is missing from it."""
+
+from __future__ import annotations
+
+import reprlib
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from isolated_magic.evaluation.figures import histogram_text, mean_text, percent_text
+from isolated_magic.render.blocks import Cell, Fold, Line, Role, Table
+from isolated_magic.render.formatting import (
+    FAILED,
+    bar,
+    number_of,
+    number_text,
+    one_line,
+    share_in,
+    value_text,
+)
+from isolated_magic.sanitize import without_addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    from isolated_magic.evaluation.result import EvaluationResult, RowResult
+    from isolated_magic.models import Score
+    from isolated_magic.render.blocks import Block, View
+
+    Figures: TypeAlias = Mapping[str, Any]  # a part of EvaluationResult.summary, which is JSON
+
+METRIC_HEADERS = (
+    "metric",
+    "mean \N{PLUS-MINUS SIGN} 95 %",
+    "",
+    "scored",
+    "failed",
+    "std",
+    "within rows",
+    "between rows",
+    "min",
+    "p50",
+    "p90",
+    "max",
+    "distribution",
+    "passed",
+    "labels",
+)
+STATISTICS = ("std", "std_within", "std_between", "min", "p50", "p90", "max")  # in the order of their headers
+DOT = " \N{MIDDLE DOT} "
+MOST_HEADLINES = 5  # metrics with a line of their own
+MOST_METRICS = 20  # seen without a click
+MOST_FOLDED_METRICS = 1000  # and after it
+MOST_LABELS = 8  # of one metric
+MOST_IN_LINE, MOST_CAUSES = 3, 10  # reasons of failures in one line, and in their table
+MOST_NOTES = 20
+MOST_USAGE = 10
+MOST_ROWS = 20  # of each kind in the output of a cell
+MOST_COLUMNS = 8  # metrics beside a row
+LONGEST_KEY, LONGEST_CAUSE = 60, 80
+LONGEST_READ = 2000  # characters of a text that are looked at
+NO_ROWS = "There were no rows: nothing was scored."
+
+_repr_of_row = reprlib.Repr()
+_repr_of_row.maxdict = _repr_of_row.maxlist = _repr_of_row.maxtuple = 12
+_repr_of_row.maxstring = _repr_of_row.maxother = 120
+_repr_of_row.maxlevel = 3
+
+
+def view_of_evaluation(result: EvaluationResult, *, has_times: bool = False, most_rows: int = MOST_ROWS) -> View:
+    """The view of an evaluation: the same for the same result, whenever and wherever it ran.
+
+    Args:
+        result: what was evaluated.
+        has_times: True adds what differs from run to run, for what is saved with no notebook.
+        most_rows: so many of the rows, and of those that failed, are folded; the others are left out.
+    """
+    summary: Figures = result.summary
+    blocks: list[Block] = [
+        *_stopped_lines(result, summary),
+        *_headlines(result, summary),
+        *_metric_blocks(summary),
+    ]
+    blocks += _failure_blocks(result, summary, most_rows)
+    if usage := summary["usage"]:
+        told = [f"{brief(name)} {number_text(total)}" for name, total in islice(usage.items(), MOST_USAGE)]
+        told += [f"{len(usage) - MOST_USAGE:,} more"] * (len(usage) > MOST_USAGE)
+        blocks.append(Line(f"usage: {', '.join(told)}"))
+    blocks += [Line(f"note: {brief(note, LONGEST_READ)}", Role.NOTE) for note in result.notes[:MOST_NOTES]]
+    if len(result.notes) > MOST_NOTES:
+        blocks.append(Line(f"{len(result.notes) - MOST_NOTES:,} more notes are in result.notes.", Role.NOTE))
+    if has_times:
+        blocks += _time_blocks(result, summary)
+    if len(result.rows) > 0:
+        blocks.append(_rows_fold(result, summary, most_rows))
+    return tuple(blocks)
+
+
+def _stopped_lines(result: EvaluationResult, summary: Figures) -> list[Line]:
+    """That it is not whole, if it is not."""
+    if not (result.stopped or result.not_run):
+        return []
+    done = f"{summary['rows']:,}"
+    of_all = f"{done} of {summary['rows'] + result.not_run:,}" if result.not_run is not None else done
+    reason = brief(result.stopped, LONGEST_READ) or "Not all rows were run."
+    return [Line(f"{reason} {of_all} rows are done; the others were not run.", Role.ERROR)]
+
+
+def _headlines(result: EvaluationResult, summary: Figures) -> list[Line]:
+    label = f"{brief(result.label)}: " if result.label else ""
+    rows, metrics = summary["rows"], summary["metrics"]
+    if not rows:
+        return [Line(f"{label}{NO_ROWS}", Role.HEADLINE)]
+    if 0 < len(metrics) <= MOST_HEADLINES:
+        lines = [f"{label}{metric_line(name, metric, rows)}" for name, metric in metrics.items()]
+        return [Line(line, Role.HEADLINE) for line in lines]
+    told = [f"{rows:,} {_plural('row', rows)}", f"{summary['scored']:,} scored"]
+    told += [f"{summary['failed']:,} failed"] * bool(summary["failed"])
+    told += [f"{summary['unscored']:,} without a score"] * bool(summary["unscored"])
+    told += [f"{len(metrics):,} metrics"] * bool(metrics)
+    return [Line(f"{label}{DOT.join(told)}", Role.HEADLINE)]
+
+
+def metric_line(name: str, metric: Figures, rows: int) -> str:
+    """One metric on one line: never its mean alone."""
+    value = mean_text(metric["mean"], metric["interval"]) if metric["mean"] is not None else ""
+    if value and metric["interval"] is None:
+        value += " (too few for an interval)"
+    if metric["labels"]:
+        value = f"{value}, {_labels_text(metric['labels'])}" if value else _labels_text(metric["labels"])
+    told = [f"{brief(name)} {value}".strip(), f"{metric['scored']:,} of {rows:,} scored"]
+    told += [f"{metric['failed']:,} failed"] * bool(metric["failed"])
+    told += [f"{percent_text(metric['pass_rate'])} passed"] * (metric["pass_rate"] is not None)
+    return DOT.join(told)
+
+
+def _labels_text(labels: Mapping[str, int]) -> str:
+    told = [f"{count:,} {brief(label, 30)}" for label, count in islice(labels.items(), MOST_LABELS)]
+    told += [f"{len(labels) - MOST_LABELS:,} more labels"] * (len(labels) > MOST_LABELS)
+    return ", ".join(told)
+
+
+def _metric_blocks(summary: Figures) -> list[Block]:
+    metrics = summary["metrics"]
+    if not metrics:
+        return []
+    is_told_above = len(metrics) <= MOST_HEADLINES
+    rows = [
+        _metric_row(name, metric, is_told_above=is_told_above)
+        for name, metric in islice(metrics.items(), MOST_METRICS + MOST_FOLDED_METRICS)
+    ]
+    table = Table(METRIC_HEADERS, tuple(rows), has_headers_in_text=True).without_empty_columns()
+    first, others = (
+        Table(table.headers, part, has_headers_in_text=True)
+        for part in (table.rows[:MOST_METRICS], table.rows[MOST_METRICS:])
+    )
+    if not others.rows:
+        return [table]
+    return [first, Fold(f"{len(metrics) - MOST_METRICS:,} more metrics", others, in_text=_more(metrics))]
+
+
+def _more(metrics: Mapping[str, object]) -> str:
+    return f"... {len(metrics) - MOST_METRICS:,} more metrics: result.summary has them"
+
+
+def _metric_row(name: str, metric: Figures, *, is_told_above: bool) -> tuple[Cell, ...]:
+    mean, passed = metric["mean"], ""
+    if metric["pass_rate"] is not None:
+        passed = f"{percent_text(metric['pass_rate'])} ({metric['passed']:,})"
+    return (
+        Cell(brief(name), Role.NAME),
+        Cell("" if mean is None else mean_text(mean, metric["interval"]), Role.LINE),
+        Cell("" if mean is None else bar(mean), Role.BAR, number=share_in(mean)),
+        _count_cell(0 if is_told_above else metric["scored"]),
+        _count_cell(0 if is_told_above else metric["failed"]),
+        *(_number_cell(metric[statistic]) for statistic in STATISTICS),
+        Cell("" if mean is None else histogram_text(metric["histogram"]), Role.LINE),
+        Cell(passed, Role.LINE),
+        Cell(_labels_text(metric["labels"])),
+    )
+
+
+def _count_cell(count: int) -> Cell:
+    return Cell(f"{count:,}", Role.VALUE, number=number_of(count)) if count else Cell("")
+
+
+def _number_cell(value: float | None) -> Cell:
+    return Cell("") if value is None else Cell(number_text(value), Role.VALUE, number=number_of(value))
+
+
+def _failure_blocks(result: EvaluationResult, summary: Figures, most_rows: int) -> list[Block]:
+    """How many rows failed and why, by reason, with the keys of some; more of the rows folded."""
+    causes, failed = summary["failures"], summary["failed"]
+    if not failed:
+        return []
+    told = [_cause_text(cause) for cause in causes[:MOST_IN_LINE]]
+    told += [f"{len(causes) - MOST_IN_LINE:,} more kinds"] * (len(causes) > MOST_IN_LINE)
+    line = f"{failed:,} of {summary['rows']:,} {_plural('row', summary['rows'])} failed"
+    blocks: list[Block] = [Line(f"{line}: {', '.join(told)}" if told else line, Role.HEADLINE)]
+    reasons = _first_reasons(result.failures, {key for cause in causes for key in cause["keys"][:1]})
+    rows = [
+        (
+            Cell(f"{cause['count']:,} {brief(cause['cause'], LONGEST_CAUSE)}", Role.NAME),
+            Cell(_keys_text(cause["keys"], cause["count"])),
+            Cell(next((reasons[key] for key in cause["keys"][:1] if key in reasons), "")),
+        )
+        for cause in causes[:MOST_CAUSES]
+    ]
+    if rows:
+        blocks.append(Table(("failed", "rows", "reason"), tuple(rows)).without_empty_columns())
+    if failed > len(rows):
+        blocks.append(_failures_fold(result.failures, most_rows))
+    return blocks
+
+
+def _cause_text(cause: Figures) -> str:
+    text, count = brief(cause["cause"], LONGEST_CAUSE), cause["count"]
+    return f"{count:,} {_plural(text, count) if text == cause['kind'] else text}"
+
+
+def _keys_text(keys: Sequence[str], count: int) -> str:
+    told = [brief(key, LONGEST_KEY // 2) for key in keys]
+    return ", ".join(told) + (", ..." if count > len(keys) else "")
+
+
+def _first_reasons(failures: Iterable[RowResult], keys: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for row in failures:
+        if row.key in keys and row.key not in found:
+            found[row.key] = _reason(row)
+            if len(found) == len(keys):
+                break
+    return found
+
+
+def _reason(row: RowResult) -> str:
+    return "" if row.error is None else brief(row.error.summary, LONGEST_READ)
+
+
+def _failures_fold(failures: Sequence[RowResult], most: int) -> Fold:
+    rows = tuple((Cell(_key_text(row), Role.NAME), Cell(_reason(row))) for row in failures[:most])
+    title = f"{len(failures):,} failed {_plural('row', len(failures))}{_first_of(most, len(failures))}"
+    return Fold(title, Table(("row", "reason"), rows), in_text=f"... {title}: result.failures")
+
+
+def _first_of(most: int, count: int) -> str:
+    return f", the first {most:,} of them" if count > most else ""
+
+
+def _rows_fold(result: EvaluationResult, summary: Figures, most: int) -> Fold:
+    count = len(result.rows)
+    title = f"{count:,} {_plural('row', count)}{_first_of(most, count)}"
+    return Fold(title, rows_table(result.rows[:most], summary), in_text=f"... {title}: result.rows")
+
+
+def rows_table(rows: Sequence[RowResult], summary: Figures, *, has_data: bool = False) -> Table:
+    """Rows with their scores or their errors, and with what they are made of if that is asked for."""
+    names = [*islice(summary["metrics"], MOST_COLUMNS)]
+    headers = ("row", *(brief(name, 30) for name in names), "data", "error")
+    made = []
+    for row in rows:
+        by_name = {score.name: score for score in reversed(row.scores)}
+        cells = [_score_cell(by_name.get(name)) for name in names]
+        data = Cell(row_text(row.row) if has_data else "")
+        made.append((Cell(_key_text(row), Role.NAME), *cells, data, Cell(_reason(row))))
+    return Table(headers, tuple(made)).without_empty_columns()
+
+
+def _score_cell(score: Score | None) -> Cell:
+    if score is None:
+        return Cell("")
+    if score.scoring_failed:
+        return Cell(FAILED, Role.FAILED)
+    return Cell(brief(value_text(score)), Role.VALUE, number=number_of(score.value))
+
+
+def _key_text(row: RowResult) -> str:
+    return brief(row.key) + (f" ({row.repetition + 1})" if row.repetition else "")
+
+
+def row_text(row: object) -> str:
+    """A row on one line, whatever it is and however large."""
+    try:
+        text = _repr_of_row.repr(row)
+    except Exception:  # noqa: BLE001 - whatever a repr of somebody else's raises
+        return type(row).__name__
+    return brief(without_addresses(text), LONGEST_READ)
+
+
+def _time_blocks(result: EvaluationResult, summary: Figures) -> list[Block]:
+    blocks: list[Block] = []
+    if resumed := sum(row.is_resumed for row in result.rows):
+        blocks.append(Line(f"{resumed:,} {_plural('row', resumed)} came from the checkpoint.", Role.NOTE))
+    slowest = [(brief(each["key"]), each["ms"]) for each in summary["slowest"]]
+    if slowest:
+        rows = [(Cell(key, Role.NAME), Cell(f"{ms:,.0f} ms", Role.LINE)) for key, ms in slowest]
+        blocks.append(Table(("slowest rows", "time"), tuple(rows), has_headers_in_text=True))
+    return blocks
+
+
+def brief(text: object, most: int = LONGEST_KEY) -> str:
+    """The beginning of a text on one line, without looking at all of a long one."""
+    whole = str(text)
+    line = one_line(whole[:LONGEST_READ])
+    if len(line) > most:
+        return f"{line[: most - 3].rstrip()}..."
+    return f"{line}..." if len(whole) > LONGEST_READ else line
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
