@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from decimal import Context
 from typing import TYPE_CHECKING
 
-from isolated_magic.render.formatting import EXACTLY, number_in, number_text
+from isolated_magic.render.formatting import EIGHTHS, EXACTLY, number_in, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-BLOCKS = "\N{LOWER ONE EIGHTH BLOCK}▂▃▄▅▆▇\N{FULL BLOCK}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+FIGURE_DIGITS = 4
 MOST_DECIMALS = 12  # of a mean that has an interval
 
 
@@ -51,6 +52,22 @@ def _rounded(number: Decimal, decimals: int) -> Decimal:
     return number.quantize(unit, context=EXACTLY)
 
 
+def figure_text(value: float) -> str:
+    """A figure with four digits, or as many more as it takes not to be taken for a whole number."""
+    number = number_in(value)
+    if number is None or not 1e-4 <= abs(value) < 1e6:
+        return number_text(value)
+    digits = FIGURE_DIGITS
+    while (rounded := Context(prec=digits).plus(number)) != number and rounded == rounded.to_integral_value():
+        digits += 1
+    return f"{rounded.normalize(EXACTLY):f}"
+
+
+def amount_text(value: float) -> str:
+    """A sum that may be large."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.2f}"
+
+
 def percent_text(share: float) -> str:
     """A share in percent; 100 % and 0 % are exactly that."""
     text = f"{share * 100:.1f}".removesuffix(".0")
@@ -66,8 +83,8 @@ def histogram_text(counts: Sequence[int]) -> str:
     most = max(counts, default=0)
     if not most:
         return ""
-    levels = len(BLOCKS) - 1
-    return "".join(BLOCKS[math.ceil(count / most * levels)] for count in counts)
+    levels = len(EIGHTHS) - 1
+    return "".join(EIGHTHS[math.ceil(count / most * levels)] for count in counts)
 
 
 def time_text(secs: float) -> str:

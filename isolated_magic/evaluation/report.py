@@ -6,13 +6,13 @@ import reprlib
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from isolated_magic.evaluation.figures import histogram_text, mean_text, percent_text
+from isolated_magic.evaluation.figures import amount_text, figure_text, histogram_text, mean_text, percent_text
+from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Fold, Line, Role, Table
 from isolated_magic.render.formatting import (
     FAILED,
     bar,
     number_of,
-    number_text,
     one_line,
     share_in,
     value_text,
@@ -21,13 +21,13 @@ from isolated_magic.sanitize import without_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, TypeAlias
 
-    from isolated_magic.evaluation.result import EvaluationResult, RowResult
+    from isolated_magic.evaluation.causes import FailureGroup
+    from isolated_magic.evaluation.result import EvaluationResult
+    from isolated_magic.evaluation.row_result import RowResult
+    from isolated_magic.evaluation.summary import MetricSummary, Summary
     from isolated_magic.models import Score
     from isolated_magic.render.blocks import Block, View
-
-    Figures: TypeAlias = Mapping[str, Any]  # a part of EvaluationResult.summary, which is JSON
 
 METRIC_HEADERS = (
     "metric",
@@ -46,7 +46,6 @@ METRIC_HEADERS = (
     "passed",
     "labels",
 )
-STATISTICS = ("std", "std_within", "std_between", "min", "p50", "p90", "max")  # in the order of their headers
 DOT = " \N{MIDDLE DOT} "
 MOST_HEADLINES = 5  # metrics with a line of their own
 MOST_METRICS = 20  # seen without a click
@@ -59,6 +58,7 @@ MOST_ROWS = 20  # of each kind in the output of a cell
 MOST_COLUMNS = 8  # metrics beside a row
 LONGEST_KEY, LONGEST_CAUSE = 60, 80
 LONGEST_READ = 2000  # characters of a text that are looked at
+INTERRUPTED = "The evaluation was interrupted."
 NO_ROWS = "There were no rows: nothing was scored."
 
 _repr_of_row = reprlib.Repr()
@@ -75,7 +75,7 @@ def view_of_evaluation(result: EvaluationResult, *, has_times: bool = False, mos
         has_times: True adds what differs from run to run, for what is saved with no notebook.
         most_rows: so many of the rows, and of those that failed, are folded; the others are left out.
     """
-    summary: Figures = result.summary
+    summary = result.summary
     blocks: list[Block] = [
         *_stopped_lines(result, summary),
         *_headlines(result, summary),
@@ -83,7 +83,7 @@ def view_of_evaluation(result: EvaluationResult, *, has_times: bool = False, mos
     ]
     blocks += _failure_blocks(result, summary, most_rows)
     if usage := summary["usage"]:
-        told = [f"{brief(name)} {number_text(total)}" for name, total in islice(usage.items(), MOST_USAGE)]
+        told = [f"{brief(name)} {amount_text(total)}" for name, total in islice(usage.items(), MOST_USAGE)]
         told += [f"{len(usage) - MOST_USAGE:,} more"] * (len(usage) > MOST_USAGE)
         blocks.append(Line(f"usage: {', '.join(told)}"))
     blocks += [Line(f"note: {brief(note, LONGEST_READ)}", Role.NOTE) for note in result.notes[:MOST_NOTES]]
@@ -96,17 +96,19 @@ def view_of_evaluation(result: EvaluationResult, *, has_times: bool = False, mos
     return tuple(blocks)
 
 
-def _stopped_lines(result: EvaluationResult, summary: Figures) -> list[Line]:
+def _stopped_lines(result: EvaluationResult, summary: Summary) -> list[Line]:
     """That it is not whole, if it is not."""
     if not (result.stopped or result.not_run):
         return []
-    done = f"{summary['rows']:,}"
-    of_all = f"{done} of {summary['rows'] + result.not_run:,}" if result.not_run is not None else done
-    reason = brief(result.stopped, LONGEST_READ) or "Not all rows were run."
-    return [Line(f"{reason} {of_all} rows are done; the others were not run.", Role.ERROR)]
+    done = f"{summary['rows']:,} of {summary['rows'] + result.not_run:,} rows" if result.not_run else ""
+    done = done or f"{summary['rows']:,} {_plural('row', summary['rows'])}"
+    rest = f"; {result.not_run:,} were not run" if result.not_run else ""
+    if result.stopped in {"", INTERRUPTED}:
+        return [Line(f"{'Interrupted' if result.stopped else 'Ended'} after {done}{rest}.", Role.ERROR)]
+    return [Line(f"{brief(result.stopped, LONGEST_READ)} It ended after {done}{rest}.", Role.ERROR)]
 
 
-def _headlines(result: EvaluationResult, summary: Figures) -> list[Line]:
+def _headlines(result: EvaluationResult, summary: Summary) -> list[Line]:
     label = f"{brief(result.label)}: " if result.label else ""
     rows, metrics = summary["rows"], summary["metrics"]
     if not rows:
@@ -121,7 +123,7 @@ def _headlines(result: EvaluationResult, summary: Figures) -> list[Line]:
     return [Line(f"{label}{DOT.join(told)}", Role.HEADLINE)]
 
 
-def metric_line(name: str, metric: Figures, rows: int) -> str:
+def metric_line(name: str, metric: MetricSummary, rows: int) -> str:
     """One metric on one line: never its mean alone."""
     value = mean_text(metric["mean"], metric["interval"]) if metric["mean"] is not None else ""
     if value and metric["interval"] is None:
@@ -130,7 +132,8 @@ def metric_line(name: str, metric: Figures, rows: int) -> str:
         value = f"{value}, {_labels_text(metric['labels'])}" if value else _labels_text(metric["labels"])
     told = [f"{brief(name)} {value}".strip(), f"{metric['scored']:,} of {rows:,} scored"]
     told += [f"{metric['failed']:,} failed"] * bool(metric["failed"])
-    told += [f"{percent_text(metric['pass_rate'])} passed"] * (metric["pass_rate"] is not None)
+    if metric["pass_rate"] is not None:
+        told.append(f"{percent_text(metric['pass_rate'])} passed")
     return DOT.join(told)
 
 
@@ -140,7 +143,7 @@ def _labels_text(labels: Mapping[str, int]) -> str:
     return ", ".join(told)
 
 
-def _metric_blocks(summary: Figures) -> list[Block]:
+def _metric_blocks(summary: Summary) -> list[Block]:
     metrics = summary["metrics"]
     if not metrics:
         return []
@@ -163,7 +166,7 @@ def _more(metrics: Mapping[str, object]) -> str:
     return f"... {len(metrics) - MOST_METRICS:,} more metrics: result.summary has them"
 
 
-def _metric_row(name: str, metric: Figures, *, is_told_above: bool) -> tuple[Cell, ...]:
+def _metric_row(name: str, metric: MetricSummary, *, is_told_above: bool) -> tuple[Cell, ...]:
     mean, passed = metric["mean"], ""
     if metric["pass_rate"] is not None:
         passed = f"{percent_text(metric['pass_rate'])} ({metric['passed']:,})"
@@ -173,7 +176,13 @@ def _metric_row(name: str, metric: Figures, *, is_told_above: bool) -> tuple[Cel
         Cell("" if mean is None else bar(mean), Role.BAR, number=share_in(mean)),
         _count_cell(0 if is_told_above else metric["scored"]),
         _count_cell(0 if is_told_above else metric["failed"]),
-        *(_number_cell(metric[statistic]) for statistic in STATISTICS),
+        _number_cell(metric["std"]),
+        _number_cell(metric["std_within"]),
+        _number_cell(metric["std_between"]),
+        _number_cell(metric["min"]),
+        _number_cell(metric["p50"]),
+        _number_cell(metric["p90"]),
+        _number_cell(metric["max"]),
         Cell("" if mean is None else histogram_text(metric["histogram"]), Role.LINE),
         Cell(passed, Role.LINE),
         Cell(_labels_text(metric["labels"])),
@@ -185,37 +194,45 @@ def _count_cell(count: int) -> Cell:
 
 
 def _number_cell(value: float | None) -> Cell:
-    return Cell("") if value is None else Cell(number_text(value), Role.VALUE, number=number_of(value))
+    return Cell("") if value is None else Cell(figure_text(value), Role.VALUE, number=number_of(value))
 
 
-def _failure_blocks(result: EvaluationResult, summary: Figures, most_rows: int) -> list[Block]:
+def _failure_blocks(result: EvaluationResult, summary: Summary, most_rows: int) -> list[Block]:
     """How many rows failed and why, by reason, with the keys of some; more of the rows folded."""
-    causes, failed = summary["failures"], summary["failed"]
-    if not failed:
+    groups = [(f"{group['count']:,} {_cause_text(group)}", group) for group in summary["failures"]]
+    for name, metric in islice(summary["metrics"].items(), MOST_METRICS):
+        told = f"without {brief(name, 30)}"
+        groups += [(f"{one['count']:,} {told}: {_cause_text(one)}", one) for one in metric["failures"]]
+    if not groups:
         return []
-    told = [_cause_text(cause) for cause in causes[:MOST_IN_LINE]]
-    told += [f"{len(causes) - MOST_IN_LINE:,} more kinds"] * (len(causes) > MOST_IN_LINE)
-    line = f"{failed:,} of {summary['rows']:,} {_plural('row', summary['rows'])} failed"
-    blocks: list[Block] = [Line(f"{line}: {', '.join(told)}" if told else line, Role.HEADLINE)]
-    reasons = _first_reasons(result.failures, {key for cause in causes for key in cause["keys"][:1]})
-    rows = [
+    failed, rows = summary["failed"], summary["rows"]
+    blocks: list[Block] = []
+    if failed:
+        causes = [text for text, _ in groups[: len(summary["failures"])]]
+        told = ", ".join(causes[:MOST_IN_LINE])
+        told += f", {len(causes) - MOST_IN_LINE:,} more kinds" if len(causes) > MOST_IN_LINE else ""
+        blocks.append(Line(f"{failed:,} of {rows:,} {_plural('row', rows)} failed: {told}", Role.HEADLINE))
+    reasons = _first_reasons(result.failures, {key for _, group in groups for key in group["keys"][:1]})
+    lines = [
         (
-            Cell(f"{cause['count']:,} {brief(cause['cause'], LONGEST_CAUSE)}", Role.NAME),
-            Cell(_keys_text(cause["keys"], cause["count"])),
-            Cell(next((reasons[key] for key in cause["keys"][:1] if key in reasons), "")),
+            Cell(text, Role.NAME),
+            Cell(_keys_text(group["keys"], group["count"])),
+            Cell(reasons.get(group["keys"][0], "") if index < len(summary["failures"]) else ""),
         )
-        for cause in causes[:MOST_CAUSES]
+        for index, (text, group) in enumerate(groups[:MOST_CAUSES])
     ]
-    if rows:
-        blocks.append(Table(("failed", "rows", "reason"), tuple(rows)).without_empty_columns())
-    if failed > len(rows):
+    blocks.append(Table(("missing", "rows", "reason"), tuple(lines)).without_empty_columns())
+    if len(groups) > MOST_CAUSES:
+        more = f"... {len(groups) - MOST_CAUSES:,} more kinds: result.summary has them"
+        blocks.append(Line(more, Role.NOTE))
+    if failed > len(summary["failures"]):
         blocks.append(_failures_fold(result.failures, most_rows))
     return blocks
 
 
-def _cause_text(cause: Figures) -> str:
-    text, count = brief(cause["cause"], LONGEST_CAUSE), cause["count"]
-    return f"{count:,} {_plural(text, count) if text == cause['kind'] else text}"
+def _cause_text(group: FailureGroup) -> str:
+    text = brief(group["cause"], LONGEST_CAUSE)
+    return _plural(text, group["count"]) if text == str(ErrorKind.TIMEOUT) else text
 
 
 def _keys_text(keys: Sequence[str], count: int) -> str:
@@ -247,13 +264,13 @@ def _first_of(most: int, count: int) -> str:
     return f", the first {most:,} of them" if count > most else ""
 
 
-def _rows_fold(result: EvaluationResult, summary: Figures, most: int) -> Fold:
+def _rows_fold(result: EvaluationResult, summary: Summary, most: int) -> Fold:
     count = len(result.rows)
     title = f"{count:,} {_plural('row', count)}{_first_of(most, count)}"
     return Fold(title, rows_table(result.rows[:most], summary), in_text=f"... {title}: result.rows")
 
 
-def rows_table(rows: Sequence[RowResult], summary: Figures, *, has_data: bool = False) -> Table:
+def rows_table(rows: Sequence[RowResult], summary: Summary, *, has_data: bool = False) -> Table:
     """Rows with their scores or their errors, and with what they are made of if that is asked for."""
     names = [*islice(summary["metrics"], MOST_COLUMNS)]
     headers = ("row", *(brief(name, 30) for name in names), "data", "error")
@@ -287,7 +304,7 @@ def row_text(row: object) -> str:
     return brief(without_addresses(text), LONGEST_READ)
 
 
-def _time_blocks(result: EvaluationResult, summary: Figures) -> list[Block]:
+def _time_blocks(result: EvaluationResult, summary: Summary) -> list[Block]:
     blocks: list[Block] = []
     if resumed := sum(row.is_resumed for row in result.rows):
         blocks.append(Line(f"{resumed:,} {_plural('row', resumed)} came from the checkpoint.", Role.NOTE))

@@ -9,7 +9,7 @@ import sys
 import weakref
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.evaluation.result import EvaluationResult
@@ -247,7 +247,7 @@ def _result_metadata(result: RunResult) -> dict[str, object]:
 
 def _evaluation_metadata(result: EvaluationResult, *, has_run_metadata: bool) -> dict[str, object]:
     """The summary, and beside it what differs from run to run."""
-    summary: JsonObject = dict(result.summary)
+    summary = cast("JsonObject", {**result.summary})
     slowest = summary.pop("slowest", [])
     metadata: dict[str, object] = {NOTES_METADATA_KEY: list(result.notes)} if result.notes else {}
     metadata |= _json_metadata(lambda: summary, "result.summary")

@@ -12,8 +12,8 @@ from isolated_magic.render.formatting import (
     AT_LEAST,
     AT_MOST,
     DOWN,
+    EIGHTHS,
     EMPTY,
-    FULL,
     UP,
     is_right_to_left,
     longest,
@@ -31,7 +31,7 @@ GAP = "  "
 ISOLATE, END_OF_ISOLATE = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
 
 _PLACE = re.compile(r"\s*(?:Cell|File .+), line \d+")  # of a line of code
-_ALL_NARROW = re.compile(f"[ -~{FULL}{EMPTY}{UP}{DOWN}{PASS}{FAIL}{AT_LEAST}{AT_MOST}]*")
+_ALL_NARROW = re.compile(f"[ -~{EIGHTHS}{EMPTY}\N{PLUS-MINUS SIGN}{UP}{DOWN}{PASS}{FAIL}{AT_LEAST}{AT_MOST}]*")
 
 # Codes of "select graphic rendition" (ECMA-48, 8.3.117) from the sixteen colours that each terminal theme defines.
 COLORS: Mapping[Role, str] = {
@@ -75,11 +75,11 @@ def to_text(view: View, colors: Mapping[Role, str] = NO_COLORS, *, wraps: bool =
 
 
 def _are_apart(above: Block, below: Block) -> bool:
-    """Whether a blank line separates them: below a headline or code, above what is folded, between tables."""
+    """Whether a blank line separates them: below a headline or code, above what is folded, between sections."""
     if isinstance(below, (Line, Code)) and isinstance(above, Code):
         return True
     if isinstance(below, Line):
-        return False
+        return below.role is Role.HEADLINE and isinstance(above, Table)
     if isinstance(above, Table) and isinstance(below, Table):
         return True
     is_headline = isinstance(above, Line) and above.role in HEADLINES
