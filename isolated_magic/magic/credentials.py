@@ -16,7 +16,7 @@ from isolated_magic.redaction.redactor import Secret, is_credential, looks_like_
 from isolated_magic.sanitize import warn
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.values import Assignment
@@ -66,28 +66,52 @@ def secrets_on_line(
     Returns:
         Names of variables of the run, and the credentials themselves, each as a Secret.
     """
-    found: list[str] = []
-    for assignment in assignments:
-        if assignment.is_secret:
-            found += assignment.values
-            continue
-        for source, _ in _sources(assignment.word, patterns):
-            values = assignment.values.items()
-            found += [name for name, value in values if is_credential(source, _text_of(value), patterns)]
-    for word in (*options.env, *options.secret, *options.data):
-        for source, node in _sources(word, patterns):
-            text = _text_of(_value_of(node, names))
-            if text and is_credential(source, text, patterns):
-                found.append(Secret(text))
-    return found
+    return SecretSources(patterns).secrets((*options.env, *options.secret, *options.data), assignments, names)
 
 
-def _sources(word: str, patterns: Collection[str]) -> Iterator[tuple[str, ast.expr]]:
-    """The credentials of the notebook, by their names, that the values of a word come from."""
-    sources = [(word, ast.Name(word))] if word.isidentifier() else []
-    for source, node in (*sources, *_references(word), *_references(word.partition("=")[2])):
-        if looks_like_credentials(source, patterns):
-            yield source, node
+class SecretSources:
+    """Finds the secrets that words of the line mark. What a word refers to is looked for once.
+
+    Args:
+        patterns: what names of credentials look like.
+    """
+
+    def __init__(self, patterns: Collection[str]) -> None:
+        self._patterns = patterns
+        self._known: dict[str, list[tuple[str, ast.expr]]] = {}
+
+    def secrets(
+        self, words: Iterable[str], assignments: Iterable[Assignment], names: Mapping[str, object]
+    ) -> list[str]:
+        """See :func:`secrets_on_line`.
+
+        Args:
+            words: those that may name credentials.
+            assignments: the variables that are set.
+            names: the notebook's variables.
+        """
+        found: list[str] = []
+        for assignment in assignments:
+            if assignment.is_secret:
+                found += assignment.values
+                continue
+            for source, _ in self._sources(assignment.word):
+                values = assignment.values.items()
+                found += [name for name, value in values if is_credential(source, _text_of(value), self._patterns)]
+        for word in words:
+            for source, node in self._sources(word):
+                text = _text_of(_value_of(node, names))
+                if text and is_credential(source, text, self._patterns):
+                    found.append(Secret(text))
+        return found
+
+    def _sources(self, word: str) -> list[tuple[str, ast.expr]]:
+        """The credentials of the notebook, by their names, that the values of a word come from."""
+        if word not in self._known:
+            self._known[word] = [
+                found for found in _references(word) if looks_like_credentials(found[0], self._patterns)
+            ]
+        return self._known[word]
 
 
 def _text_of(value: object) -> str:
@@ -103,28 +127,43 @@ def _value_of(node: ast.expr, names: Mapping[str, object]) -> object:
             return names.get(node.id)
         if isinstance(node, ast.Attribute):
             return getattr(_value_of(node.value, names), node.attr)
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            return _value_of(node.value, names)[node.slice.value]  # type: ignore[index]  # else nothing is found
+        if isinstance(node, ast.Subscript):
+            key = node.slice.value if isinstance(node.slice, ast.Constant) else _value_of(node.slice, names)
+            return _value_of(node.value, names)[key]  # type: ignore[index]  # else nothing is found
     except Exception:  # noqa: BLE001 - the user's own objects; evaluating the line says what is wrong
         return None
     return None
 
 
-def _references(value: str) -> list[tuple[str, ast.expr]]:
-    """The names, attributes and keys in a value, each with the expression that it ends."""
-    if match := VARIABLE.fullmatch(value):
-        return [(match[1], ast.Name(match[1]))]
-    if not (value.startswith("{") and value.endswith("}")):
-        return []
+def expressions(word: str) -> list[ast.expr]:
+    """The expressions that a word of the line refers to: itself or what follows its first equals sign."""
+    if word.isidentifier():
+        return [ast.Name(word, ast.Load())]
+    found = (_expression(text) for text in (word, word.partition("=")[2]))
+    return [tree for tree in found if tree is not None]
+
+
+def _expression(text: str) -> ast.expr | None:
+    if match := VARIABLE.fullmatch(text):
+        return ast.Name(match[1], ast.Load())
+    if text.startswith("{") and text.endswith("}"):
+        return _parsed(text[1:-1]) or _parsed(text)
+    return None
+
+
+def _references(word: str) -> list[tuple[str, ast.expr]]:
+    """The names, attributes and keys that a word of the line refers to, each with the expression that it ends."""
     found: list[tuple[str, ast.expr]] = []
-    tree = _parsed(value[1:-1]) or _parsed(value)
-    for node in ast.walk(tree) if tree is not None else ():
+    for node in (node for tree in expressions(word) for node in ast.walk(tree)):
         if isinstance(node, ast.Name):
             found.append((node.id, node))
         elif isinstance(node, ast.Attribute):
             found.append((node.attr, node))
         elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             found.append((str(node.slice.value), node))
+        elif isinstance(node, ast.Subscript) and isinstance(node.value, (ast.Name, ast.Attribute)):
+            # An item of a collection, such as api_keys[row["tenant"]]: the collection's name says what it is.
+            found.append((node.value.id if isinstance(node.value, ast.Name) else node.value.attr, node))
     return found
 
 

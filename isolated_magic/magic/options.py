@@ -6,54 +6,51 @@ read it. A new option is one field there, and the code that uses its value.
 
 from __future__ import annotations
 
-import keyword
-import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
 from isolated_magic.executors.factory import HOMES, NAMES
-from isolated_magic.limits import MIB, Limits, parse_size
-from isolated_magic.magic import lexer
+from isolated_magic.limits import Limits
+from isolated_magic.magic.kinds import (
+    CHECKPOINT_MODE,
+    COUNT,
+    CPU,
+    EARLIER,
+    EXECUTOR,
+    FAILURES,
+    FIELD,
+    IMAGE,
+    MEMORY,
+    NO_LIMIT,
+    NUMBER,
+    PATH,
+    RATE,
+    REFERENCE,
+    RETRY_ON,
+    ROWS,
+    SIZE,
+    SIZES,
+    SWITCH,
+    TEXT,
+    TIMEOUT,
+    VARIABLE,
+    WORKERS,
+    Kind,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Literal, TypeAlias
 
     from isolated_magic.executors.factory import ExecutorName
 
     _Anything: TypeAlias = Any  # a field of whatever type it is annotated with
-    Offers: TypeAlias = Literal["value", "file", "environment", "data", "result"]
+    Offers: TypeAlias = Literal["value", "file", "environment", "data", "result", "rows", "field"]
 
-NO_LIMIT = "none"
-LEAST_MEMORY_BYTES = 16 * MIB  # an interpreter needs about ten
 COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
 FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What the value of an option is.
-
-    Args:
-        metavar: stands for it in the help; empty for a switch, which has no value.
-        convert: text to value. Raises ValueError, or InvalidRequestError with a sentence of its own.
-        wants: what the text on the line has to be, as in "give a number".
-        types: of the setting, before it is converted.
-        setting_wants: what the setting has to be.
-        no_limit: what the words for no limit mean as a setting; ``...`` where they mean nothing.
-    """
-
-    metavar: str
-    convert: Callable[[str], object] = lexer.plain
-    wants: str = ""
-    types: tuple[type, ...] = (str,)
-    setting_wants: str = ""
-    no_limit: object = ...
-
-
-SWITCH = Kind("", types=(bool,), setting_wants="True or False")
+ROW_FILES = (".jsonl", ".csv", ".parquet")
+ROW = "row"  # what a row is called where --as does not say
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,7 @@ class Option:
         offers: what the Tab key offers for its value.
         words: those values; of files, the endings.
         executor: the only one that takes it; None where it is a part of the request, which each executor judges.
+        of_rows: it means something with --each alone.
     """
 
     flags: tuple[str, ...]
@@ -98,6 +96,7 @@ class Option:
     offers: Offers = "value"
     words: tuple[str, ...] = ()
     executor: ExecutorName | None = None
+    of_rows: bool = False
 
     @property
     def flag(self) -> str:
@@ -128,62 +127,9 @@ def _limit(
     return _option(flag, help=told, kind=kind, limit=limit, words=words, setting=of_runs)
 
 
-def _size(text: str) -> int | None:
-    return None if text == NO_LIMIT else parse_size(text)
-
-
-def _memory(text: str) -> int | None:
-    size = _size(text)
-    if size is None or size >= LEAST_MEMORY_BYTES:
-        return size
-    meant = f"did you mean {text}M?" if text.isdecimal() and size >= 16 else "give at least 16M."
-    raise InvalidRequestError(f"no interpreter starts with so little memory; {meant}")
-
-
-def _seconds(text: str) -> float:
-    if not (seconds := float(text)) > 0:  # not less: NaN, too
-        raise ValueError
-    return seconds
-
-
-def _cpu_seconds(text: str) -> float | None:
-    return None if text == NO_LIMIT or (seconds := _seconds(text)) == math.inf else seconds
-
-
-def _count(text: str) -> int | None:
-    if text == NO_LIMIT:
-        return None
-    if not (text.isdecimal() and text.isascii() and int(text) > 0):
-        raise ValueError
-    return int(text)
-
-
-def _variable(text: str) -> str:
-    if not text.isidentifier() or keyword.iskeyword(text):
-        raise ValueError
-    return text
-
-
-def _executor(text: str) -> str:
-    if text not in HOMES:
-        raise ValueError
-    return text
-
-
-TEXT, PATH, REFERENCE = Kind("TYPE"), Kind("PATH"), Kind("NAME")
-VARIABLE = Kind("NAME", _variable, "the name of a variable")
-EARLIER = Kind("NAME", _variable, "the name of a variable", (bool,), "True or False")
-IMAGE = Kind("NAME", setting_wants="the name of an image, or None for the default")
-EXECUTOR = Kind("NAME", _executor, f"one of {', '.join(HOMES)}", setting_wants=f"one of {NAMES}")
-_OF_SIZES = ("a size, such as 512M or 2G", (int, str), "a size, such as '512M', or a number of bytes", None)
-SIZE, MEMORY = Kind("SIZE", _size, *_OF_SIZES), Kind("SIZE", _memory, *_OF_SIZES)
-_OF_TIMES = ("a number of seconds greater than zero", (float,))
-TIME_WANTS = "a number of seconds greater than zero, or 'inf' for no limit"
-TIMEOUT = Kind("SECONDS", _seconds, *_OF_TIMES, TIME_WANTS, math.inf)
-CPU = Kind("SECONDS", _cpu_seconds, *_OF_TIMES, TIME_WANTS, None)
-_WHOLE = "a whole number greater than zero"
-COUNT = Kind("N", _count, _WHOLE, (int,), f"{_WHOLE}, or 'none' for no limit", None)
-SIZES = ("256M", "512M", "1G", "2G", "4G", NO_LIMIT)
+def _of_rows(*flags: str, help: str, **more: _Anything) -> _Anything:  # noqa: A002 - likewise
+    """An option of evaluations."""
+    return _option(*flags, help=help, of_rows=True, **more)
 
 
 @dataclass(frozen=True)
@@ -343,6 +289,95 @@ class Options:
         ),
     )
     help: bool = _option("-h", "--help", help="show this and run nothing", manual="`%%isolated?` too")
+    each: str | None = _option(
+        "--each",
+        help="run the code once for each of these rows: a notebook variable, `$variable`, `{expression}`, or a "
+        ".jsonl, .csv or .parquet file",
+        manual="A row is `data`, unless `--data` says otherwise, and `row` in the expressions of other options, "
+        'such as `-e TENANT={row["tenant"]}`. Rows that fail do not fail the cell',
+        kind=ROWS,
+        offers="rows",
+        words=ROW_FILES,
+    )
+    row_name: str | None = _of_rows(
+        "--as",
+        help="what the row is called in expressions (default `row`)",
+        kind=VARIABLE,
+    )
+    limit: int | None = _of_rows("--limit", help="take the first N rows alone", kind=NUMBER, words=("5", "20"))
+    sample: int | None = _of_rows(
+        "--sample", help="take N rows at random, the same ones every time", kind=NUMBER, words=("5", "20")
+    )
+    jobs: int | None = _of_rows(
+        "--jobs",
+        help="how many rows run at once (default: one for each processor)",
+        kind=WORKERS,
+        words=("1", "2", "4", "8"),
+        setting=Setting("jobs", None, "how many rows run at once; `None` for one for each processor"),
+    )
+    per: str | None = _of_rows(
+        "--per",
+        help='one process for each value of this, such as `row["tenant"]`, in which its rows run one after the '
+        "other; else each row has a process of its own",
+        manual="The metric is made once for each value, and its environment is that of the value's first row. "
+        'A field\'s name alone, such as `tenant`, stands for `row["tenant"]`, and so for `--key` and `--cluster`',
+        kind=FIELD,
+        offers="field",
+    )
+    key: str | None = _of_rows(
+        "--key",
+        help="what a row is called in checkpoints, comparisons and lists of failures (default: a digest of its "
+        "content)",
+        kind=FIELD,
+        offers="field",
+    )
+    cluster: str | None = _of_rows(
+        "--cluster",
+        help="which rows belong together, and are no samples of their own in intervals and comparisons",
+        kind=FIELD,
+        offers="field",
+    )
+    repeat: int | None = _of_rows("--repeat", help="run each row N times", kind=NUMBER, words=("3", "5"))
+    retries: int | None = _of_rows(
+        "--retries",
+        help="run a row that failed with an exception up to N times more, each time after a longer wait",
+        kind=NUMBER,
+        words=("1", "2", "3"),
+    )
+    retry_on: tuple[str, ...] = _of_rows(
+        "--retry-on",
+        help="run it again after this exception alone, or after a `timeout`; repeatable",
+        kind=RETRY_ON,
+        repeats=True,
+        words=("timeout", "TimeoutError", "ConnectionError"),
+    )
+    rate: str | None = _of_rows(
+        "--rate",
+        help="begin no more runs than this, such as `10/s` or `600/min`, for each value of `--per` where that is "
+        "given",
+        kind=RATE,
+        words=("1/s", "10/s", "60/min"),
+    )
+    fail_on_error: float | None = _of_rows(
+        "--fail-on-error",
+        help="stop when more than N rows have failed, or more than a share of all, such as `0.1`",
+        kind=FAILURES,
+        words=("0", "10", "0.1"),
+    )
+    checkpoint: str | None = _of_rows(
+        "--checkpoint",
+        help="append each finished row to this file, and go on from it next time",
+        manual="Rows that were scored do not run again, failed ones do. It holds no secret",
+        kind=PATH,
+        offers="file",
+        words=(".jsonl",),
+    )
+    checkpoint_mode: str | None = _of_rows(
+        "--checkpoint-mode",
+        help="where code or rows have changed: `resume` keeps the rows that still fit, `restart` begins anew",
+        kind=CHECKPOINT_MODE,
+        words=("resume", "restart"),
+    )
     memory: int | None = _limit("--memory", "memory_bytes", MEMORY, SIZES, told="memory")
     cpu: float | None = _limit(
         "--cpu", "cpu_secs", CPU, ("1", "10", "60", NO_LIMIT), told="seconds of processor time", setting="cpu_secs"
@@ -371,6 +406,11 @@ class Options:
         """What the run may use."""
         given: dict[str, Any] = {entry.limit: getattr(self, name) for name, entry in TABLE.items() if entry.limit}
         return Limits(**given)
+
+    @property
+    def row(self) -> str:
+        """What a row is called in expressions."""
+        return self.row_name or ROW
 
     @property
     def asks_to_compare(self) -> bool:

@@ -69,18 +69,36 @@ def parse(line: str, defaults: Mapping[str, object], *, is_cell: bool) -> Option
         raise _wrong_line(_about_unused(words, unused, is_cell=is_cell))
     said = {name: _converted(TABLE[name], value) for name, value in vars(given).items()}
     options = Options(**{**defaults, **said}, said=frozenset(said))  # type: ignore[arg-type]  # converted by the table
+    _check_together(options)
+    return options
+
+
+def _check_together(options: Options) -> None:
+    """Refuse two options of which only one can be."""
     if options.save is not None and options.file is not None:
         raise OptionError("--save writes a cell's body to a file, and here a file runs: leave --save out.")
     if options.save is not None and options.bg:
         raise OptionError("--save waits for the run to succeed, which --bg does not: give one of them.")
     if options.bg and options.asks_to_compare:
         raise OptionError("--compare needs the scores, which --bg does not wait for: give one of them.")
-    return options
+    if options.each is not None:
+        if options.bg:
+            raise OptionError(
+                "--bg is for one run, and --each waits for its rows: leave --bg out. Interrupting the cell keeps "
+                "the rows that are done, and with --checkpoint FILE the next run goes on from there."
+            )
+        if options.no_score:
+            raise OptionError("--no-score is for one run without scores, and --each collects them: leave it out.")
+        return
+    of_rows = [TABLE[name].flag for name in TABLE if name in options.said and TABLE[name].of_rows]
+    if of_rows:
+        raise OptionError(f"{of_rows[0]} is for rows: give them with it, such as --each rows {of_rows[0]} ...")
 
 
 def _converted(option: Option, value: object) -> object:
-    if option.repeats:
-        return tuple(value)  # type: ignore[arg-type]  # argparse makes a list
+    if isinstance(value, list):
+        is_resolved_later = option.offers != "value"  # they refer to variables
+        return tuple(value if is_resolved_later else [_converted(option, one) for one in value])
     if not option.kind.metavar or not isinstance(value, str):
         return value
     try:
@@ -119,9 +137,10 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
         allow_abbrev=False,
     )
+    rows = made.add_argument_group("options of --each")
     limits = made.add_argument_group("limits, with sizes such as 512M or 2G, or none")
     for name, option in TABLE.items():
-        group = limits if option.limit else made
+        group = limits if option.limit else rows if option.of_rows or name == "each" else made
         add = partial(
             group.add_argument, *option.flags, dest=name, help=option.help.replace("`", "").replace("%", "%%")
         )

@@ -19,7 +19,8 @@ from traitlets.config import Configurable
 
 from isolated_magic.errors import InvalidRequestError, SettingError
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, MOST_STANDBY, check_launch
-from isolated_magic.magic.options import SETTINGS, TABLE, TIME_WANTS
+from isolated_magic.magic.kinds import TIME_WANTS
+from isolated_magic.magic.options import SETTINGS, TABLE
 from isolated_magic.redaction.redactor import CREDENTIAL_NAMES
 from isolated_magic.render.view import MOST_ROWS
 

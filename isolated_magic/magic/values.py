@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import lexer
-from isolated_magic.payload.encode import TRACE_THREAD, as_record
+from isolated_magic.magic.data import merged_data
 from isolated_magic.redaction.redactor import TOO_SHORT, is_too_short
 from isolated_magic.sanitize import warn
 
@@ -58,6 +58,31 @@ class Assignment:
     is_secret: bool = False
 
 
+@dataclass(frozen=True)
+class Expression:
+    """An expression of the line, compiled once."""
+
+    source: str = field(repr=False)
+    code: CodeType = field(repr=False)
+
+    @classmethod
+    def of(cls, source: str, option: str) -> Expression:
+        """Compile it.
+
+        Raises:
+            OptionError: it is none.
+        """
+        try:
+            return cls(source, compile(source, "<string>", "eval"))
+        except SyntaxError as problem:
+            raise OptionError(
+                f"{option}: the text in braces is no Python expression ({problem.msg}). "
+                "In single quotes, braces have no special meaning."
+            ) from None
+        except (ValueError, RecursionError, MemoryError) as problem:
+            raise OptionError(f"{option}: the text in braces raised {type(problem).__name__}.") from None
+
+
 class Resolver:
     """Looks up what the words of a line refer to.
 
@@ -69,6 +94,7 @@ class Resolver:
     def __init__(self, names: dict[str, object], hidden: Mapping[str, object] | None = None) -> None:
         self._names = names
         self._hidden = hidden or {}
+        self._expressions: dict[str, Expression] = {}  # by the text in braces
 
     def environment(self, options: Options, ask: Callable[[str], str]) -> list[Assignment]:
         """What the options set; later ones go over earlier ones, --secret over --env, --env over --env-file.
@@ -80,10 +106,19 @@ class Resolver:
         Raises:
             OptionError: a name, an expression or a file that leads nowhere.
         """
-        found = [Assignment(word, _read_env_file(self._path(word, "--env-file"))) for word in options.env_file]
-        found += [Assignment(word, self._env(word)) for word in options.env]
-        found += [Assignment(word, self._secrets(word, ask), is_secret=True) for word in options.secret]
-        return found
+        words = (("env_file", options.env_file), ("env", options.env), ("secret", options.secret))
+        return [self.assignment(option, word, ask) for option, several in words for word in several]
+
+    def assignment(self, option: str, word: str, ask: Callable[[str], str]) -> Assignment:
+        """What one word of ``env_file``, ``env`` or ``secret`` sets. As :meth:`environment`."""
+        if option == "env_file":
+            return Assignment(word, self._read_env_file(self._path(word, "--env-file")))
+        if option == "env":
+            return Assignment(word, self._env(word))
+        return Assignment(word, self._secrets(word, ask), is_secret=True)
+
+    def _read_env_file(self, path: str) -> Mapping[str, EnvValue]:
+        return _read_env_file(path)
 
     def data(self, options: Options) -> object:
         """The data that the options describe: one value as it is, several ones merged.
@@ -91,24 +126,7 @@ class Resolver:
         Raises:
             OptionError: a name, an expression or a file that leads nowhere, or parts that cannot be merged.
         """
-        parts = list(map(self._data_part, options.data))
-        if len(parts) == 1:
-            if not isinstance(parts[0], dict):
-                _check_alone(options.data[0], parts[0], payload_type=options.payload_type)
-            return parts[0]
-        merged: dict[object, object] = {}
-        for word, part in zip(options.data, parts, strict=True):
-            record = as_record(part)
-            if not isinstance(record, Mapping):
-                shown = lexer.plain(word).partition("=")[0]
-                if word.endswith(".json"):
-                    raise OptionError(about_file(shown, part))
-                raise OptionError(
-                    f"--data {shown}: {type(part).__name__} cannot be merged with the other --data; "
-                    "only dicts can. Give it a key: --data KEY=$variable."
-                )
-            merged.update(record)
-        return merged
+        return merged_data(options, list(map(self.data_part, options.data)))
 
     def _env(self, word: str) -> Mapping[str, EnvValue]:
         if word.startswith(_NAMELESS):
@@ -164,7 +182,8 @@ class Resolver:
             raise OptionError(f"{option}: the value of the {what} is {type(value).__name__}: give a path.")
         return os.fsdecode(value)
 
-    def _data_part(self, word: str) -> object:
+    def data_part(self, word: str) -> object:
+        """What one word of ``--data`` stands for."""
         if (match := _KEY.match(word)) and not self._is_cut_expression(match[1]):
             key = lexer.plain(match[1])
             return {key: self._value(word[match.end() :], f"--data {key}", literal=_data_literal)}
@@ -212,10 +231,13 @@ class Resolver:
 
     def _braces(self, text: str, option: str) -> object:
         """The value of ``{...}``: JSON, or an expression in braces, or a dict display."""
-        with suppress(ValueError, RecursionError):
-            return json.loads(text)
-        inner = text[1:-1].strip()
-        return self._evaluate(inner if is_expression(inner) or not is_expression(text) else text, option)
+        if text not in self._expressions:
+            with suppress(ValueError, RecursionError):
+                return json.loads(text)
+            inner = text[1:-1].strip()
+            source = inner if is_expression(inner) or not is_expression(text) else text
+            self._expressions[text] = Expression.of(source, option)
+        return self._evaluate(self._expressions[text], option)
 
     def _value(self, text: str, option: str, *, literal: Callable[[str], object]) -> object:
         if match := VARIABLE.fullmatch(text):
@@ -252,20 +274,19 @@ class Resolver:
         reference = f"${text}" if text.isidentifier() else f"{{{in_short(text)}}}"
         warn(f"{option} is the text {text!r}. For the value in the notebook write {option}={reference}.")
 
-    def _evaluate(self, expression: str, option: str) -> object:
+    def _evaluate(self, expression: Expression, option: str) -> object:
         try:
-            return eval(expression, self._names)  # noqa: S307 - the user's own expression, in the user's own notebook
-        except SyntaxError as problem:
-            raise OptionError(
-                f"{option}: the text in braces is no Python expression ({problem.msg}). "
-                "In single quotes, braces have no special meaning."
-            ) from None
+            return eval(expression.code, self._names)  # noqa: S307 - the user's own expression, in the user's own notebook
         except Exception as problem:  # noqa: BLE001 - whatever the expression raises
-            # The text of most exceptions repeats the value that they are about; the names in these do not.
-            told = f": {problem}" if isinstance(problem, (NameError, AttributeError, LookupError)) else ""
             raise OptionError(
-                f"{option}: the expression in braces raised {type(problem).__name__}{told}."
+                f"{option}: the expression in braces raised {type(problem).__name__}"
+                f"{self._told(problem, expression)}."
             ) from None
+
+    def _told(self, problem: Exception, _expression: Expression) -> str:
+        """What an error may say of what an expression raised."""
+        # The text of most exceptions repeats the value that they are about; the names in these do not.
+        return f": {problem}" if isinstance(problem, (NameError, AttributeError, LookupError)) else ""
 
     def _near(self, name: str, fits: Callable[[object], bool], more: Iterable[str] = ()) -> str:
         own = own_variables(self._names, self._hidden)
@@ -292,28 +313,6 @@ def checked_secret(name: str, value: object) -> str | int | float:
     if is_too_short(str(value)):
         raise OptionError(f"--secret {name}: {TOO_SHORT} If it is no secret, set it with -e.")
     return value
-
-
-def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
-    """Refuse data that is one value and no dict, unless the payload type takes a list."""
-    record = None if value is None else as_record(value)
-    if record is None or isinstance(record, dict):
-        return
-    is_list = isinstance(record, (list, tuple)) and not isinstance(value, str)
-    if is_list and payload_type == TRACE_THREAD:
-        return
-    name = lexer.plain(word).removeprefix("$")
-    has_name = name.isidentifier()
-    key = "rows" if is_list else "value"
-    if word.endswith(".json"):
-        listed = f" For a list that the code takes whole, add --payload-type {TRACE_THREAD}." if is_list else ""
-        raise OptionError(about_file(name, value) + listed)
-    told = f"--data {name}: {name}" if has_name else "--data: the value"
-    listed = f"; or, for a list that the code takes whole, add --payload-type {TRACE_THREAD}" if is_list else ""
-    raise OptionError(
-        f"{told} is {type(value).__name__}, and data is a dict. Give it a key, such as "
-        f"-d {key}={f'${name}' if has_name else '{...}'}{listed}."
-    )
 
 
 def _data_literal(text: str) -> object:
@@ -457,14 +456,3 @@ def _followed(node: ast.expr, names: Mapping[str, object]) -> tuple[str, object]
             value = UNKNOWN
         return f"{before}[{ast.unparse(node.slice)}]", value
     return ast.unparse(node), UNKNOWN
-
-
-def about_file(path: str, value: object) -> str:
-    """What to do with a JSON file whose value is no object."""
-    kind, is_list = type(value).__name__, isinstance(value, list)
-    key = "rows" if is_list else "value"
-    several = f" Or one of its rows: --data {{{key}[0]}}." if is_list else ""
-    return (
-        f"--data {path}: the file holds a {kind}, and data is a dict. Read it in the notebook, "
-        f'{key} = json.load(open("{path}")), and hand it over under a key: -d {key}=${key}.{several}'
-    )

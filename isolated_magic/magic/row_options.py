@@ -1,0 +1,354 @@
+"""What the options of a line are for each row: an expression that has ``row`` in it is evaluated row by row.
+
+Those without are evaluated once, before the first row. Expressions are compiled once, so that a row costs little.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from isolated_magic.errors import InvalidRequestError, OptionError
+from isolated_magic.magic import lexer
+from isolated_magic.magic.credentials import SecretSources, expressions
+from isolated_magic.magic.data import merged_data
+from isolated_magic.magic.options import TABLE
+from isolated_magic.magic.values import (
+    VARIABLE,
+    Assignment,
+    Expression,
+    Resolver,
+    did_you_mean,
+    is_expression,
+    own_variables,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from typing import TypeAlias
+
+    from isolated_magic.environment import EnvValue
+    from isolated_magic.magic.options import Options
+
+    OfRow: TypeAlias = Callable[[object], object]
+    Environment: TypeAlias = "Mapping[str, EnvValue] | Callable[[object], Mapping[str, EnvValue]]"
+    Secrets: TypeAlias = "Collection[str] | Callable[[object], Collection[str]]"
+
+T = TypeVar("T")
+
+MOST_NAMED = 8  # fields of a row that a message lists
+
+
+class RowResolver(Resolver):
+    """Looks up what words refer to where one of the notebook's names is the row.
+
+    Args:
+        names: the notebook's variables, as they are now.
+        hidden: those among them that IPython put there, with their values.
+        row_name: what the row is called.
+    """
+
+    def __init__(self, names: Mapping[str, object], hidden: Mapping[str, object], row_name: str) -> None:
+        self.row_name = row_name
+        self.names = dict(names)
+        self.names[row_name] = None
+        super().__init__(self.names, hidden)
+
+        self._files: dict[str, Mapping[str, EnvValue]] = {}
+
+    def value(self, text: str, flag: str) -> object:
+        """The value of an expression in braces."""
+        return self._braces(text, flag)
+
+    def _read_env_file(self, path: str) -> Mapping[str, EnvValue]:
+        """Read once, however many rows name it."""
+        if path not in self._files:
+            self._files[path] = super()._read_env_file(path)
+        return self._files[path]
+
+    def see(self, row: object) -> None:
+        """Have the name of the row stand for this one."""
+        self.names[self.row_name] = row
+
+    def mentions_row(self, word: str) -> bool:
+        """Whether what a word of the line stands for depends on the row."""
+        return any(
+            isinstance(part, ast.Name) and part.id == self.row_name
+            for tree in expressions(word)
+            for part in ast.walk(tree)
+        )
+
+    def check_names(self, word: str, flag: str) -> None:
+        """Refuse an expression with a name that is nowhere: it would fail for every row.
+
+        Raises:
+            OptionError: it has one.
+        """
+        for name in dict.fromkeys(_free_names(expressions(word))):
+            if name in self.names or hasattr(builtins, name):
+                continue
+            own = own_variables(self.names, self._hidden)
+            hint = did_you_mean(name, [*own, self.row_name])
+            raise OptionError(
+                f"{flag}: the notebook has no variable {name}.{hint} A field of the row is "
+                f'{self.row_name}["{name}"].'
+            )
+
+    def _told(self, problem: Exception, expression: Expression) -> str:
+        """As of any expression, but without values of the row."""
+        if isinstance(problem, KeyError):
+            key = problem.args[0] if problem.args else None
+            return f": {key!r}" if _has_constant(expression.source, key) else ""
+        name = getattr(problem, "name", None)
+        is_written = isinstance(name, str) and name in expression.source
+        return f": {problem}" if isinstance(problem, (NameError, AttributeError)) and is_written else ""
+
+
+def _free_names(trees: Iterable[ast.expr]) -> Iterable[str]:
+    """The names that expressions use and do not make themselves."""
+    parts = [part for tree in trees for part in ast.walk(tree)]
+    made = {part.id for part in parts if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)}
+    made |= {part.arg for part in parts if isinstance(part, ast.arg)}
+    return [
+        part.id
+        for part in parts
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load) and part.id not in made
+    ]
+
+
+def _has_constant(source: str, value: object) -> bool:
+    """Whether an expression has this value written out."""
+    return any(
+        isinstance(node, ast.Constant) and type(node.value) is type(value) and node.value == value
+        for node in ast.walk(ast.parse(source.strip(), mode="eval"))
+    )
+
+
+class RowOptions:
+    """The options of one line, for each row. Made before the first row, and used in one thread.
+
+    Args:
+        options: of the line.
+        names: the notebook's variables, as they are now.
+        hidden: those among them that IPython put there, with their values.
+        ask: asks the user for a secret.
+        patterns: what names of credentials look like.
+
+    Raises:
+        OptionError: what is wrong with an option for every row.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        names: dict[str, object],
+        hidden: Mapping[str, object],
+        ask: Callable[[str], str],
+        patterns: Collection[str],
+    ) -> None:
+        self._options = options
+        self._ask = ask
+        self._rows = RowResolver(names, hidden, options.row)
+        self._once = Resolver(names, hidden)
+        self._sources = SecretSources(patterns)
+        self._row_words: list[str] = []  # those that may name a credential of the row
+        self._latest: list[Assignment] | None = None
+        words = (("env_file", options.env_file), ("env", options.env), ("secret", options.secret))
+        self._parts = [self._part(option, word) for option, several in words for word in several]
+        static = [part for part in self._parts if isinstance(part, Assignment)]
+        self.data = self._data()
+        once = [word for word in (*options.env, *options.secret, *options.data) if word not in self._row_words]
+        self._secrets = [*self._sources.secrets(once, static, names), *patterns]
+
+    def _part(self, option: str, word: str) -> Assignment | tuple[str, str]:
+        """What one word sets, or the option and the word where that depends on the row."""
+        if not self._depends_on_row(word, TABLE[option].flag):
+            return self._once.assignment(option, word, self._ask)
+        return option, word
+
+    def _depends_on_row(self, word: str, flag: str) -> bool:
+        if not self._rows.mentions_row(word):
+            return False
+        self._rows.check_names(word, flag)
+        if flag != "--env-file":
+            self._row_words.append(word)
+        return True
+
+    def _data(self) -> object:
+        """The data of every row, or a function of the row; None for the row itself."""
+        options = self._options
+        if not options.data:
+            return None
+        parts = [
+            None if self._depends_on_row(word, "--data") else (self._once.data_part(word),)
+            for word in options.data
+        ]
+        if None not in parts:
+            value = merged_data(options, [part[0] for part in parts if part is not None])
+            return {} if value is None else value
+
+        def data_of(row: object) -> object:
+            self._rows.see(row)
+            values = [
+                self._rows.data_part(word) if part is None else part[0]
+                for word, part in zip(options.data, parts, strict=True)
+            ]
+            return merged_data(options, values)
+
+        return _of_row(data_of)
+
+    @property
+    def env_vars(self) -> Environment:
+        """The variables to set for every row, or a function of the row."""
+        static = [part for part in self._parts if isinstance(part, Assignment)]
+        if len(static) == len(self._parts):
+            return _variables(static)
+        return _of_row(lambda row: _variables(self._assignments(row)))
+
+    @property
+    def secrets(self) -> Secrets:
+        """What to hide in every row, or a function of the row."""
+        if not self._row_words:
+            return self._secrets
+        return _of_row(self._secrets_of)
+
+    def _assignments(self, row: object) -> list[Assignment]:
+        self._rows.see(row)
+        self._latest = [
+            part if isinstance(part, Assignment) else self._rows.assignment(*part, self._ask)
+            for part in self._parts
+        ]
+        return self._latest
+
+    def _secrets_of(self, row: object) -> Collection[str]:
+        # What env_vars has just found for this row; not kept, as the next row may be the same object, changed.
+        found = self._assignments(row) if self._latest is None else self._latest
+        self._latest = None
+        of_row = [made for made, part in zip(found, self._parts, strict=True) if made is not part]
+        return [*self._sources.secrets(self._row_words, of_row, self._rows.names), *self._secrets]
+
+    def field(self, name: str, first: object) -> OfRow | None:
+        """The function of the row that ``per``, ``key`` or ``cluster`` stands for; None where it is not given.
+
+        Args:
+            name: of the option.
+            first: the first row; ``...`` where there is none.
+
+        Raises:
+            OptionError: it stands for none.
+        """
+        word: str | None = getattr(self._options, name)
+        return None if word is None else _of_row(_FieldOption(word, TABLE[name].flag, self._rows).function(first))
+
+
+class _FieldOption:
+    """An option whose value is an expression or the name of a field."""
+
+    def __init__(self, word: str, flag: str, rows: RowResolver) -> None:
+        self._word = word
+        self._text = lexer.plain(word).strip()
+        self._flag = flag
+        self._rows = rows
+
+    def function(self, first: object) -> OfRow:
+        """The function that it stands for, where the first row is this one."""
+        text, row_name = self._text, self._rows.row_name
+        if not text:
+            raise OptionError(f'{self._flag} is empty: write an expression, such as {row_name}["id"].')
+        if text in {row_name, f"${row_name}"}:
+            return lambda row: row
+        if text.startswith("{") and text.endswith("}"):
+            return self._expression(text)
+        if VARIABLE.fullmatch(text):
+            return self._variable(text[1:])
+        if text.isidentifier() and callable(self._rows.names.get(text)) and not _has(first, text):
+            return self._variable(text)
+        if text.isidentifier() or _has(first, text):
+            return self._field(first)
+        return self._expression(f"{{{text}}}")
+
+    def _variable(self, name: str) -> OfRow:
+        function = self._rows.names.get(name)
+        if not callable(function):
+            raise self._same_for_all()
+        return self._raising(function)
+
+    def _field(self, first: object) -> OfRow:
+        name = self._text
+        if first is not ... and not _has(first, name):
+            fields = list(map(str, first)) if isinstance(first, Mapping) else []
+            shown = ", ".join(fields[:MOST_NAMED]) + (", ..." if len(fields) > MOST_NAMED else "")
+            listed = f"the first row has {shown}." if fields else f"the first row is {type(first).__name__}."
+            raise OptionError(
+                f"{self._flag} {name}: neither is that a field of the row nor a function of the notebook; "
+                f"{listed}{did_you_mean(name, fields)}"
+            )
+
+        def value(row: object) -> object:
+            if isinstance(row, Mapping) and name in row:
+                return row[name]
+            if not isinstance(row, Mapping) and hasattr(row, name):
+                return getattr(row, name)
+            raise OptionError(f"{self._flag} {name}: the row has no field of that name.")
+
+        return value
+
+    def _expression(self, text: str) -> OfRow:
+        rows, flag = self._rows, self._flag
+        if not is_expression(text[1:-1].strip()):
+            raise OptionError(
+                f"{flag}: {text[1:-1].strip()!r} is no expression. Put it in braces, such as "
+                f'{flag} {{{rows.row_name}["id"]}}.'
+            )
+        if not rows.mentions_row(text):
+            rows.check_names(text, flag)
+            raise self._same_for_all()
+        rows.check_names(text, flag)
+
+        def value(row: object) -> object:
+            rows.see(row)
+            return rows.value(text, flag)
+
+        return value
+
+    def _raising(self, function: OfRow) -> OfRow:
+        def value(row: object) -> object:
+            try:
+                return function(row)
+            except Exception as problem:  # noqa: BLE001 - of the user's function
+                raise OptionError(f"{self._flag}: {self._text} raised {type(problem).__name__}.") from None
+
+        return value
+
+    def _same_for_all(self) -> OptionError:
+        row = self._rows.row_name
+        return OptionError(
+            f"{self._flag} {self._text}: that is the same for every row. Write an expression with {row} in it, "
+            f'such as {row}["id"], or the name of a field.'
+        )
+
+
+def _has(row: object, name: str) -> bool:
+    """Whether a row has a field of this name."""
+    return name in row if isinstance(row, Mapping) else row is not ... and hasattr(row, name)
+
+
+def _variables(assignments: Iterable[Assignment]) -> dict[str, EnvValue]:
+    found: dict[str, EnvValue] = {}
+    for assignment in assignments:
+        found.update(assignment.values)
+    return found
+
+
+def _of_row(function: Callable[[object], T]) -> Callable[[object], T]:
+    """The function with errors that an evaluation takes for those of the row."""
+
+    def of_row(row: object) -> T:
+        try:
+            return function(row)
+        except OptionError as problem:
+            raise InvalidRequestError(str(problem)) from None
+
+    return of_row
