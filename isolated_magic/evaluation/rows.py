@@ -51,6 +51,8 @@ def row_source(rows: object) -> RowSource:
         InvalidRequestError: it stands for none, or its file is not as it should be.
         MissingLibraryError: its file needs a library that is not installed.
     """
+    if isinstance(rows, RowSource):
+        return rows
     if isinstance(rows, (str, os.PathLike)):
         from isolated_magic.evaluation.row_files import read_file  # noqa: PLC0415 - most rows are no file
 

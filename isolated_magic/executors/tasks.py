@@ -145,6 +145,8 @@ def _of_row(option: str, value: object, row: object) -> object:
         return value
     try:
         return value(row)
+    except InvalidRequestError:  # which says it all
+        raise
     except Exception as problem:  # noqa: BLE001 - of the user's function
         kind = type(problem).__name__
         raise InvalidRequestError(f"{option}: the function of the row raised {kind}: {problem}") from None

@@ -17,13 +17,14 @@ from isolated_magic.executors import lifecycle, sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.runner import failed_run
 from isolated_magic.history import UNNAMED, History, Inputs, differences
-from isolated_magic.magic import credentials, display, hints, source
+from isolated_magic.magic import credentials, display, each, hints, source
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.executors import Executors
 from isolated_magic.magic.figures import figure_settings
 from isolated_magic.magic.parser import help_text, parse
+from isolated_magic.magic.row_options import RowOptions
 from isolated_magic.magic.screen import Screen
 from isolated_magic.magic.settings import settings_of
 from isolated_magic.magic.values import Resolver
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from traitlets import Bunch
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.evaluation.result import EvaluationResult
     from isolated_magic.executors.base import Executor
     from isolated_magic.history import CellKey
     from isolated_magic.magic.options import Options
@@ -93,7 +95,7 @@ class IsolatedMagics(Magics):
     @line_cell_magic
     def isolated(  # noqa: D102 - set below
         self, line: str, cell: str | None = None, local_ns: dict[str, object] | None = None
-    ) -> RunResult | BackgroundRun | History | None:
+    ) -> RunResult | EvaluationResult | BackgroundRun | History | None:
         names = self._shell.user_ns
         if local_ns is not None and local_ns is not names:  # the magic stands in a function
             names = {**names, **local_ns}
@@ -135,13 +137,15 @@ class IsolatedMagics(Magics):
 
     def _run_line(
         self, line: str, body: str | None, names: dict[str, object]
-    ) -> RunResult | BackgroundRun | str | None:
+    ) -> RunResult | EvaluationResult | BackgroundRun | str | None:
         """Run what the line and the body of a cell say; a text is to be printed."""
         line = line if body is not None else source.without_run(line)
         options = parse(line, self.settings.defaults, is_cell=body is not None)
         if options.help:
             return help_text()
         executor = self.executors.executor_for(options)
+        if options.each is not None:
+            return self._evaluate(executor, options, body, names)
         earlier = self._earlier_result(options.compare) if isinstance(options.compare, str) else None
         to_save = source.saving(options.save, body) if options.save is not None and body is not None else None
         try:
@@ -160,6 +164,25 @@ class IsolatedMagics(Magics):
             print(to_save.after(is_ok=result.ok))  # noqa: T201 - what the user asked for
         if result.error is not None and options.raises:
             raise self._exception_for(result, result.error)
+        return result
+
+    def _evaluate(
+        self, executor: Executor, options: Options, body: str | None, names: dict[str, object]
+    ) -> EvaluationResult:
+        """Run the code for each row of the line."""
+        assert options.each is not None  # noqa: S101 - others do not come here
+        to_save = source.saving(options.save, body) if options.save is not None and body is not None else None
+        patterns, hidden = self.settings.secret_names, self._shell.user_ns_hidden
+        code = source.code_of(options, body)
+        credentials.warn_of_literals(options, patterns)
+        rows = each.Rows(options.each, names, hidden)
+        of_rows = RowOptions(options, names, hidden, self._ask, patterns)
+        result = each.evaluated(executor, code, options, rows, of_rows, {"source_name": CELL_NAME}, None)
+        result = replace(result, label=source.label_of(options) or "")
+        if options.out is not None:
+            self._shell.user_ns[options.out] = result
+        if to_save is not None:
+            print(to_save.after(is_ok=any(row.ok for row in result)))  # noqa: T201 - what the user asked for
         return result
 
     def _prepared(

@@ -42,6 +42,7 @@ from isolated_magic.magic.kinds import (
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
+    from isolated_magic.executors.evaluation_options import CheckpointMode
     from isolated_magic.executors.factory import ExecutorName
 
     _Anything: TypeAlias = Any  # a field of whatever type it is annotated with
@@ -372,7 +373,7 @@ class Options:
         offers="file",
         words=(".jsonl",),
     )
-    checkpoint_mode: str | None = _of_rows(
+    checkpoint_mode: CheckpointMode | None = _of_rows(  # noqa: RUF009 - a field, as the others
         "--checkpoint-mode",
         help="where code or rows have changed: `resume` keeps the rows that still fit, `restart` begins anew",
         kind=CHECKPOINT_MODE,

@@ -58,10 +58,6 @@ class RowResolver(Resolver):
 
         self._files: dict[str, Mapping[str, EnvValue]] = {}
 
-    def value(self, text: str, flag: str) -> object:
-        """The value of an expression in braces."""
-        return self._braces(text, flag)
-
     def _read_env_file(self, path: str) -> Mapping[str, EnvValue]:
         """Read once, however many rows name it."""
         if path not in self._files:
@@ -154,7 +150,7 @@ class RowOptions:
         self._once = Resolver(names, hidden)
         self._sources = SecretSources(patterns)
         self._row_words: list[str] = []  # those that may name a credential of the row
-        self._latest: list[Assignment] | None = None
+        self._latest: tuple[object, list[Assignment]] | None = None
         words = (("env_file", options.env_file), ("env", options.env), ("secret", options.secret))
         self._parts = [self._part(option, word) for option, several in words for word in several]
         static = [part for part in self._parts if isinstance(part, Assignment)]
@@ -216,15 +212,17 @@ class RowOptions:
 
     def _assignments(self, row: object) -> list[Assignment]:
         self._rows.see(row)
-        self._latest = [
+        found = [
             part if isinstance(part, Assignment) else self._rows.assignment(*part, self._ask)
             for part in self._parts
         ]
-        return self._latest
+        self._latest = row, found
+        return found
 
     def _secrets_of(self, row: object) -> Collection[str]:
         # What env_vars has just found for this row; not kept, as the next row may be the same object, changed.
-        found = self._assignments(row) if self._latest is None else self._latest
+        latest, self._latest = self._latest, None
+        found = latest[1] if latest is not None and latest[0] is row else self._assignments(row)
         self._latest = None
         of_row = [made for made, part in zip(found, self._parts, strict=True) if made is not part]
         return [*self._sources.secrets(self._row_words, of_row, self._rows.names), *self._secrets]
@@ -309,7 +307,7 @@ class _FieldOption:
 
         def value(row: object) -> object:
             rows.see(row)
-            return rows.value(text, flag)
+            return rows.reference(text, flag)
 
         return value
 

@@ -128,6 +128,10 @@ class Resolver:
         """
         return merged_data(options, list(map(self.data_part, options.data)))
 
+    def reference(self, word: str, option: str) -> object:
+        """The value of a ``$variable`` or an ``{expression}``."""
+        return self._value(word, option, literal=lexer.plain)
+
     def _env(self, word: str) -> Mapping[str, EnvValue]:
         if word.startswith(_NAMELESS):
             return self._items(word, "--env")  # type: ignore[return-value]  # checked where the environment is made

@@ -1,0 +1,120 @@
+"""``--each``: the rows of a line, and the evaluation of its code for each of them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import InvalidRequestError, OptionError
+from isolated_magic.evaluation.result import EvaluationInterrupted
+from isolated_magic.evaluation.rows import row_source
+from isolated_magic.magic import lexer
+from isolated_magic.magic.options import ROW_FILES
+from isolated_magic.magic.values import ROOT, Resolver, did_you_mean, expanded, is_data, own_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from isolated_magic.evaluation.result import EvaluationResult
+    from isolated_magic.evaluation.rows import RowSource
+    from isolated_magic.executors.base import Executor
+    from isolated_magic.executors.evaluation import OnProgress
+    from isolated_magic.executors.evaluation_options import EvaluateOptions
+    from isolated_magic.magic.options import Options
+    from isolated_magic.magic.row_options import RowOptions
+
+
+class Rows:
+    """The rows that a line names, the first of which is known.
+
+    Raises:
+        OptionError: it names none.
+    """
+
+    def __init__(self, word: str, names: dict[str, object], hidden: Mapping[str, object]) -> None:
+        shown = lexer.plain(word)
+        rows = _value(word, names, hidden)
+        try:
+            source = row_source(rows)
+        except InvalidRequestError as problem:
+            raise OptionError(f"--each {shown}: {problem}") from None
+        self.first: object = ...
+        rest = source.rows
+        try:
+            self.first = next(rest, ...)
+        except Exception as problem:  # noqa: BLE001 - of the user's own iterator: the evaluation says so
+            rest = _raising(problem)
+        begun = () if self.first is ... else (self.first,)
+        self.source: RowSource = replace(source, rows=itertools.chain(begun, rest))
+
+
+def _raising(problem: Exception) -> Iterator[object]:
+    raise problem
+    yield
+
+
+def _value(word: str, names: dict[str, object], hidden: Mapping[str, object]) -> object:
+    """What stands behind ``--each``: an object of the notebook, or the path of a file."""
+    text = lexer.plain(word)
+    if word.startswith(("$", "{")):
+        return Resolver(names, hidden).reference(word, "--each")
+    if text in names:
+        return names[text]
+    if text.endswith(ROW_FILES) or expanded(text).is_file():
+        return expanded(text)
+    if (root := ROOT.match(text)) and root[1] in names:
+        raise OptionError(f"--each {text}: put an expression in braces. Write --each {{{text}}}.")
+    own = own_variables(names, hidden)
+    near = did_you_mean(text, [name for name, value in own.items() if is_data(value)])
+    raise OptionError(
+        f"--each {text}: the notebook has no variable of that name, and it is no {', '.join(ROW_FILES[:-1])} or "
+        f"{ROW_FILES[-1]} file.{near}"
+    )
+
+
+def evaluated(
+    executor: Executor,
+    code: str | Path,
+    options: Options,
+    rows: Rows,
+    of_rows: RowOptions,
+    more: EvaluateOptions,
+    progress: OnProgress | None,
+) -> EvaluationResult:
+    """Run the code for each row; what was done, if that is interrupted.
+
+    Raises:
+        OptionError: an option is wrong for every row.
+    """
+    given: EvaluateOptions = {
+        **more,
+        "data": of_rows.data,
+        "jobs": options.jobs,
+        "per": of_rows.field("per", rows.first),
+        "key": of_rows.field("key", rows.first),
+        "cluster": of_rows.field("cluster", rows.first),
+        "repeat": options.repeat or 1,
+        "limit": options.limit,
+        "sample": options.sample,
+        "retries": options.retries or 0,
+        "retry_on": options.retry_on,
+        "rate": options.rate,
+        "fail_on_error": options.fail_on_error,
+        "checkpoint": None if options.checkpoint is None else expanded(options.checkpoint),
+        "checkpoint_mode": options.checkpoint_mode,
+        "timeout_secs": options.timeout,
+        "payload_type": options.payload_type,
+        "secrets": of_rows.secrets,
+        "inherit_env": not options.clean_env,
+        "fresh": options.fresh,
+        "limits": options.limits,
+        "strict": options.strict,
+    }
+    try:
+        return executor.evaluate(code, rows.source, env_vars=of_rows.env_vars, progress=progress, **given)
+    except EvaluationInterrupted as interrupted:
+        return interrupted.result
+    except InvalidRequestError as problem:
+        raise OptionError(str(problem)) from None
