@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from isolated_magic.evaluation.checkpoint import Checkpoint, CheckpointError, Session
 from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
 from isolated_magic.evaluation.row_result import row_result
 from isolated_magic.evaluation.rows import RowSource, row_source
@@ -84,15 +86,23 @@ class Evaluation:
         total: how many tasks there will be; None if nobody knows.
         settings: of the evaluation.
         jobs: how many run at once.
+        checkpoint: takes what is done, and has what was done before; None for none. It is closed at the end.
     """
 
     def __init__(
-        self, run_row: RunRow, tasks: Iterator[Task], total: int | None, settings: EvaluationSettings, jobs: int
+        self,
+        run_row: RunRow,
+        tasks: Iterator[Task],
+        total: int | None,
+        settings: EvaluationSettings,
+        jobs: int,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.run_row = run_row
         self._tasks = tasks
         self._total = total
         self._settings = settings
+        self._checkpoint = checkpoint
         self._most_ahead = jobs * AHEAD_OF_JOBS
         self._pace = Pace(settings.rate_per_sec)
         self._scheduler = Scheduler(jobs, self._on_fault)
@@ -120,12 +130,10 @@ class Evaluation:
                 self._wait(lambda: self._begun - self._ended < self._most_ahead, progress)
             self._wait(lambda: self._begun == self._ended, progress)
         except KeyboardInterrupt:
-            self.stop(INTERRUPTED)
-            self._scheduler.close()
+            self._close(INTERRUPTED)
             raise EvaluationInterrupted(self._result()) from None
         finally:
-            self.stop("")
-            self._scheduler.close()
+            self._close("")
         return self._result()
 
     def in_order(self) -> Iterator[RowResult]:
@@ -141,8 +149,7 @@ class Evaluation:
                 yield self._take(taken)
                 taken += 1
         finally:
-            self.stop("")
-            self._scheduler.close()
+            self._close("")
 
     def _read(self) -> Iterator[Task]:
         """The tasks, until the evaluation is stopped or the rows end."""
@@ -160,8 +167,17 @@ class Evaluation:
         self._begun += 1
         if task.request is None:
             self._finish(task, RunResult(error=task.problem))
+        elif (row := self._resumed(task)) is not None:
+            self._keep(task, row)
         else:
             self._scheduler.add(_RowRun(task, self), self._pace.next())
+
+    def _resumed(self, task: Task) -> RowResult | None:
+        """The result that a checkpoint has of a task."""
+        if self._checkpoint is None:
+            return None
+        row = self._checkpoint.take(task.key, task.repetition, task.content)
+        return row and replace(row, index=task.index, row=task.row, cluster=task.cluster)
 
     def _wait(self, is_true: Callable[[], bool], progress: OnProgress | None) -> None:
         with self._changed:
@@ -182,7 +198,19 @@ class Evaluation:
     def _result(self) -> EvaluationResult:
         rows = tuple(self._done[number] for number in sorted(self._done))
         not_run = None if self._total is None else self._total - len(rows)
-        return EvaluationResult(rows, not_run, self._stopped, self._settings.repeat)
+        notes: tuple[str, ...] = ()
+        if self._checkpoint is not None:
+            notes = self._checkpoint.notes(len(rows), is_complete=not self._stopped)
+        return EvaluationResult(rows, not_run, self._stopped, self._settings.repeat, notes)
+
+    def _close(self, reason: str) -> None:
+        """Stop, and wait until nothing runs."""
+        self.stop(reason)
+        try:
+            self._scheduler.close()
+        finally:
+            if self._checkpoint is not None:
+                self._checkpoint.close()
 
     # What any thread may do.
 
@@ -211,6 +239,17 @@ class Evaluation:
             cluster=task.cluster,
             failed_attempts=task.failed_attempts,
         )
+        problem = ""
+        if self._checkpoint is not None:
+            try:
+                self._checkpoint.append(row, task.key, task.content)
+            except CheckpointError as error:
+                problem = str(error)
+        self._keep(task, row)
+        if problem:
+            self.stop(problem)
+
+    def _keep(self, task: Task, row: RowResult) -> None:
         with self._changed:
             self._done[task.number] = row
             self._ended += 1
@@ -245,4 +284,8 @@ def evaluation_of(
         taken = islice(taken, settings.limit)
         count = None if count is None else min(count, settings.limit)
     total = None if count is None else count * settings.repeat
-    return Evaluation(run_row, maker.tasks(RowSource(taken, count)), total, settings, jobs)
+    checkpoint = None
+    if settings.checkpoint is not None:
+        session = Session(maker.code_digest, count, settings.repeat)
+        checkpoint = Checkpoint(settings.checkpoint, settings.checkpoint_mode, session)
+    return Evaluation(run_row, maker.tasks(RowSource(taken, count)), total, settings, jobs, checkpoint)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
 
 from isolated_magic.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Collection, Mapping
     from typing import TypeAlias
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.evaluation.checkpoint import CheckpointMode
     from isolated_magic.limits import Limits
 
     Variables: TypeAlias = Mapping[str, EnvValue] | Callable[[object], Mapping[str, EnvValue] | None] | None
     OfRow: TypeAlias = Callable[[object], object]
-    CheckpointMode: TypeAlias = Literal["resume", "restart"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,8 +51,9 @@ class EvaluateOptions(TypedDict, total=False):
             never.
         checkpoint: file to which each finished row is appended, and from which the evaluation goes on; None for
             none.
-        checkpoint_mode: ``"resume"`` takes what an earlier evaluation of changed code or rows left as far as it
-            fits; ``"restart"`` begins the file anew. None refuses when code or rows have changed.
+        checkpoint_mode: when the code has changed since, ``"resume"`` keeps what it scored before, and None
+            refuses; ``"restart"`` runs all rows, and keeps the old file with ``.bak`` behind its name. Rows that
+            have changed run again in any case.
         rate: runs to begin in a time, such as ``"10/s"`` or ``"600/min"``, for each value of ``per`` where that is
             given; None for no limit.
         timeout_secs: time limit of each row in seconds; None for the executor's default.
@@ -131,6 +132,7 @@ class EvaluationSettings:
                 raise InvalidRequestError(
                     f"{name} is {type(value).__name__}: give a function of the row, or None."
                 )
+        _check_checkpoint(self.checkpoint, self.checkpoint_mode)
         self.rate_per_sec  # noqa: B018 - checks it
 
     @property
@@ -152,6 +154,15 @@ def _check_count(name: str, value: object, least: int) -> None:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidRequestError(f"{name} is {value!r}: give a whole number, {least} or more.")
+
+
+def _check_checkpoint(checkpoint: object, mode: object) -> None:
+    if checkpoint is not None and not (checkpoint and isinstance(checkpoint, (str, os.PathLike))):
+        raise InvalidRequestError(f"checkpoint is {checkpoint!r}: give the path of a file.")
+    if mode not in {None, "resume", "restart"}:
+        raise InvalidRequestError(f"checkpoint_mode is {mode!r}: give 'resume', 'restart' or None.")
+    if mode is not None and checkpoint is None:
+        raise InvalidRequestError(f"checkpoint_mode is {mode!r} without a checkpoint: give its file, too.")
 
 
 _OPTIONS = tuple(

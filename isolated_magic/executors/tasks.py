@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Unpack
 
 from isolated_magic.errors import InvalidRequestError
+from isolated_magic.evaluation.checkpoint import code_digest, content_digest
 from isolated_magic.models import ErrorKind, RunError
 from isolated_magic.payload.encode import arrivals_in, encode_payload
 
@@ -51,6 +52,7 @@ class Task:
     repetition: int = 0
     cluster: str | None = None
     failed_attempts: tuple[Attempt, ...] = ()
+    content: str = ""  # digest of the row and its data, for a checkpoint
 
 
 class TaskMaker:
@@ -76,6 +78,15 @@ class TaskMaker:
         self._base = self._request_for(fixed, () if callable(settings.secrets) else settings.secrets)
         self._is_shared = not callable(env_vars) and not callable(settings.secrets)
 
+    @property
+    def code_digest(self) -> str:
+        """A digest of the code of all runs.
+
+        Raises:
+            InvalidRequestError: its file cannot be read.
+        """
+        return code_digest(self._base, self._settings.payload_type)
+
     def tasks(self, source: RowSource) -> Iterator[Task]:
         """The tasks for the rows, made as they are asked for."""
         number = 0
@@ -98,6 +109,8 @@ class TaskMaker:
         data = _of_row("data", settings.data, row) if settings.data is not None else row
         payload = encode_payload(data, settings.payload_type)
         task.key = self._key(row, payload)
+        if settings.checkpoint is not None:
+            task.content = content_digest(payload, None if settings.data is None else row)
         task.per = _of_row("per", settings.per, row)
         if settings.cluster is not None:
             task.cluster = str(_of_row("cluster", settings.cluster, row))

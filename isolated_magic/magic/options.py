@@ -42,7 +42,7 @@ from isolated_magic.magic.kinds import (
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
-    from isolated_magic.executors.evaluation_options import CheckpointMode
+    from isolated_magic.evaluation.checkpoint import CheckpointMode
     from isolated_magic.executors.factory import ExecutorName
 
     _Anything: TypeAlias = Any  # a field of whatever type it is annotated with

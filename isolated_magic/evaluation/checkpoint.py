@@ -1,0 +1,289 @@
+"""A checkpoint: the file to which an evaluation appends each finished row, and from which it goes on.
+
+JSON lines. The first one tells format, code and number of rows. Another one like it follows where an evaluation of
+changed code, or of another number of rows, went on. All others are rows: what ``row_json.py`` writes of a result,
+digests of its key and its content, and never the row itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from array import array
+from bisect import bisect_right
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from isolated_magic.errors import InvalidRequestError
+from isolated_magic.evaluation.locked_file import LockedFile
+from isolated_magic.evaluation.row_json import row_from_json, row_to_json
+from isolated_magic.payload.packing import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from isolated_magic.evaluation.row_result import RowResult
+    from isolated_magic.request import RunRequest
+    from isolated_magic.strict_json import JsonObject
+
+CheckpointMode: TypeAlias = Literal["resume", "restart"]
+
+FORMAT = 1
+HEADER = "isolated_magic checkpoint"  # the first key of a first line; its value is the format
+BACKUP_SUFFIX = ".bak"
+DIGEST_BYTES = 16
+MOST_NAMED = 3  # unreadable lines
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class CheckpointError(Exception):
+    """A row could not be written. The text says why, and how to go on; the evaluation stops with it."""
+
+
+class Session(NamedTuple):
+    """What an evaluation that writes to the file is of.
+
+    Args:
+        code: digest of the code that its rows run.
+        rows: number of rows; None if nobody knows.
+        repeat: how often each is run.
+    """
+
+    code: str
+    rows: int | None
+    repeat: int
+
+
+def code_digest(request: RunRequest, payload_type: str | None) -> str:
+    """A digest of the code that a request runs: of the source, or of the content of a file.
+
+    Raises:
+        InvalidRequestError: the file cannot be read.
+    """
+    if request.path is None:
+        source = (request.source or "").encode("utf-8", "surrogatepass")
+    else:
+        try:
+            source = Path(request.path).read_bytes()
+        except OSError as problem:
+            raise InvalidRequestError(f"{request.path} cannot be read: {problem.strerror}.") from None
+    return hashlib.sha256(f"{payload_type}\n".encode() + source).hexdigest()
+
+
+def content_digest(payload: bytes, row: object = None) -> str:
+    """A digest of what a row is scored by: what its run gets, and the row where that is only a part of it."""
+    digest = hashlib.sha256(payload)
+    if row is not None:
+        with suppress(Exception):  # what cannot be JSON, and was not sent either
+            digest.update(encode({"row": row}))
+    return digest.hexdigest()[: 2 * DIGEST_BYTES]
+
+
+class Checkpoint:
+    """A checkpoint that is open, and locked. :meth:`append` may be called in any thread.
+
+    Args:
+        path: of the file, which is made if there is none.
+        mode: ``"resume"`` takes the scores of other code, too; ``"restart"`` begins anew and keeps a copy of the
+            file, with ``.bak`` behind its name; None refuses what was scored by other code.
+        session: the evaluation that is about to begin.
+
+    Raises:
+        InvalidRequestError: the file cannot be used as given.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], mode: CheckpointMode | None, session: Session) -> None:
+        given = os.fsdecode(path)
+        self._told = f"checkpoint {given}"
+        self._session = session
+        self._sessions: list[tuple[int, Session]] = []  # with the number of the line, from 0
+        self._starts = array("q", [0])  # of each line, and the end of the last one
+        self._scored: dict[bytes, int] = {}  # lines by the place of their row, until they are taken
+        self._failed: set[bytes] = set()
+        self._unreadable: list[int] = []  # lines, from 1
+        self._taken = self._retried = self._changed = self._of_other_code = 0
+        self._problem = ""
+        full_path = os.path.abspath(os.path.expanduser(given))  # noqa: PTH100, PTH111 - of any text
+        self._file = LockedFile(full_path, self._told, _encode({HEADER: FORMAT})[:-2].encode())
+        try:
+            self._begin(mode, full_path, given)
+        except OSError as problem:
+            self.close()
+            raise InvalidRequestError(f"{self._told} cannot be used: {problem.strerror}.") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, mode: CheckpointMode | None, path: str, given: str) -> None:
+        if mode == "restart" and self._file.size:
+            self._file.empty(path + BACKUP_SUFFIX, given + BACKUP_SUFFIX)
+        self._read()
+        before = self._sessions[-1][1] if self._sessions else None
+        if before is not None and before.code != self._session.code and self._scored and mode is None:
+            count = len(self._scored)
+            raise InvalidRequestError(
+                f"{self._told} holds {count:,} {_rows(count)} scored by other code: the code or its payload type "
+                "has changed since. Checkpoint mode resume keeps these scores and runs the other rows with the "
+                f"code as it is now; restart runs all rows, and keeps the old file as {given}{BACKUP_SUFFIX}."
+            )
+        self._before = before
+        if before != self._session:
+            header = {HEADER: FORMAT, **self._session._asdict()}
+            self._file.append(f"{_encode(header)}\n".encode())
+            self._file.sync()
+
+    # Reading.
+
+    def _read(self) -> None:
+        for number, line in enumerate(self._file.lines()):
+            self._starts.append(self._starts[-1] + len(line))
+            try:
+                told = json.loads(line)
+                if HEADER in told:
+                    self._add_session(number, told)
+                    continue
+                place = bytes.fromhex(told["place"])
+                is_scored = told.get("error") is None
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                self._unreadable.append(number + 1)
+                continue
+            if is_scored:
+                self._scored[place] = number
+                self._failed.discard(place)
+            else:
+                self._failed.add(place)
+
+    def _add_session(self, number: int, told: JsonObject) -> None:
+        if told[HEADER] != FORMAT:
+            raise InvalidRequestError(
+                f"{self._told} was written by a newer version of isolated_magic: upgrade it, or give a new file."
+            )
+        rows, repeat = told.get("rows"), told.get("repeat")
+        session = Session(str(told["code"]), rows if isinstance(rows, int) else None, int(str(repeat)))
+        self._sessions.append((number, session))
+
+    def take(self, key: str, repetition: int, content: str) -> RowResult | None:
+        """The result of a row that was scored before, without the row; None for one that is to be run.
+
+        Args:
+            key: of the row.
+            repetition: of the row, from 0.
+            content: digest of what it is scored by.
+        """
+        place = _place(key, repetition)
+        number = self._scored.pop(place, None)
+        if number is None:
+            self._retried += place in self._failed
+            return None
+        try:
+            told = json.loads(self._file.read(self._starts[number], self._starts[number + 1]))
+            found = row_from_json(told)
+        except (ValueError, RecursionError):
+            self._unreadable.append(number + 1)
+            return None
+        if told.get("content") != content:
+            self._changed += 1
+            return None
+        self._taken += 1
+        after = bisect_right(self._sessions, number, key=lambda each: each[0])
+        self._of_other_code += self._sessions[after - 1][1].code != self._session.code
+        return replace(found, is_resumed=True)
+
+    # Writing.
+
+    def append(self, row: RowResult, key: str, content: str) -> None:
+        """Write a row that was run.
+
+        Args:
+            row: its result.
+            key: as it was given to :meth:`take`; that of the result may hide secrets.
+            content: likewise.
+
+        Raises:
+            CheckpointError: it could not be written. The text says why and how to go on.
+        """
+        if self._problem:
+            return
+        told: JsonObject = {"place": _place(key, row.repetition).hex(), "content": content, **row_to_json(row)}
+        try:
+            line = f"{_encode(told)}\n".encode()
+        except RecursionError:
+            line = f"{_encode({**told, 'payload': None, 'displays': []})}\n".encode()
+        try:
+            self._file.append(line)
+        except OSError as problem:
+            self._problem = (
+                f"The {self._told} could not be written: {problem.strerror}. It holds the rows that ended before; "
+                "when this is mended, run the evaluation again to go on."
+            )
+            raise CheckpointError(self._problem) from None
+
+    def close(self) -> None:
+        """Unlock the file. It may be called again."""
+        try:
+            self._file.close()
+        except OSError as problem:
+            self._problem = (
+                self._problem or f"{self._told} may be incomplete after a power cut: {problem.strerror}."
+            )
+
+    def notes(self, rows: int, *, is_complete: bool) -> tuple[str, ...]:
+        """What is to be said about where the results come from, once all are there.
+
+        Args:
+            rows: number of results.
+            is_complete: whether all rows of the input were read.
+        """
+        return tuple(filter(None, (self._resumed(rows), self._differing(is_complete), *self._doubts())))
+
+    def _resumed(self, rows: int) -> str:
+        told = [f"{self._taken:,} of {rows:,} {_rows(rows)} come from the {self._told}."] * bool(self._taken)
+        if self._of_other_code:
+            told.append(f"{self._of_other_code:,} of them were scored by other code: mode restart runs all again.")
+        if self._retried:
+            told.append(f"{self._retried:,} that had failed ran again.")
+        if self._changed:
+            told.append(f"{self._changed:,} that had changed since they were scored ran again.")
+        return " ".join(told)
+
+    def _differing(self, is_complete: bool) -> str:
+        """How the rows of the input differ from those before."""
+        told = []
+        before, now = self._before and self._before.rows, self._session.rows
+        if before is not None and now is not None and before != now:
+            told.append(f"There are {now:,} {_rows(now)}, and were {before:,} when the {self._told} was written.")
+        if is_complete and self._scored:
+            count = len(self._scored)
+            are, stay, they = ("is", "stays", "it") if count == 1 else ("are", "stay", "they")
+            told.append(
+                f"{count:,} scored {_rows(count)} of the {self._told} {are} not in the input any more: {they} "
+                f"{stay} in the file, and {are} not in this result."
+            )
+        return " ".join(told)
+
+    def _doubts(self) -> Iterator[str]:
+        """What may be wrong with the file."""
+        if self._unreadable:
+            count = len(self._unreadable)
+            named = ", ".join(f"{number:,}" for number in self._unreadable[:MOST_NAMED])
+            named += f" and {count - MOST_NAMED:,} more" * (count > MOST_NAMED)
+            which = f"Line {named} is no row, and was" if count == 1 else f"Lines {named} are no rows, and were"
+            yield f"{which} passed over in the {self._told}."
+        if not self._file.is_locked:
+            yield f"The {self._told} cannot be locked on its file system: run no other evaluation on it."
+        if self._problem:
+            yield self._problem
+
+
+def _place(key: str, repetition: int) -> bytes:
+    """A digest of a key, which may be of any length and may hold a secret, and a repetition."""
+    text = f"{repetition}\n{key}".encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).digest()[:DIGEST_BYTES]
+
+
+def _rows(count: int) -> str:
+    return "row" if count == 1 else "rows"
