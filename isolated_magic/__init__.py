@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SettingError,
         UnsupportedPlatformError,
     )
+    from isolated_magic.evaluation.compare import Comparison, MetricComparison
     from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
     from isolated_magic.evaluation.row_result import Attempt, RowResult
     from isolated_magic.executors.background import BackgroundRun
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Attempt": "isolated_magic.evaluation.row_result",
     "BackgroundRun": "isolated_magic.executors.background",
+    "Comparison": "isolated_magic.evaluation.compare",
     "DisplayData": "isolated_magic.models",
     "DockerExecutor": "isolated_magic.executors.docker",
     "EvaluationInterrupted": "isolated_magic.evaluation.result",
@@ -70,6 +72,7 @@ _HOMES = {
     "LaunchError": "isolated_magic.errors",
     "LimitWarning": "isolated_magic.errors",
     "Limits": "isolated_magic.limits",
+    "MetricComparison": "isolated_magic.evaluation.compare",
     "MissingLibraryError": "isolated_magic.errors",
     "NoSuchScoreError": "isolated_magic.errors",
     "OptionError": "isolated_magic.errors",
@@ -95,6 +98,7 @@ _HOMES = {
 __all__ = [
     "Attempt",
     "BackgroundRun",
+    "Comparison",
     "DisplayData",
     "DockerExecutor",
     "EvaluationInterrupted",
@@ -109,6 +113,7 @@ __all__ = [
     "LaunchError",
     "LimitWarning",
     "Limits",
+    "MetricComparison",
     "MissingLibraryError",
     "NoSuchScoreError",
     "OptionError",

@@ -28,7 +28,12 @@ _FIXED = {
     ErrorKind.KILLED: "killed",
     ErrorKind.INTERRUPTED: "interrupted",
 }
-_STARTS = ("Invalid JSON response from subprocess: ", "The process ended with ", "The run could not be started: ")
+_STARTS = {  # of summaries, and what is said instead
+    "Invalid JSON response from subprocess: ": "no result: ",
+    "The process ended with ": "no result: ",
+    "The run could not be started: ": "not started: ",
+    "The score could not be computed: ": "no score: ",
+}
 
 
 class FailureGroup(TypedDict):
@@ -56,10 +61,9 @@ def cause_of(error: RunError) -> str:
         return _death(summary)
     if error.kind is ErrorKind.LIMIT:
         return summary.partition(" (")[0].partition(": ")[0]
-    for start in _STARTS:
+    for start, instead in _STARTS.items():
         if summary.startswith(start):
-            before = {ErrorKind.NO_RESULT: "no result: ", ErrorKind.LAUNCH: "not started: "}.get(error.kind, "")
-            summary = before + summary.removeprefix(start)
+            summary = instead + summary.removeprefix(start)
     return elide_middle(_QUOTED_ALONE.sub(r"\1 ", summary).rstrip("."), LONGEST_CAUSE)
 
 

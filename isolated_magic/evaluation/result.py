@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import RunInterrupted
+from isolated_magic.errors import InvalidRequestError, RunInterrupted
+from isolated_magic.evaluation.compare import Side, compare
 from isolated_magic.evaluation.summary import summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from isolated_magic.evaluation.compare import Comparison
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.summary import Summary
 
@@ -27,6 +29,7 @@ class EvaluationResult:
         repeat: how often each row was run.
         notes: sentences about the evaluation as a whole.
         label: what it is called where it is shown; empty for nothing.
+        comparison: with an earlier evaluation, to be shown with it; None for none.
     """
 
     rows: tuple[RowResult, ...] = ()
@@ -35,6 +38,7 @@ class EvaluationResult:
     repeat: int = 1
     notes: tuple[str, ...] = ()
     label: str = ""
+    comparison: Comparison | None = None
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
@@ -68,6 +72,25 @@ class EvaluationResult:
     def summary(self) -> Summary:
         """Counts, the figures of each metric, causes of failures, the slowest rows and usage, as a plain dict."""
         return summarize(self.rows, not_run=self.not_run, stopped=self.stopped, repeat=self.repeat)
+
+    def compare(self, other: EvaluationResult, *, lower_is_better: Iterable[str] = ()) -> Comparison:
+        """Compare with an earlier evaluation, row by row: is this one better, or is the difference noise?
+
+        Rows are paired by key; repetitions of a row are averaged first. Each difference is this one - the other.
+
+        Args:
+            other: the earlier one.
+            lower_is_better: names of metrics of which a smaller value is the better one.
+
+        Raises:
+            InvalidRequestError: other is no evaluation, or lower_is_better names a metric that neither has.
+        """
+        if not isinstance(other, EvaluationResult):
+            raise InvalidRequestError(
+                f"compare() needs another EvaluationResult, and got a value of type {type(other).__name__}."
+            )
+        after, before = (Side(one.rows, one.label, one.stopped) for one in (self, other))
+        return compare(after, before, lower_is_better)
 
 
 class EvaluationInterrupted(RunInterrupted):

@@ -11,22 +11,23 @@ from isolated_magic.evaluation.causes import FailureGroup, cause_of, group_failu
 from isolated_magic.evaluation.statistics import (
     estimate_mean,
     histogram,
-    mean_of,
     pooled_std,
     quantile,
     sample_std,
 )
 from isolated_magic.evaluation.usage import usage_of
-from isolated_magic.evaluation.values import NOT_THERE, TEXT_AMONG_NUMBERS, by_row, is_usable, values_of
+from isolated_magic.evaluation.values import cluster_ids, row_means, values_of
 from isolated_magic.models import ErrorKind
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
     from isolated_magic.evaluation.row_result import RowResult
-    from isolated_magic.evaluation.values import MetricValues, Value
+    from isolated_magic.evaluation.values import MetricValues, RowMeans
 
 SLOWEST = 5  # rows
+TEXT_AMONG_NUMBERS = "text instead of a number"
+NOT_THERE = "no score of this name"
 
 
 class SlowRow(TypedDict):
@@ -111,20 +112,19 @@ def summarize(
     rows: Sequence[RowResult], *, not_run: int | None = 0, stopped: str = "", repeat: int = 1
 ) -> Summary:
     """The summary of rows that were run."""
-    failed = [row for row in rows if row.error is not None]
-    scored = sum(row.error is None and any(map(is_usable, row.scores)) for row in rows)
+    metrics = {name: (metric, metric.usable()) for name, metric in values_of(rows).items()}
+    failed = [(row.key, str(row.error.kind), cause_of(row.error)) for row in rows if row.error is not None]
+    with_value = {id(row) for _, usable in metrics.values() for row in usable.rows if row.error is None}
     return Summary(
         rows=len(rows),
-        scored=scored,
+        scored=len(with_value),
         failed=len(failed),
-        unscored=len(rows) - len(failed) - scored,
+        unscored=len(rows) - len(failed) - len(with_value),
         not_run=not_run,
         stopped=stopped,
         repeat=repeat,
-        metrics={name: _summary_of(metric, rows) for name, metric in values_of(rows).items()},
-        failures=group_failures(
-            (row.key, str(row.error.kind), cause_of(row.error)) for row in failed if row.error is not None
-        ),
+        metrics={name: _summary_of(*both, rows) for name, both in metrics.items()},
+        failures=group_failures(failed),
         slowest=_slowest(rows),
         usage=usage_of(rows),
     )
@@ -141,13 +141,12 @@ def _slowest(rows: Sequence[RowResult]) -> list[SlowRow]:
     return [SlowRow(key=key, ms=ms) for key, ms in slowest]
 
 
-def _summary_of(metric: MetricValues, rows: Sequence[RowResult]) -> MetricSummary:
-    usable = metric.usable()
-    verdicts = [value.passed for _, value in usable if value.passed is not None]
-    labels = Counter(label for _, value in usable for label in value.labels)
+def _summary_of(metric: MetricValues, usable: MetricValues, rows: Sequence[RowResult]) -> MetricSummary:
+    verdicts = [value.passed for value in usable.values if value.passed is not None]
+    labels = Counter(label for value in usable.values for label in value.labels)
     summary = MetricSummary(
-        scored=len(usable),
-        failed=len(rows) - len(usable),
+        scored=len(usable.rows),
+        failed=len(rows) - len(usable.rows),
         mean=None,
         interval=None,
         standard_error=None,
@@ -159,16 +158,16 @@ def _summary_of(metric: MetricValues, rows: Sequence[RowResult]) -> MetricSummar
         histogram=[],
         pass_rate=sum(verdicts) / len(verdicts) if verdicts else None,
         passed=sum(verdicts),
-        labels=dict(labels.most_common()),
+        labels=dict(sorted(labels.items(), key=lambda item: (-item[1], item[0]))),
         clusters=0,
         std_within=None,
         std_between=None,
         failures=_failures_of(metric, usable, rows),
     )
-    numbers = [value.number for _, value in usable if value.number is not None]
+    numbers = usable.numbers()
     if numbers:
         _add_distribution(summary, numbers)
-        _add_mean(summary, usable)
+        _add_mean(summary, row_means(usable.rows, numbers))
     return summary
 
 
@@ -180,34 +179,24 @@ def _add_distribution(summary: MetricSummary, numbers: list[float]) -> None:
     summary["histogram"] = histogram(numbers)
 
 
-def _add_mean(summary: MetricSummary, usable: Sequence[tuple[RowResult, Value]]) -> None:
-    """The mean of the means of rows: with the same number of repetitions, that of all values."""
-    repetitions = [[number for _, number in numbers] for numbers in by_row(usable).values()]
-    means = [mean_of(numbers) for numbers in repetitions]
-    estimate = estimate_mean(means, clusters_of(usable))
+def _add_mean(summary: MetricSummary, of_rows: RowMeans) -> None:
+    """The mean of the means of rows: if all rows have the same number of values, that of all values."""
+    estimate = estimate_mean(of_rows.means, cluster_ids(of_rows.clusters))
     summary["mean"], summary["standard_error"] = estimate.mean, estimate.standard_error
     summary["interval"] = None if estimate.interval is None else list(estimate.interval)
     summary["clusters"] = estimate.clusters
-    if len(means) < len(usable):
-        summary["std_within"], summary["std_between"] = pooled_std(repetitions), sample_std(means)
+    if of_rows.repetitions is not None:
+        summary["std_within"] = pooled_std(of_rows.repetitions)
+        summary["std_between"] = sample_std(of_rows.means)
 
 
-def clusters_of(usable: Sequence[tuple[RowResult, Value]]) -> list[Hashable] | None:
-    """The cluster of each row, in the order of :func:`by_row`; None if each stands alone."""
-    clusters: dict[str, Hashable] = {}
-    for row, _ in usable:
-        clusters.setdefault(row.key, (row.key,) if row.cluster is None else row.cluster)
-    if all(isinstance(cluster, tuple) for cluster in clusters.values()):
-        return None
-    return [*clusters.values()]
-
-
-def _failures_of(
-    metric: MetricValues, usable: Sequence[tuple[RowResult, Value]], rows: Sequence[RowResult]
-) -> list[FailureGroup]:
+def _failures_of(metric: MetricValues, usable: MetricValues, rows: Sequence[RowResult]) -> list[FailureGroup]:
     """Why rows that have no error have no value of a metric."""
-    with_value = {id(row) for row, _ in usable}
-    problems = {id(row): value.problem or TEXT_AMONG_NUMBERS for row, value in metric.rows}
+    if len(usable.rows) == len(rows):
+        return []
+    with_value = {id(row) for row in usable.rows}
+    pairs = zip(metric.rows, metric.values, strict=True)
+    problems = {id(row): value.problem or TEXT_AMONG_NUMBERS for row, value in pairs}
     return group_failures(
         (row.key, str(ErrorKind.NO_SCORE), problems.get(id(row), NOT_THERE))
         for row in rows

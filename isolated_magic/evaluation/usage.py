@@ -43,6 +43,8 @@ def _usage_in(metadata: dict[str, JsonValue]) -> dict[str, int | float]:
     usage: dict[str, int | float] = {}
     level: list[dict[str, JsonValue]] = [metadata]
     for _ in range(DEEPEST):
+        if not level:
+            break
         inner: list[dict[str, JsonValue]] = []
         for item in level:
             for name, value in item.items():
