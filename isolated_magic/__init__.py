@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from isolated_magic.errors import (
+        EvaluationStoppedError,
         InvalidRequestError,
         IsolatedError,
         LaunchError,
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
         UnsupportedPlatformError,
     )
     from isolated_magic.evaluation.compare import Comparison, MetricComparison
+    from isolated_magic.evaluation.progress import Progress
     from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
     from isolated_magic.evaluation.row_result import Attempt, RowResult
     from isolated_magic.executors.background import BackgroundRun
     from isolated_magic.executors.base import Executor
     from isolated_magic.executors.docker import DockerExecutor
-    from isolated_magic.executors.evaluation import Progress
     from isolated_magic.executors.factory import Recommendation, create_executor, recommend
     from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
     from isolated_magic.executors.process import ProcessExecutor
@@ -62,6 +63,7 @@ _HOMES = {
     "DockerExecutor": "isolated_magic.executors.docker",
     "EvaluationInterrupted": "isolated_magic.evaluation.result",
     "EvaluationResult": "isolated_magic.evaluation.result",
+    "EvaluationStoppedError": "isolated_magic.errors",
     "Executor": "isolated_magic.executors.base",
     "FigureSettings": "isolated_magic.request",
     "Found": "isolated_magic.models",
@@ -78,7 +80,7 @@ _HOMES = {
     "OptionError": "isolated_magic.errors",
     "Preloaded": "isolated_magic.launch.base",
     "ProcessExecutor": "isolated_magic.executors.process",
-    "Progress": "isolated_magic.executors.evaluation",
+    "Progress": "isolated_magic.evaluation.progress",
     "Recommendation": "isolated_magic.executors.factory",
     "RowResult": "isolated_magic.evaluation.row_result",
     "RunError": "isolated_magic.models",
@@ -103,6 +105,7 @@ __all__ = [
     "DockerExecutor",
     "EvaluationInterrupted",
     "EvaluationResult",
+    "EvaluationStoppedError",
     "Executor",
     "FigureSettings",
     "Found",

@@ -3,6 +3,7 @@
 ::
 
     IsolatedError(Exception)
+    |-- EvaluationStoppedError(RuntimeError)    map() cannot go on; the rows before were yielded
     |-- InvalidRequestError(ValueError)         invalid code, data, environment or settings: code 400
     |-- LaunchError                             a process could not be started, or was lost: code 500
     |-- MissingLibraryError(ImportError)        a method needs a library that is not installed
@@ -30,6 +31,10 @@ class IsolatedError(Exception):
     def _render_traceback_(self) -> list[str]:
         """The lines that IPython prints instead of a traceback: its hook for any exception."""
         return wrapped(f"{type(self).__name__}: {self}").split("\n")
+
+
+class EvaluationStoppedError(IsolatedError, RuntimeError):
+    """An evaluation ended before all rows were done. The results that there are came before, from ``map()``."""
 
 
 class InvalidRequestError(IsolatedError, ValueError):

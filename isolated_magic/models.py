@@ -90,6 +90,8 @@ class RunError:
             empty for other errors.
         found_kind: the category of ``found``; None if unknown.
         found_repr: repr of the value of the last line, if that is what was found.
+        raised: names of the exception's class and of its bases, separated by spaces, such as
+            ``"httpx.ReadTimeout httpx.TimeoutException"``, up to Exception; empty for other errors.
     """
 
     kind: ErrorKind
@@ -101,6 +103,7 @@ class RunError:
     found: str = ""
     found_kind: Found | None = None
     found_repr: str = ""
+    raised: str = field(default="", repr=False, compare=False)
 
     @classmethod
     def from_text(cls, kind: ErrorKind, text: str) -> RunError:
@@ -121,6 +124,7 @@ class RunError:
             stack=change(self.stack),
             found=change(self.found),
             found_repr=change(self.found_repr),
+            raised=change(self.raised),
         )
 
     @property

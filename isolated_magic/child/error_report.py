@@ -20,6 +20,7 @@ HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs the child 5 ms
 CALLED_BY_CODE = {f"{HERE}/{name}.py" for name in ("stdio", "display", "display_hooks", "figures")}
 
 LINES_AROUND = 2
+MOST_CLASSES = 20  # of an exception
 LONGEST_CODE_LINE = 200  # characters; the owner hides the half of a secret at the end of a line that is cut here
 TAB_COLUMNS = 4
 ARROW = "---->"
@@ -34,12 +35,12 @@ def describe(problem: BaseException, source: str | None, filename: str) -> dict[
     """
     try:
         _strip(problem)
-        return _described(problem, source, filename)
+        return {**_described(problem, source, filename), "raised": _classes_of(problem)}
     except Exception:  # noqa: BLE001 - a chain too long, or an exception that cannot be printed: a line will do
         said = text_of(problem)
         name = type(problem).__name__
         line = elide_middle(f"{name}: {said}" if said else name, SENT * LONGEST_LINE)
-        return {"text": line, "summary": line, "excerpt": "", "hint": ""}
+        return {"text": line, "summary": line, "excerpt": "", "hint": "", "raised": _classes_of(problem)}
 
 
 def _described(problem: BaseException, source: str | None, filename: str) -> dict[str, str]:
@@ -66,6 +67,16 @@ def _described(problem: BaseException, source: str | None, filename: str) -> dic
     with suppress(Exception):  # so does an ImportError
         described["hint"] = hint_for(problem)
     return described
+
+
+def _classes_of(problem: BaseException) -> str:
+    """The names of its class and of that one's bases, such as ``"httpx.ReadTimeout Exception"``."""
+    try:
+        kinds = [(kind.__module__, kind.__qualname__) for kind in type(problem).__mro__[:-2]]  # which all have
+        names = [name if home in {"builtins", "__main__"} else f"{home}.{name}" for home, name in kinds]
+        return " ".join(names[:MOST_CLASSES])[:LONGEST_LINE]
+    except Exception:  # noqa: BLE001 - the code gave its class names of its own
+        return ""
 
 
 def _strip(problem: BaseException) -> None:

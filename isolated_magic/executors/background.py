@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.errors import StillRunningError
 from isolated_magic.executors.lifecycle import in_thread
+from isolated_magic.executors.runner import failed_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class BackgroundRun:
         self.end_was_seen = False  # by the caller: in a result, in what a result has, or by done()
         self._live = live
         self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        self._future = in_thread(lambda: run(self._keep))
+        self._future = in_thread(lambda: run(self._keep), failed_run)
         self._future.add_done_callback(lambda _: live.end())
         self._change: Callable[[RunResult], RunResult] | None = None
         self._changed: RunResult | None = None

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Unpack
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from isolated_magic import telemetry
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors import sigint
 from isolated_magic.executors.background import BackgroundRun
-from isolated_magic.executors.evaluation import evaluation_of
+from isolated_magic.executors.evaluation import Host, evaluation_of, not_evaluated
 from isolated_magic.executors.evaluation_options import (
     EvaluationSettings,
     check_evaluate_options,
     lists_evaluate_options,
 )
-from isolated_magic.executors.lifecycle import Lifetime, LiveRun, in_thread
+from isolated_magic.executors.lifecycle import Lifetime, LiveEvaluation, LiveRun, in_thread
 from isolated_magic.executors.runner import NOBODY, Watchers, failed_run, run_child
 from isolated_magic.launch.resources import processors
 from isolated_magic.limits import NO_LIMITS, Limits
@@ -32,9 +33,10 @@ from isolated_magic.request import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.evaluation.progress import Progress
     from isolated_magic.evaluation.result import EvaluationResult
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.executors.evaluation import Evaluation, OnProgress
@@ -48,6 +50,34 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECS = 30.0
 DEFAULT_WARM_UP_SECS = 60.0
+
+T = TypeVar("T")
+
+
+async def _settled(future: Future[T], stop: Callable[[], object]) -> T:
+    """The result of what goes on in another thread. Cancelling this task stops that and waits for its end."""
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        stop()
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):  # once more: it is going already
+                await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
+        raise
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, progress: OnProgress, now: Progress) -> None:
+    """Call it in the thread of the event loop, and wait for that."""
+    called: Future[object] = Future()
+
+    def call() -> None:
+        try:
+            called.set_result(progress(now))
+        except BaseException as problem:  # noqa: BLE001 - raised where it is waited for
+            called.set_exception(problem)
+
+    loop.call_soon_threadsafe(call)
+    called.result()
 
 
 class Executor(Lifetime):
@@ -183,15 +213,7 @@ class Executor(Lifetime):
                 return failed_run(problem)
             return self._run(request, live)
 
-        future = in_thread(work)
-        try:
-            return (await asyncio.wrap_future(future)).to_dict()
-        except asyncio.CancelledError:
-            live.stop()
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):  # once more: the run is going already
-                    await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
-            raise
+        return (await _settled(in_thread(work, failed_run), live.stop)).to_dict()
 
     @lists_options
     def prepare(
@@ -262,6 +284,34 @@ class Executor(Lifetime):
         return self._evaluation(code, rows, env_vars, options).result(progress)
 
     @lists_evaluate_options
+    async def aevaluate(
+        self,
+        code: str | os.PathLike[str],
+        rows: object,
+        *,
+        env_vars: Variables = None,
+        progress: OnProgress | None = None,
+        **options: Unpack[EvaluateOptions],
+    ) -> EvaluationResult:
+        """:meth:`evaluate` from asyncio, with the same arguments. Cancelling the task kills all runs.
+
+        Rows are read, and functions of the row are called, in a thread of its own; ``progress`` is called in that
+        of the event loop.
+
+        Raises:
+            InvalidRequestError: the evaluation cannot be run as given.
+            asyncio.CancelledError: the task was cancelled; all runs have been killed.
+        """
+        loop = asyncio.get_running_loop()
+        live = LiveEvaluation("evaluation")
+
+        def work() -> EvaluationResult:
+            evaluation = self._evaluation(code, rows, env_vars, options, live=live)
+            return evaluation.result(None if progress is None else lambda now: _call_in(loop, progress, now))
+
+        return await _settled(in_thread(work, not_evaluated), live.stop)
+
+    @lists_evaluate_options
     def map(
         self,
         code: str | os.PathLike[str],
@@ -272,19 +322,36 @@ class Executor(Lifetime):
     ) -> Iterator[RowResult]:
         """:meth:`evaluate`, one RowResult after the other, in the order of the rows, however many there are.
 
-        Rows are read ahead only as far as is needed to keep the processors busy.
+        Rows are read ahead only as far as is needed to keep the processors busy, and nothing is kept of those that
+        were yielded: the same key is found only among the last 10,000. What the iterator of the rows raises is
+        raised after the results of the rows before. Closing it kills what runs.
 
         Raises:
             InvalidRequestError: the evaluation cannot be run as given.
+            EvaluationStoppedError: it was stopped, by ``fail_on_error`` or a teardown; what had been done was
+                yielded before.
+            KeyboardInterrupt: this thread was interrupted; all runs have been killed.
         """
-        return self._evaluation(code, rows, env_vars, options).in_order()
+        return self._evaluation(code, rows, env_vars, options, is_endless=True).in_order()
 
     def _evaluation(
-        self, code: str | os.PathLike[str], rows: object, env_vars: Variables, options: EvaluateOptions
+        self,
+        code: str | os.PathLike[str],
+        rows: object,
+        env_vars: Variables,
+        options: EvaluateOptions,
+        *,
+        is_endless: bool = False,
+        live: LiveEvaluation | None = None,
     ) -> Evaluation:
         check_evaluate_options(options)
+        self._check_variables(env_vars)
         settings = EvaluationSettings(**options)
-        return evaluation_of(self.prepare, self._run, code, rows, env_vars, settings, settings.jobs or self.jobs)
+        host = Host(self.prepare, self._run, self._begin, self._end, self.jobs)
+        return evaluation_of(host, code, rows, env_vars, settings, is_endless=is_endless, live=live)
+
+    def _check_variables(self, env_vars: object) -> None:
+        """Refuse variables, or a function that gives them, where there can be none."""
 
     @property
     def jobs(self) -> int:

@@ -6,20 +6,27 @@ thread, loses no row.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from isolated_magic.errors import EvaluationStoppedError, LaunchError
 from isolated_magic.evaluation.checkpoint import Checkpoint, CheckpointError, Session
+from isolated_magic.evaluation.progress import Progress, Tally
 from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
-from isolated_magic.evaluation.row_result import row_result
-from isolated_magic.evaluation.rows import RowSource, row_source
-from isolated_magic.executors.lifecycle import LiveRun
+from isolated_magic.evaluation.row_result import Attempt, row_result
+from isolated_magic.evaluation.rows import row_source
+from isolated_magic.evaluation.sampling import taken
+from isolated_magic.executors.lifecycle import LiveEvaluation, LiveRun
+from isolated_magic.executors.retries import Retries
+from isolated_magic.executors.row_values import text_of
 from isolated_magic.executors.scheduler import Pace, Scheduler, Work
+from isolated_magic.executors.sigint import Noted
 from isolated_magic.executors.tasks import TaskMaker
-from isolated_magic.models import RunResult
+from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.models import RunError, RunResult
 
 if TYPE_CHECKING:
     import os
@@ -31,29 +38,35 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
     RunRow = Callable[[RunRequest, LiveRun], RunResult]
-    OnProgress = Callable[["Progress"], object]
+    OnProgress = Callable[[Progress], object]
 
 AHEAD_OF_JOBS = 8  # rows that are read ahead for each job
+MOST_BYTES_AHEAD = 64 << 20  # of their payloads together
+MOST_TO_RUN_AGAIN = 1000  # failed rows that wait to be run again, and do not count as read ahead
+MOST_KEYS = 10_000  # that map() remembers
+MOST_ERRORS = 100  # different ones that rows share, so that each takes its room once
+SMALLEST_TOTAL = 100  # of which fail_on_error is a share, as long as nobody knows how many rows there are
 INTERRUPTED = "The evaluation was interrupted."
+TORN_DOWN = "The evaluation was stopped: all runs of its executor were."
 PROGRESS_SECS = 0.2  # between two reports
 
 
-class Progress(NamedTuple):
-    """How far an evaluation is.
+class Host(NamedTuple):
+    """What an evaluation uses of its executor.
 
     Args:
-        done: runs of rows that have ended.
-        total: how many there will be; None if nobody knows.
-        failed: those among them that failed.
-        elapsed_secs: since it began.
-        means: running mean of each metric, by its name.
+        prepare: makes a request.
+        run: runs one.
+        begin: makes an evaluation known to those who stop all runs.
+        end: it is over.
+        jobs: how many rows to run at once, unless the caller says so.
     """
 
-    done: int
-    total: int | None
-    failed: int
-    elapsed_secs: float
-    means: dict[str, float]
+    prepare: Prepares
+    run: RunRow
+    begin: Callable[[LiveRun], object]
+    end: Callable[[LiveRun], object]
+    jobs: int
 
 
 class _RowRun(Work):
@@ -62,59 +75,75 @@ class _RowRun(Work):
     def __init__(self, task: Task, evaluation: Evaluation) -> None:
         self._task = task
         self._evaluation = evaluation
-        self._live = LiveRun("evaluation")
+        self._live: LiveRun | None = None
 
     def run(self) -> float | None:
         """See :class:`Work`."""
-        task = self._task
+        task, evaluation = self._task, self._evaluation
         assert task.request is not None  # noqa: S101 - others are not scheduled
         self._live = LiveRun(task.request.source_name)
-        result = self._evaluation.run_row(task.request, self._live)
-        return self._evaluation.ended(task, result)
+        if evaluation.is_stopped:  # perhaps before there was something to stop
+            return None
+        result = evaluation.host.run(task.request, self._live)
+        return evaluation.ended(task, result)
 
     def stop(self) -> None:
         """See :class:`Work`."""
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
 
 
 class Evaluation:
     """One evaluation.
 
     Args:
-        run_row: runs one request.
+        host: runs its rows.
         tasks: what is to be run, lazily.
         total: how many tasks there will be; None if nobody knows.
         settings: of the evaluation.
-        jobs: how many run at once.
+        hidden: takes the secrets out of a text.
         checkpoint: takes what is done, and has what was done before; None for none. It is closed at the end.
+        live: what stops it.
     """
 
     def __init__(
         self,
-        run_row: RunRow,
+        host: Host,
         tasks: Iterator[Task],
         total: int | None,
         settings: EvaluationSettings,
-        jobs: int,
+        hidden: Callable[[str], str],
         checkpoint: Checkpoint | None = None,
+        live: LiveEvaluation | None = None,
     ) -> None:
-        self.run_row = run_row
+        self.host = host
+        self.live = live or LiveEvaluation("evaluation")
+        self.is_stopped = False
         self._tasks = tasks
         self._total = total
         self._settings = settings
+        self._hidden = hidden
         self._checkpoint = checkpoint
+        jobs = settings.jobs or host.jobs
         self._most_ahead = jobs * AHEAD_OF_JOBS
-        self._pace = Pace(settings.rate_per_sec)
-        self._scheduler = Scheduler(jobs, self._on_fault)
-        self._begun_at = time.monotonic()
+        rate = settings.rate_per_sec if settings.per is None else math.inf  # then each value has its own
+        self._retries = Retries(settings.retries, settings.retry_on)
+        self._scheduler = Scheduler(jobs, self._on_fault, self._gone, Pace(rate))
+        self._sigint = Noted(self._on_sigint)
+        self._reported_at = -math.inf
         self._begun = 0
+        self._is_read = False  # all rows are
+        self._bytes_ahead = 0
+        self._to_run_again = 0
         self._done: dict[int, RowResult] = {}  # by the number of its task, until it is taken
-        self._ended = 0
-        self._failed = 0
+        self._errors: dict[RunError, RunError] = {}
+        self._tally = Tally()
         self._stopped = ""
-        self._is_stopped = False
+        self._is_interrupted = False
+        self._reading_failed: Exception | None = None
         self._fault: BaseException | None = None
         self._changed = threading.Condition(threading.RLock())  # re-entered by a signal handler that tears down
+        forget_in_forks(self)
 
     # What the caller's thread does.
 
@@ -124,53 +153,106 @@ class Evaluation:
         Raises:
             EvaluationInterrupted: this thread was interrupted; what was done is in it.
         """
-        try:
-            for task in self._read():
-                self._begin(task)
-                self._wait(lambda: self._begun - self._ended < self._most_ahead, progress)
-            self._wait(lambda: self._begun == self._ended, progress)
-        except KeyboardInterrupt:
-            self._close(INTERRUPTED)
-            raise EvaluationInterrupted(self._result()) from None
-        finally:
-            self._close("")
-        return self._result()
+        with self._sigint:
+            try:
+                self._open()
+                while not self._is_read and not self.is_stopped:
+                    self._read()
+                    self._wait(self._has_room, progress)
+                self._wait(lambda: self._begun == self._tally.done, progress)
+            except KeyboardInterrupt:
+                self._on_sigint()
+            finally:
+                self._close()
+            self._report_end(progress)
+            if self._is_interrupted:
+                raise EvaluationInterrupted(self._result())
+            return self._result()
 
     def in_order(self) -> Iterator[RowResult]:
         """The results in the order of the rows, as they come; only so many rows are read ahead."""
-        taken = 0
         try:
-            for task in self._read():
-                self._begin(task)
-                while self._begun - taken >= self._most_ahead and not self._is_stopped:
-                    yield self._take(taken)
-                    taken += 1
-            while taken < self._begun and not self._is_stopped:
-                yield self._take(taken)
-                taken += 1
+            given = 0
+            while (row := self._next(given)) is not None:
+                given = row[0] + 1
+                yield row[1]
         finally:
-            self._close("")
+            with Noted(self._on_sigint):
+                self._close()
 
-    def _read(self) -> Iterator[Task]:
-        """The tasks, until the evaluation is stopped or the rows end."""
-        while not self._is_stopped:
+    def _next(self, number: int) -> tuple[int, RowResult] | None:
+        """The result of this task or of the next one that has one, with its number; None if there are no more."""
+        with self._sigint:
             try:
-                task = next(self._tasks, None)
-            except Exception as problem:  # noqa: BLE001 - of the user's iterator
-                self._stopped = f"The rows ended with {type(problem).__name__}: {problem}"
-                return
-            if task is None:
-                return
-            yield task
+                self._open()
+                is_first = True
+                while not (self._is_read or self.is_stopped or (number in self._done and not is_first)):
+                    if self._begun - number >= self._most_ahead or not self._has_room():
+                        break
+                    self._read()
+                    is_first = False
+                self._wait(lambda: number in self._done or number >= self._begun, None)
+            except KeyboardInterrupt:
+                self._on_sigint()
+            if self._is_interrupted:
+                self._close()
+                raise KeyboardInterrupt
+            if self.is_stopped:
+                self._close()
+                number = min((done for done in self._done if done >= number), default=number)
+            row = self._done.pop(number, None)
+            if row is not None:
+                return number, row
+            if self._reading_failed is not None:
+                raise self._reading_failed
+            if self._stopped:
+                raise EvaluationStoppedError(self._stopped)
+            return None
+
+    def _open(self) -> None:
+        """From now on the evaluation is known to those who stop runs. Does nothing the second time."""
+        if not self.live.is_known:
+            self.host.begin(self.live)
+            self.live.attach(self)
+
+    def _close(self) -> None:
+        """Kill what runs, and wait until nothing is left."""
+        self.stop("")
+        try:
+            self._scheduler.close()
+        finally:
+            if self._checkpoint is not None:
+                self._checkpoint.close()
+
+    def _read(self) -> None:
+        """Read a row, and have it run as soon as it may."""
+        try:
+            task = self._sigint.call(next, self._tasks, None)
+        except Exception as problem:  # noqa: BLE001 - of the user's iterator
+            said = f"{type(problem).__name__}: {text_of(problem)}".rstrip(": ")
+            self._stopped = self._stopped or self._hidden(f"The rows ended with {said}")
+            self._reading_failed = problem
+            self._is_read = True
+            return
+        if task is None:
+            self._is_read, self._total = True, self._begun
+            self._check_failures()
+            return
+        self._begun += 1
+        try:
+            self._begin(task)
+        except LaunchError as problem:
+            self.stop(str(problem))
 
     def _begin(self, task: Task) -> None:
-        self._begun += 1
         if task.request is None:
             self._finish(task, RunResult(error=task.problem))
         elif (row := self._resumed(task)) is not None:
-            self._keep(task, row)
+            self._keep(task.number, row)
         else:
-            self._scheduler.add(_RowRun(task, self), self._pace.next())
+            with self._changed:
+                self._bytes_ahead += task.size
+            self._scheduler.add(_RowRun(task, self))
 
     def _resumed(self, task: Task) -> RowResult | None:
         """The result that a checkpoint has of a task."""
@@ -179,21 +261,43 @@ class Evaluation:
         row = self._checkpoint.take(task.key, task.repetition, task.content)
         return row and replace(row, index=task.index, row=task.row, cluster=task.cluster)
 
+    def _has_room(self) -> bool:
+        """Whether another row may be read now."""
+        ahead = self._begun - self._tally.done
+        waiting = min(self._to_run_again, MOST_TO_RUN_AGAIN)
+        return ahead == 0 or (ahead - waiting < self._most_ahead and self._bytes_ahead < MOST_BYTES_AHEAD)
+
     def _wait(self, is_true: Callable[[], bool], progress: OnProgress | None) -> None:
+        while True:
+            with self._changed:
+                if self._fault is not None:
+                    raise self._fault
+                is_over = is_true() or self.is_stopped
+                if not is_over:
+                    self._changed.wait(None if progress is None else PROGRESS_SECS)
+            if progress is not None and time.monotonic() >= self._reported_at + PROGRESS_SECS:
+                self._report(progress)
+            if is_over:
+                return
+
+    def _report(self, progress: OnProgress) -> None:
         with self._changed:
-            while not (is_true() or self._is_stopped):
-                self._changed.wait(None if progress is None else PROGRESS_SECS)
-                if progress is not None:
-                    progress(self._progress())
-            if self._fault is not None:
-                raise self._fault
+            now = self._tally.progress(self._total)
+        self._reported_at = time.monotonic()
+        self._sigint.call(progress, now)
 
-    def _take(self, number: int) -> RowResult:
-        self._wait(lambda: number in self._done, None)
-        return self._done.pop(number)
-
-    def _progress(self) -> Progress:
-        return Progress(self._ended, self._total, self._failed, time.monotonic() - self._begun_at, {})
+    def _report_end(self, progress: OnProgress | None) -> None:
+        if self._fault is not None:
+            raise self._fault
+        if progress is not None:
+            now = self._tally.progress(self._total)
+            try:
+                if self._is_interrupted:
+                    progress(now)
+                else:
+                    self._sigint.call(progress, now)
+            except KeyboardInterrupt:
+                self._is_interrupted, self._stopped = True, self._stopped or INTERRUPTED
 
     def _result(self) -> EvaluationResult:
         rows = tuple(self._done[number] for number in sorted(self._done))
@@ -203,33 +307,48 @@ class Evaluation:
             notes = self._checkpoint.notes(len(rows), is_complete=not self._stopped)
         return EvaluationResult(rows, not_run, self._stopped, self._settings.repeat, notes)
 
-    def _close(self, reason: str) -> None:
-        """Stop, and wait until nothing runs."""
-        self.stop(reason)
-        try:
-            self._scheduler.close()
-        finally:
-            if self._checkpoint is not None:
-                self._checkpoint.close()
+    def _on_sigint(self) -> None:
+        self._is_interrupted = True
+        self.stop(INTERRUPTED)
 
     # What any thread may do.
 
     def stop(self, reason: str) -> None:
         """Begin no further row, and kill what runs. Does not wait."""
         with self._changed:
-            self._stopped = self._stopped or reason
-            self._is_stopped = True
+            if not self.is_stopped:
+                self._stopped = self._stopped or reason
+            self.is_stopped = True
             self._changed.notify_all()
         self._scheduler.stop()
 
+    def kill(self) -> None:
+        """See :class:`RunControl`."""
+        self.stop(TORN_DOWN)
+
+    interrupt = kill
+
     def ended(self, task: Task, result: RunResult) -> float | None:
         """A run of a task has ended; when to run it again, None for never."""
-        if self._is_stopped and not result.ok:  # it was killed: it counts as not run
+        if self.is_stopped and not result.ok:  # it was killed: it counts as not run
             return None
-        self._finish(task, result)
-        return None
+        again_at = self._retries.again_at(result.error, len(task.failed_attempts))
+        with self._changed:
+            if task.failed_attempts:
+                self._to_run_again -= 1
+            if again_at is not None:
+                self._to_run_again += 1
+                self._changed.notify_all()
+        if again_at is None:
+            self._finish(task, result)
+        else:
+            task.failed_attempts += (Attempt(result.error, result.timings),)
+        return again_at
 
     def _finish(self, task: Task, result: RunResult) -> None:
+        """The task will not be run again."""
+        if result.error is not None:
+            result = replace(result, error=self._shared(result.error))
         row = row_result(
             result,
             index=task.index,
@@ -245,47 +364,89 @@ class Evaluation:
                 self._checkpoint.append(row, task.key, task.content)
             except CheckpointError as error:
                 problem = str(error)
-        self._keep(task, row)
+        with self._changed:
+            self._bytes_ahead -= task.size
+        self._keep(task.number, row)
         if problem:
             self.stop(problem)
 
-    def _keep(self, task: Task, row: RowResult) -> None:
+    def _keep(self, number: int, row: RowResult) -> None:
+        """A row is done."""
         with self._changed:
-            self._done[task.number] = row
-            self._ended += 1
-            self._failed += row.error is not None
+            self._done[number] = row
+            self._tally.add(row)
             self._changed.notify_all()
+        if row.error is not None:
+            self._check_failures()
+
+    def _shared(self, error: RunError) -> RunError:
+        """An equal error of an earlier row, if there is one."""
+        with self._changed:
+            if len(self._errors) < MOST_ERRORS:
+                return self._errors.setdefault(error, error)
+            return self._errors.get(error, error)
+
+    def _check_failures(self) -> None:
+        """Stop when too many rows have failed, as far as there are any left. Called without a lock: it kills."""
+        with self._changed:
+            failed, done, total = self._tally.failed, self._tally.done, self._total
+            of = max(self._begun, SMALLEST_TOTAL) if total is None else total
+        most = self._settings.fail_on_error
+        if failed and failed >= self._settings.most_failed(of) and done != total:
+            told = "1 row" if failed == 1 else f"{failed:,} rows"
+            self.stop(f"The evaluation was stopped: {told} failed, and fail_on_error is {most}.")
 
     def _on_fault(self, problem: BaseException) -> None:
         """A fault of ours, which would otherwise be waited for for ever."""
         with self._changed:
-            self._fault = problem
+            self._fault = self._fault or problem
         self.stop("")
+
+    def _gone(self) -> None:
+        """Nothing of it runs any more, and nothing will."""
+        self.live.detach()
+        self.host.end(self.live)
+
+    def forget(self) -> None:
+        """In a fork: what runs is the original's."""
+        self._changed = threading.Condition(threading.RLock())
+        self.is_stopped = True
 
 
 def evaluation_of(
-    prepare: Prepares,
-    run_row: RunRow,
+    host: Host,
     code: str | os.PathLike[str],
     rows: object,
     env_vars: Variables,
     settings: EvaluationSettings,
-    jobs: int,
+    *,
+    is_endless: bool = False,
+    live: LiveEvaluation | None = None,
 ) -> Evaluation:
     """An evaluation that is about to begin.
+
+    Args:
+        host: runs its rows.
+        code: see :meth:`Executor.evaluate`.
+        rows: likewise.
+        env_vars: likewise.
+        settings: likewise.
+        is_endless: whether it has to do with bounded memory.
+        live: what stops it, perhaps before it has begun.
 
     Raises:
         InvalidRequestError: it cannot be run as given.
     """
-    maker = TaskMaker(prepare, code, env_vars, settings)
-    source = row_source(rows)
-    taken, count = source.rows, source.count
-    if settings.limit is not None:
-        taken = islice(taken, settings.limit)
-        count = None if count is None else min(count, settings.limit)
-    total = None if count is None else count * settings.repeat
+    maker = TaskMaker(host.prepare, code, env_vars, settings, MOST_KEYS if is_endless else math.inf)
+    chosen = taken(row_source(rows), settings.limit, settings.sample, settings.seed)
+    total = None if chosen.count is None else chosen.count * settings.repeat
     checkpoint = None
     if settings.checkpoint is not None:
-        session = Session(maker.code_digest, count, settings.repeat)
+        session = Session(maker.code_digest, chosen.count, settings.repeat)
         checkpoint = Checkpoint(settings.checkpoint, settings.checkpoint_mode, session)
-    return Evaluation(run_row, maker.tasks(RowSource(taken, count)), total, settings, jobs, checkpoint)
+    return Evaluation(host, maker.tasks(chosen.rows), total, settings, maker.hidden, checkpoint, live)
+
+
+def not_evaluated(problem: LaunchError) -> EvaluationResult:
+    """The result of an evaluation that had not even a thread."""
+    return EvaluationResult(not_run=None, stopped=str(problem))

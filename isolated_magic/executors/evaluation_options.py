@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
 
 from isolated_magic.errors import InvalidRequestError
+from isolated_magic.executors.retries import check_retry_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.checkpoint import CheckpointMode
     from isolated_magic.limits import Limits
 
-    Variables: TypeAlias = Mapping[str, EnvValue] | Callable[[object], Mapping[str, EnvValue] | None] | None
-    OfRow: TypeAlias = Callable[[object], object]
+    OfRow: TypeAlias = Callable[..., object]
+    Variables: TypeAlias = Mapping[str, EnvValue] | Callable[..., Mapping[str, EnvValue] | None] | None
+    FieldOrFunction: TypeAlias = str | OfRow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,19 +38,21 @@ class EvaluateOptions(TypedDict, total=False):
         data: a function of the row that gives the data of its run; None for the row itself. Anything else is the
             data of every row.
         jobs: number of rows that run at once; None for one for each processor.
-        per: a function of the row: rows with equal values share one process, in which the metric is made once.
-            None for a process of its own for each row.
-        key: a function of the row that gives its key; None for one made of its content.
-        cluster: a function of the row: rows with equal values belong together, for the intervals.
+        per: a function of the row, or the name of a field: rows with equal values share one process, in which
+            the metric is made once. None for a process of its own for each row.
+        key: a function of the row that gives its key, or the name of a field; None for one made of its content.
+        cluster: likewise: rows with equal values belong together, for the intervals.
         repeat: how often each row is run.
         limit: number of rows to take from the beginning; None for all.
-        sample: number of rows to take at random, the same ones every time; None for all.
+        sample: number of rows to take at random, of those that ``limit`` leaves, the same ones every time; None
+            for all. All rows are read where nobody knows beforehand how many there are.
         seed: of the sample.
-        retries: how often a row that failed with an exception is run again.
+        retries: how often a row is run again whose code raised an exception, after a wait that doubles each time,
+            with jitter. A wrong option or data that does not fit is no such exception.
         retry_on: names of exceptions, or kinds of errors such as ``"timeout"``, after which a row is run again;
             empty for any exception that the code raised.
-        fail_on_error: stop when more rows than this failed; a number below 1 is a share of all rows. None for
-            never.
+        fail_on_error: stop when so many rows have failed, after all retries; a number below 1 is a share of all
+            rows, True is 1. None or False for never.
         checkpoint: file to which each finished row is appended, and from which the evaluation goes on; None for
             none.
         checkpoint_mode: when the code has changed since, ``"resume"`` keeps what it scored before, and None
@@ -56,9 +60,10 @@ class EvaluateOptions(TypedDict, total=False):
             have changed run again in any case.
         rate: runs to begin in a time, such as ``"10/s"`` or ``"600/min"``, for each value of ``per`` where that is
             given; None for no limit.
-        timeout_secs: time limit of each row in seconds; None for the executor's default.
+        timeout_secs: time limit of each attempt in seconds; None for the executor's default.
         payload_type: as for ``execute``.
-        secrets: as for ``execute``, or a function of the row that gives them.
+        secrets: as for ``execute``, or a function of the row that gives them. Their values are hidden in all that
+            is kept of a row, too.
         inherit_env: as for ``execute``.
         source_name: as for ``execute``.
         fresh: as for ``execute``.
@@ -68,9 +73,9 @@ class EvaluateOptions(TypedDict, total=False):
 
     data: object
     jobs: int | None
-    per: OfRow | None
-    key: OfRow | None
-    cluster: OfRow | None
+    per: FieldOrFunction | None
+    key: FieldOrFunction | None
+    cluster: FieldOrFunction | None
     repeat: int
     limit: int | None
     sample: int | None
@@ -101,9 +106,9 @@ class EvaluationSettings:
 
     data: object = None
     jobs: int | None = None
-    per: OfRow | None = None
-    key: OfRow | None = None
-    cluster: OfRow | None = None
+    per: FieldOrFunction | None = None
+    key: FieldOrFunction | None = None
+    cluster: FieldOrFunction | None = None
     repeat: int = 1
     limit: int | None = None
     sample: int | None = None
@@ -128,12 +133,27 @@ class EvaluationSettings:
             _check_count(name, getattr(self, name), least)
         for name in ("per", "key", "cluster"):
             value = getattr(self, name)
-            if value is not None and not callable(value):
+            if value is not None and not isinstance(value, str) and not callable(value):
                 raise InvalidRequestError(
-                    f"{name} is {type(value).__name__}: give a function of the row, or None."
+                    f"{name} is {type(value).__name__}: give a function of the row, or the name of a field."
                 )
+        if not isinstance(self.seed, int):
+            raise InvalidRequestError(f"seed is {self.seed!r}: give a whole number.")
+        check_retry_on(self.retry_on)
         _check_checkpoint(self.checkpoint, self.checkpoint_mode)
         self.rate_per_sec  # noqa: B018 - checks it
+        self.most_failed(0)
+
+    def most_failed(self, total: int) -> float:
+        """How many failed rows of so many end the evaluation; infinity for any number."""
+        most = self.fail_on_error
+        if most is None or most is False:
+            return math.inf
+        if not isinstance(most, (int, float)) or not 0 <= most < math.inf:
+            raise InvalidRequestError(
+                f"fail_on_error is {most!r}: give a number of rows, or a share of them below 1, such as 0.1."
+            )
+        return max(1, most * total if most < 1 else most)
 
     @property
     def rate_per_sec(self) -> float:

@@ -17,13 +17,12 @@ import weakref
 from concurrent.futures import Future
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from isolated_magic.environment import in_kernel
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import Preloaded, forget_in_forks
 from isolated_magic.launch.resources import start_thread
-from isolated_magic.models import ErrorKind, RunError, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+
+T = TypeVar("T")
 
 DEFAULT_TEARDOWN_TIMEOUT_SECS = 5.0
 
@@ -119,12 +120,27 @@ class LiveRun:
                 self._control.interrupt()
 
 
-def in_thread(work: Callable[[], RunResult]) -> Future[RunResult]:
-    """Do the work in a thread of its own, with the caller's context variables.
+class LiveEvaluation(LiveRun):
+    """An evaluation, for those who stop all runs: it has no process of its own, and ends when its rows have."""
+
+    is_known = False  # to its executor
+
+    def begin(self) -> None:
+        """This thread waits for its rows from now on."""
+        self.is_known = True
+        super().begin()
+
+    def wait_for_pid(self, timeout: float | None = None) -> int | None:  # noqa: ARG002 - as of a run
+        """None: its rows have pids."""
+        return None
+
+
+def in_thread(work: Callable[[], T], otherwise: Callable[[LaunchError], T]) -> Future[T]:
+    """Do the work in a thread of its own, with the caller's context variables; the other one if there is none.
 
     A pool would let waiting runs starve one another.
     """
-    future: Future[RunResult] = Future()
+    future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # from now on only the work decides how it ends
 
     def target() -> None:
@@ -136,7 +152,7 @@ def in_thread(work: Callable[[], RunResult]) -> Future[RunResult]:
     try:
         start_thread(partial(contextvars.copy_context().run, target), "isolated_magic run")
     except LaunchError as problem:
-        future.set_result(RunResult(error=RunError.from_text(ErrorKind.LAUNCH, str(problem))))
+        future.set_result(otherwise(problem))
     return future
 
 

@@ -97,9 +97,12 @@ class ProcessExecutor(Executor):
         **options: Unpack[RunOptions],
     ) -> RunRequest:
         """As every executor's; a run with variables of its own is refused."""
+        self._check_variables(env_vars)
+        return super().prepare(code, data, None, timeout_secs, payload_type, **options)
+
+    def _check_variables(self, env_vars: object) -> None:
         if env_vars:
             raise InvalidRequestError(REFUSES_VARIABLES)
-        return super().prepare(code, data, None, timeout_secs, payload_type, **options)
 
 
 def _checked(name: str, value: object) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm  # type: ignore[import-untyped]  # it has no types
 
-    from isolated_magic.executors.evaluation import Progress
+    from isolated_magic.evaluation.progress import Progress
 
     class ShowsProgress(Protocol):
         """Takes each Progress of an evaluation, and is told when that is over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal makes an enum of each handler, twice for each run
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,13 @@ from isolated_magic.errors import RunInterrupted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+    from typing import ParamSpec, TypeVar
 
     Handler = Callable[[int, FrameType | None], object]
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+GIVE_UP_SECS = 10.0  # after which a further SIGINT ends the wait for what the first one was to end
 
 
 class _Cell:
@@ -88,8 +94,7 @@ class HeldBack:
 
     def __enter__(self) -> None:
         handler = _handler()
-        # Any other handler may mean something else by the signal, and gets it at once.
-        if handler is _signal.default_int_handler or handler is _raise_run_interrupted:
+        if _is_ours_to_replace(handler):
             self._handler = handler
             _signal.signal(_signal.SIGINT, self._on_signal)
 
@@ -105,6 +110,61 @@ class HeldBack:
             self._handler(number, frame)
         self._came = True
         self._interrupt()
+
+
+class Noted:
+    """Inside this block SIGINT is noted, and raises only where the user's code is called.
+
+    Raised between any two steps of ours, KeyboardInterrupt would lose what they have just got.
+
+    Args:
+        interrupt: called at each SIGINT, in the middle of whatever this thread does.
+    """
+
+    def __init__(self, interrupt: Callable[[], object]) -> None:
+        self._interrupt = interrupt
+        self._came_at: float | None = None
+        self._is_open = False
+        self._handler: Handler | None = None
+
+    def __enter__(self) -> Noted:
+        handler = _handler()
+        if _is_ours_to_replace(handler):
+            self._handler = handler
+            _signal.signal(_signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, kind: object, problem: object, trace: object) -> None:
+        if self._handler is not None:
+            _signal.signal(_signal.SIGINT, self._handler)
+
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function of the user's.
+
+        Raises:
+            KeyboardInterrupt: there was a SIGINT, before or meanwhile.
+        """
+        self._is_open = True
+        try:
+            if self._came_at is not None:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+        finally:
+            self._is_open = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._came_at is None:
+            self._came_at = now
+        self._interrupt()
+        if self._handler is not None and (self._is_open or now - self._came_at > GIVE_UP_SECS):
+            self._handler(number, frame)
+
+
+def _is_ours_to_replace(handler: Handler | None) -> bool:
+    """Whether it only raises. Any other handler may mean something else by the signal, and gets it at once."""
+    raises = handler is _signal.default_int_handler or handler is _raise_run_interrupted
+    return raises or isinstance(getattr(handler, "__self__", None), Noted)
 
 
 def _handler() -> Handler | None:

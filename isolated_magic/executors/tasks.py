@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Unpack
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.evaluation.checkpoint import code_digest, content_digest
+from isolated_magic.executors.row_values import (
+    content_key,
+    field_or_function,
+    name_of,
+    of_row,
+    payload_of,
+    without_secrets,
+)
+from isolated_magic.launch.resources import NO_MEMORY
 from isolated_magic.models import ErrorKind, RunError
-from isolated_magic.payload.encode import arrivals_in, encode_payload
+from isolated_magic.payload.encode import arrivals_in
+from isolated_magic.redaction.redactor import redactor_for
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.evaluation.row_result import Attempt
-    from isolated_magic.evaluation.rows import RowSource
     from isolated_magic.executors.evaluation_options import EvaluationSettings, Variables
     from isolated_magic.request import RunOptions, RunRequest
-
-KEY_DIGITS = 16  # of a hash that stands for the content of a row
 
 
 class Prepares(Protocol):
@@ -38,14 +45,14 @@ class Prepares(Protocol):
     ) -> RunRequest: ...
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Task:
     """One run of one row."""
 
     number: int  # of all tasks, in their order
     index: int  # of the row
     key: str
-    row: object = field(repr=False)
+    row: object = field(repr=False)  # without secrets
     request: RunRequest | None = field(default=None, repr=False)
     problem: RunError | None = None  # why there is no request
     per: object = None  # rows with equal values share a process
@@ -53,6 +60,11 @@ class Task:
     cluster: str | None = None
     failed_attempts: tuple[Attempt, ...] = ()
     content: str = ""  # digest of the row and its data, for a checkpoint
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds until it is done, beside the row."""
+        return 0 if self.request is None else len(self.request.payload)
 
 
 class TaskMaker:
@@ -63,20 +75,32 @@ class TaskMaker:
         code: of all runs.
         env_vars: of all runs, or a function of the row.
         settings: of the evaluation.
+        most_keys: number of keys to remember at most, so that rows with the same one are found.
+
+    Raises:
+        InvalidRequestError: what is the same for all rows is invalid.
     """
 
     def __init__(
-        self, prepare: Prepares, code: str | os.PathLike[str], env_vars: Variables, settings: EvaluationSettings
+        self,
+        prepare: Prepares,
+        code: str | os.PathLike[str],
+        env_vars: Variables,
+        settings: EvaluationSettings,
+        most_keys: float = math.inf,
     ) -> None:
         self._prepare = prepare
         self._code = code
         self._env_vars = env_vars
         self._settings = settings
-        self._keys: dict[str, int] = {}
-        # What is wrong with the code or with options of all rows is said before the first row.
+        self._most_keys = most_keys
+        self._keys: dict[str, int] = {}  # how many rows have each one
+        self._clusters: dict[str, str] = {}  # without secrets, by what they are; only those that hold one
         fixed = None if callable(env_vars) else env_vars
         self._base = self._request_for(fixed, () if callable(settings.secrets) else settings.secrets)
         self._is_shared = not callable(env_vars) and not callable(settings.secrets)
+        if settings.data is not None and not callable(settings.data):
+            payload_of(settings.data, settings.payload_type, is_row=False)
 
     @property
     def code_digest(self) -> str:
@@ -87,52 +111,82 @@ class TaskMaker:
         """
         return code_digest(self._base, self._settings.payload_type)
 
-    def tasks(self, source: RowSource) -> Iterator[Task]:
-        """The tasks for the rows, made as they are asked for."""
+    def tasks(self, rows: Iterable[tuple[int, object]]) -> Iterator[Task]:
+        """The tasks for rows with their positions, made as they are asked for."""
         number = 0
-        for index, row in enumerate(source.rows):
+        for index, row in rows:
             task = self._task(index, row)
             for repetition in range(self._settings.repeat):
                 yield replace(task, number=number, repetition=repetition)
                 number += 1
 
+    def hidden(self, text: str) -> str:
+        """The text without the secrets of all rows."""
+        redactor = redactor_for(self._base.secrets)
+        return text if redactor is None else redactor.text(text)
+
     def _task(self, index: int, row: object) -> Task:
         task = Task(0, index, f"#{index}", row)
+        secrets = self._base.secrets
         try:
-            self._fill(task, row)
+            request = self._base if self._is_shared else self._request_of(row)
+            secrets = request.secrets
+            self._fill(task, row, request)
         except InvalidRequestError as problem:
             task.problem = RunError.from_text(ErrorKind.INVALID_REQUEST, str(problem))
+        except MemoryError:
+            task.problem = RunError.from_text(ErrorKind.LAUNCH, f"The row was given up: {NO_MEMORY}.")
+        if secrets:
+            self._hide(task, secrets)
         return task
 
-    def _fill(self, task: Task, row: object) -> None:
+    def _fill(self, task: Task, row: object, request: RunRequest) -> None:
         settings = self._settings
-        data = _of_row("data", settings.data, row) if settings.data is not None else row
-        payload = encode_payload(data, settings.payload_type)
-        task.key = self._key(row, payload)
+        is_row = settings.data is None
+        data = row if is_row else of_row("data", settings.data, row)
+        payload = payload_of(data, settings.payload_type, is_row=is_row)
         if settings.checkpoint is not None:
-            task.content = content_digest(payload, None if settings.data is None else row)
-        task.per = _of_row("per", settings.per, row)
+            task.content = content_digest(payload, None if is_row else row)
+        if settings.per is not None:
+            task.per = field_or_function("per", settings.per, row)
+            _check_is_value(task.per)
         if settings.cluster is not None:
-            task.cluster = str(_of_row("cluster", settings.cluster, row))
-        request = self._base
-        if not self._is_shared:
-            variables = _of_row("env_vars", self._env_vars, row)
-            request = self._request_for(variables, _of_row("secrets", settings.secrets, row))
+            task.cluster = name_of("cluster", field_or_function("cluster", settings.cluster, row))
+        if settings.key is None:
+            task.key = self._numbered(content_key(row, payload, is_row=is_row))
+        else:
+            task.key = self._own_key(name_of("key", field_or_function("key", settings.key, row)))
         task.request = replace(request, payload=payload, arrivals=arrivals_in(data))
 
-    def _key(self, row: object, payload: bytes) -> str:
-        """The key of a row. Rows with the same content are told apart by their order."""
-        if self._settings.key is not None:
-            key = str(_of_row("key", self._settings.key, row))
-            if key in self._keys:
-                raise InvalidRequestError(
-                    f"the key {key!r} belongs to an earlier row, too: give each row its own."
-                )
-            self._keys[key] = 1
-            return key
-        content = hashlib.sha256(payload).hexdigest()[:KEY_DIGITS]
-        count = self._keys[content] = self._keys.get(content, 0) + 1
-        return content if count == 1 else f"{content}-{count}"
+    def _own_key(self, key: str) -> str:
+        if key in self._keys:
+            raise InvalidRequestError(f"the key {key!r} belongs to an earlier row, too: give each row its own.")
+        return self._numbered(key)
+
+    def _numbered(self, key: str) -> str:
+        """The key, with a number where an earlier row has the same one."""
+        count = self._keys[key] = self._keys.get(key, 0) + 1
+        if len(self._keys) > self._most_keys:
+            del self._keys[next(iter(self._keys))]
+        return key if count == 1 else f"{key}-{count}"
+
+    def _hide(self, task: Task, secrets: tuple[str, ...]) -> None:
+        """Take the secrets out of what is kept of the row."""
+        redactor = redactor_for(secrets)
+        if redactor is None:
+            return
+        task.row = without_secrets(task.row, redactor)
+        if (key := redactor.text(task.key)) != task.key:
+            task.key = self._numbered(key)
+        if task.cluster is not None and (cluster := redactor.text(task.cluster)) != task.cluster:
+            number = len(self._clusters) + 1
+            task.cluster = self._clusters.setdefault(task.cluster, f"{cluster}-{number}")
+        if task.problem is not None:
+            task.problem = task.problem.map_texts(redactor.text)
+
+    def _request_of(self, row: object) -> RunRequest:
+        variables = of_row("env_vars", self._env_vars, row)
+        return self._request_for(variables, of_row("secrets", self._settings.secrets, row))
 
     def _request_for(self, env_vars: object, secrets: object) -> RunRequest:
         """A request without data."""
@@ -152,14 +206,12 @@ class TaskMaker:
         )
 
 
-def _of_row(option: str, value: object, row: object) -> object:
-    """The value of an option for a row."""
-    if not callable(value):
-        return value
+def _check_is_value(per: object) -> None:
+    """Refuse what cannot be told apart from other values."""
     try:
-        return value(row)
-    except InvalidRequestError:  # which says it all
-        raise
-    except Exception as problem:  # noqa: BLE001 - of the user's function
-        kind = type(problem).__name__
-        raise InvalidRequestError(f"{option}: the function of the row raised {kind}: {problem}") from None
+        hash(per)
+    except Exception:  # noqa: BLE001 - a __hash__ may raise what it likes
+        raise InvalidRequestError(
+            f"per: the function of the row gave {type(per).__name__}, by which rows cannot be grouped: "
+            "give text or a number."
+        ) from None

@@ -76,6 +76,7 @@ class Raised:
     excerpt: str = ""  # the lines of code around the place
     hint: str = ""  # what to do about it
     limit: str | None = None  # the name of the limit that caused it
+    raised: str = ""  # names of its class and of that one's bases; empty for a refusal of ours
 
 
 @dataclass(frozen=True)
@@ -280,9 +281,11 @@ def _only_outcome(said: JsonObject) -> Outcome:
         raised = _object(value)
         if not raised["text"]:
             raise ValueError("no text")
-        excerpt, hint = (_text(raised.get(name, "")) for name in ("excerpt", "hint"))
+        excerpt, hint, classes = (_text(raised.get(name, "")) for name in ("excerpt", "hint", "raised"))
         limit = _text_or_none(raised.get("limit"))
-        return Outcome(error=Raised(_text(raised["text"]), _text(raised["summary"]), excerpt, hint, limit))
+        return Outcome(
+            error=Raised(_text(raised["text"]), _text(raised["summary"]), excerpt, hint, limit, classes)
+        )
     if kind == "found":
         return Outcome(found=_text(value))
     if kind == "exit_message":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from isolated_magic.executors.evaluation import Progress
+    from isolated_magic.evaluation.progress import Progress
     from isolated_magic.magic.settings import IsolatedMagic
 
 VARIABLE = "ISOLATED_MAGIC_PROGRESS"

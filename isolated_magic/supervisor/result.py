@@ -165,7 +165,9 @@ def _error_of(report: ExitReport, request: RunRequest) -> RunError | None:
         hint = raised.hint or (
             f"{limit_exceeded_text(request.limits, 'processes')}." if report.processes_exceeded else ""
         )
-        return RunError(ErrorKind.USER_CODE, raised.text, raised.summary, raised.excerpt, hint)
+        return RunError(
+            ErrorKind.USER_CODE, raised.text, raised.summary, raised.excerpt, hint, raised=raised.raised
+        )
     if report.timed_out and stopped:
         text = f"Execution timed out after {request.timeout_secs:g} seconds"
         text += HAD_FINISHED if messages.outcome is not None else ""

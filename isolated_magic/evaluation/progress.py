@@ -1,0 +1,58 @@
+"""How far an evaluation is: counts and running means."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from isolated_magic.evaluation.row_result import RowResult
+
+
+class Progress(NamedTuple):
+    """How far an evaluation is.
+
+    Args:
+        done: runs of rows that have ended, or that a checkpoint had.
+        total: how many there will be; None if nobody knows.
+        failed: those among them that failed.
+        elapsed_secs: since it began.
+        means: running mean of each metric, by its name.
+    """
+
+    done: int
+    total: int | None
+    failed: int
+    elapsed_secs: float
+    means: dict[str, float]
+
+
+class Tally:
+    """Counts results of rows, and adds up their scores. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failed = 0
+        self._begun_at = time.monotonic()
+        self._sums: dict[str, tuple[int, float]] = {}  # number and sum of values
+
+    def add(self, row: RowResult) -> None:
+        """Count a result."""
+        self.done += 1
+        self.failed += row.error is not None
+        for score in row.scores:
+            value = score.value
+            if isinstance(value, (int, float)) and not score.scoring_failed:
+                try:
+                    number = float(value)
+                except OverflowError:  # an integer beyond what a float holds
+                    continue
+                if math.isfinite(number):
+                    count, total = self._sums.get(score.name, (0, 0.0))
+                    self._sums[score.name] = count + 1, total + number
+
+    def progress(self, total: int | None) -> Progress:
+        """How far it is now."""
+        means = {name: added / count for name, (count, added) in self._sums.items()}
+        return Progress(self.done, total, self.failed, time.monotonic() - self._begun_at, means)

@@ -1,0 +1,120 @@
+"""What depends on a row: values of options that are functions of it, its key, and the row without secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import InvalidRequestError
+from isolated_magic.payload.conversion import convert
+from isolated_magic.payload.encode import as_record, encode_payload
+from isolated_magic.payload.packing import encode
+
+if TYPE_CHECKING:
+    from isolated_magic.redaction.redactor import Redactor
+
+KEY_DIGITS = 16  # of a hash that stands for the content of a row
+LONGEST_NAME = 200  # characters of a key or a cluster
+MOST_FIELDS = 10  # named in a message
+NO_ROW = "give rows that are dicts, or data=, a function of the row that gives a dict"
+
+
+def of_row(option: str, value: object, row: object) -> object:
+    """The value of an option for a row.
+
+    Raises:
+        InvalidRequestError: it is a function of the row, and raised something.
+    """
+    if not callable(value):
+        return value
+    try:
+        return value(row)
+    except InvalidRequestError:  # which says it all
+        raise
+    except Exception as problem:  # noqa: BLE001 - of the user's function
+        said = f"{type(problem).__name__}: {text_of(problem)}".rstrip(": ")
+        raise InvalidRequestError(f"{option}: the function of the row raised {said}") from None
+
+
+def text_of(value: object) -> str:
+    """``str(value)``, whatever the user's own ``__str__`` does."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - the user's own
+        return f"<{type(value).__name__} that cannot be printed>"
+
+
+def field_or_function(option: str, value: object, row: object) -> object:
+    """The value of an option that is a function of the row, or the name of one of its fields.
+
+    Raises:
+        InvalidRequestError: there is no such field, or the function raised something.
+    """
+    if not isinstance(value, str):
+        return of_row(option, value, row)
+    record = as_record(row)
+    if not isinstance(record, dict):
+        raise InvalidRequestError(f"{option} is {value!r}, and the row has no fields: it is {type(row).__name__}.")
+    if value not in record:
+        names = [repr(name) for name in record if isinstance(name, str)]
+        told = ", ".join(names[:MOST_FIELDS]) + ", ..." * (len(names) > MOST_FIELDS)
+        raise InvalidRequestError(f"{option}: the row has no {value!r}; it has {told or 'no fields'}.")
+    return record[value]
+
+
+def name_of(option: str, value: object) -> str:
+    """The text of a key or a cluster: the same one for the same value in every program.
+
+    Raises:
+        InvalidRequestError: the value cannot name anything.
+    """
+    kind = type(value)
+    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN
+        raise InvalidRequestError(f"{option}: the function of the row gave {value}: give each row a {option}.")
+    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+        raise InvalidRequestError(
+            f"{option}: the function of the row gave {kind.__name__}, whose text differs in every program: "
+            "give text or a number."
+        )
+    text = text_of(value)
+    if not text.strip():
+        raise InvalidRequestError(f"{option}: the function of the row gave no text: give each row a {option}.")
+    if len(text) > LONGEST_NAME:
+        return f"{text[: LONGEST_NAME - KEY_DIGITS - 1]}-{_digest(text.encode('utf-8', 'surrogatepass'))}"
+    return text
+
+
+def payload_of(data: object, payload_type: str | None, *, is_row: bool) -> bytes:
+    """The payload of a run, where ``is_row`` tells whether the data is the row itself.
+
+    Raises:
+        InvalidRequestError: it cannot be sent to a run.
+    """
+    if is_row and (data is None or not isinstance(as_record(data), (dict, list, tuple))):
+        raise InvalidRequestError(f"The row is {type(data).__name__}: {NO_ROW}.")
+    return encode_payload(data, payload_type)
+
+
+def content_key(row: object, payload: bytes, *, is_row: bool) -> str:
+    """A key made of the content of a row; of its payload where it has none that can be written down."""
+    if is_row:
+        return _digest(payload)
+    try:
+        return _digest(encode({"row": as_record(row)}))
+    except Exception:  # noqa: BLE001 - conversions of other libraries raise what they like
+        return _digest(payload)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:KEY_DIGITS]
+
+
+def without_secrets(row: object, redactor: Redactor) -> object:
+    """The row itself if it holds no secret; else a copy without, or what it is where it cannot be copied."""
+    try:
+        copy = json.loads(json.dumps({"row": as_record(row)}, default=convert))
+        hidden = redactor.object(copy)
+    except Exception:  # noqa: BLE001 - conversions of other libraries raise what they like
+        return f"<{type(row).__name__} that may hold a secret>"
+    return row if hidden is copy else hidden["row"]
