@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.child.result import elide_middle
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from isolated_magic.models import RunError
 
 MOST_KEYS = 3  # named for each cause
-MOST_ALIKE = 3  # causes that differ in a number or a quoted text alone; of more, what differs is left out
+MOST_ALIKE = 3  # causes that differ in a number or a quoted text alone; more may be one group
 LONGEST_CAUSE = 160  # characters
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 _PLACE = re.compile(r" \(line \d+\)\Z")
 _SIGNAL = re.compile(r"\((SIG\w+|signal \d+)\)")
-_QUOTED_ALONE = re.compile(r"\A([\w.]+): (?=(['\"]).*\2\Z)")  # KeyError: 'reference'
+_NAME_ALONE = re.compile(r"\A([\w.]*KeyError|[\w.]+(?=: (['\"])(?:(?!\2).)*\2\Z)): ")  # KeyError: 'reference'
 _VARIES = re.compile(r"'[^']*'|\"[^\"]*\"|\b0x[0-9a-f]+\b|\d+(?:[.,]\d+)*")
 _FIXED = {
     ErrorKind.TIMEOUT: "timeout",
@@ -64,7 +64,7 @@ def cause_of(error: RunError) -> str:
     for start, instead in _STARTS.items():
         if summary.startswith(start):
             summary = instead + summary.removeprefix(start)
-    return elide_middle(_QUOTED_ALONE.sub(r"\1 ", summary).rstrip("."), LONGEST_CAUSE)
+    return elide_middle(_NAME_ALONE.sub(r"\1 ", summary).rstrip("."), LONGEST_CAUSE)
 
 
 def _death(summary: str) -> str:
@@ -81,22 +81,27 @@ def group_failures(failures: Iterable[tuple[str, str, str]]) -> list[FailureGrou
         failures: key, kind and cause of each, in the order of the input.
 
     Returns:
-        Where more than three causes differ only in numbers or quoted texts, one group for all of them, with an
-        ellipsis for what differs: ``ValueError: could not convert string to float: …``.
+        Where more than three causes differ only in numbers or quoted texts, and most of them are of one row alone,
+        one group for all of them, with an ellipsis for what differs: ``could not convert string to float: …``.
     """
     failures = tuple(failures)
-    alike: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    alike: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for _, kind, cause in failures:
-        alike[kind, _pattern(cause)].add(cause)
+        alike[kind, _pattern(cause)][cause] += 1
     groups: dict[tuple[str, str], FailureGroup] = {}
     for key, kind, cause in failures:
         pattern = _pattern(cause)
-        shown = pattern if len(alike[kind, pattern]) > MOST_ALIKE else cause
+        shown = pattern if _is_one(alike[kind, pattern]) else cause
         group = groups.setdefault((kind, shown), FailureGroup(cause=shown, kind=kind, count=0, keys=[]))
         group["count"] += 1
         if len(group["keys"]) < MOST_KEYS and key not in group["keys"]:  # repetitions have the key of their row
             group["keys"].append(key)
     return sorted(groups.values(), key=lambda group: -group["count"])
+
+
+def _is_one(counts: Counter[str]) -> bool:
+    """Whether causes that are alike are one, with something of the row in it; not, say, four codes of HTTP."""
+    return len(counts) > MOST_ALIKE and len(counts) > counts.total() / 2
 
 
 def _pattern(cause: str) -> str:

@@ -6,6 +6,8 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from isolated_magic.evaluation.values import LARGEST
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 # Objects that hold usage: as OpenAI and Opik call them, LangChain, and others.
 HOLDERS = frozenset(("usage", "token_usage", "usage_metadata", "tokens", "cost", "costs"))
 # Numbers that are usage wherever they stand; the second of deepeval, the last of MLflow.
-NAMES = frozenset(("cost", "evaluation_cost", "total_cost", "cost_usd", "judgeCost"))
+NAMES = frozenset(("tokens", "cost", "evaluation_cost", "total_cost", "cost_usd", "total_cost_usd", "judgeCost"))
 TOKENS = ("_tokens", "Tokens")
+SETTING = "max"  # as in max_tokens: no usage
 DEEPEST = 6  # objects in one another that are looked into
 
 
@@ -56,10 +59,14 @@ def _usage_in(metadata: dict[str, JsonValue]) -> dict[str, int | float]:
                             usage.setdefault(path, found)
                     else:
                         inner.append(value)
-                elif (short in NAMES or short.endswith(TOKENS)) and (number := _number(value)) is not None:
+                elif _is_usage(short) and (number := _number(value)) is not None:
                     usage.setdefault(short, number)
         level = inner
     return usage
+
+
+def _is_usage(name: str) -> bool:
+    return name in NAMES or (name.endswith(TOKENS) and not name.startswith(SETTING))
 
 
 def _numbers_in(item: dict[str, JsonValue], start: str, deepest: int) -> Iterator[tuple[str, int | float]]:
@@ -75,4 +82,4 @@ def _numbers_in(item: dict[str, JsonValue], start: str, deepest: int) -> Iterato
 def _number(value: JsonValue) -> int | float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if math.isfinite(value) else None
+    return value if -LARGEST <= value <= LARGEST else None  # NaN is not between them
