@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.evaluation.locked_file import LockedFile
 from isolated_magic.evaluation.row_json import row_from_json, row_to_json
+from isolated_magic.payload.encode import as_record
 from isolated_magic.payload.packing import encode
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.request import RunRequest
-    from isolated_magic.strict_json import JsonObject
+    from isolated_magic.strict_json import JsonObject, JsonValue
 
 CheckpointMode: TypeAlias = Literal["resume", "restart"]
 
@@ -74,13 +75,27 @@ def code_digest(request: RunRequest, payload_type: str | None) -> str:
     return hashlib.sha256(f"{payload_type}\n".encode() + source).hexdigest()
 
 
-def content_digest(payload: bytes, row: object = None) -> str:
-    """A digest of what a row is scored by: what its run gets, and the row where that is only a part of it."""
-    digest = hashlib.sha256(payload)
+class RowDigests(NamedTuple):
+    """What tells a row from others, and from what it was when it was scored."""
+
+    key: bytes
+    content: bytes
+
+
+def digests_of(key: str, payload: bytes, row: object = None) -> RowDigests:
+    """The digests of a row.
+
+    Args:
+        key: of the row, before secrets in it were hidden: two keys must not become one.
+        payload: what its run gets.
+        row: the row itself, where its run gets only a part of it; None where it gets all.
+    """
+    content = hashlib.sha256(payload)
     if row is not None:
         with suppress(Exception):  # what cannot be JSON, and was not sent either
-            digest.update(encode({"row": row}))
-    return digest.hexdigest()[: 2 * DIGEST_BYTES]
+            content.update(encode({"row": as_record(row)}))
+    named = hashlib.sha256(key.encode("utf-8", "surrogatepass"))
+    return RowDigests(named.digest()[:DIGEST_BYTES], content.digest()[:DIGEST_BYTES])
 
 
 class Checkpoint:
@@ -144,37 +159,41 @@ class Checkpoint:
             try:
                 told = json.loads(line)
                 if HEADER in told:
-                    self._add_session(number, told)
-                    continue
-                place = bytes.fromhex(told["place"])
-                is_scored = told.get("error") is None
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                    self._check_format(told)
+                    self._sessions.append((number, Session(told["code"], told["rows"], told["repeat"])))
+                else:
+                    self._add(number, told)
+            except InvalidRequestError:
+                raise
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
                 self._unreadable.append(number + 1)
-                continue
-            if is_scored:
-                self._scored[place] = number
-                self._failed.discard(place)
-            else:
-                self._failed.add(place)
 
-    def _add_session(self, number: int, told: JsonObject) -> None:
+    def _add(self, number: int, told: JsonObject) -> None:
+        """Note a row."""
+        is_scored = told.get("error") is None
+        if "id" not in told and not is_scored:  # its options could not be made of it
+            return
+        place = _place(bytes.fromhex(str(told["id"])), told.get("repetition"))
+        if is_scored:
+            self._scored[place] = number
+            self._failed.discard(place)
+        else:
+            self._failed.add(place)
+
+    def _check_format(self, told: JsonObject) -> None:
         if told[HEADER] != FORMAT:
             raise InvalidRequestError(
                 f"{self._told} was written by a newer version of isolated_magic: upgrade it, or give a new file."
             )
-        rows, repeat = told.get("rows"), told.get("repeat")
-        session = Session(str(told["code"]), rows if isinstance(rows, int) else None, int(str(repeat)))
-        self._sessions.append((number, session))
 
-    def take(self, key: str, repetition: int, content: str) -> RowResult | None:
+    def take(self, digests: RowDigests, repetition: int) -> RowResult | None:
         """The result of a row that was scored before, without the row; None for one that is to be run.
 
         Args:
-            key: of the row.
-            repetition: of the row, from 0.
-            content: digest of what it is scored by.
+            digests: of the row.
+            repetition: which of its repetitions, from 0.
         """
-        place = _place(key, repetition)
+        place = _place(digests.key, repetition)
         number = self._scored.pop(place, None)
         if number is None:
             self._retried += place in self._failed
@@ -185,7 +204,7 @@ class Checkpoint:
         except (ValueError, RecursionError):
             self._unreadable.append(number + 1)
             return None
-        if told.get("content") != content:
+        if told.get("content") != digests.content.hex():
             self._changed += 1
             return None
         self._taken += 1
@@ -195,20 +214,22 @@ class Checkpoint:
 
     # Writing.
 
-    def append(self, row: RowResult, key: str, content: str) -> None:
-        """Write a row that was run.
+    def append(self, row: RowResult, digests: RowDigests | None) -> None:
+        """Write a row that is done.
 
         Args:
             row: its result.
-            key: as it was given to :meth:`take`; that of the result may hide secrets.
-            content: likewise.
+            digests: of the row; None where its options could not be made of it.
 
         Raises:
             CheckpointError: it could not be written. The text says why and how to go on.
         """
         if self._problem:
             return
-        told: JsonObject = {"place": _place(key, row.repetition).hex(), "content": content, **row_to_json(row)}
+        told: JsonObject = {}
+        if digests is not None:
+            told = {"id": digests.key.hex(), "content": digests.content.hex()}
+        told |= row_to_json(row)
         try:
             line = f"{_encode(told)}\n".encode()
         except RecursionError:
@@ -279,10 +300,9 @@ class Checkpoint:
             yield self._problem
 
 
-def _place(key: str, repetition: int) -> bytes:
-    """A digest of a key, which may be of any length and may hold a secret, and a repetition."""
-    text = f"{repetition}\n{key}".encode("utf-8", "surrogatepass")
-    return hashlib.sha256(text).digest()[:DIGEST_BYTES]
+def _place(key: bytes, repetition: JsonValue) -> bytes:
+    """What one repetition of a row is found by."""
+    return key + str(repetition).encode() if repetition else key
 
 
 def _rows(count: int) -> str:

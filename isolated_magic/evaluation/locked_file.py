@@ -47,6 +47,8 @@ class LockedFile:
         self._is_synced = True
         self._syncs = False
         self._closed = threading.Event()
+        if "\0" in path:
+            raise InvalidRequestError(f"{told!r} has a NUL in it, and is the path of no file.")
         try:
             self._open(path)
             self._check()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EvaluationResult:
-    """The result of an evaluation.
+    """The result of an evaluation. Equality ignores timings, notes and label.
 
     Args:
         rows: a RowResult for each row that was begun, in the order of the input.
@@ -46,7 +46,7 @@ class EvaluationResult:
         return isinstance(other, EvaluationResult) and self._told() == other._told()
 
     def _told(self) -> tuple[object, ...]:
-        return self.rows, self.not_run, self.stopped, self.repeat, self.notes
+        return self.rows, self.not_run, self.stopped, self.repeat
 
     def __len__(self) -> int:
         return len(self.rows)

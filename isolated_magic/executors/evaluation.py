@@ -256,10 +256,10 @@ class Evaluation:
 
     def _resumed(self, task: Task) -> RowResult | None:
         """The result that a checkpoint has of a task."""
-        if self._checkpoint is None:
+        if self._checkpoint is None or task.digests is None:
             return None
-        row = self._checkpoint.take(task.key, task.repetition, task.content)
-        return row and replace(row, index=task.index, row=task.row, cluster=task.cluster)
+        row = self._checkpoint.take(task.digests, task.repetition)
+        return row and replace(row, index=task.index, key=task.key, row=task.row, cluster=task.cluster)
 
     def _has_room(self) -> bool:
         """Whether another row may be read now."""
@@ -361,7 +361,7 @@ class Evaluation:
         problem = ""
         if self._checkpoint is not None:
             try:
-                self._checkpoint.append(row, task.key, task.content)
+                self._checkpoint.append(row, task.digests)
             except CheckpointError as error:
                 problem = str(error)
         with self._changed:
@@ -437,7 +437,13 @@ def evaluation_of(
     Raises:
         InvalidRequestError: it cannot be run as given.
     """
-    maker = TaskMaker(host.prepare, code, env_vars, settings, MOST_KEYS if is_endless else math.inf)
+    maker = TaskMaker(
+        host.prepare,
+        code,
+        env_vars,
+        settings,
+        MOST_KEYS if is_endless and settings.checkpoint is None else math.inf,
+    )
     chosen = taken(row_source(rows), settings.limit, settings.sample, settings.seed)
     total = None if chosen.count is None else chosen.count * settings.repeat
     checkpoint = None

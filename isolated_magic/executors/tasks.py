@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, Unpack
 
 from isolated_magic.errors import InvalidRequestError
-from isolated_magic.evaluation.checkpoint import code_digest, content_digest
+from isolated_magic.evaluation.checkpoint import code_digest, digests_of
 from isolated_magic.executors.row_values import (
     content_key,
     field_or_function,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.evaluation.checkpoint import RowDigests
     from isolated_magic.evaluation.row_result import Attempt
     from isolated_magic.executors.evaluation_options import EvaluationSettings, Variables
     from isolated_magic.request import RunOptions, RunRequest
@@ -59,7 +60,7 @@ class Task:
     repetition: int = 0
     cluster: str | None = None
     failed_attempts: tuple[Attempt, ...] = ()
-    content: str = ""  # digest of the row and its data, for a checkpoint
+    digests: RowDigests | None = None  # for a checkpoint
 
     @property
     def size(self) -> int:
@@ -145,8 +146,6 @@ class TaskMaker:
         is_row = settings.data is None
         data = row if is_row else of_row("data", settings.data, row)
         payload = payload_of(data, settings.payload_type, is_row=is_row)
-        if settings.checkpoint is not None:
-            task.content = content_digest(payload, None if is_row else row)
         if settings.per is not None:
             task.per = field_or_function("per", settings.per, row)
             _check_is_value(task.per)
@@ -156,6 +155,8 @@ class TaskMaker:
             task.key = self._numbered(content_key(row, payload, is_row=is_row))
         else:
             task.key = self._own_key(name_of("key", field_or_function("key", settings.key, row)))
+        if settings.checkpoint is not None:
+            task.digests = digests_of(task.key, payload, None if is_row else row)
         task.request = replace(request, payload=payload, arrivals=arrivals_in(data))
 
     def _own_key(self, key: str) -> str:
