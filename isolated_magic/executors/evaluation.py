@@ -171,7 +171,13 @@ class Evaluation:
 
     def in_order(self) -> Iterator[RowResult]:
         """The results in the order of the rows, as they come; only so many rows are read ahead."""
+        results = self._in_order()
+        next(results)  # so that the evaluation ends with its iterator, even if no result was asked for
+        return results  # type: ignore[return-value]  # all others are results
+
+    def _in_order(self) -> Iterator[RowResult | None]:
         try:
+            yield None
             given = 0
             while (row := self._next(given)) is not None:
                 given = row[0] + 1
@@ -437,13 +443,8 @@ def evaluation_of(
     Raises:
         InvalidRequestError: it cannot be run as given.
     """
-    maker = TaskMaker(
-        host.prepare,
-        code,
-        env_vars,
-        settings,
-        MOST_KEYS if is_endless and settings.checkpoint is None else math.inf,
-    )
+    is_bounded = is_endless and settings.checkpoint is None  # which remembers all keys, too
+    maker = TaskMaker(host.prepare, code, env_vars, settings, MOST_KEYS if is_bounded else math.inf)
     chosen = taken(row_source(rows), settings.limit, settings.sample, settings.seed)
     total = None if chosen.count is None else chosen.count * settings.repeat
     checkpoint = None
