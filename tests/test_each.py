@@ -54,3 +54,178 @@ def test_the_line_of_the_issue(shell, capsys):
     assert values(result) == [n / 2 for n in range(6)]
     assert [row.stdout for row in result] == [f"t{n % 3} ***\n" for n in range(6)]
     assert "sk-abcdef" not in repr(result.rows) + capsys.readouterr().out
+
+
+class TestExpressions:
+    @pytest.mark.parametrize(
+        "option", ['row["tenant"]', '{row["tenant"]}', "tenant", "tenant_of", "$tenant_of", "{row['tenant']}"]
+    )
+    def test_a_cluster_is_an_expression_a_field_or_a_function(self, shell, option):
+        shell.user_ns["tenant_of"] = lambda row: row["tenant"]
+        result = evaluated(shell, f"--each rows --cluster {option} --limit 4")
+        assert [row.cluster for row in result] == ["t0", "t1", "t2", "t0"]
+
+    def test_a_field_whose_name_is_no_expression(self, shell):
+        shell.user_ns["rows"] = [{"user id": n, "class": f"c{n}"} for n in range(2)]
+        result = evaluated(shell, '--each rows --key "user id" --cluster class')
+        assert [(row.key, row.cluster) for row in result] == [("0", "c0"), ("1", "c1")]
+
+    def test_the_row_has_another_name_and_shadows_a_variable(self, shell):
+        shell.user_ns["keys"] = "shadowed"
+        result = evaluated(shell, '--each rows --as keys -e N={keys["n"]} --key keys["n"] --limit 2', CODE_OF_N)
+        assert values(result) == [0, 1]
+        assert [row.key for row in result] == ["0", "1"]
+
+    def test_names_that_an_expression_makes_itself(self, shell):
+        line = '-e N={(lambda r: r["n"])(row)} -d all={[x for x in range(row["n"])]} -d t={len(rows)}'
+        result = evaluated(shell, f"--each rows {line} --limit 3", f"{CODE_OF_N} + 10 * len(data['all'])")
+        assert values(result) == [0, 11, 22]
+
+    def test_data_is_the_row_and_what_is_added_to_it(self, shell):
+        assert values(evaluated(shell, "--each rows --limit 2", "data['n']")) == [0, 1]
+        line = "--each rows -d row -d t=0.5 -d half={row['n'] / 2} --limit 2"
+        assert values(evaluated(shell, line, "data['n'] + data['t'] + data['half']")) == [0.5, 2]
+        line = "--each rows -d n={row['n']} --limit 2"
+        assert values(evaluated(shell, line, "len(data)")) == [1, 1]
+
+    def test_what_does_not_depend_on_the_row_is_looked_up_once(self, shell):
+        calls = shell.user_ns["calls"] = []
+        shell.user_ns["count"] = lambda: calls.append(1) or len(calls)
+        result = evaluated(shell, "--each rows -e N={count()} -d n={count()} -e T={row['tenant']}", CODE_OF_N)
+        assert values(result) == [1] * 6
+        assert len(calls) == 2
+
+    def test_a_row_that_is_the_same_object_each_time(self, shell):
+        def same():
+            row = {}
+            for n in range(4):
+                row.update(n=n, key=f"sk-secret-{n}")
+                yield row
+
+        shell.user_ns["rows"] = same()
+        code = f"import os\nassert os.environ['K'][-1] == str(data['n'])\nprint(os.environ['K'])\n{CODE_OF_N}"
+        result = evaluated(shell, "--each rows -e N={row['n']} --secret K={row['key']}", code)
+        assert values(result) == [0, 1, 2, 3]
+        assert {row.stdout for row in result} == {"***\n"}
+
+    def test_an_environment_file_for_each_row(self, shell, tmp_path):
+        for n in range(3):
+            (tmp_path / f"t{n}.env").write_text(f"N={n}\nBASE=x")
+        shell.user_ns["folder"] = str(tmp_path)
+        line = "--each rows --env-file {f\"{folder}/{row['tenant']}.env\"} -e BASE=y"
+        assert values(evaluated(shell, line, CODE_OF_N)) == [0, 1, 2, 0, 1, 2]
+
+    def test_variables_from_all_items_of_the_row(self, shell):
+        shell.user_ns["rows"] = [{"N": 1, "M": 2}, {"N": 3, "M": 4}]
+        code = "import os\nint(os.environ['N']) + int(os.environ['M'])"
+        assert values(evaluated(shell, "--each rows -e row", code)) == [3, 7]
+        assert values(evaluated(shell, "--each rows -e $row", code)) == [3, 7]
+
+
+CODE_OF_N = "import os\nint(os.environ['N'])"
+
+
+class TestErrorsOfRows:
+    def test_what_an_expression_raises_for_a_row_is_its_error_without_values(self, shell):
+        shell.user_ns["rows"] = [{"n": 0, "k": "hunter22"}, {"k": "hunter23"}, {"n": 2, "k": "hunter24"}]
+        result = evaluated(shell, "--each rows -e N={row['n']} -d x={1}", CODE_OF_N)
+        assert [row.ok for row in result] == [True, False, True]
+        assert result.rows[1].error.summary == "--env N: the expression in braces raised KeyError: 'n'."
+        result = evaluated(shell, "--each rows -e N={{}[row['k']]} --key k")
+        assert values(result) == ["--env N: the expression in braces raised KeyError."] * 3
+        result = evaluated(shell, "--each rows -e N={int(row['k'])}")
+        assert values(result) == ["--env N: the expression in braces raised ValueError."] * 3
+
+    def test_a_field_that_a_row_lacks(self, shell):
+        shell.user_ns["rows"] = [{"n": 0}, {}, {"n": 2}]
+        result = evaluated(shell, "--each rows --key n")
+        assert values(result) == [1, "--key n: the row has no field of that name.", 1]
+
+    def test_a_secret_that_is_too_short(self, shell):
+        shell.user_ns["rows"] = [{"k": "long-enough"}, {"k": "abc"}]
+        result = evaluated(shell, "--each rows --secret K={row['k']}")
+        assert result.rows[0].ok
+        assert "fewer than 4 characters" in result.rows[1].error.summary
+        assert "abc" not in result.rows[1].error.text
+
+    def test_rows_that_end_with_an_exception(self, shell):
+        def broken(count):
+            yield from ({"n": n} for n in range(count))
+            raise OSError("disk")
+
+        for count in (0, 2):
+            shell.user_ns["rows"] = broken(count)
+            result = evaluated(shell, "--each rows")
+            assert len(result) == count
+            assert "OSError" in result.stopped
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--each rovs", "--each rovs: the notebook has no variable of that name, and it is no .jsonl, .csv"),
+        ("--each rows[:2]", "--each rows[:2]: put an expression in braces. Write --each {rows[:2]}."),
+        ("--each {rovs[:2]}", "--each: the expression in braces raised NameError: name 'rovs' is not defined."),
+        ("--each missing.jsonl", "--each missing.jsonl: "),
+        ("--each number", "--each number: rows is "),
+        ("--each rows -e X={rov['a']}", "--env X: the notebook has no variable rov. Did you mean row"),
+        ("--each rows -e X={tenant}", 'no variable tenant. The field of the row is row["tenant"].'),
+        ("--each rows -e X={1+}", "--env X: the text in braces is no Python expression (invalid syntax)."),
+        ("--each rows -e X={row[}", "--env X: the text in braces is no Python expression ("),
+        ("--each rows --per 3", "--per 3: that is the same for every row. Write an expression with row in it"),
+        ("--each rows --per $keys", "--per $keys: that is the same for every row."),
+        ("--each rows --key tennant", "--key tennant: neither is that a field of the row nor a function of the"),
+        ("--each rows --key tennant", "the first row has tenant, n. Did you mean tenant?"),
+        ("--each rows --cluster {row[}", "is no expression"),
+        ("--each rows --rate fast", "--rate fast: rate is 'fast': give a number of runs in a time"),
+        ("--each rows --jobs 0", "--jobs 0: give a whole number greater than zero."),
+        ("--each rows --fail-on-error 1.5", "--fail-on-error 1.5: give a number of rows, or a share of them"),
+        ("--each rows --checkpoint-mode again", "--checkpoint-mode again: give resume or restart."),
+        ("--each rows --as class", "--as class: give the name of a variable."),
+        ("--each rows --bg", "--bg is for one run, and --each waits for its rows"),
+        ("--each rows --no-score", "--no-score is for one run without scores, and --each collects them"),
+        ("--jobs 3", "--jobs is for rows: give them with it, such as --each rows --jobs ..."),
+        ("--key n -d row", "--key is for rows"),
+    ],
+)
+def test_a_mistake_for_all_rows_is_one_sentence_before_the_first(shell, line, told, tmp_path):
+    shell.user_ns["number"] = 3
+    code = f"open({str(tmp_path / 'ran')!r}, 'w')\n1.0"
+    assert told in refusal(shell, line, code)
+    assert not list(tmp_path.iterdir())
+
+
+def test_code_that_does_not_compile_fails_the_cell_once(shell, tmp_path):
+    result = shell.run_cell("%%isolated --each rows -o scores\ndef f(:\n  pass")
+    assert type(result.error_in_exec).__name__ == "RunFailedError"
+    assert str(result.error_in_exec).startswith("SyntaxError: ")
+    assert not shell.user_ns["scores"].ok
+
+
+def test_hints_of_single_runs_say_what_to_do_for_rows(shell):
+    shell.user_ns["limits"] = [0.5]
+    rows = [
+        evaluated(shell, "--each rows --limit 1", code).rows[0] for code in ("limits[0]", "row['n']", "print(1)")
+    ]
+    assert "hand it over beside the row, with --data row -d limits=$limits" in rows[0].error.hint
+    assert rows[1].error.hint == "The row is called data in the code: row is its name on the magic's line."
+    assert rows[2].error.summary == "The cell only printed, and what it printed is no score."
+    single = shell.run_cell("%%isolated\nrows[0]").error_in_exec.result.error
+    assert "To run the code once for each of its rows, write --each rows" in single.hint
+
+
+def test_other_options_hold_for_each_row(shell, tmp_path):
+    saved = tmp_path / "metric.py"
+    code = "import os\nfloat('HOME_OF' in os.environ)"
+    evaluated(shell, f"--each rows --clean-env --limit 2 --save {saved}", code)
+    assert saved.read_text().endswith(f"{code}\n")
+    evaluated(shell, f"--each rows --limit 2 --save {tmp_path / 'other.py'}", "1/0")
+    assert not (tmp_path / "other.py").exists()
+    result = shell.run_line_magic("isolated", f"run {saved} --each rows --jobs 1")
+    assert values(result) == [0] * 6
+    slow = evaluated(shell, "--each rows -t 0.3 --limit 1", "import time\ntime.sleep(100)")
+    assert "timed out" in slow.rows[0].error.summary
+    strict = evaluated(
+        shell, "--each rows --limit 1 --strict", "import numpy\n{'scores': [{'name': 'a', 'value': 1}, {'b': 2}]}"
+    )
+    assert not strict.ok

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
-from dataclasses import replace
+import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.evaluation.result import EvaluationInterrupted
 from isolated_magic.evaluation.rows import row_source
-from isolated_magic.magic import lexer
+from isolated_magic.magic import hints, lexer
 from isolated_magic.magic.options import ROW_FILES
 from isolated_magic.magic.values import ROOT, Resolver, did_you_mean, expanded, is_data, own_variables
+from isolated_magic.models import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from isolated_magic.evaluation.result import EvaluationResult
+    from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.rows import RowSource
     from isolated_magic.executors.base import Executor
     from isolated_magic.executors.evaluation import OnProgress
@@ -74,47 +78,93 @@ def _value(word: str, names: dict[str, object], hidden: Mapping[str, object]) ->
     )
 
 
-def evaluated(
-    executor: Executor,
-    code: str | Path,
-    options: Options,
-    rows: Rows,
-    of_rows: RowOptions,
-    more: EvaluateOptions,
-    progress: OnProgress | None,
-) -> EvaluationResult:
-    """Run the code for each row; what was done, if that is interrupted.
+@dataclass(frozen=True)
+class Batch:
+    """The evaluation that a line asks for."""
 
-    Raises:
-        OptionError: an option is wrong for every row.
-    """
-    given: EvaluateOptions = {
-        **more,
-        "data": of_rows.data,
-        "jobs": options.jobs,
-        "per": of_rows.field("per", rows.first),
-        "key": of_rows.field("key", rows.first),
-        "cluster": of_rows.field("cluster", rows.first),
-        "repeat": options.repeat or 1,
-        "limit": options.limit,
-        "sample": options.sample,
-        "retries": options.retries or 0,
-        "retry_on": options.retry_on,
-        "rate": options.rate,
-        "fail_on_error": options.fail_on_error,
-        "checkpoint": None if options.checkpoint is None else expanded(options.checkpoint),
-        "checkpoint_mode": options.checkpoint_mode,
-        "timeout_secs": options.timeout,
-        "payload_type": options.payload_type,
-        "secrets": of_rows.secrets,
-        "inherit_env": not options.clean_env,
-        "fresh": options.fresh,
-        "limits": options.limits,
-        "strict": options.strict,
-    }
+    executor: Executor
+    code: str | Path
+    options: Options
+    rows: Rows
+
+    def evaluated(self, of_rows: RowOptions, source_name: str, progress: OnProgress) -> EvaluationResult:
+        """Run the code for each row; what was done, if that is interrupted.
+
+        Args:
+            of_rows: the options that depend on the row.
+            source_name: what tracebacks call the code.
+            progress: called with how far it is.
+
+        Raises:
+            OptionError: an option is wrong for every row.
+        """
+        options = self.options
+        given: EvaluateOptions = {
+            "data": of_rows.data,
+            "jobs": options.jobs,
+            "per": of_rows.field("per"),
+            "key": of_rows.field("key"),
+            "cluster": of_rows.field("cluster"),
+            "repeat": options.repeat or 1,
+            "limit": options.limit,
+            "sample": options.sample,
+            "retries": options.retries or 0,
+            "retry_on": options.retry_on,
+            "rate": options.rate,
+            "fail_on_error": options.fail_on_error,
+            "checkpoint": None if options.checkpoint is None else expanded(options.checkpoint),
+            "checkpoint_mode": options.checkpoint_mode,
+            "timeout_secs": options.timeout,
+            "payload_type": options.payload_type,
+            "secrets": of_rows.secrets,
+            "inherit_env": not options.clean_env,
+            "source_name": source_name,
+            "fresh": options.fresh,
+            "limits": options.limits,
+            "strict": options.strict,
+        }
+        rows, env_vars = self.rows.source, of_rows.env_vars
+        try:
+            return self.executor.evaluate(self.code, rows, env_vars=env_vars, progress=progress, **given)
+        except EvaluationInterrupted as interrupted:
+            return interrupted.result
+        except InvalidRequestError as problem:
+            raise OptionError(str(problem)) from None
+
+
+def problem_of_compiling(code: str | Path) -> str:
+    """The name of the exception that compiling the code raises; empty if it is code, or cannot be read."""
     try:
-        return executor.evaluate(code, rows.source, env_vars=of_rows.env_vars, progress=progress, **given)
-    except EvaluationInterrupted as interrupted:
-        return interrupted.result
-    except InvalidRequestError as problem:
-        raise OptionError(str(problem)) from None
+        text = code if isinstance(code, str) else code.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run has them, too
+            compile(text, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except OSError:
+        return ""
+    except Exception as problem:  # noqa: BLE001 - whatever the compiler raises
+        return type(problem).__name__
+    return ""
+
+
+def without_rows(options: Options) -> Options:
+    """The options for one run without a row."""
+    return replace(options, each=None, env=(), secret=(), env_file=(), data=(), compare=False)
+
+
+def with_hints(
+    result: EvaluationResult,
+    options: Options,
+    body: str | None,
+    names: Mapping[str, object],
+    hidden: Mapping[str, object],
+) -> EvaluationResult:
+    """The result with hints in the errors of its rows, as the errors of single runs have them."""
+
+    def explained(row: RowResult) -> RowResult:
+        if row.error is None:
+            return row
+        error = hints.with_hint(row.error, body, names, hidden, options.row)
+        run = RunResult(error=error, stdout=row.stdout, stderr=row.stderr, notes=row.notes, displays=row.displays)
+        return replace(row, error=hints.as_meant(run, options, body, lambda text: text).error)
+
+    return replace(result, rows=tuple(map(explained, result.rows))) if result.failures else result

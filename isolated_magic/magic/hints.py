@@ -33,6 +33,9 @@ JSON_LINE = f"import json; print(json.dumps({ANY_SCORE}))"
 LONGEST_EXPRESSION = 40  # characters of the user's own that the lines repeat
 LONGER = "value"  # stands for what is longer
 
+FRAMES = ("DataFrame", "LazyFrame", "Table", "Dataset", "IterableDataset")
+LIBRARIES_OF_FRAMES = ("pandas", "polars", "pyarrow", "datasets")
+
 _VALUE = re.compile(r"(?:.*; )?the value of the last line is (.*)", re.DOTALL)
 _METRIC = re.compile(r"(?:[^\n]*\.)?([^\n.]+\(\)) returned (?:an? )?[\w.]+")
 _KIND = re.compile(r"an? ([\w.]+)")
@@ -247,30 +250,36 @@ def _source(node: ast.expr, code: str) -> str:
 
 
 def with_hint(
-    result: RunResult, cell: str | None, names: Mapping[str, object], hidden: Mapping[str, object]
-) -> RunResult:
-    """The failed result with a hint, where an ordinary cell of the notebook would have worked.
+    error: RunError,
+    cell: str | None,
+    names: Mapping[str, object],
+    hidden: Mapping[str, object],
+    row_name: str | None = None,
+) -> RunError:
+    """The error with a hint, where an ordinary cell of the notebook would have worked.
 
     Args:
-        result: with an error.
+        error: of a run.
         cell: its code, None for a file.
         names: the notebook's variables.
         hidden: those among them that IPython put there, with their values.
+        row_name: what a row is called on the line; None for a run without rows.
     """
-    error = result.error
-    if error is None:
-        return result
-    hint = _about_name(error.summary, names, hidden) or error.hint
+    hint = _about_name(error.summary, names, hidden, row_name) or error.hint
     if not hint and cell is not None:
         hint = _about_syntax(error.summary, cell)
-    return replace(result, error=replace(error, hint=hint)) if hint else result
+    return replace(error, hint=hint) if hint else error
 
 
-def _about_name(summary: str, names: Mapping[str, object], hidden: Mapping[str, object]) -> str:
+def _about_name(
+    summary: str, names: Mapping[str, object], hidden: Mapping[str, object], row_name: str | None
+) -> str:
     found = _UNDEFINED_NAME.match(summary)
-    if found is None or found[1] not in names:
+    if found is None or (found[1] not in names and found[1] != row_name):
         return ""
-    name, value = found[1], names[found[1]]
+    name, value = found[1], names.get(found[1])
+    if name == row_name:
+        return f"The row is called data in the code: {name} is its name on the magic's line."
     if name.startswith("_") or name in {"In", "Out"}:
         return FROM_HISTORY.format(name=name)
     if name in hidden and hidden[name] is value:
@@ -280,14 +289,32 @@ def _about_name(summary: str, names: Mapping[str, object], hidden: Mapping[str, 
             "a module that the notebook imported" if isinstance(value, ModuleType) else "imported by the notebook"
         )
         return f"The run is a process of its own, and {name} is {kind}: import it in this cell, too: {line}."
+    return f"The run is a process of its own, and {name} is {_remedy(name, value, row_name)}."
+
+
+def _remedy(name: str, value: object, row_name: str | None) -> str:
+    """What a variable of the notebook is, and how the code gets it."""
     if callable(value):
-        what, remedy = "of the notebook", "define it in this cell, or in a file that it imports"
-    elif isinstance(value, dict):
-        what, remedy = "a dict of the notebook", f"hand it over with --data {name} (it is called data there)"
-    else:
-        what = "a variable of the notebook"
-        remedy = f"hand it over in a dict with --data, such as -d {name}=${name}, or define it in this cell"
-    return f"The run is a process of its own, and {name} is {what}: {remedy}."
+        return "of the notebook: define it in this cell, or in a file that it imports"
+    if row_name is not None:
+        return (
+            f"a variable of the notebook: hand it over beside the row, with --data {row_name} -d {name}=${name} "
+            f'(it is data["{name}"] there), or define it in this cell'
+        )
+    if isinstance(value, dict):
+        return f"a dict of the notebook: hand it over with --data {name} (it is called data there)"
+    told = f"hand it over in a dict with --data, such as -d {name}=${name}, or define it in this cell"
+    if are_rows(value):
+        told += f". To run the code once for each of its rows, write --each {name}: a row is called data there"
+    return f"a variable of the notebook: {told}"
+
+
+def are_rows(value: object) -> bool:
+    """Whether a value of the notebook looks like a dataset: a list of dicts, or a data frame."""
+    if isinstance(value, (list, tuple)):
+        return len(value) > 0 and isinstance(value[0], dict)
+    base = type(value)
+    return base.__name__ in FRAMES and str(base.__module__).partition(".")[0] in LIBRARIES_OF_FRAMES
 
 
 def _import_of(name: str, value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +14,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from IPython.display import display as display_now
 
 from isolated_magic.errors import InvalidRequestError, OptionError, RunInterrupted
+from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors import lifecycle, sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.runner import failed_run
@@ -32,11 +34,12 @@ from isolated_magic.models import ErrorKind, RunError, RunFailedError, RunResult
 from isolated_magic.redaction.redactor import redactor_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets import Bunch
 
     from isolated_magic.environment import EnvValue
-    from isolated_magic.evaluation.result import EvaluationResult
     from isolated_magic.executors.base import Executor
     from isolated_magic.history import CellKey
     from isolated_magic.magic.options import Options
@@ -144,45 +147,78 @@ class IsolatedMagics(Magics):
         if options.help:
             return help_text()
         executor = self.executors.executor_for(options)
-        if options.each is not None:
-            return self._evaluate(executor, options, body, names)
         earlier = self._earlier_result(options.compare) if isinstance(options.compare, str) else None
         to_save = source.saving(options.save, body) if options.save is not None and body is not None else None
+        result: RunResult | BackgroundRun | EvaluationResult | None = None
+        if options.each is not None:
+            code = source.code_of(options, body)
+            if problem := each.problem_of_compiling(code):  # one run says why, and not as many as there are rows
+                result = self._broken(executor, each.without_rows(options), body, names, problem)
+            if result is None:
+                result = self._evaluate(executor, code, options, body, names)
+        else:
+            result = self._run_once(executor, options, body, names, earlier)
+        if options.out is not None:
+            self._shell.user_ns[options.out] = result
+        if isinstance(result, BackgroundRun):
+            return result
+        if isinstance(result, EvaluationResult):
+            if to_save is not None:
+                why_not = "" if any(row.ok for row in result) else "no row was scored"
+                print(to_save.after(why_not))  # noqa: T201 - what the user asked for
+            return result
+        if to_save is not None:
+            print(to_save.after("" if result.ok else "the run failed"))  # noqa: T201 - likewise
+        if result.error is not None and options.raises:
+            raise self._exception_for(result, result.error)
+        return result
+
+    def _run_once(
+        self,
+        executor: Executor,
+        options: Options,
+        body: str | None,
+        names: dict[str, object],
+        earlier: RunResult | None = None,
+    ) -> RunResult | BackgroundRun:
         try:
             run = self._prepared(executor, options, body, names)
         except InvalidRequestError as problem:
             if options.bg:
                 raise OptionError(str(problem)) from None
-            result: RunResult | BackgroundRun = failed_run(problem)
-        else:
-            result = self._start(executor, run) if options.bg else self._run(executor, run, earlier)
-        if options.out is not None:
-            self._shell.user_ns[options.out] = result
-        if isinstance(result, BackgroundRun):
-            return result
-        if to_save is not None:
-            print(to_save.after(is_ok=result.ok))  # noqa: T201 - what the user asked for
-        if result.error is not None and options.raises:
-            raise self._exception_for(result, result.error)
-        return result
+            return failed_run(problem)
+        return self._start(executor, run) if options.bg else self._run(executor, run, earlier)
+
+    def _broken(
+        self, executor: Executor, options: Options, body: str | None, names: dict[str, object], problem: str
+    ) -> RunResult | None:
+        """The failed run of code that does not compile; None where it does, in the Python of a container."""
+        result = self._run_once(executor, options, body, names)
+        if not isinstance(result, RunResult) or result.error is None:
+            return None
+        return result if result.error.summary.startswith(problem) else None
 
     def _evaluate(
-        self, executor: Executor, options: Options, body: str | None, names: dict[str, object]
+        self,
+        executor: Executor,
+        code: str | Path,
+        options: Options,
+        body: str | None,
+        names: dict[str, object],
     ) -> EvaluationResult:
-        """Run the code for each row of the line."""
+        """Run the code for each row of the line. Interrupted, that is a result, too: what was done until then."""
         assert options.each is not None  # noqa: S101 - others do not come here
-        to_save = source.saving(options.save, body) if options.save is not None and body is not None else None
         patterns, hidden = self.settings.secret_names, self._shell.user_ns_hidden
-        code = source.code_of(options, body)
         credentials.warn_of_literals(options, patterns)
-        rows = each.Rows(options.each, names, hidden)
-        of_rows = RowOptions(options, names, hidden, self._ask, patterns)
-        result = each.evaluated(executor, code, options, rows, of_rows, {"source_name": CELL_NAME}, None)
-        result = replace(result, label=source.label_of(options) or "")
-        if options.out is not None:
+        batch = each.Batch(executor, code, options, each.Rows(options.each, names, hidden))
+        of_rows = RowOptions(options, batch.rows.first, names, hidden, self._ask, patterns)
+        result = batch.evaluated(of_rows, CELL_NAME, self.display.progress_line())
+        if options.out is not None:  # before anything else: it may have taken hours
             self._shell.user_ns[options.out] = result
-        if to_save is not None:
-            print(to_save.after(is_ok=any(row.ok for row in result)))  # noqa: T201 - what the user asked for
+        # From here on there is nothing to interrupt.
+        with suppress(KeyboardInterrupt), sigint.HeldBack(lambda: None):
+            result = each.with_hints(result, options, body, names, hidden)
+            result = replace(result, label=source.label_of(options) or "")
         return result
 
     def _prepared(
@@ -284,7 +320,9 @@ class IsolatedMagics(Magics):
 
     def _explained(self, run: _CellRun, result: RunResult) -> tuple[RunResult, str]:
         """The failed result with hints, or as a success if no score was missed; and the value to print then."""
-        result = hints.with_hint(result, run.body, self._shell.user_ns, self._shell.user_ns_hidden)
+        if result.error is not None:
+            error = hints.with_hint(result.error, run.body, self._shell.user_ns, self._shell.user_ns_hidden)
+            result = replace(result, error=error)
         meant = hints.as_meant(result, run.options, run.body, run.without_secrets)
         # With anything displayed, the value is displayed too.
         tells_value = result.error is not None and meant.ok and not result.displays

@@ -422,7 +422,7 @@ class Options:
     def wants_scores(self) -> bool:
         """Whether the line says what is to become of them."""
         keeps_result = self.out is not None and not self.bg  # else the handle of the run
-        return keeps_result or self.save is not None or self.asks_to_compare
+        return keeps_result or self.each is not None or self.save is not None or self.asks_to_compare
 
 
 TABLE: dict[str, Option] = {

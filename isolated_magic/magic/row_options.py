@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CLOSE_TO_ROW = 0.6  # by difflib's measure
 MOST_NAMED = 8  # fields of a row that a message lists
 
 
@@ -48,10 +50,14 @@ class RowResolver(Resolver):
         names: the notebook's variables, as they are now.
         hidden: those among them that IPython put there, with their values.
         row_name: what the row is called.
+        first: the first row; ``...`` where there is none.
     """
 
-    def __init__(self, names: Mapping[str, object], hidden: Mapping[str, object], row_name: str) -> None:
+    def __init__(
+        self, names: Mapping[str, object], hidden: Mapping[str, object], row_name: str, first: object
+    ) -> None:
         self.row_name = row_name
+        self.first = first
         self.names = dict(names)
         self.names[row_name] = None
         super().__init__(self.names, hidden)
@@ -82,15 +88,18 @@ class RowResolver(Resolver):
         Raises:
             OptionError: it has one.
         """
+        if "{" not in word:  # a name alone, which is told of where it is looked up
+            return
         for name in dict.fromkeys(_free_names(expressions(word))):
             if name in self.names or hasattr(builtins, name):
                 continue
             own = own_variables(self.names, self._hidden)
-            hint = did_you_mean(name, [*own, self.row_name])
-            raise OptionError(
-                f"{flag}: the notebook has no variable {name}.{hint} A field of the row is "
-                f'{self.row_name}["{name}"].'
-            )
+            is_row = difflib.SequenceMatcher(None, name, self.row_name).ratio() >= CLOSE_TO_ROW
+            if has_field(self.first, name):
+                hint = f' The field of the row is {self.row_name}["{name}"].'
+            else:
+                hint = f" Did you mean {self.row_name}?" if is_row else did_you_mean(name, list(own))
+            raise OptionError(f"{flag}: the notebook has no variable {name}.{hint}")
 
     def _told(self, problem: Exception, expression: Expression) -> str:
         """As of any expression, but without values of the row."""
@@ -127,6 +136,7 @@ class RowOptions:
 
     Args:
         options: of the line.
+        first: the first row; ``...`` where there is none.
         names: the notebook's variables, as they are now.
         hidden: those among them that IPython put there, with their values.
         ask: asks the user for a secret.
@@ -139,6 +149,7 @@ class RowOptions:
     def __init__(
         self,
         options: Options,
+        first: object,
         names: dict[str, object],
         hidden: Mapping[str, object],
         ask: Callable[[str], str],
@@ -146,7 +157,7 @@ class RowOptions:
     ) -> None:
         self._options = options
         self._ask = ask
-        self._rows = RowResolver(names, hidden, options.row)
+        self._rows = RowResolver(names, hidden, options.row, first)
         self._once = Resolver(names, hidden)
         self._sources = SecretSources(patterns)
         self._row_words: list[str] = []  # those that may name a credential of the row
@@ -165,9 +176,11 @@ class RowOptions:
         return option, word
 
     def _depends_on_row(self, word: str, flag: str) -> bool:
+        name, equals, _ = lexer.plain(word).partition("=")
+        has_name = equals and not word.startswith(("{", "$"))
+        self._rows.check_names(word, f"{flag} {name}" if has_name else flag)
         if not self._rows.mentions_row(word):
             return False
-        self._rows.check_names(word, flag)
         if flag != "--env-file":
             self._row_words.append(word)
         return True
@@ -227,18 +240,14 @@ class RowOptions:
         of_row = [made for made, part in zip(found, self._parts, strict=True) if made is not part]
         return [*self._sources.secrets(self._row_words, of_row, self._rows.names), *self._secrets]
 
-    def field(self, name: str, first: object) -> OfRow | None:
+    def field(self, name: str) -> OfRow | None:
         """The function of the row that ``per``, ``key`` or ``cluster`` stands for; None where it is not given.
-
-        Args:
-            name: of the option.
-            first: the first row; ``...`` where there is none.
 
         Raises:
             OptionError: it stands for none.
         """
         word: str | None = getattr(self._options, name)
-        return None if word is None else _of_row(_FieldOption(word, TABLE[name].flag, self._rows).function(first))
+        return None if word is None else _of_row(_FieldOption(word, TABLE[name].flag, self._rows).function())
 
 
 class _FieldOption:
@@ -250,9 +259,9 @@ class _FieldOption:
         self._flag = flag
         self._rows = rows
 
-    def function(self, first: object) -> OfRow:
-        """The function that it stands for, where the first row is this one."""
-        text, row_name = self._text, self._rows.row_name
+    def function(self) -> OfRow:
+        """The function of the row that it stands for."""
+        text, row_name, first = self._text, self._rows.row_name, self._rows.first
         if not text:
             raise OptionError(f'{self._flag} is empty: write an expression, such as {row_name}["id"].')
         if text in {row_name, f"${row_name}"}:
@@ -261,10 +270,10 @@ class _FieldOption:
             return self._expression(text)
         if VARIABLE.fullmatch(text):
             return self._variable(text[1:])
-        if text.isidentifier() and callable(self._rows.names.get(text)) and not _has(first, text):
+        if text.isidentifier() and callable(self._rows.names.get(text)) and not has_field(first, text):
             return self._variable(text)
-        if text.isidentifier() or _has(first, text):
-            return self._field(first)
+        if text.isidentifier() or has_field(first, text):
+            return self._field()
         return self._expression(f"{{{text}}}")
 
     def _variable(self, name: str) -> OfRow:
@@ -273,9 +282,9 @@ class _FieldOption:
             raise self._same_for_all()
         return self._raising(function)
 
-    def _field(self, first: object) -> OfRow:
-        name = self._text
-        if first is not ... and not _has(first, name):
+    def _field(self) -> OfRow:
+        name, first = self._text, self._rows.first
+        if first is not ... and not has_field(first, name):
             fields = list(map(str, first)) if isinstance(first, Mapping) else []
             shown = ", ".join(fields[:MOST_NAMED]) + (", ..." if len(fields) > MOST_NAMED else "")
             listed = f"the first row has {shown}." if fields else f"the first row is {type(first).__name__}."
@@ -300,10 +309,9 @@ class _FieldOption:
                 f"{flag}: {text[1:-1].strip()!r} is no expression. Put it in braces, such as "
                 f'{flag} {{{rows.row_name}["id"]}}.'
             )
-        if not rows.mentions_row(text):
-            rows.check_names(text, flag)
-            raise self._same_for_all()
         rows.check_names(text, flag)
+        if not rows.mentions_row(text):
+            raise self._same_for_all()
 
         def value(row: object) -> object:
             rows.see(row)
@@ -328,7 +336,7 @@ class _FieldOption:
         )
 
 
-def _has(row: object, name: str) -> bool:
+def has_field(row: object, name: str) -> bool:
     """Whether a row has a field of this name."""
     return name in row if isinstance(row, Mapping) else row is not ... and hasattr(row, name)
 

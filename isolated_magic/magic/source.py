@@ -148,15 +148,18 @@ class SavedCell:
     text: str
     new_folder: Path | None = None  # to make first
 
-    def after(self, *, is_ok: bool) -> str:
-        """Write it if the run succeeded and no edits would be lost. Returns what to tell the user, in one line.
+    def after(self, why_not: str = "") -> str:
+        """Write it, unless edits would be lost. Returns what to tell the user, in one line.
+
+        Args:
+            why_not: why it is not to be written; empty if it is.
 
         Raises:
             OptionError: the file cannot be written.
         """
-        if not is_ok:
+        if why_not:
             left = f"; {self.shown} is as it was" if os.path.lexists(self.path) else ""
-            return f"Not written: the run failed{left}."
+            return f"Not written: {why_not}{left}."
         try:
             if _is_edited(self.path, self.shown):
                 return (
