@@ -6,7 +6,7 @@ import math
 from decimal import Context
 from typing import TYPE_CHECKING
 
-from isolated_magic.render.formatting import EIGHTHS, EXACTLY, number_in, number_text
+from isolated_magic.render.formatting import EIGHTHS, EXACTLY, number_in, number_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 FIGURE_DIGITS = 4
+LONGEST_KEY = 60  # characters of a key or a name
+LONGEST_READ = 2000  # of a text that are looked at
+SIGNIFICANT = 0.05
 MOST_DECIMALS = 12  # of a mean that has an interval
 
 
@@ -97,3 +100,33 @@ def time_text(secs: float) -> str:
         return f"{minutes} min {rest:02} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes:02} min"
+
+
+def difference_text(difference: float, interval: Sequence[float] | None) -> str:
+    """A difference with its sign, and with half its interval."""
+    text = mean_text(difference, interval) if interval is not None else figure_text(difference)
+    return f"+{text}" if difference > 0 else text
+
+
+def p_text(p: float) -> str:
+    """A p value with three decimals, or as many more as it takes to see on which side of 0.05 it is."""
+    if p < 0.001:
+        return "< 0.001"
+    decimals = 3
+    while f"{p:.{decimals}f}" == f"{SIGNIFICANT:.{decimals}f}" and p != SIGNIFICANT:
+        decimals += 1
+    return f"{p:.{decimals}f}"
+
+
+def brief(text: object, most: int = LONGEST_KEY) -> str:
+    """The beginning of a text on one line, without looking at all of a long one."""
+    whole = str(text)
+    line = one_line(whole[:LONGEST_READ])
+    if len(line) > most:
+        return f"{line[: most - 3].rstrip()}..."
+    return f"{line}..." if len(whole) > LONGEST_READ else line
+
+
+def plural(noun: str, count: int) -> str:
+    """The noun as it stands behind a count."""
+    return noun if count == 1 else f"{noun}s"

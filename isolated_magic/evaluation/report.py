@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from isolated_magic.evaluation.figures import amount_text, figure_text, histogram_text, mean_text, percent_text
+from isolated_magic.evaluation.figures import (
+    LONGEST_KEY,
+    LONGEST_READ,
+    amount_text,
+    brief,
+    figure_text,
+    histogram_text,
+    mean_text,
+    percent_text,
+    plural,
+)
 from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Fold, Line, Role, Table
 from isolated_magic.render.formatting import (
     FAILED,
     bar,
     number_of,
-    one_line,
     share_in,
     value_text,
 )
@@ -56,10 +66,11 @@ MOST_NOTES = 20
 MOST_USAGE = 10
 MOST_ROWS = 20  # of each kind in the output of a cell
 MOST_COLUMNS = 8  # metrics beside a row
-LONGEST_KEY, LONGEST_CAUSE = 60, 80
-LONGEST_READ = 2000  # characters of a text that are looked at
+LONGEST_CAUSE = 80
 INTERRUPTED = "The evaluation was interrupted."
 NO_ROWS = "There were no rows: nothing was scored."
+
+CONTENT_KEY = re.compile(r"[0-9a-f]{16}(-\d+)?")  # of a row that was given none
 
 _repr_of_row = reprlib.Repr()
 _repr_of_row.maxdict = _repr_of_row.maxlist = _repr_of_row.maxtuple = 12
@@ -101,7 +112,7 @@ def _stopped_lines(result: EvaluationResult, summary: Summary) -> list[Line]:
     if not (result.stopped or result.not_run):
         return []
     done = f"{summary['rows']:,} of {summary['rows'] + result.not_run:,} rows" if result.not_run else ""
-    done = done or f"{summary['rows']:,} {_plural('row', summary['rows'])}"
+    done = done or f"{summary['rows']:,} {plural('row', summary['rows'])}"
     rest = f"; {result.not_run:,} were not run" if result.not_run else ""
     if result.stopped in {"", INTERRUPTED}:
         return [Line(f"{'Interrupted' if result.stopped else 'Ended'} after {done}{rest}.", Role.ERROR)]
@@ -116,7 +127,7 @@ def _headlines(result: EvaluationResult, summary: Summary) -> list[Line]:
     if 0 < len(metrics) <= MOST_HEADLINES:
         lines = [f"{label}{metric_line(name, metric, rows)}" for name, metric in metrics.items()]
         return [Line(line, Role.HEADLINE) for line in lines]
-    told = [f"{rows:,} {_plural('row', rows)}", f"{summary['scored']:,} scored"]
+    told = [f"{rows:,} {plural('row', rows)}", f"{summary['scored']:,} scored"]
     told += [f"{summary['failed']:,} failed"] * bool(summary["failed"])
     told += [f"{summary['unscored']:,} without a score"] * bool(summary["unscored"])
     told += [f"{len(metrics):,} metrics"] * bool(metrics)
@@ -151,7 +162,10 @@ def _metric_blocks(summary: Summary) -> list[Block]:
     rows = [
         _metric_row(name, metric, is_told_above=is_told_above)
         for name, metric in islice(metrics.items(), MOST_METRICS + MOST_FOLDED_METRICS)
+        if metric["mean"] is not None or not is_told_above
     ]
+    if not rows:
+        return []
     table = Table(METRIC_HEADERS, tuple(rows), has_headers_in_text=True).without_empty_columns()
     first, others = (
         Table(table.headers, part, has_headers_in_text=True)
@@ -185,7 +199,7 @@ def _metric_row(name: str, metric: MetricSummary, *, is_told_above: bool) -> tup
         _number_cell(metric["max"]),
         Cell("" if mean is None else histogram_text(metric["histogram"]), Role.LINE),
         Cell(passed, Role.LINE),
-        Cell(_labels_text(metric["labels"])),
+        Cell("" if is_told_above else _labels_text(metric["labels"])),
     )
 
 
@@ -211,15 +225,15 @@ def _failure_blocks(result: EvaluationResult, summary: Summary, most_rows: int) 
         causes = [text for text, _ in groups[: len(summary["failures"])]]
         told = ", ".join(causes[:MOST_IN_LINE])
         told += f", {len(causes) - MOST_IN_LINE:,} more kinds" if len(causes) > MOST_IN_LINE else ""
-        blocks.append(Line(f"{failed:,} of {rows:,} {_plural('row', rows)} failed: {told}", Role.HEADLINE))
-    reasons = _first_reasons(result.failures, {key for _, group in groups for key in group["keys"][:1]})
+        blocks.append(Line(f"{failed:,} of {rows:,} {plural('row', rows)} failed: {told}", Role.HEADLINE))
+    named = _rows_of({key for _, group in groups[:MOST_CAUSES] for key in group["keys"]}, result.rows)
     lines = [
         (
             Cell(text, Role.NAME),
-            Cell(_keys_text(group["keys"], group["count"])),
-            Cell(reasons.get(group["keys"][0], "") if index < len(summary["failures"]) else ""),
+            Cell(_keys_text(group["keys"], group["count"], named)),
+            Cell(_reason(named[group["keys"][0]]) if group["keys"][0] in named else ""),
         )
-        for index, (text, group) in enumerate(groups[:MOST_CAUSES])
+        for text, group in groups[:MOST_CAUSES]
     ]
     blocks.append(Table(("missing", "rows", "reason"), tuple(lines)).without_empty_columns())
     if len(groups) > MOST_CAUSES:
@@ -232,21 +246,20 @@ def _failure_blocks(result: EvaluationResult, summary: Summary, most_rows: int) 
 
 def _cause_text(group: FailureGroup) -> str:
     text = brief(group["cause"], LONGEST_CAUSE)
-    return _plural(text, group["count"]) if text == str(ErrorKind.TIMEOUT) else text
+    return plural(text, group["count"]) if text == str(ErrorKind.TIMEOUT) else text
 
 
-def _keys_text(keys: Sequence[str], count: int) -> str:
-    told = [brief(key, LONGEST_KEY // 2) for key in keys]
+def _keys_text(keys: Sequence[str], count: int, rows: Mapping[str, RowResult]) -> str:
+    told = [row_name(rows[key]) if key in rows else brief(key) for key in keys]
     return ", ".join(told) + (", ..." if count > len(keys) else "")
 
 
-def _first_reasons(failures: Iterable[RowResult], keys: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for row in failures:
-        if row.key in keys and row.key not in found:
-            found[row.key] = _reason(row)
-            if len(found) == len(keys):
-                break
+def _rows_of(keys: set[str], rows: Iterable[RowResult]) -> dict[str, RowResult]:
+    """The rows with these keys; of repetitions the first one that failed."""
+    found: dict[str, RowResult] = {}
+    for row in rows:
+        if row.key in keys and (row.key not in found or found[row.key].ok):
+            found[row.key] = row
     return found
 
 
@@ -255,8 +268,8 @@ def _reason(row: RowResult) -> str:
 
 
 def _failures_fold(failures: Sequence[RowResult], most: int) -> Fold:
-    rows = tuple((Cell(_key_text(row), Role.NAME), Cell(_reason(row))) for row in failures[:most])
-    title = f"{len(failures):,} failed {_plural('row', len(failures))}{_first_of(most, len(failures))}"
+    rows = tuple((Cell(row_name(row), Role.NAME), Cell(_reason(row))) for row in failures[:most])
+    title = f"{len(failures):,} failed {plural('row', len(failures))}{_first_of(most, len(failures))}"
     return Fold(title, Table(("row", "reason"), rows), in_text=f"... {title}: result.failures")
 
 
@@ -266,7 +279,7 @@ def _first_of(most: int, count: int) -> str:
 
 def _rows_fold(result: EvaluationResult, summary: Summary, most: int) -> Fold:
     count = len(result.rows)
-    title = f"{count:,} {_plural('row', count)}{_first_of(most, count)}"
+    title = f"{count:,} {plural('row', count)}{_first_of(most, count)}"
     return Fold(title, rows_table(result.rows[:most], summary), in_text=f"... {title}: result.rows")
 
 
@@ -279,7 +292,7 @@ def rows_table(rows: Sequence[RowResult], summary: Summary, *, has_data: bool = 
         by_name = {score.name: score for score in reversed(row.scores)}
         cells = [_score_cell(by_name.get(name)) for name in names]
         data = Cell(row_text(row.row) if has_data else "")
-        made.append((Cell(_key_text(row), Role.NAME), *cells, data, Cell(_reason(row))))
+        made.append((Cell(row_name(row), Role.NAME), *cells, data, Cell(_reason(row))))
     return Table(headers, tuple(made)).without_empty_columns()
 
 
@@ -291,8 +304,10 @@ def _score_cell(score: Score | None) -> Cell:
     return Cell(brief(value_text(score)), Role.VALUE, number=number_of(score.value))
 
 
-def _key_text(row: RowResult) -> str:
-    return brief(row.key) + (f" ({row.repetition + 1})" if row.repetition else "")
+def row_name(row: RowResult) -> str:
+    """The key of a row; its place in the input if the key is a hash of the content, and its repetition."""
+    name = f"rows[{row.index}]" if CONTENT_KEY.fullmatch(row.key) else brief(row.key)
+    return f"{name} ({row.repetition + 1})" if row.repetition else name
 
 
 def row_text(row: object) -> str:
@@ -307,22 +322,9 @@ def row_text(row: object) -> str:
 def _time_blocks(result: EvaluationResult, summary: Summary) -> list[Block]:
     blocks: list[Block] = []
     if resumed := sum(row.is_resumed for row in result.rows):
-        blocks.append(Line(f"{resumed:,} {_plural('row', resumed)} came from the checkpoint.", Role.NOTE))
-    slowest = [(brief(each["key"]), each["ms"]) for each in summary["slowest"]]
-    if slowest:
-        rows = [(Cell(key, Role.NAME), Cell(f"{ms:,.0f} ms", Role.LINE)) for key, ms in slowest]
+        blocks.append(Line(f"{resumed:,} {plural('row', resumed)} came from the checkpoint.", Role.NOTE))
+    if slowest := summary["slowest"]:
+        named = _rows_of({each["key"] for each in slowest}, result.rows)
+        rows = [(Cell(row_name(named[each["key"]]), Role.NAME), Cell(f"{each['ms']:,.0f} ms")) for each in slowest]
         blocks.append(Table(("slowest rows", "time"), tuple(rows), has_headers_in_text=True))
     return blocks
-
-
-def brief(text: object, most: int = LONGEST_KEY) -> str:
-    """The beginning of a text on one line, without looking at all of a long one."""
-    whole = str(text)
-    line = one_line(whole[:LONGEST_READ])
-    if len(line) > most:
-        return f"{line[: most - 3].rstrip()}..."
-    return f"{line}..." if len(whole) > LONGEST_READ else line
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}s"

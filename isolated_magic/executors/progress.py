@@ -8,9 +8,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from isolated_magic.evaluation.figures import time_text
-from isolated_magic.evaluation.report import brief
-from isolated_magic.render.formatting import number_text
+from isolated_magic.evaluation.figures import brief, figure_text, time_text
 
 if TYPE_CHECKING:
     from typing import Protocol, TextIO
@@ -66,7 +64,7 @@ def progress_text(progress: Progress, rows_per_sec: float) -> str:
     told = [f"{done} rows"]
     if rows_per_sec > 0:
         told.append(f"{rows_per_sec:,.0f} rows/s" if rows_per_sec >= 10 else f"{rows_per_sec:.2g} rows/s")
-        if progress.total is not None:
+        if progress.total is not None and progress.done < progress.total:
             told.append(f"{time_text((progress.total - progress.done) / rows_per_sec)} left")
     return DOT.join([*told, *outcome_texts(progress)])
 
@@ -74,7 +72,7 @@ def progress_text(progress: Progress, rows_per_sec: float) -> str:
 def outcome_texts(progress: Progress) -> list[str]:
     """What came of the rows that are done."""
     told = [f"{progress.failed:,} failed"] * bool(progress.failed)
-    told += [f"{brief(name, 30)} {number_text(mean)}" for name, mean in islice(progress.means.items(), MOST_MEANS)]
+    told += [f"{brief(name, 30)} {figure_text(mean)}" for name, mean in islice(progress.means.items(), MOST_MEANS)]
     more = len(progress.means) - MOST_MEANS
     return [*told, f"{more:,} more metrics"] if more > 0 else told
 
