@@ -66,7 +66,8 @@ def _metric_blocks(comparison: Comparison) -> list[Block]:
     if not metrics:
         return [Line("There is no metric that both have numbers of.", Role.NOTE)]
     rows = tuple(map(_metric_row, islice(metrics.values(), MOST_METRICS + MOST_FOLDED_METRICS)))
-    table = Table(HEADERS, rows, has_headers_in_text=True).without_empty_columns()
+    headers = [f"{header} (Holm)" if header == "p" and len(metrics) > 1 else header for header in HEADERS]
+    table = Table(tuple(headers), rows, has_headers_in_text=True).without_empty_columns()
     if len(metrics) <= MOST_METRICS:
         return [table]
     first, others = (

@@ -7,8 +7,8 @@ import reprlib
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from isolated_magic.evaluation.comparison_report import view_of_comparison
 from isolated_magic.evaluation.figures import (
-    LONGEST_KEY,
     LONGEST_READ,
     amount_text,
     brief,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from isolated_magic.evaluation.causes import FailureGroup
-    from isolated_magic.evaluation.result import EvaluationResult
+    from isolated_magic.evaluation.evaluated import Evaluated
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.summary import MetricSummary, Summary
     from isolated_magic.models import Score
@@ -78,7 +78,7 @@ _repr_of_row.maxstring = _repr_of_row.maxother = 120
 _repr_of_row.maxlevel = 3
 
 
-def view_of_evaluation(result: EvaluationResult, *, has_times: bool = False, most_rows: int = MOST_ROWS) -> View:
+def view_of_evaluation(result: Evaluated, *, has_times: bool = False, most_rows: int = MOST_ROWS) -> View:
     """The view of an evaluation: the same for the same result, whenever and wherever it ran.
 
     Args:
@@ -92,6 +92,8 @@ def view_of_evaluation(result: EvaluationResult, *, has_times: bool = False, mos
         *_headlines(result, summary),
         *_metric_blocks(summary),
     ]
+    if result.comparison is not None:
+        blocks += view_of_comparison(result.comparison)
     blocks += _failure_blocks(result, summary, most_rows)
     if usage := summary["usage"]:
         told = [f"{brief(name)} {amount_text(total)}" for name, total in islice(usage.items(), MOST_USAGE)]
@@ -107,7 +109,7 @@ def view_of_evaluation(result: EvaluationResult, *, has_times: bool = False, mos
     return tuple(blocks)
 
 
-def _stopped_lines(result: EvaluationResult, summary: Summary) -> list[Line]:
+def _stopped_lines(result: Evaluated, summary: Summary) -> list[Line]:
     """That it is not whole, if it is not."""
     if not (result.stopped or result.not_run):
         return []
@@ -119,7 +121,7 @@ def _stopped_lines(result: EvaluationResult, summary: Summary) -> list[Line]:
     return [Line(f"{brief(result.stopped, LONGEST_READ)} It ended after {done}{rest}.", Role.ERROR)]
 
 
-def _headlines(result: EvaluationResult, summary: Summary) -> list[Line]:
+def _headlines(result: Evaluated, summary: Summary) -> list[Line]:
     label = f"{brief(result.label)}: " if result.label else ""
     rows, metrics = summary["rows"], summary["metrics"]
     if not rows:
@@ -211,7 +213,7 @@ def _number_cell(value: float | None) -> Cell:
     return Cell("") if value is None else Cell(figure_text(value), Role.VALUE, number=number_of(value))
 
 
-def _failure_blocks(result: EvaluationResult, summary: Summary, most_rows: int) -> list[Block]:
+def _failure_blocks(result: Evaluated, summary: Summary, most_rows: int) -> list[Block]:
     """How many rows failed and why, by reason, with the keys of some; more of the rows folded."""
     groups = [(f"{group['count']:,} {_cause_text(group)}", group) for group in summary["failures"]]
     for name, metric in islice(summary["metrics"].items(), MOST_METRICS):
@@ -268,16 +270,29 @@ def _reason(row: RowResult) -> str:
 
 
 def _failures_fold(failures: Sequence[RowResult], most: int) -> Fold:
-    rows = tuple((Cell(row_name(row), Role.NAME), Cell(_reason(row))) for row in failures[:most])
     title = f"{len(failures):,} failed {plural('row', len(failures))}{_first_of(most, len(failures))}"
-    return Fold(title, Table(("row", "reason"), rows), in_text=f"... {title}: result.failures")
+    return Fold(title, failures_table(failures[:most]), in_text=f"... {title}: result.failures")
+
+
+def failures_table(failures: Sequence[RowResult], *, has_data: bool = False) -> Table:
+    """Rows that failed and why, and what they are made of if that is asked for."""
+    rows = [
+        (
+            Cell(row_name(row), Role.NAME),
+            Cell(_reason(row)),
+            Cell(f"{len(row.attempts):,}" if row.failed_attempts else ""),
+            Cell(row_text(row.row) if has_data else ""),
+        )
+        for row in failures
+    ]
+    return Table(("row", "reason", "attempts", "data"), tuple(rows)).without_empty_columns()
 
 
 def _first_of(most: int, count: int) -> str:
     return f", the first {most:,} of them" if count > most else ""
 
 
-def _rows_fold(result: EvaluationResult, summary: Summary, most: int) -> Fold:
+def _rows_fold(result: Evaluated, summary: Summary, most: int) -> Fold:
     count = len(result.rows)
     title = f"{count:,} {plural('row', count)}{_first_of(most, count)}"
     return Fold(title, rows_table(result.rows[:most], summary), in_text=f"... {title}: result.rows")
@@ -319,7 +334,7 @@ def row_text(row: object) -> str:
     return brief(without_addresses(text), LONGEST_READ)
 
 
-def _time_blocks(result: EvaluationResult, summary: Summary) -> list[Block]:
+def _time_blocks(result: Evaluated, summary: Summary) -> list[Block]:
     blocks: list[Block] = []
     if resumed := sum(row.is_resumed for row in result.rows):
         blocks.append(Line(f"{resumed:,} {plural('row', resumed)} came from the checkpoint.", Role.NOTE))

@@ -79,7 +79,7 @@ def _are_apart(above: Block, below: Block) -> bool:
     if isinstance(below, (Line, Code)) and isinstance(above, Code):
         return True
     if isinstance(below, Line):
-        return below.role is Role.HEADLINE and isinstance(above, Table)
+        return below.role is Role.HEADLINE and not (isinstance(above, Line) and above.role in HEADLINES)
     if isinstance(above, Table) and isinstance(below, Table):
         return True
     is_headline = isinstance(above, Line) and above.role in HEADLINES
