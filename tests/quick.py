@@ -9,6 +9,7 @@ import pytest
 QUICK = {
     "test_background.py": r"::TestHandle",
     "test_callables.py": r".*\[forked",
+    "test_comparison.py": r"",
     "test_contract.py": r".*\[(isolated|process)\b(?!.*-50\])",
     "test_differential.py": r"::test_nothing_of_a_run_is_seen_by_the_next",
     "test_environment.py": r"",
@@ -36,6 +37,8 @@ QUICK = {
     "test_render.py": r"(?!.*hundreds_of_thousands)",
     "test_result.py": r"::Test(Printed|LastExpression|WhichResult).*\[forked",
     "test_rows.py": r"(?!.*memory)",
+    "test_statistics.py": r"",
+    "test_summary.py": r"(?!.*real_runs)",
     "test_system_calls.py": r"",
     "test_telemetry.py": r".*\[forked",
     "test_values.py": r"::Test(Env|Data)",

@@ -266,6 +266,17 @@ class TestRowsThatAreInNoPair:
         assert found.metrics == {}
         assert found.only_before == ("relevance",)
 
+    def test_of_many_metrics_a_few_are_named(self):
+        after = evaluation([{f"m{n}": 0.5 for n in range(500)}] * 2 + [{"m0": 0.5}])
+        before = evaluation([{f"m{n}": 0.5 for n in range(500)}] * 3)
+        found = after.compare(before)
+        assert len(found.notes) == 11
+        assert found.notes[-1] == "There are 489 more notes of this kind on other metrics."
+        assert len(repr(found)) < 600
+        with pytest.raises(InvalidRequestError) as caught:
+            after.compare(before, lower_is_better=["m500"])
+        assert "'m9', and 490 more." in str(caught.value)
+
 
 class TestChanged:
     def test_the_rows_that_changed_most_come_first_each_once(self):

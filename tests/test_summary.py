@@ -106,6 +106,13 @@ class TestCounts:
         }
         assert sum(one["count"] for one in found["failures"]) == found["failed"] - 1  # the one with an error
 
+    def test_each_row_may_have_a_metric_of_its_own(self):
+        found = EvaluationResult(tuple(row(n, Score(f"m{n}", 1.0)) for n in range(3000))).summary["metrics"]
+        assert len(found) == 3000
+        missing = {"cause": "no score of this name", "kind": "no_score", "count": 2999, "keys": ["k0", "k2", "k3"]}
+        assert found["m1"]["failures"] == [missing]
+        assert (found["m1"]["scored"], found["m1"]["failed"]) == (1, 2999)
+
 
 class TestFigures:
     def test_a_case_worked_by_hand(self):

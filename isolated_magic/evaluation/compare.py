@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -22,6 +23,7 @@ Verdict: TypeAlias = Literal["better", "worse", "no difference shown", "too few 
 FEWEST = 10  # pairs, or clusters of them, from which a verdict is given
 SIGNIFICANT = 0.05
 MOST_CHANGED = 5  # rows
+MOST_NAMED = 10  # metrics, in a line or in notes
 NEWER, EARLIER = "newer", "earlier"
 NO_PAIRS = (
     "No row is in both evaluations. Rows are paired by their keys, which come from their content: if that has "
@@ -116,7 +118,14 @@ class Comparison:
     def __repr__(self) -> str:
         """A line for each metric's verdict."""
         told = [f"{name}: {one.delta:+.4g} ({one.verdict})" for name, one in self.metrics.items()]
-        return f"{type(self).__name__}({{{', '.join(told)}}}, pairs={self.pairs}, unpaired={self.unpaired})"
+        return f"{type(self).__name__}({{{_some(told)}}}, pairs={self.pairs}, unpaired={self.unpaired})"
+
+
+def _some(texts: Iterable[str]) -> str:
+    """The first of the texts, and how many more there are."""
+    told = [*texts]
+    more = [f"and {len(told) - MOST_NAMED:,} more"] * (len(told) > MOST_NAMED)
+    return ", ".join([*told[:MOST_NAMED], *more])
 
 
 class Side(NamedTuple):
@@ -191,8 +200,8 @@ def _lower(lower_is_better: Iterable[str], known: Mapping[str, MetricValues]) ->
     unknown = sorted(lower - known.keys())
     if unknown and known:
         raise InvalidRequestError(
-            f"lower_is_better names {', '.join(map(repr, unknown))}, which is no metric of these evaluations: "
-            f"they have {', '.join(map(repr, known))}."
+            f"lower_is_better names {_some(map(reprlib.repr, unknown))}, which is no metric of these evaluations: "
+            f"they have {_some(map(reprlib.repr, known))}."
         )
     return lower.union(name for name, metric in known.items() if metric.direction == "minimize")
 
@@ -297,8 +306,10 @@ def _notes(newer: _Values, earlier: _Values) -> Iterator[str]:
             yield f"{_counted(lost)} failed in the {which} evaluation alone {_in_no_pair(lost)}."
     if lost := len(newer.failed & earlier.failed):
         yield f"{_counted(lost)} failed in both {_in_no_pair(lost)}."
-    for name in newer.metrics:
-        yield from _notes_of_metric(name, newer, earlier)
+    of_metrics = [note for name in newer.metrics for note in _notes_of_metric(name, newer, earlier)]
+    yield from of_metrics[:MOST_NAMED]
+    if len(of_metrics) > MOST_NAMED:
+        yield f"There are {len(of_metrics) - MOST_NAMED:,} more notes of this kind on other metrics."
 
 
 def _notes_of_metric(name: str, newer: _Values, earlier: _Values) -> Iterator[str]:

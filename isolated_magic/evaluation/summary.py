@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
-from isolated_magic.evaluation.causes import FailureGroup, cause_of, group_failures
+from isolated_magic.evaluation.causes import MOST_KEYS, FailureGroup, cause_of, group_failures
 from isolated_magic.evaluation.statistics import (
     estimate_mean,
     histogram,
@@ -20,7 +21,7 @@ from isolated_magic.evaluation.values import cluster_ids, row_means, values_of
 from isolated_magic.models import ErrorKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.values import MetricValues, RowMeans
@@ -114,6 +115,7 @@ def summarize(
     """The summary of rows that were run."""
     metrics = {name: (metric, metric.usable()) for name, metric in values_of(rows).items()}
     failed = [(row.key, str(row.error.kind), cause_of(row.error)) for row in rows if row.error is not None]
+    ok = [row for row in rows if row.error is None]
     with_value = {id(row) for _, usable in metrics.values() for row in usable.rows if row.error is None}
     return Summary(
         rows=len(rows),
@@ -123,7 +125,7 @@ def summarize(
         not_run=not_run,
         stopped=stopped,
         repeat=repeat,
-        metrics={name: _summary_of(*both, rows) for name, both in metrics.items()},
+        metrics={name: _summary_of(*both, ok, len(rows)) for name, both in metrics.items()},
         failures=group_failures(failed),
         slowest=_slowest(rows),
         usage=usage_of(rows),
@@ -141,12 +143,13 @@ def _slowest(rows: Sequence[RowResult]) -> list[SlowRow]:
     return [SlowRow(key=key, ms=ms) for key, ms in slowest]
 
 
-def _summary_of(metric: MetricValues, usable: MetricValues, rows: Sequence[RowResult]) -> MetricSummary:
+def _summary_of(metric: MetricValues, usable: MetricValues, ok: Sequence[RowResult], count: int) -> MetricSummary:
+    """The figures of a metric in ``count`` rows, among them those that have no error."""
     verdicts = [value.passed for value in usable.values if value.passed is not None]
     labels = Counter(label for value in usable.values for label in value.labels)
     summary = MetricSummary(
         scored=len(usable.rows),
-        failed=len(rows) - len(usable.rows),
+        failed=count - len(usable.rows),
         mean=None,
         interval=None,
         standard_error=None,
@@ -162,7 +165,7 @@ def _summary_of(metric: MetricValues, usable: MetricValues, rows: Sequence[RowRe
         clusters=0,
         std_within=None,
         std_between=None,
-        failures=_failures_of(metric, usable, rows),
+        failures=_failures_of(metric, usable, ok),
     )
     numbers = usable.numbers()
     if numbers:
@@ -190,15 +193,27 @@ def _add_mean(summary: MetricSummary, of_rows: RowMeans) -> None:
         summary["std_between"] = sample_std(of_rows.means)
 
 
-def _failures_of(metric: MetricValues, usable: MetricValues, rows: Sequence[RowResult]) -> list[FailureGroup]:
-    """Why rows that have no error have no value of a metric."""
-    if len(usable.rows) == len(rows):
+def _failures_of(metric: MetricValues, usable: MetricValues, ok: Sequence[RowResult]) -> list[FailureGroup]:
+    """Why rows that have no error have no value of a metric.
+
+    The work is that of the rows which have a score of it, for each row may have one of a name of its own.
+    """
+    kind = str(ErrorKind.NO_SCORE)
+    if len(usable.rows) == len(ok):
         return []
     with_value = {id(row) for row in usable.rows}
     pairs = zip(metric.rows, metric.values, strict=True)
-    problems = {id(row): value.problem or TEXT_AMONG_NUMBERS for row, value in pairs}
-    return group_failures(
-        (row.key, str(ErrorKind.NO_SCORE), problems.get(id(row), NOT_THERE))
-        for row in rows
+    groups = group_failures(
+        (row.key, kind, value.problem or TEXT_AMONG_NUMBERS)
+        for row, value in pairs
         if row.error is None and id(row) not in with_value
     )
+    there = {id(row) for row in metric.rows if row.error is None}
+    if count := len(ok) - len(there):
+        keys = dict.fromkeys(row.key for row in islice(_others(ok, there), MOST_KEYS))
+        groups.append(FailureGroup(cause=NOT_THERE, kind=kind, count=count, keys=[*keys]))
+    return sorted(groups, key=lambda group: -group["count"])
+
+
+def _others(rows: Sequence[RowResult], known: set[int]) -> Iterator[RowResult]:
+    return (row for row in rows if id(row) not in known)
