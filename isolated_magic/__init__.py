@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         LaunchError,
         LimitWarning,
         MissingLibraryError,
+        NoSuchRowError,
         NoSuchScoreError,
         OptionError,
         RunInterrupted,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         UnsupportedPlatformError,
     )
     from isolated_magic.evaluation.compare import Comparison, MetricComparison
+    from isolated_magic.evaluation.groups import Groups
     from isolated_magic.evaluation.progress import Progress
     from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
     from isolated_magic.evaluation.row_result import Attempt, RowResult
@@ -67,6 +69,7 @@ _HOMES = {
     "Executor": "isolated_magic.executors.base",
     "FigureSettings": "isolated_magic.request",
     "Found": "isolated_magic.models",
+    "Groups": "isolated_magic.evaluation.groups",
     "History": "isolated_magic.history",
     "InvalidRequestError": "isolated_magic.errors",
     "IsolatedError": "isolated_magic.errors",
@@ -76,6 +79,7 @@ _HOMES = {
     "Limits": "isolated_magic.limits",
     "MetricComparison": "isolated_magic.evaluation.compare",
     "MissingLibraryError": "isolated_magic.errors",
+    "NoSuchRowError": "isolated_magic.errors",
     "NoSuchScoreError": "isolated_magic.errors",
     "OptionError": "isolated_magic.errors",
     "Preloaded": "isolated_magic.launch.base",
@@ -109,6 +113,7 @@ __all__ = [
     "Executor",
     "FigureSettings",
     "Found",
+    "Groups",
     "History",
     "InvalidRequestError",
     "IsolatedError",
@@ -118,6 +123,7 @@ __all__ = [
     "Limits",
     "MetricComparison",
     "MissingLibraryError",
+    "NoSuchRowError",
     "NoSuchScoreError",
     "OptionError",
     "Preloaded",

@@ -7,6 +7,7 @@
     |-- InvalidRequestError(ValueError)         invalid code, data, environment or settings: code 400
     |-- LaunchError                             a process could not be started, or was lost: code 500
     |-- MissingLibraryError(ImportError)        a method needs a library that is not installed
+    |-- NoSuchRowError(KeyError)                an evaluation has no row, or no group of rows, of that name
     |-- NoSuchScoreError(KeyError)              result["name"] for a name without a score, or with several
     |-- OptionError                             invalid line of the magic: an option, a variable, a file
     |-- RunFailedError                          raised by the magic for a failed run; has .result (see models.py)
@@ -47,6 +48,12 @@ class LaunchError(IsolatedError):
 
 class MissingLibraryError(IsolatedError, ImportError):
     """A library that the call needs is not installed. The message says how to install it."""
+
+
+class NoSuchRowError(IsolatedError, KeyError):
+    """An evaluation has no row of that key, or several; or no group of rows of that name."""
+
+    __str__ = Exception.__str__  # KeyError's would show the message in quotes
 
 
 class NoSuchScoreError(IsolatedError, KeyError):

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
+    from isolated_magic.evaluation.summary import MetricSummary, Summary
+
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 FIGURE_DIGITS = 4
 LONGEST_KEY = 60  # characters of a key or a name
 LONGEST_READ = 2000  # of a text that are looked at
 SIGNIFICANT = 0.05
+MOST_METRICS, LONGEST_NAME = 3, 40  # in the repr of an evaluation
 MOST_DECIMALS = 12  # of a mean that has an interval
 
 
@@ -42,6 +45,28 @@ def mean_text(mean: float, interval: Sequence[float] | None) -> str:
         low, high = (f"{round(bound, decimals):.{places}f}" for bound in interval)
         return f"{shown:.{places}f} ({low} to {high})"
     return f"{shown:.{places}f} {PLUS_MINUS} {round(half, decimals):.{places}f}"
+
+
+def short_text(summary: Summary) -> str:
+    """A summary in one line: the first metrics, and how many rows they are of."""
+    metrics = [*summary["metrics"].items()]
+    told = [_metric_text(name, metric) for name, metric in metrics[:MOST_METRICS]]
+    told += [f"and {len(metrics) - MOST_METRICS:,} more metrics"] * (len(metrics) > MOST_METRICS)
+    told.append(f"{summary['scored']:,} of {summary['rows']:,} scored")
+    for what in ("failed", "unscored", "not_run"):
+        if count := summary[what]:
+            told.append(f"{count:,} {what.replace('_', ' ')}")
+    return ", ".join(told + ["stopped early"] * bool(summary["stopped"]))
+
+
+def _metric_text(name: str, metric: MetricSummary) -> str:
+    shown = brief(name, LONGEST_NAME)
+    if metric["mean"] is not None:
+        return f"{shown} {mean_text(metric['mean'], metric['interval'])}"
+    labels = [
+        f"{count:,} {brief(label, LONGEST_NAME)}" for label, count in metric["labels"].items()
+    ]
+    return f"{shown} {' / '.join(labels[:MOST_METRICS]) or 'without values'}"
 
 
 def _decimals(half: float) -> int:

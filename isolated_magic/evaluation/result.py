@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import InvalidRequestError, RunInterrupted
+from isolated_magic.errors import InvalidRequestError, NoSuchRowError, RunInterrupted
 from isolated_magic.evaluation.compare import Side, compare
 from isolated_magic.evaluation.summary import summarize
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import pandas
+    from matplotlib.figure import Figure
 
     from isolated_magic.evaluation.compare import Comparison
+    from isolated_magic.evaluation.groups import By, Groups
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.summary import Summary
 
@@ -54,6 +60,27 @@ class EvaluationResult:
     def __iter__(self) -> Iterator[RowResult]:
         return iter(self.rows)
 
+    def __getitem__(self, key: str | int) -> RowResult:
+        """The row of that key, or at that position in :attr:`rows`.
+
+        Raises:
+            NoSuchRowError: no row has that key, or each of its repetitions has.
+        """
+        if isinstance(key, int):
+            return self.rows[key]
+        found = [row for row in self.rows if row.key == key]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise NoSuchRowError(f"There are {len(found):,} rows with the key {key!r}: .rows has each repetition.")
+        raise NoSuchRowError(f"There is no row with the key {key!r} among {len(self.rows):,}.")
+
+    def __repr__(self) -> str:
+        """A short text, the same in every run."""
+        from isolated_magic.evaluation.figures import short_text  # noqa: PLC0415 - what formats numbers
+
+        return f"{type(self).__name__}({short_text(self.summary)})"
+
     @property
     def ok(self) -> bool:
         """Whether every row was scored: none failed, none was left out."""
@@ -91,6 +118,93 @@ class EvaluationResult:
             )
         after, before = (Side(one.rows, one.label, one.stopped) for one in (self, other))
         return compare(after, before, lower_is_better)
+
+    def by(self, column_or_function: By) -> Groups[EvaluationResult]:
+        """The rows in groups, each an evaluation of its own: ``result.by("tenant")["acme"].summary``.
+
+        Args:
+            column_or_function: the name of a field of the rows, ``"cluster"``, or a function of the row. Rows
+                without a value are in the group ``(none)``.
+
+        Raises:
+            InvalidRequestError: no row has such a field, or the function raised.
+        """
+        from isolated_magic.evaluation.groups import Groups, group_rows  # noqa: PLC0415 - for groups alone
+
+        name, groups = group_rows(self.rows, column_or_function)
+        not_run = None if self.not_run is None or self.not_run else 0
+        results = {
+            group: replace(self, rows=tuple(rows), not_run=not_run, notes=(), label=str(group), comparison=None)
+            for group, rows in groups.items()
+        }
+        return Groups(name, results)
+
+    def plot(self, by: By | None = None) -> Figure:
+        """A figure of matplotlib: the distribution of each metric, its mean, and the 95% interval of that.
+
+        Args:
+            by: as for :meth:`by`: the distribution in each group. None for all rows together.
+
+        Raises:
+            InvalidRequestError: no row has a score, or there are no such groups.
+            MissingLibraryError: matplotlib is not installed.
+        """
+        from isolated_magic.evaluation.plot import plot  # noqa: PLC0415 - likewise
+
+        if by is None:
+            return plot(self)
+        groups = self.by(by)
+        return plot(self, groups.by, groups)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame with a row for each row result.
+
+        Its columns are ``index``, ``key``, ``repetition`` and ``cluster`` where there are any; the fields of the
+        row; ``error_kind`` and ``error``; for each metric its value, and ``NAME.reason`` and ``NAME.passed`` where
+        there are any; ``attempts`` and ``ms``. A field of the row with the name of another column is called
+        ``row.NAME``.
+
+        Raises:
+            MissingLibraryError: pandas is not installed.
+        """
+        from isolated_magic.evaluation.table import to_pandas  # noqa: PLC0415 - likewise
+
+        return to_pandas(self.rows)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Save it in a file. One that is there is replaced when the new one is complete.
+
+        Args:
+            path: ends in ``.jsonl`` for all of it, which :meth:`load` gives back; ``.csv`` or ``.parquet`` for the
+                table of :meth:`to_pandas`; ``.html`` for a report that needs nothing else.
+
+        Returns:
+            The path.
+
+        Raises:
+            InvalidRequestError: it ends in something else, or cannot be written.
+            MissingLibraryError: the format needs a library that is not installed.
+        """
+        from isolated_magic.evaluation.saving import save  # noqa: PLC0415 - likewise
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> EvaluationResult:
+        """The evaluation in a file of :meth:`save`, or in a checkpoint.
+
+        Args:
+            path: of a ``.jsonl`` file, whose result is equal to the one that was saved; of a ``.csv`` or
+                ``.parquet`` file, whose result has keys, rows, scores and errors; or of a checkpoint, whose
+                result has no rows' data.
+
+        Raises:
+            InvalidRequestError: there is no such file, or it holds no evaluation.
+            MissingLibraryError: it needs a library that is not installed.
+        """
+        from isolated_magic.evaluation.saving import load  # noqa: PLC0415 - likewise
+
+        return cls(**load(path)._asdict())
 
 
 class EvaluationInterrupted(RunInterrupted):

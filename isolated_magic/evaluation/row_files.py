@@ -23,7 +23,7 @@ from isolated_magic.strict_json import RefusedError, decode
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from contextlib import AbstractContextManager
     from typing import BinaryIO
 
@@ -49,9 +49,9 @@ def read_file(path: str | os.PathLike[str]) -> tuple[int, Iterator[object]]:
     ending = found.suffix if found.suffix != ".gz" else found.with_suffix("").suffix
     try:
         if ending in PARQUET:
-            return _read_parquet(found)
+            return read_parquet(found)
         if ending in CSV:
-            return _read_csv(found)
+            return read_csv(found)
         if ending == ".json":
             return _read_json(found)
         if ending in JSON_LINES:
@@ -153,10 +153,12 @@ def _read_json(path: Path) -> tuple[int, Iterator[object]]:
     raise InvalidRequestError(f"{path} holds one {type(value).__name__}: it should be a list of the rows.")
 
 
-def _read_csv(path: Path) -> tuple[int, Iterator[object]]:
+def read_csv(path: Path, as_text: Collection[str] = ()) -> tuple[int, Iterator[object]]:
     """Rows of text; a column in which all cells are numbers, or true and false, holds these.
 
-    A column without a name is left out: it is the index that pandas writes.
+    Args:
+        path: of the file. A column without a name is left out: it is the index that pandas writes.
+        as_text: names of columns that stay text.
     """
     lines = _csv_rows(path)
     header = next(lines, None)
@@ -166,7 +168,7 @@ def _read_csv(path: Path) -> tuple[int, Iterator[object]]:
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise InvalidRequestError(f"{path} has several columns called {repeated!r}: rename all but one.")
-    kinds = [_Kind() for _ in names]
+    kinds = [_Kind(is_text=name in as_text) for name in names]
     count = 0
     for number, cells in lines:
         if len(cells) != len(names):
@@ -189,8 +191,9 @@ def _read_csv(path: Path) -> tuple[int, Iterator[object]]:
 class _Kind:
     """What the cells of a column of CSV are, as far as they were seen."""
 
-    def __init__(self) -> None:
-        self.is_text = self._is_whole = self._is_number = self._is_truth = False
+    def __init__(self, *, is_text: bool) -> None:
+        self.is_text = is_text
+        self._is_whole = self._is_number = self._is_truth = False
         self._is_first = True
 
     def see(self, cell: str) -> None:
@@ -259,7 +262,8 @@ def _with_large_cells(rows: Any) -> Iterator[tuple[int, list[str]]]:  # noqa: AN
         csv.field_size_limit(most)
 
 
-def _read_parquet(path: Path) -> tuple[int, Iterator[object]]:
+def read_parquet(path: Path) -> tuple[int, Iterator[object]]:
+    """The number of rows, and the rows, read with pyarrow or polars."""
     parquet = _library("pyarrow.parquet")
     if parquet is None:
         return _read_parquet_with_polars(path)

@@ -1,0 +1,306 @@
+"""Save an evaluation in a file, and load it again.
+
+JSON lines hold all of it: a first line about the whole, and one for each row. CSV and Parquet hold the table of
+``table.py``, HTML is the report.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from isolated_magic.errors import InvalidRequestError, MissingLibraryError
+from isolated_magic.evaluation import checkpoint
+from isolated_magic.evaluation.columns import plain
+from isolated_magic.evaluation.row_files import decoded_lines, existing_file, read_csv, read_parquet, reason_of
+from isolated_magic.evaluation.row_json import NotARowError, row_from_json, row_to_json
+from isolated_magic.evaluation.table import columns_of, rows_from_table
+from isolated_magic.strict_json import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from isolated_magic.evaluation.evaluated import Evaluated
+    from isolated_magic.evaluation.row_result import RowResult
+
+HEADER, FORMAT = "isolated_magic evaluation", 1
+ENDINGS = ".jsonl, .csv, .parquet or .html"
+TEXT_COLUMNS = {"key", "cluster", "error_kind", "error"}
+LARGEST_WHOLE = 1 << 63
+DEEPEST = 200  # levels of a row
+
+
+class Loaded(NamedTuple):
+    """What a file says of an evaluation: the arguments of an :class:`EvaluationResult`."""
+
+    rows: tuple[RowResult, ...]
+    not_run: int | None = 0
+    stopped: str = ""
+    repeat: int = 1
+    notes: tuple[str, ...] = ()
+    label: str = ""
+
+
+def save(result: Evaluated, path: str | os.PathLike[str]) -> Path:
+    """Write an evaluation into a file; one that is there is replaced when the new one is complete.
+
+    Returns:
+        The path, with ``~`` expanded.
+
+    Raises:
+        InvalidRequestError: the path ends in something else than a known format, or cannot be written.
+        MissingLibraryError: the format needs a library that is not installed.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidRequestError(f"path is {type(path).__name__}: give the path of a {ENDINGS} file.")
+    target = _expanded(path)
+    write = {
+        ".jsonl": _write_lines,
+        ".csv": _write_csv,
+        ".parquet": _write_parquet,
+        ".html": _write_html,
+    }.get(target.suffix.lower())
+    if write is None:
+        ending = repr(target.suffix) if target.suffix else "no ending"
+        raise InvalidRequestError(f"{target} has {ending}: an evaluation is saved as {ENDINGS}.")
+    try:
+        with _replacing(target) as new:
+            write(result, new)
+    except OSError as problem:
+        raise InvalidRequestError(f"{target} cannot be written: {reason_of(problem)}.") from None
+    return target
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    with suppress(RuntimeError):  # an unknown user after ~
+        return Path(path).expanduser()
+    return Path(path)
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """The path of a new file, which takes the place of the old one if nothing is raised."""
+    target = target.resolve()
+    if target.is_dir():
+        raise IsADirectoryError(None, "it is a folder")
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        yield new
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _synced(file: TextIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_lines(result: Evaluated, path: Path) -> None:
+    header: dict[str, object] = {HEADER: FORMAT, "rows": len(result.rows), "not_run": result.not_run}
+    header |= {"stopped": result.stopped, "repeat": result.repeat, "notes": result.notes, "label": result.label}
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"{json.dumps(header)}\n")
+        for row in result.rows:
+            told = row_to_json(row)
+            try:
+                text = json.dumps(told)
+            except RecursionError:
+                text = json.dumps({**told, "payload": None, "displays": []})
+            file.write(f'{text[:-1]}, "row": {_row_text(row.row)}}}\n')
+        _synced(file)
+
+
+def _row_text(row: object) -> str:
+    """A row as JSON, as the code of a run gets it; for a field that has no such form, the type of its value."""
+    with suppress(Exception):  # what is wrong is its run's error
+        return _json_text(row)
+    if not isinstance(row, Mapping):
+        return json.dumps(f"<{type(row).__name__}>")
+    told = {}
+    for name, value in row.items():
+        try:
+            told[str(name)] = json.loads(_json_text(value))
+        except Exception:  # noqa: BLE001 - likewise
+            told[str(name)] = f"<{type(value).__name__}>"
+    return json.dumps(told)
+
+
+def _json_text(value: object) -> str:
+    return json.dumps(_with_plain_keys(value, DEEPEST))
+
+
+def _with_plain_keys(value: object, levels: int) -> object:
+    """The value as JSON can hold it.
+
+    Raises:
+        ValueError: it is nested too deeply.
+    """
+    if not levels:
+        raise ValueError("nested too deeply")
+    value = plain(value)
+    if isinstance(value, dict):
+        return {_plain_key(key): _with_plain_keys(item, levels - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_plain_keys(item, levels - 1) for item in value]
+    return value
+
+
+def _plain_key(key: object) -> object:
+    return key if isinstance(key, str) else plain(key)
+
+
+def _write_csv(result: Evaluated, path: Path) -> None:
+    columns = columns_of(result.rows)
+    with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+        writer = csv.writer(file)
+        writer.writerow([column.name for column in columns])
+        for row in result.rows:
+            writer.writerow([_cell(column.value(row)) for column in columns])
+        _synced(file)
+
+
+def _cell(value: object) -> object:
+    """What CSV can hold of a value: numbers, truth, text; JSON of all others."""
+    value = plain(value)
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return value if value is None or isinstance(value, (str, int, float)) else _row_text(value)
+
+
+def _write_parquet(result: Evaluated, path: Path) -> None:
+    columns = {column.name: _of_one_type([*map(column.value, result.rows)]) for column in columns_of(result.rows)}
+    pyarrow, polars = _library("pyarrow"), _library("polars")
+    if pyarrow is not None:
+        _library("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+    elif polars is not None:
+        polars.DataFrame(columns, strict=False).write_parquet(path)
+    else:
+        raise MissingLibraryError(
+            "Saving as .parquet needs pyarrow or polars, and neither is installed: pip install pyarrow"
+        )
+
+
+def _library(name: str) -> Any:  # noqa: ANN401 - it need not be installed, so no type checker knows it
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _of_one_type(values: Sequence[object]) -> list[object]:
+    """The values of a column as one type: truth, whole numbers, numbers, or else text."""
+    values = [*map(plain, values)]
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int} and not all(
+        isinstance(value, int) and abs(value) < LARGEST_WHOLE for value in values if value
+    ):
+        return [value if value is None else str(value) for value in values]
+    if kinds <= {bool} or kinds <= {int}:
+        return values
+    if kinds <= {int, float}:
+        return [value if value is None else float(value) for value in values]  # type: ignore[arg-type]  # a number
+    texts = [value if value is None or isinstance(value, str) else _row_text(value) for value in values]
+    return [text if text is None else text.encode(errors="backslashreplace").decode() for text in texts]
+
+
+def _is_64_bit(value: object) -> bool:
+    return not isinstance(value, int) or -LARGEST_WHOLE <= value < LARGEST_WHOLE
+
+
+def _write_html(result: Evaluated, path: Path) -> None:
+    from isolated_magic.evaluation.html_report import to_html_report  # noqa: PLC0415 - for this format alone
+
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(to_html_report(result))
+        _synced(file)
+
+
+def load(path: str | os.PathLike[str]) -> Loaded:
+    """What a file holds of an evaluation.
+
+    Raises:
+        InvalidRequestError: there is no such file, or it holds none.
+        MissingLibraryError: it needs a library that is not installed.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidRequestError(f"path is {type(path).__name__}: give the path of a saved evaluation.")
+    found = existing_file(path, "path")
+    ending = found.suffix.lower()
+    if ending in {".html", ".htm"}:
+        raise InvalidRequestError(f"{found} is a report, which cannot be loaded: save a .jsonl file beside it.")
+    try:
+        if ending == ".csv":
+            return _from_table(read_csv(found, TEXT_COLUMNS)[1], found)
+        if ending == ".parquet":
+            return _from_table(read_parquet(found)[1], found)
+        return _from_lines(found)
+    except OSError as problem:
+        raise InvalidRequestError(f"{found} cannot be read: {reason_of(problem)}.") from None
+
+
+def _from_table(table: Iterator[Any], path: Path) -> Loaded:
+    rows = tuple(rows_from_table(table, str(path)))
+    return Loaded(rows, None, repeat=1 + max((row.repetition for row in rows), default=0))
+
+
+def _from_lines(path: Path) -> Loaded:
+    lines = decoded_lines(path)
+    try:
+        _, header = next(lines, (0, None))
+    except InvalidRequestError:
+        header = None
+    if isinstance(header, dict) and checkpoint.HEADER in header:
+        return _from_checkpoint(path)
+    if not isinstance(header, dict) or HEADER not in header:
+        raise InvalidRequestError(
+            f"{path} is no saved evaluation: give a .jsonl, .csv or .parquet file of save(), or a checkpoint."
+        )
+    if header[HEADER] != FORMAT:
+        raise InvalidRequestError(f"{path} was saved by a newer version of isolated_magic: upgrade it.")
+    rows = tuple(_row(told, path, number) for number, told in lines)
+    if len(rows) != header["rows"]:
+        raise InvalidRequestError(f"{path} is incomplete: it has {len(rows):,} of {header['rows']:,} rows.")
+    told = (header["stopped"], header["repeat"], tuple(header["notes"]), header["label"])
+    return Loaded(rows, header["not_run"], *told)
+
+
+def _from_checkpoint(path: Path) -> Loaded:
+    """The rows that were run so far: of each its last score, or else its last error."""
+    found: dict[object, RowResult] = {}
+    total: int | None = None
+    repeat = 1
+    unreadable = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                told = decode(line)
+                if isinstance(told, dict) and checkpoint.HEADER in told:
+                    rows, times = told.get("rows"), told.get("repeat")
+                    total, repeat = rows if isinstance(rows, int) else None, times if isinstance(times, int) else 1
+                    continue
+                row, place = row_from_json(told), told["place"]  # type: ignore[call-overload,index]  # a dict, then
+            except (ValueError, KeyError):
+                unreadable += 1
+                continue
+            if row.ok or place not in found or not found[place].ok:
+                found[place] = row
+    ordered = tuple(sorted(found.values(), key=lambda row: (row.index, row.repetition)))
+    not_run = None if total is None else max(0, total * repeat - len(ordered))
+    lines = f"{unreadable:,} line{'' if unreadable == 1 else 's'}"
+    notes = (f"{lines} of {path.name} could not be read.",) * bool(unreadable)
+    return Loaded(ordered, not_run, repeat=repeat, notes=notes)
+
+
+def _row(told: Any, path: Path, number: int) -> RowResult:  # noqa: ANN401 - any JSON
+    try:
+        return row_from_json(told, told.get("row") if isinstance(told, dict) else None)
+    except NotARowError as problem:
+        raise InvalidRequestError(f"{path}, line {number:,}: {problem}.") from None

@@ -1,0 +1,284 @@
+"""An evaluation in a file and back, and as a data frame."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isolated_magic import (
+    EvaluationResult,
+    InvalidRequestError,
+    IsolatedSubprocessExecutor,
+    MissingLibraryError,
+    NoSuchRowError,
+    RowResult,
+)
+from tests.evaluations import BROKEN, rich_result, some_rows
+
+
+def told(result):
+    """All that a result has, as text in which NaN is equal to itself; the errors of attempts as well."""
+    return repr([dataclasses.astuple(row) for row in result.rows])
+
+
+class TestLines:
+    def test_what_is_loaded_is_what_was_saved(self, tmp_path):
+        result = rich_result()
+        path = result.save(tmp_path / "r.jsonl")
+        loaded = EvaluationResult.load(path)
+        assert loaded == result
+        assert told(loaded) == told(result)
+        assert [row.row for row in loaded] == [row.row for row in result]
+        assert loaded.summary == result.summary
+        assert (loaded.label, loaded.rows[0].timings) == (result.label, result.rows[0].timings)
+
+    def test_rows_are_saved_as_the_code_got_them(self, tmp_path):
+        @dataclasses.dataclass
+        class Question:
+            text: str
+
+        itself = []
+        itself.append(itself)
+        deep = []
+        for _ in range(10_000):
+            deep = [deep]
+        rows = [
+            {"when": pd.Timestamp("2024-02-29"), "array": np.arange(2), np.int64(3): {1: {2}, "a": (1, None)}},
+            Question("why?"),
+            ["a", 1],
+            {"object": object(), "deep": deep, "itself": itself, "kept": 1.5},
+            object(),
+        ]
+        result = EvaluationResult(tuple(RowResult(n, str(n), row) for n, row in enumerate(rows)))
+        loaded = EvaluationResult.load(result.save(tmp_path / "r.jsonl"))
+        assert [row.row for row in loaded] == [
+            {"when": "2024-02-29T00:00:00", "array": [0, 1], "3": "<dict>"},
+            {"text": "why?"},
+            ["a", 1],
+            {"object": "<object>", "deep": "<list>", "itself": "<list>", "kept": 1.5},
+            "<object>",
+        ]
+
+    def test_an_evaluation_that_ran(self, tmp_path):
+        with IsolatedSubprocessExecutor() as executor:
+            result = executor.evaluate("1 / data['n']", [{"n": 2}, {"n": 0}], key=lambda row: f"n={row['n']}")
+        loaded = EvaluationResult.load(result.save(tmp_path / "r.jsonl"))
+        assert loaded == result
+        assert loaded["n=2"].scores[0].value == 0.5
+        assert "ZeroDivisionError" in loaded["n=0"].error.text
+        assert loaded.rows[0].row == {"n": 2}
+
+    def test_nothing_is_an_evaluation_too(self, tmp_path):
+        for ending in ("jsonl", "csv"):
+            assert len(EvaluationResult.load(EvaluationResult().save(tmp_path / f"r.{ending}"))) == 0
+
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            (lambda lines: lines[:-1], "is incomplete: it has 3 of 4 rows"),
+            (lambda lines: [*lines[:-1], lines[-1][:20]], r"line 5: this is no JSON \("),
+            (lambda lines: [*lines[:2], "[1]\n", *lines[2:]], "line 3: it is not a JSON object"),
+            (lambda lines: lines[1:], "is no saved evaluation: give a .jsonl, .csv or .parquet file of save"),
+            (lambda lines: ["x"], "is no saved evaluation"),
+            (lambda lines: [], "is no saved evaluation"),
+            (
+                lambda lines: [lines[0].replace(": 1,", ": 2,", 1)],
+                "by a newer version of isolated_magic: upgrade it",
+            ),
+        ],
+    )
+    def test_a_file_that_is_broken(self, tmp_path, change, problem):
+        path = rich_result().save(tmp_path / "r.jsonl")
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(change(lines)))
+        with pytest.raises(InvalidRequestError, match=problem):
+            EvaluationResult.load(path)
+
+
+class TestCsv:
+    def test_it_holds_keys_rows_scores_and_errors(self, tmp_path):
+        result = rich_result()
+        loaded = EvaluationResult.load(result.save(tmp_path / "r.csv"))
+        assert [row.key for row in loaded] == ["first", "second", "3", "naïve"]
+        assert [row.index for row in loaded] == [0, 1, 2, 3]
+        assert [row.repetition for row in loaded] == [0, 1, 0, 0]
+        assert loaded.rows[0].cluster == "c1"
+        assert loaded.rows[0].row == {
+            "tenant": "t1",
+            "n": 1,
+            "tags": '["a", {"b": null}]',
+            "note": 'line 1\nline, "2"',
+            "ms": 7,
+        }
+        assert loaded.rows[1].error.kind == BROKEN.kind
+        assert loaded.rows[1].error.summary == BROKEN.summary
+        assert loaded.rows[0].timings.execution_ms == 20.5
+        assert loaded.repeat == 2
+        for name in ("relevance", "tone", "error"):
+            now, before = (each.summary["metrics"][name] for each in (loaded, result))
+            assert {**now, "labels": {}} == {**before, "labels": {}}
+        assert loaded.summary["metrics"]["tone"]["labels"] == {"kind": 1}
+
+    def test_keys_stay_as_they_are(self, tmp_path):
+        keys = ["007", "1.50", "12", "1e5"]
+        result = EvaluationResult(tuple(RowResult(n, key, {}) for n, key in enumerate(keys)))
+        assert [row.key for row in EvaluationResult.load(result.save(tmp_path / "r.csv"))] == keys
+
+    def test_it_can_be_compared_with(self, tmp_path):
+        result = EvaluationResult(some_rows(20))
+        comparison = result.compare(EvaluationResult.load(result.save(tmp_path / "r.csv")))
+        assert comparison.metrics["relevance"].pairs == comparison.metrics["relevance"].ties == 20
+
+    def test_pandas_reads_it(self, tmp_path):
+        frame = pd.read_csv(rich_result().save(tmp_path / "r.csv"))
+        assert list(frame["key"]) == ["first", "second", "3", "naïve"]
+        assert frame["relevance"].mean() == 0.625
+
+    @pytest.mark.parametrize("header", ["a,b", "key,error,error_kind"])
+    def test_another_table(self, tmp_path, header):
+        (tmp_path / "r.csv").write_text(f"{header}\n{'1,' * header.count(',')}1\n")
+        with pytest.raises(InvalidRequestError, match="is no saved evaluation: it"):
+            EvaluationResult.load(tmp_path / "r.csv")
+
+
+class TestCheckpoint:
+    def test_its_rows(self, tmp_path):
+        path = tmp_path / "c.jsonl"
+        code = "data['n'] if data['n'] else 1 / 0"
+        rows = [{"n": n} for n in range(4)]
+        with IsolatedSubprocessExecutor() as executor:
+            result = executor.evaluate(code, rows, checkpoint=path, limit=3, key=lambda row: f"n={row['n']}")
+            executor.evaluate(code, rows, checkpoint=path, key=lambda row: f"n={row['n']}")
+        with path.open("a") as file:
+            file.write('{"place": "torn')
+        loaded = EvaluationResult.load(path)
+        assert [row.key for row in loaded] == ["n=0", "n=1", "n=2", "n=3"]
+        assert [row.ok for row in loaded] == [False, True, True, True]
+        assert loaded.rows[1].scores == result.rows[1].scores
+        assert loaded.not_run == 0
+        assert loaded.notes == ("1 line of c.jsonl could not be read.",)
+
+
+class TestPaths:
+    def test_a_path_in_the_home_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert EvaluationResult().save("~/r.jsonl") == tmp_path / "r.jsonl"
+        assert EvaluationResult.load("~/r.jsonl") == EvaluationResult()
+
+    @pytest.mark.parametrize(
+        ("path", "problem"),
+        [
+            ("r.txt", r"r\.txt has '\.txt': an evaluation is saved as \.jsonl, "),
+            ("r", "has no ending"),
+            ("none/r.csv", r"r\.csv cannot be written: No such file or directory"),
+            ("folder.csv", r"folder\.csv cannot be written: it is a folder"),
+        ],
+    )
+    def test_where_it_cannot_be_saved(self, tmp_path, path, problem):
+        (tmp_path / "folder.csv").mkdir()
+        with pytest.raises(InvalidRequestError, match=problem):
+            EvaluationResult().save(tmp_path / path)
+        assert [each.name for each in tmp_path.iterdir()] == ["folder.csv"]
+
+    def test_what_is_no_path(self):
+        with pytest.raises(InvalidRequestError, match=r"path is int: give the path of a \.jsonl, "):
+            EvaluationResult().save(1)
+        with pytest.raises(InvalidRequestError, match="path is int: give the path of a saved evaluation"):
+            EvaluationResult.load(1)
+        with pytest.raises(InvalidRequestError, match=r"There is no file 'none\.jsonl'"):
+            EvaluationResult.load("none.jsonl")
+
+    def test_a_link_is_written_through(self, tmp_path):
+        (tmp_path / "link.csv").symlink_to(tmp_path / "r.csv")
+        EvaluationResult().save(tmp_path / "link.csv")
+        assert (tmp_path / "link.csv").is_symlink()
+        assert (tmp_path / "r.csv").exists()
+
+    def test_the_old_file_stays_where_the_new_one_cannot_be_written(self, tmp_path):
+        path = EvaluationResult(some_rows(3)).save(tmp_path / "r.jsonl")
+        before = path.read_text()
+        code = f"""
+import resource, signal
+from isolated_magic import EvaluationResult, InvalidRequestError
+from tests.evaluations import some_rows
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    EvaluationResult(some_rows(1000)).save({str(path)!r})
+except InvalidRequestError as problem:
+    print(problem)
+"""
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert ran.stdout == f"{path} cannot be written: File too large.\n"
+        assert path.read_text() == before
+        assert [each.name for each in tmp_path.iterdir()] == ["r.jsonl"]
+
+    def test_a_report(self, tmp_path):
+        text = rich_result().save(tmp_path / "r.html").read_text()
+        assert text.startswith("<!DOCTYPE html>")
+        assert "relevance" in text
+        with pytest.raises(InvalidRequestError, match="is a report, which cannot be loaded: save a"):
+            EvaluationResult.load(tmp_path / "r.html")
+
+    def test_parquet_without_a_library_for_it(self, tmp_path, monkeypatch):
+        for name in ("pyarrow", "polars"):
+            monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(MissingLibraryError, match="needs pyarrow or polars, and neither is installed: pip"):
+            EvaluationResult().save(tmp_path / "r.parquet")
+        assert not list(tmp_path.iterdir())
+
+
+class TestPandas:
+    def test_columns(self):
+        frame = rich_result().to_pandas()
+        assert list(frame) == [
+            *("index", "key", "repetition", "cluster", "tenant", "n", "tags", "note", "row.ms"),
+            *("error_kind", "error", "relevance", "relevance.reason", "relevance.passed"),
+            *("tone", "tone.reason", "score.error", "attempts", "ms"),
+        ]
+        first = frame.iloc[0]
+        assert (first["relevance"], first["relevance.reason"], first["tone"]) == (0.25, "because", "kind")
+        assert first["tags"] == ["a", {"b": None}]
+        assert (first["row.ms"], first["ms"], first["attempts"]) == (7, 20.5, 2)
+        assert list(frame["relevance"].isna()) == [False, True, True, False]
+        assert frame["relevance.reason"][2] == "NaN"
+        assert frame["tone.reason"][2] == "no key"
+        assert list(frame["error_kind"].dropna()) == ["no_result"]
+
+    def test_rows_without_fields(self):
+        frame = EvaluationResult((RowResult(0, "a", 5), RowResult(1, "b", "text"))).to_pandas()
+        assert list(frame["row"]) == [5, "text"]
+
+    def test_no_rows(self):
+        assert list(EvaluationResult().to_pandas()) == ["index", "key", "error_kind", "error", "attempts", "ms"]
+
+    def test_without_pandas(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pandas", None)
+        with pytest.raises(MissingLibraryError, match=r"to_pandas\(\) needs pandas"):
+            EvaluationResult().to_pandas()
+
+
+class TestResult:
+    def test_repr(self):
+        told = "EvaluationResult(relevance 0.4 ± 0.2, 10 of 10 scored)"
+        assert repr(EvaluationResult(some_rows(10))) == told
+        told = repr(rich_result())
+        assert told.startswith("EvaluationResult(relevance 0.6")
+        assert told.endswith(
+            ", tone 1 kind, error 2, 2 of 4 scored, 1 failed, 1 unscored, 2 not run, stopped early)"
+        )
+        assert repr(EvaluationResult()) == "EvaluationResult(0 of 0 scored)"
+        assert repr(EvaluationResult(some_rows(1), not_run=None)) == "EvaluationResult(relevance 0, 1 of 1 scored)"
+
+    def test_a_row_by_its_key_or_position(self):
+        result = EvaluationResult(some_rows(4))
+        assert result["k2"] is result[2] is result.rows[2]
+        assert result[-1] is result.rows[3]
+        with pytest.raises(NoSuchRowError, match="There is no row with the key 'k9' among 4"):
+            result["k9"]
+        twice = EvaluationResult((*some_rows(1), *some_rows(1, repetition=1)))
+        with pytest.raises(KeyError, match="There are 2 rows with the key 'k0'"):
+            twice["k0"]
