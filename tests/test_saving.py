@@ -153,7 +153,7 @@ class TestCheckpoint:
             result = executor.evaluate(code, rows, checkpoint=path, limit=3, key=lambda row: f"n={row['n']}")
             executor.evaluate(code, rows, checkpoint=path, key=lambda row: f"n={row['n']}")
         with path.open("a") as file:
-            file.write('{"place": "torn')
+            file.write('{"id": "torn')
         loaded = EvaluationResult.load(path)
         assert [row.key for row in loaded] == ["n=0", "n=1", "n=2", "n=3"]
         assert [row.ok for row in loaded] == [False, True, True, True]

@@ -63,9 +63,7 @@ def _metric_text(name: str, metric: MetricSummary) -> str:
     shown = brief(name, LONGEST_NAME)
     if metric["mean"] is not None:
         return f"{shown} {mean_text(metric['mean'], metric['interval'])}"
-    labels = [
-        f"{count:,} {brief(label, LONGEST_NAME)}" for label, count in metric["labels"].items()
-    ]
+    labels = [f"{count:,} {brief(label, LONGEST_NAME)}" for label, count in metric["labels"].items()]
     return f"{shown} {' / '.join(labels[:MOST_METRICS]) or 'without values'}"
 
 

@@ -286,10 +286,11 @@ def _from_checkpoint(path: Path) -> Loaded:
                     rows, times = told.get("rows"), told.get("repeat")
                     total, repeat = rows if isinstance(rows, int) else None, times if isinstance(times, int) else 1
                     continue
-                row, place = row_from_json(told), told["place"]  # type: ignore[call-overload,index]  # a dict, then
-            except (ValueError, KeyError):
+                row = row_from_json(told)
+            except ValueError:
                 unreadable += 1
                 continue
+            place = (told.get("id", row.index) if isinstance(told, dict) else row.index, row.repetition)
             if row.ok or place not in found or not found[place].ok:
                 found[place] = row
     ordered = tuple(sorted(found.values(), key=lambda row: (row.index, row.repetition)))
