@@ -13,7 +13,6 @@ import os
 from array import array
 from bisect import bisect_right
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -115,13 +114,15 @@ class Checkpoint:
         given = os.fsdecode(path)
         self._told = f"checkpoint {given}"
         self._session = session
-        self._sessions: list[tuple[int, Session]] = []  # with the number of the line, from 0
+        self._sessions: list[Session] = []
+        self._session_lines: list[int] = []  # their numbers, from 0
         self._starts = array("q", [0])  # of each line, and the end of the last one
         self._scored: dict[bytes, int] = {}  # lines by the place of their row, until they are taken
         self._failed: set[bytes] = set()
         self._unreadable: list[int] = []  # lines, from 1
         self._taken = self._retried = self._changed = self._of_other_code = 0
-        self._problem = ""
+        self._has_failed = False  # nothing is written any more
+        self._unsynced = ""  # why it may not be on the disk
         full_path = os.path.abspath(os.path.expanduser(given))  # noqa: PTH100, PTH111 - of any text
         self._file = LockedFile(full_path, self._told, _encode({HEADER: FORMAT})[:-2].encode())
         try:
@@ -137,7 +138,7 @@ class Checkpoint:
         if mode == "restart" and self._file.size:
             self._file.empty(path + BACKUP_SUFFIX, given + BACKUP_SUFFIX)
         self._read()
-        before = self._sessions[-1][1] if self._sessions else None
+        before = self._sessions[-1] if self._sessions else None
         if before is not None and before.code != self._session.code and self._scored and mode is None:
             count = len(self._scored)
             raise InvalidRequestError(
@@ -160,7 +161,8 @@ class Checkpoint:
                 told = json.loads(line)
                 if HEADER in told:
                     self._check_format(told)
-                    self._sessions.append((number, Session(told["code"], told["rows"], told["repeat"])))
+                    self._sessions.append(Session(told["code"], told["rows"], told["repeat"]))
+                    self._session_lines.append(number)
                 else:
                     self._add(number, told)
             except InvalidRequestError:
@@ -187,7 +189,7 @@ class Checkpoint:
             )
 
     def take(self, digests: RowDigests, repetition: int) -> RowResult | None:
-        """The result of a row that was scored before, without the row; None for one that is to be run.
+        """The result of a row that was scored before, as it was then; None for one that is to be run.
 
         Args:
             digests: of the row.
@@ -208,9 +210,9 @@ class Checkpoint:
             self._changed += 1
             return None
         self._taken += 1
-        after = bisect_right(self._sessions, number, key=lambda each: each[0])
-        self._of_other_code += self._sessions[after - 1][1].code != self._session.code
-        return replace(found, is_resumed=True)
+        after = bisect_right(self._session_lines, number)
+        self._of_other_code += self._sessions[after - 1].code != self._session.code
+        return found
 
     # Writing.
 
@@ -224,7 +226,7 @@ class Checkpoint:
         Raises:
             CheckpointError: it could not be written. The text says why and how to go on.
         """
-        if self._problem:
+        if self._has_failed:
             return
         told: JsonObject = {}
         if digests is not None:
@@ -237,20 +239,18 @@ class Checkpoint:
         try:
             self._file.append(line)
         except OSError as problem:
-            self._problem = (
+            self._has_failed = True
+            raise CheckpointError(
                 f"The {self._told} could not be written: {problem.strerror}. It holds the rows that ended before; "
                 "when this is mended, run the evaluation again to go on."
-            )
-            raise CheckpointError(self._problem) from None
+            ) from None
 
     def close(self) -> None:
         """Unlock the file. It may be called again."""
         try:
             self._file.close()
         except OSError as problem:
-            self._problem = (
-                self._problem or f"{self._told} may be incomplete after a power cut: {problem.strerror}."
-            )
+            self._unsynced = problem.strerror or str(problem)
 
     def notes(self, rows: int, *, is_complete: bool) -> tuple[str, ...]:
         """What is to be said about where the results come from, once all are there.
@@ -296,8 +296,8 @@ class Checkpoint:
             yield f"{which} passed over in the {self._told}."
         if not self._file.is_locked:
             yield f"The {self._told} cannot be locked on its file system: run no other evaluation on it."
-        if self._problem:
-            yield self._problem
+        if self._unsynced:
+            yield f"The {self._told} may not be whole after a power cut: {self._unsynced}."
 
 
 def _place(key: bytes, repetition: JsonValue) -> bytes:

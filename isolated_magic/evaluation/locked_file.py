@@ -195,9 +195,13 @@ class LockedFile:
                 if copy.read(len(self._beginning)) not in {b"", self._beginning}:
                     raise InvalidRequestError(f"{told} is in the way, and no checkpoint: move it away.")
                 copy.truncate(0)
-                copy.writelines(self.lines())
-                copy.flush()
-                os.fsync(copy.fileno())
+                try:
+                    copy.writelines(self.lines())
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                except OSError:
+                    os.unlink(backup)  # noqa: PTH108 - likewise
+                    raise
             os.ftruncate(self._descriptor, 0)
         except OSError as problem:
             raise InvalidRequestError(f"{self._told} cannot be copied to {told}: {problem.strerror}.") from None
@@ -222,6 +226,10 @@ class LockedFile:
                 with suppress(OSError):
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # an interrupt came before there was an evaluation to close it
+            self.close()
 
     def forget(self) -> None:
         """Called in a fork of this process: the file and its lock are those of the parent."""

@@ -120,9 +120,10 @@ def _timings_to_json(timings: Timings) -> list[JsonValue]:
 
 
 def _score(told: JsonObject) -> Score:
-    name = _of_type(told, "name", str)
-    values = {key: value for key, value in told.items() if key in _SCORE_DEFAULTS}
-    return Score(**{"value": None, **values, "name": name})  # type: ignore[arg-type]  # as they were written
+    _of_type(told, "name", str)
+    if not told.keys() <= _SCORE_DEFAULTS.keys():  # of another version
+        told = {key: value for key, value in told.items() if key in _SCORE_DEFAULTS}
+    return Score(**{"value": None, **told})  # type: ignore[arg-type]  # as they were written
 
 
 def _error(told: JsonValue) -> RunError:
@@ -161,15 +162,16 @@ def _attempt(told: JsonObject) -> Attempt:
 def _timings(told: JsonValue) -> Timings:
     if told is None:
         return Timings()
-    both = told if isinstance(told, list) else []
-    found = [math.nan if value is None else value for value in both if isinstance(value, (int, float, type(None)))]
-    if len(found) != len(_TIMINGS) or len(both) != len(_TIMINGS):
+    both = told if isinstance(told, list) and len(told) == len(_TIMINGS) else [""]
+    if not all(value is None or isinstance(value, (int, float)) for value in both):
         raise NotARowError("its timings are not two numbers")
-    return Timings(*found)
+    return Timings(*(math.nan if value is None else value for value in both))  # type: ignore[arg-type]  # numbers
 
 
 def _objects(told: JsonObject, name: str) -> list[JsonObject]:
-    items = _of_type(told, name, list, [])
+    if name not in told:
+        return []
+    items = _of_type(told, name, list)
     if not all(isinstance(item, dict) for item in items):
         raise NotARowError(f"an element of its {name} is not a JSON object")
     return items
@@ -182,10 +184,8 @@ def _of_type(told: JsonObject, name: str, kind: type[T], default: object = MISSI
         NotARowError: it is of another type, or missing without a default.
     """
     value = told.get(name, default)
-    if value is default and default is not MISSING:
-        return value  # type: ignore[return-value]  # the default is the caller's
     if value is MISSING:
         raise NotARowError(f"it has no {name}")
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if type(value) is not kind and value is not default:  # JSON has no subclasses, and a bool is no int
         raise NotARowError(f"its {name} is {type(value).__name__}, not {kind.__name__}")
-    return value
+    return value  # type: ignore[return-value]  # the default is the caller's

@@ -264,8 +264,9 @@ class Evaluation:
         """The result that a checkpoint has of a task."""
         if self._checkpoint is None or task.digests is None:
             return None
-        row = self._checkpoint.take(task.digests, task.repetition)
-        return row and replace(row, index=task.index, key=task.key, row=task.row, cluster=task.cluster)
+        if (row := self._checkpoint.take(task.digests, task.repetition)) is None:
+            return None
+        return replace(row, index=task.index, key=task.key, row=task.row, cluster=task.cluster, is_resumed=True)
 
     def _has_room(self) -> bool:
         """Whether another row may be read now."""
