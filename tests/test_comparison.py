@@ -216,6 +216,7 @@ class TestRowsThatAreInNoPair:
         after = evaluation([*BETTER[:50], None, None, math.nan, 0.5, None])  # k50 to k54
         before = evaluation([*BEFORE[:50], 0.1, 0.2, 0.3, None, None, 0.4, 0.5])  # and k55, k56
         found = after.compare(before)
+        after_mean, before_mean = (f"{sum(values[:50]) / 50:.4g}" for values in (BETTER, BEFORE))
         assert (found.pairs, found.unpaired) == (55, 2)
         assert (only(found).pairs, only(found).missing) == (50, 5)
         assert found.notes == (
@@ -223,7 +224,9 @@ class TestRowsThatAreInNoPair:
             "2 rows failed in the newer evaluation alone and are in no pair.",
             "1 row failed in the earlier evaluation alone and is in no pair.",
             "1 row failed in both and is in no pair.",
-            "relevance: 1 row of the newer evaluation without an error has no value and is in no pair.",
+            f"relevance: 1 row has a value in the newer evaluation alone: 0.5 on average, and {after_mean} in the pairs.",
+            f"relevance: 3 rows have a value in the earlier evaluation alone: 0.2 on average, and {before_mean} in "
+            "the pairs.",
         )
         assert only(found).before == pytest.approx(sum(BEFORE[:50]) / 50)  # without the rows that are in no pair
 

@@ -313,17 +313,23 @@ def _notes(newer: _Values, earlier: _Values) -> Iterator[str]:
 
 
 def _notes_of_metric(name: str, newer: _Values, earlier: _Values) -> Iterator[str]:
-    """Rows that did not fail, and have a value of this metric on one side alone."""
+    """Rows that have a value of this metric on one side alone: were they harder, or easier, than the others?"""
     if name not in newer.means or name not in earlier.means:
         if name in earlier.metrics and name not in newer.means and name not in earlier.means:
             yield f"{name} has no numbers: it is not compared."
         return
-    with_value = {*newer.means[name].keys}, {*earlier.means[name].keys}
-    alone = with_value[1] - with_value[0], with_value[0] - with_value[1]  # on the other side
-    for which, one, keys in (NEWER, newer, alone[0]), (EARLIER, earlier, alone[1]):
-        if lost := len(keys & one.keys - one.failed):
-            told = f"{_counted(lost)} of the {which} evaluation without an error"
-            yield f"{name}: {told} {'has' if lost == 1 else 'have'} no value {_in_no_pair(lost)}."
+    for which, one, other in (NEWER, newer, earlier), (EARLIER, earlier, newer):
+        values, in_pairs = one.means[name], {*other.means[name].keys}
+        alone: list[float] = []
+        paired: list[float] = []
+        for key, mean in zip(values.keys, values.means, strict=True):
+            if key in other.keys:
+                (paired if key in in_pairs else alone).append(mean)
+        if alone:
+            told = f"{_counted(len(alone))} {'has' if len(alone) == 1 else 'have'} a value"
+            of_pairs = f", and {mean_of(paired):.4g} in the pairs" if paired else ""
+            on_average = f"{mean_of(alone):.4g} on average{of_pairs}"
+            yield f"{name}: {told} in the {which} evaluation alone: {on_average}."
 
 
 def _counted(count: int) -> str:
