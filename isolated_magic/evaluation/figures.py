@@ -38,7 +38,7 @@ def mean_text(mean: float, interval: Sequence[float] | None) -> str:
     number = number_in(mean)
     if number is None or not -MOST_DECIMALS < decimals <= MOST_DECIMALS:
         return f"{number_text(mean)} {PLUS_MINUS} {half:.1g}"
-    while (shown := _rounded(number, decimals)) != number and shown == shown.to_integral_value() and decimals < 6:
+    while (shown := _rounded(number, decimals)) != number and shown in {0, 1} and decimals < MOST_DECIMALS:
         decimals += 1  # 0.996 is not shown as 1
     places = max(decimals, 0)
     if abs(above - below) > 0.1 * half:

@@ -336,8 +336,6 @@ def row_text(row: object) -> str:
 
 def _time_blocks(result: Evaluated, summary: Summary) -> list[Block]:
     blocks: list[Block] = []
-    if resumed := sum(row.is_resumed for row in result.rows):
-        blocks.append(Line(f"{resumed:,} {plural('row', resumed)} came from the checkpoint.", Role.NOTE))
     if slowest := summary["slowest"]:
         named = _rows_of({each["key"] for each in slowest}, result.rows)
         rows = [(Cell(row_name(named[each["key"]]), Role.NAME), Cell(f"{each['ms']:,.0f} ms")) for each in slowest]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from isolated_magic import telemetry
@@ -19,6 +20,7 @@ from isolated_magic.executors.evaluation_options import (
     lists_evaluate_options,
 )
 from isolated_magic.executors.lifecycle import Lifetime, LiveEvaluation, LiveRun, in_thread
+from isolated_magic.executors.progress import shown
 from isolated_magic.executors.runner import NOBODY, Watchers, failed_run, run_child
 from isolated_magic.launch.resources import processors
 from isolated_magic.limits import NO_LIMITS, Limits
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.progress import Progress
     from isolated_magic.evaluation.result import EvaluationResult
     from isolated_magic.evaluation.row_result import RowResult
-    from isolated_magic.executors.evaluation import Evaluation, OnProgress
+    from isolated_magic.executors.evaluation import Evaluation
     from isolated_magic.executors.evaluation_options import EvaluateOptions, Variables
+    from isolated_magic.executors.progress import OnProgress
     from isolated_magic.launch.base import Launcher
     from isolated_magic.models import RunResult
     from isolated_magic.request import RunOptions, RunRequest
@@ -264,7 +267,7 @@ class Executor(Lifetime):
         rows: object,
         *,
         env_vars: Variables = None,
-        progress: OnProgress | None = None,
+        progress: OnProgress | bool | None = None,
         **options: Unpack[EvaluateOptions],
     ) -> EvaluationResult:
         """Run the code once for each row and return all results. A row that fails costs no other row.
@@ -274,14 +277,16 @@ class Executor(Lifetime):
             rows: a list, any iterable, a dict of columns, a data frame, a dataset, or the path of a .jsonl, .csv
                 or .parquet file.
             env_vars: variables to set for each run, or a function of the row that gives them.
-            progress: called in this thread with a :class:`Progress`, a few times a second.
+            progress: called in this thread with a :class:`Progress`, a few times a second. True shows a line in a
+                terminal or a notebook (with the extension loaded) once a second has passed.
             options: see :class:`~isolated_magic.executors.evaluation_options.EvaluateOptions`.
 
         Raises:
             InvalidRequestError: the evaluation cannot be run as given.
             EvaluationInterrupted: this thread was interrupted; its ``result`` holds the rows that were done.
         """
-        return self._evaluation(code, rows, env_vars, options).result(progress)
+        with shown(progress) as on_progress:
+            return self._evaluation(code, rows, env_vars, options).result(on_progress)
 
     @lists_evaluate_options
     async def aevaluate(
@@ -290,7 +295,7 @@ class Executor(Lifetime):
         rows: object,
         *,
         env_vars: Variables = None,
-        progress: OnProgress | None = None,
+        progress: OnProgress | bool | None = None,
         **options: Unpack[EvaluateOptions],
     ) -> EvaluationResult:
         """:meth:`evaluate` from asyncio, with the same arguments. Cancelling the task kills all runs.
@@ -305,11 +310,13 @@ class Executor(Lifetime):
         loop = asyncio.get_running_loop()
         live = LiveEvaluation("evaluation")
 
-        def work() -> EvaluationResult:
-            evaluation = self._evaluation(code, rows, env_vars, options, live=live)
-            return evaluation.result(None if progress is None else lambda now: _call_in(loop, progress, now))
+        with shown(progress) as on_progress:
+            told = None if on_progress is None else partial(_call_in, loop, on_progress)
 
-        return await _settled(in_thread(work, not_evaluated), live.stop)
+            def work() -> EvaluationResult:
+                return self._evaluation(code, rows, env_vars, options, live=live).result(told)
+
+            return await _settled(in_thread(work, not_evaluated), live.stop)
 
     @lists_evaluate_options
     def map(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import EvaluationStoppedError, LaunchError
 from isolated_magic.evaluation.checkpoint import Checkpoint, CheckpointError, Session
-from isolated_magic.evaluation.progress import Progress, Tally
+from isolated_magic.evaluation.progress import Tally
 from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
 from isolated_magic.evaluation.row_result import Attempt, row_result
 from isolated_magic.evaluation.rows import row_source
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.executors.evaluation_options import EvaluationSettings, Variables
+    from isolated_magic.executors.progress import OnProgress
     from isolated_magic.executors.tasks import Prepares, Task
     from isolated_magic.request import RunRequest
 
     RunRow = Callable[[RunRequest, LiveRun], RunResult]
-    OnProgress = Callable[[Progress], object]
 
 AHEAD_OF_JOBS = 8  # rows that are read ahead for each job
 MOST_BYTES_AHEAD = 64 << 20  # of their payloads together

@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from isolated_magic.evaluation.figures import brief, figure_text, time_text
 
 if TYPE_CHECKING:
-    from typing import Protocol, TextIO
+    from collections.abc import Callable, Iterator
+    from typing import Protocol, TextIO, TypeAlias
 
     from tqdm import tqdm  # type: ignore[import-untyped]  # it has no types
 
     from isolated_magic.evaluation.progress import Progress
+
+    OnProgress: TypeAlias = Callable[[Progress], object]
 
     class ShowsProgress(Protocol):
         """Takes each Progress of an evaluation, and is told when that is over."""
@@ -32,6 +36,36 @@ FRAME_SECS = 0.25  # between two changes of the line
 RATE_SECS = 20.0  # that the rate is measured over
 MOST_MEANS = 4  # metrics on the line
 DOT = " \N{MIDDLE DOT} "
+
+
+_notebook_line: Callable[[], ShowsProgress] | None = None
+
+
+def use_in_notebooks(make: Callable[[], ShowsProgress] | None) -> None:
+    """What ``progress=True`` shows from now on, instead of the line of a terminal; None for that again."""
+    global _notebook_line  # noqa: PLW0603 - a process has one shell at most
+    _notebook_line = make
+
+
+@contextmanager
+def shown(progress: OnProgress | bool | None) -> Iterator[OnProgress | None]:
+    """What is to be called with each Progress; for True a line, which is gone in the end.
+
+    Where stderr is neither a notebook nor a terminal, there is none.
+    """
+    if not isinstance(progress, bool):
+        yield progress
+        return
+    line: ShowsProgress | None = None
+    if progress and _notebook_line is not None:
+        line = _notebook_line()
+    elif progress and sys.stderr is not None and sys.stderr.isatty():
+        line = TerminalProgress()
+    try:
+        yield line
+    finally:
+        if line is not None:
+            line.end()
 
 
 class Pacing:

@@ -9,6 +9,7 @@ import sys
 import weakref
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from isolated_magic.evaluation.compare import Comparison
@@ -16,6 +17,7 @@ from isolated_magic.evaluation.comparison_report import view_of_comparison
 from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors.background import BackgroundRun
+from isolated_magic.executors.progress import use_in_notebooks
 from isolated_magic.history import History
 from isolated_magic.magic.progress import ProgressLine
 from isolated_magic.magic.screen import Screen, bundle_of_display
@@ -111,6 +113,8 @@ class Display:
     def register(self) -> None:
         """Register the formatters with the shell."""
         self._shell.events.register("post_run_cell", self._after_cell)
+        if self._is_kernel():
+            use_in_notebooks(partial(ProgressLine, self._shell, self._settings))
         for kind in KINDS:
             self._rich.for_type(kind, self._bundle)  # type: ignore[no-untyped-call]  # IPython has no types here
             self._direct.for_type(kind, self._show_in_terminal)  # type: ignore[no-untyped-call]  # likewise
@@ -120,6 +124,7 @@ class Display:
     def unregister(self) -> None:
         """Undo :meth:`register`."""
         self._shell.events.unregister("post_run_cell", self._after_cell)
+        use_in_notebooks(None)
         for kind in KINDS:
             self._rich.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise
             self._direct.pop(kind, None)  # type: ignore[no-untyped-call]  # likewise

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.rows import RowSource
     from isolated_magic.executors.base import Executor
-    from isolated_magic.executors.evaluation import OnProgress
     from isolated_magic.executors.evaluation_options import EvaluateOptions
+    from isolated_magic.executors.progress import OnProgress
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.row_options import RowOptions
 
