@@ -10,6 +10,7 @@ import pytest
 from isolated_magic import EvaluationResult, RowResult, RunError, Score, Timings
 from isolated_magic.evaluation.comparison_report import view_of_comparison
 from isolated_magic.evaluation.figures import brief, figure_text, histogram_text, mean_text, p_text, percent_text
+from isolated_magic.evaluation.groups_report import view_of_groups
 from isolated_magic.evaluation.html_report import to_html_report
 from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.models import ErrorKind
@@ -322,3 +323,28 @@ class TestComparison:
         text = text_of(better)
         assert "changed most" in text
         assert re.search(r"row-\d+ +relevance +0\.\d+ +[01]\.?\d* +▲ \+0\.\d+", text)
+
+
+class TestGroups:
+    def test_a_line_for_each_with_a_bar(self):
+        rows = [row(n, Score("a", n % 4 / 4), row={"tenant": f"t{n % 4}"}) for n in range(40)]
+        rows += [row(99, error=KEY_ERROR, row={"tenant": "t3"})]
+        groups = EvaluationResult(tuple(rows)).by("tenant")
+        lines = to_text(view_of_groups(groups)).splitlines()
+        assert lines[0] == "a by tenant: 4 groups"
+        assert re.split(r"\s{2,}", lines[5]) == ["t2", "0.5 ± 0", "█████░░░░░", "10", "10"]
+        assert re.split(r"\s{2,}", lines[6]) == ["t3", "0.75 ± 0", "███████░░░", "11", "10", "1"]
+        assert "width:50%" in to_html(view_of_groups(groups))
+
+    def test_bars_of_larger_values_reach_to_the_largest_mean(self):
+        rows = [row(n, Score("a", n % 2 * 50 + 50), row={"g": n % 2}) for n in range(10)]
+        text = to_text(view_of_groups(EvaluationResult(tuple(rows)).by("g")))
+        assert re.search("50 ± 0 +█████░░░░░", text)
+        assert re.search("100 ± 0 +██████████", text)
+
+    def test_thousands_of_groups_are_bounded(self):
+        groups = evaluation(5000).by(lambda row: row["n"])
+        page = to_html(view_of_groups(groups))
+        assert len(page) < 700_000
+        assert "4,950 more groups, the first 500 of them" in page
+        assert len(to_text(view_of_groups(groups)).splitlines()) < 60

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from decimal import Context
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from isolated_magic.render.formatting import EIGHTHS, EXACTLY, number_in, number_text, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
     from isolated_magic.evaluation.summary import MetricSummary, Summary
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 FIGURE_DIGITS = 4
+MOST_LABELS = 8  # of one metric
 LONGEST_KEY = 60  # characters of a key or a name
 LONGEST_READ = 2000  # of a text that are looked at
 SIGNIFICANT = 0.05
@@ -153,3 +155,10 @@ def brief(text: object, most: int = LONGEST_KEY) -> str:
 def plural(noun: str, count: int) -> str:
     """The noun as it stands behind a count."""
     return noun if count == 1 else f"{noun}s"
+
+
+def labels_text(labels: Mapping[str, int]) -> str:
+    """The most frequent labels with their counts."""
+    told = [f"{count:,} {brief(label, 30)}" for label, count in islice(labels.items(), MOST_LABELS)]
+    told += [f"{len(labels) - MOST_LABELS:,} more labels"] * (len(labels) > MOST_LABELS)
+    return ", ".join(told)

@@ -14,6 +14,7 @@ from isolated_magic.evaluation.figures import (
     brief,
     figure_text,
     histogram_text,
+    labels_text,
     mean_text,
     percent_text,
     plural,
@@ -60,7 +61,6 @@ DOT = " \N{MIDDLE DOT} "
 MOST_HEADLINES = 5  # metrics with a line of their own
 MOST_METRICS = 20  # seen without a click
 MOST_FOLDED_METRICS = 1000  # and after it
-MOST_LABELS = 8  # of one metric
 MOST_IN_LINE, MOST_CAUSES = 3, 10  # reasons of failures in one line, and in their table
 MOST_NOTES = 20
 MOST_USAGE = 10
@@ -142,18 +142,12 @@ def metric_line(name: str, metric: MetricSummary, rows: int) -> str:
     if value and metric["interval"] is None:
         value += " (too few for an interval)"
     if metric["labels"]:
-        value = f"{value}, {_labels_text(metric['labels'])}" if value else _labels_text(metric["labels"])
+        value = f"{value}, {labels_text(metric['labels'])}" if value else labels_text(metric["labels"])
     told = [f"{brief(name)} {value}".strip(), f"{metric['scored']:,} of {rows:,} scored"]
     told += [f"{metric['failed']:,} failed"] * bool(metric["failed"])
     if metric["pass_rate"] is not None:
         told.append(f"{percent_text(metric['pass_rate'])} passed")
     return DOT.join(told)
-
-
-def _labels_text(labels: Mapping[str, int]) -> str:
-    told = [f"{count:,} {brief(label, 30)}" for label, count in islice(labels.items(), MOST_LABELS)]
-    told += [f"{len(labels) - MOST_LABELS:,} more labels"] * (len(labels) > MOST_LABELS)
-    return ", ".join(told)
 
 
 def _metric_blocks(summary: Summary) -> list[Block]:
@@ -201,7 +195,7 @@ def _metric_row(name: str, metric: MetricSummary, *, is_told_above: bool) -> tup
         _number_cell(metric["max"]),
         Cell("" if mean is None else histogram_text(metric["histogram"]), Role.LINE),
         Cell(passed, Role.LINE),
-        Cell("" if is_told_above else _labels_text(metric["labels"])),
+        Cell("" if is_told_above else labels_text(metric["labels"])),
     )
 
 

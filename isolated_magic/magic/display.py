@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 from isolated_magic.evaluation.compare import Comparison
 from isolated_magic.evaluation.comparison_report import view_of_comparison
+from isolated_magic.evaluation.groups import Groups
+from isolated_magic.evaluation.groups_report import view_of_groups
 from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors.background import BackgroundRun
@@ -40,14 +42,16 @@ if TYPE_CHECKING:
     from isolated_magic.render.blocks import View
     from isolated_magic.strict_json import JsonObject
 
-    Shown: TypeAlias = RunResult | BackgroundRun | History | EvaluationResult | Comparison
+    Shown: TypeAlias = (
+        RunResult | BackgroundRun | History | EvaluationResult | Comparison | Groups[EvaluationResult]
+    )
     Bundle: TypeAlias = tuple[dict[str, str], dict[str, object]]
 
 
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
 NOTES_METADATA_KEY = "isolated_magic_notes"  # what stands beside its scores
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
-KINDS = (RunResult, BackgroundRun, History, EvaluationResult, Comparison)
+KINDS = (RunResult, BackgroundRun, History, EvaluationResult, Comparison, Groups)
 LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
 
@@ -230,7 +234,7 @@ def bundle(
     """
     view = _view_of(shown, most_scores, is_just_begun=is_just_begun)
     formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
-    if isinstance(shown, (History, Comparison)) or is_just_begun:
+    if isinstance(shown, (History, Comparison, Groups)) or is_just_begun:
         return formats, {}
     if isinstance(shown, EvaluationResult):
         return formats, _evaluation_metadata(shown, has_run_metadata=has_run_metadata)
@@ -284,6 +288,8 @@ def _view_of(shown: Shown, most_scores: int, *, is_just_begun: bool) -> View:
         return view_of_evaluation(shown)
     if isinstance(shown, Comparison):
         return view_of_comparison(shown)
+    if isinstance(shown, Groups):
+        return view_of_groups(shown)
     return view_of_history(shown) if isinstance(shown, History) else view_of(shown, most_scores)
 
 
