@@ -73,8 +73,10 @@ class TestResuming:
     def test_failed_rows_run_again_and_scored_ones_do_not(self, evaluate):
         first, ran = evaluate()
         assert ran == [0, 1, 2, 3, 4, 5]
-        second, ran = evaluate(checkpoint=Path("c.jsonl"))
+        seen = []
+        second, ran = evaluate(checkpoint=Path("c.jsonl"), progress=seen.append)
         assert ran == [2]
+        assert (seen[-1].done, seen[-1].resumed, seen[-1].failed) == (6, 5, 1)
         assert second == first
         assert [row.row for row in second] == ROWS
         assert resumed(second) == [n not in FAILED for n in range(6)]

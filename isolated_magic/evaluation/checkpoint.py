@@ -262,7 +262,8 @@ class Checkpoint:
         return tuple(filter(None, (self._resumed(rows), self._differing(is_complete), *self._doubts())))
 
     def _resumed(self, rows: int) -> str:
-        told = [f"{self._taken:,} of {rows:,} {_rows(rows)} come from the {self._told}."] * bool(self._taken)
+        come = "comes" if self._taken == 1 else "come"
+        told = [f"{self._taken:,} of {rows:,} {_rows(rows)} {come} from the {self._told}."] * bool(self._taken)
         if self._of_other_code:
             told.append(f"{self._of_other_code:,} of them were scored by other code: mode restart runs all again.")
         if self._retried:

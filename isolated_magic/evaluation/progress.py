@@ -19,6 +19,7 @@ class Progress(NamedTuple):
         failed: those among them that failed.
         elapsed_secs: since it began.
         means: running mean of each metric, by its name.
+        resumed: those that a checkpoint had, which took no time.
     """
 
     done: int
@@ -26,6 +27,7 @@ class Progress(NamedTuple):
     failed: int
     elapsed_secs: float
     means: dict[str, float]
+    resumed: int = 0
 
 
 class Tally:
@@ -34,6 +36,7 @@ class Tally:
     def __init__(self) -> None:
         self.done = 0
         self.failed = 0
+        self._resumed = 0
         self._begun_at = time.monotonic()
         self._sums: dict[str, tuple[int, float]] = {}  # number and sum of values
 
@@ -41,6 +44,7 @@ class Tally:
         """Count a result."""
         self.done += 1
         self.failed += row.error is not None
+        self._resumed += row.is_resumed
         for score in row.scores:
             value = score.value
             if isinstance(value, (int, float)) and not score.scoring_failed:
@@ -55,4 +59,5 @@ class Tally:
     def progress(self, total: int | None) -> Progress:
         """How far it is now."""
         means = {name: added / count for name, (count, added) in self._sums.items()}
-        return Progress(self.done, total, self.failed, time.monotonic() - self._begun_at, means)
+        elapsed_secs = time.monotonic() - self._begun_at
+        return Progress(self.done, total, self.failed, elapsed_secs, means, self._resumed)

@@ -73,21 +73,21 @@ class Pacing:
 
     def __init__(self) -> None:
         self._next_secs = BEGINS_AFTER_SECS
-        self._seen: deque[tuple[float, int]] = deque([(0.0, 0)])  # seconds, and rows done by then
+        self._seen: deque[tuple[float, int]] = deque([(0.0, 0)])  # seconds, and rows run by then
 
     def is_due(self, progress: Progress) -> bool:
         """Whether the line is to change now."""
         if progress.elapsed_secs < self._next_secs:
             return False
         self._next_secs = progress.elapsed_secs + FRAME_SECS
-        self._seen.append((progress.elapsed_secs, progress.done))
+        self._seen.append((progress.elapsed_secs, progress.done - progress.resumed))
         while len(self._seen) > 2 and self._seen[0][0] < progress.elapsed_secs - RATE_SECS:
             self._seen.popleft()
         return True
 
     @property
     def rows_per_sec(self) -> float:
-        """Rows done in a second, lately."""
+        """Rows run in a second, lately."""
         (begun_at, before), (now, done) = self._seen[0], self._seen[-1]
         return (done - before) / (now - begun_at) if now > begun_at else 0.0
 
@@ -129,7 +129,7 @@ class TerminalProgress:
             return
         if self._bar is None:
             self._bar = _new_bar(progress, self._stream or sys.stderr)
-        self._bar.n = progress.done
+        self._bar.n, self._bar.initial = progress.done, progress.resumed
         self._bar.total = progress.total
         self._bar.set_postfix_str(", ".join(outcome_texts(progress)), refresh=False)
         self._bar.refresh()

@@ -375,7 +375,8 @@ class Options:
     )
     checkpoint_mode: CheckpointMode | None = _of_rows(  # noqa: RUF009 - a field, as the others
         "--checkpoint-mode",
-        help="where code or rows have changed: `resume` keeps the rows that still fit, `restart` begins anew",
+        help="when the code has changed: `resume` keeps what was scored before, `restart` runs all rows anew",
+        manual="The old file is kept then, with `.bak` behind its name. Rows that have changed run again anyway",
         kind=CHECKPOINT_MODE,
         words=("resume", "restart"),
     )
