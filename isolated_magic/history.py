@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import weakref
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.models import to_data_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas
 
@@ -100,7 +101,7 @@ class Run:
     key: CellKey
     inputs: Inputs | None  # None where they are not known
     differs_in: tuple[str, ...]  # inputs that differ from the previous run of the same cell
-    result: weakref.ref[RunResult]
+    result: weakref.ref[RunResult] | None  # None for an evaluation
     scores: tuple[Score, ...]  # without metadata
     outcome: str  # "success", or the kind of the error
     error: str  # its summary, empty for none
@@ -108,6 +109,7 @@ class Run:
     execution_ms: float
     ended_at: datetime
     score_label: str  # as of its result
+    told: str = ""  # of an evaluation: how many rows were scored, and the mean of each metric
 
     @property
     def cell(self) -> str:
@@ -140,38 +142,79 @@ class History:
         self, name: str, prompt: str, key: CellKey, result: RunResult, inputs: Inputs | None = None
     ) -> History:
         """A history with this run added."""
+        run = self._run(name, prompt, key, inputs)
+        return self._with(
+            replace(
+                run,
+                result=weakref.ref(result),
+                scores=tuple(map(_remembered, result.scores[:MOST_SCORES])),
+                outcome=str(result.error.kind) if result.error else "success",
+                error=result.error.summary if result.error else "",
+                launch=result.launch,
+                execution_ms=result.timings.execution_ms,
+                score_label=result.score_label,
+            )
+        )
+
+    def with_evaluation(
+        self, name: str, prompt: str, key: CellKey, means: Sequence[Score], told: str, inputs: Inputs, ms: float
+    ) -> History:
+        """A history with an evaluation added, as one run.
+
+        Args:
+            name: of the run.
+            prompt: beside its cell.
+            key: of its cell.
+            means: of each metric.
+            told: what a list of runs says of it.
+            inputs: that are the same for all rows.
+            ms: how long it took.
+        """
+        run = self._run(name, prompt, key, inputs)
+        return self._with(replace(run, scores=tuple(means[:MOST_SCORES]), told=told, execution_ms=ms))
+
+    def _run(self, name: str, prompt: str, key: CellKey, inputs: Inputs | None) -> Run:
+        """A run of which nothing is known yet but where it stands."""
         last = self.runs[-1] if self.runs else None
         if inputs and last and last.inputs and last.inputs.environment == inputs.environment:
             inputs = replace(inputs, environment=last.inputs.environment)  # kept once
         before = next((run for run in reversed(self.runs) if key.is_same_cell(run.key)), None)
-        run = Run(
+        return Run(
             number=last.number + 1 if last else 1,
             name=name,
             prompt=prompt,
             key=key,
             inputs=inputs,
             differs_in=differences(inputs, before),
-            result=weakref.ref(result),
-            scores=tuple(map(_remembered, result.scores[:MOST_SCORES])),
-            outcome=str(result.error.kind) if result.error else "success",
-            error=result.error.summary if result.error else "",
-            launch=result.launch,
-            execution_ms=result.timings.execution_ms,
-            score_label=result.score_label,
+            result=None,
+            scores=(),
+            outcome="success",
+            error="",
+            launch=None,
+            execution_ms=math.nan,
             ended_at=datetime.now(UTC),
+            score_label="",
         )
+
+    def _with(self, run: Run) -> History:
         return History((*self.runs[-MOST_RUNS + 1 :], run))
 
     def run_with_scores(self, key: CellKey) -> Run | None:
-        """The last run of a cell that had scores it could compute, or None."""
+        """The last single run of a cell that had scores it could compute, or None."""
         return next(
-            (run for run in reversed(self.runs) if run.scores and not run.error and key.is_same_cell(run.key)),
+            (
+                run
+                for run in reversed(self.runs)
+                if run.scores and not (run.error or run.told) and key.is_same_cell(run.key)
+            ),
             None,
         )
 
     def run_of(self, result: RunResult) -> Run | None:
         """The run that the result belongs to, or None."""
-        return next((run for run in reversed(self.runs) if run.result() is result), None)
+        return next(
+            (run for run in reversed(self.runs) if run.result is not None and run.result() is result), None
+        )
 
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame with one row for each score, and one for each run without scores.

@@ -4,6 +4,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from isolated_magic import EvaluationResult
+from isolated_magic.render.text import to_text
+from isolated_magic.render.view import view_of_history
 
 ROWS = [{"tenant": f"t{n % 3}", "n": n} for n in range(6)]
 KEYS = {f"t{n}": f"sk-abcdef{n}" for n in range(3)}
@@ -229,3 +231,52 @@ def test_other_options_hold_for_each_row(shell, tmp_path):
         shell, "--each rows --limit 1 --strict", "import numpy\n{'scores': [{'name': 'a', 'value': 1}, {'b': 2}]}"
     )
     assert not strict.ok
+
+
+class TestComparison:
+    def test_with_the_run_before_of_the_cell(self, shell, capsys):
+        shell.user_ns["rows"] = [{"id": n, "n": n / 20} for n in range(20)]
+        line = "--each rows --key id --compare"
+        first = evaluated(shell, line, "data['n'] * 1")
+        assert first.comparison is None
+        assert first.notes == ("No earlier evaluation to compare with.",)
+        same = evaluated(shell, line, "data['n'] * 1")
+        assert same.comparison.metrics["score"].delta == 0
+        assert same.comparison.notes == ()
+        shell.user_ns["rows"][3]["n"] = 0.9
+        other = evaluated(shell, line, "data['n'] * 1")
+        assert other.comparison.notes == ("That run differs in data.",)
+        assert other.comparison.changed[0].key == "3"
+
+    def test_with_a_variable(self, shell):
+        shell.user_ns["rows"] = [{"id": n, "n": n / 40} for n in range(20)]
+        before = evaluated(shell, "--each rows --key id", "data['n']")
+        shell.user_ns["before"] = before
+        after = evaluated(shell, "--each rows --key id --compare before -e A=1", "data['n'] + 0.5")
+        metric = after.comparison.metrics["score"]
+        assert (round(metric.delta, 9), metric.verdict, metric.wins) == (0.5, "better", 20)
+        assert after.comparison.label == "before"
+        assert after.comparison.notes[0] == "That run differs in environment (A) and code."
+        again = evaluated(shell, "--each rows --key id --compare scores", "data['n'] + 0.5")
+        assert again.comparison.metrics["score"].ties == 20
+
+    def test_one_run_and_an_evaluation_are_not_compared(self, shell):
+        shell.user_ns["many"] = evaluated(shell, "--each rows")
+        shell.run_cell("%%isolated -o one\n1.0")
+        assert "one is the result of one run, and this is an evaluation" in refusal(
+            shell, "--each rows --compare one"
+        )
+        assert "many is an evaluation of rows, and this is one run" in refusal(shell, "--compare many")
+        assert "there is no such variable" in refusal(shell, "--each rows --compare mamy")
+
+
+def test_the_history_has_one_entry_for_an_evaluation(shell):
+    before = len(shell.run_line_magic("isolated", "history"))
+    evaluated(shell, "--each rows --secret K={keys['t1']}", "1 / data['n']")
+    history = shell.run_line_magic("isolated", "history")
+    assert len(history) == before + 1
+    run = history.runs[-1]
+    assert (run.name, run.told.partition(",")[0]) == ("scores", "scored 5 of 6")
+    assert run.told.startswith("scored 5 of 6, score 0.5")
+    assert "scored 5 of 6, score 0.5" in to_text(view_of_history(history))
+    assert history.to_pandas().iloc[-1]["name"] == "score"

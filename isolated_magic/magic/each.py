@@ -6,15 +6,19 @@ import ast
 import itertools
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.evaluation.result import EvaluationInterrupted
 from isolated_magic.evaluation.rows import row_source
+from isolated_magic.history import Inputs, digest
 from isolated_magic.magic import hints, lexer
-from isolated_magic.magic.options import ROW_FILES
+from isolated_magic.magic.kinds import ROW_FILES
 from isolated_magic.magic.values import ROOT, Resolver, did_you_mean, expanded, is_data, own_variables
 from isolated_magic.models import RunResult
+from isolated_magic.payload.encode import encode_payload
+from isolated_magic.redaction.redactor import redactor_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.progress import OnProgress
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.row_options import RowOptions
+    from isolated_magic.request import RunRequest
 
 
 class Rows:
@@ -86,19 +91,49 @@ class Batch:
     code: str | Path
     options: Options
     rows: Rows
+    of_rows: RowOptions
 
-    def evaluated(self, of_rows: RowOptions, source_name: str, progress: OnProgress) -> EvaluationResult:
+    @cached_property
+    def base(self) -> RunRequest:
+        """A run without a row: what is the same for all.
+
+        Raises:
+            OptionError: it cannot be run as given.
+        """
+        variables, secrets = self.of_rows.same_for_all, self.of_rows.secrets_of_all
+        is_whole = not self.options.clean_env
+        try:
+            return self.executor.prepare(self.code, None, variables, inherit_env=is_whole, secrets=secrets)
+        except InvalidRequestError as problem:
+            raise OptionError(str(problem)) from None
+
+    @property
+    def inputs(self) -> Inputs:
+        """Digests of the code, of the environment, and of what --data adds to the rows; not of the rows."""
+        inputs = Inputs.of(self.base)
+        varying = {name: digest(word) for name, word in self.of_rows.told_of_rows.items()}
+        try:
+            data = encode_payload({"parts": self.of_rows.told_of_data})
+        except InvalidRequestError:
+            data = b""
+        return Inputs(digest(data), inputs.code, {**inputs.environment, **varying})
+
+    def without_secrets(self, text: str) -> str:
+        """The text without the secrets of all rows."""
+        redactor = redactor_for(self.base.secrets)
+        return text if redactor is None else redactor.text(text)
+
+    def evaluated(self, source_name: str, progress: OnProgress) -> EvaluationResult:
         """Run the code for each row; what was done, if that is interrupted.
 
         Args:
-            of_rows: the options that depend on the row.
             source_name: what tracebacks call the code.
             progress: called with how far it is.
 
         Raises:
             OptionError: an option is wrong for every row.
         """
-        options = self.options
+        options, of_rows = self.options, self.of_rows
         given: EvaluateOptions = {
             "data": of_rows.data,
             "jobs": options.jobs,
@@ -153,18 +188,19 @@ def without_rows(options: Options) -> Options:
 
 def with_hints(
     result: EvaluationResult,
-    options: Options,
+    batch: Batch,
     body: str | None,
     names: Mapping[str, object],
     hidden: Mapping[str, object],
 ) -> EvaluationResult:
     """The result with hints in the errors of its rows, as the errors of single runs have them."""
+    options, hide = batch.options, batch.without_secrets
 
     def explained(row: RowResult) -> RowResult:
         if row.error is None:
             return row
         error = hints.with_hint(row.error, body, names, hidden, options.row)
         run = RunResult(error=error, stdout=row.stdout, stderr=row.stderr, notes=row.notes, displays=row.displays)
-        return replace(row, error=hints.as_meant(run, options, body, lambda text: text).error)
+        return replace(row, error=hints.as_meant(run, options, body, hide).error)
 
     return replace(result, rows=tuple(map(explained, result.rows))) if result.failures else result

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NO_LIMIT = "none"
+ROW_FILES = (".jsonl", ".csv", ".parquet")  # that hold rows
 LEAST_MEMORY_BYTES = 16 * MIB  # an interpreter needs about ten
 
 
@@ -108,6 +109,10 @@ def _variable(text: str) -> str:
     return text
 
 
+def _earlier(text: str) -> str:
+    return text if text.endswith(ROW_FILES) else _variable(text)
+
+
 def _executor(text: str) -> str:
     if text not in HOMES:
         raise ValueError
@@ -123,7 +128,8 @@ RETRY_ON = Kind("NAME", _exception, "the name of an exception, or timeout")
 CHECKPOINT_MODES = ("resume", "restart")
 CHECKPOINT_MODE = Kind("MODE", _checkpoint_mode, " or ".join(CHECKPOINT_MODES))
 VARIABLE = Kind("NAME", _variable, "the name of a variable")
-EARLIER = Kind("NAME", _variable, "the name of a variable", (bool,), "True or False")
+_EARLIER = "the name of a variable, or of a file that an evaluation was saved to"
+EARLIER = Kind("NAME", _earlier, _EARLIER, (bool,), "True or False")
 IMAGE = Kind("NAME", setting_wants="the name of an image, or None for the default")
 EXECUTOR = Kind("NAME", _executor, f"one of {', '.join(HOMES)}", setting_wants=f"one of {NAMES}")
 _OF_SIZES = ("a size, such as 512M or 2G", (int, str), "a size, such as '512M', or a number of bytes", None)

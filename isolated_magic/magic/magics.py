@@ -19,7 +19,7 @@ from isolated_magic.executors import lifecycle, sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.runner import failed_run
 from isolated_magic.history import UNNAMED, History, Inputs, differences
-from isolated_magic.magic import credentials, display, each, hints, source
+from isolated_magic.magic import batches, credentials, display, each, hints, source
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
@@ -86,6 +86,7 @@ class IsolatedMagics(Magics):
         self.display = display.Display(shell, settings)
         self._asked = credentials.AskedSecrets()
         self._lock = threading.Lock()
+        self._batches = batches.Batches()
         self._commands = Commands(self.executors, shell, lambda: self.history, self._asked)
         self.completion = Completion(shell)
         settings.observe(self._configure, list(settings.launch_settings))
@@ -147,7 +148,6 @@ class IsolatedMagics(Magics):
         if options.help:
             return help_text()
         executor = self.executors.executor_for(options)
-        earlier = self._earlier_result(options.compare) if isinstance(options.compare, str) else None
         to_save = source.saving(options.save, body) if options.save is not None and body is not None else None
         result: RunResult | BackgroundRun | EvaluationResult | None = None
         if options.each is not None:
@@ -157,7 +157,7 @@ class IsolatedMagics(Magics):
             if result is None:
                 result = self._evaluate(executor, code, options, body, names)
         else:
-            result = self._run_once(executor, options, body, names, earlier)
+            result = self._run_once(executor, options, body, names)
         if options.out is not None:
             self._shell.user_ns[options.out] = result
         if isinstance(result, BackgroundRun):
@@ -174,13 +174,9 @@ class IsolatedMagics(Magics):
         return result
 
     def _run_once(
-        self,
-        executor: Executor,
-        options: Options,
-        body: str | None,
-        names: dict[str, object],
-        earlier: RunResult | None = None,
+        self, executor: Executor, options: Options, body: str | None, names: dict[str, object]
     ) -> RunResult | BackgroundRun:
+        earlier = self._earlier_result(options.compare) if isinstance(options.compare, str) else None
         try:
             run = self._prepared(executor, options, body, names)
         except InvalidRequestError as problem:
@@ -208,17 +204,30 @@ class IsolatedMagics(Magics):
     ) -> EvaluationResult:
         """Run the code for each row of the line. Interrupted, that is a result, too: what was done until then."""
         assert options.each is not None  # noqa: S101 - others do not come here
+        called_at = time.monotonic()
         patterns, hidden = self.settings.secret_names, self._shell.user_ns_hidden
         credentials.warn_of_literals(options, patterns)
-        batch = each.Batch(executor, code, options, each.Rows(options.each, names, hidden))
-        of_rows = RowOptions(options, batch.rows.first, names, hidden, self._ask, patterns)
-        result = batch.evaluated(of_rows, CELL_NAME, self.display.progress_line())
+        named = options.compare if isinstance(options.compare, str) else None
+        earlier = None if named is None else batches.earlier_evaluation(named, self._shell.user_ns)
+        rows = each.Rows(options.each, names, hidden)
+        of_rows = RowOptions(options, rows.first, names, hidden, self._ask, patterns)
+        batch = each.Batch(executor, code, options, rows, of_rows)
+        inputs = batch.inputs  # before the first row, while the code is what it is
+        result = batch.evaluated(CELL_NAME, self.display.progress_line())
         if options.out is not None:  # before anything else: it may have taken hours
             self._shell.user_ns[options.out] = result
-        # From here on there is nothing to interrupt.
-        with suppress(KeyboardInterrupt), sigint.HeldBack(lambda: None):
-            result = each.with_hints(result, options, body, names, hidden)
+        with suppress(KeyboardInterrupt), sigint.HeldBack(lambda: None):  # there is nothing left to interrupt
+            result = each.with_hints(result, batch, body, names, hidden)
             result = replace(result, label=source.label_of(options) or "")
+            key = source.key_of(options, body, self.cells.current_id)
+            if options.compare:
+                result = self._batches.compared(result, options, key, inputs, earlier)
+            self._batches.remember(key, inputs, result)
+            name, prompt = source.name_of(options, body, batch.without_secrets), self.cells.current_prompt
+            means, ms = batches.mean_scores(result), (time.monotonic() - called_at) * 1000
+            with self._lock:
+                listed = self.history.with_evaluation(name, prompt, key, means, batches.told(result), inputs, ms)
+                self.history = listed
         return result
 
     def _prepared(
@@ -279,6 +288,11 @@ class IsolatedMagics(Magics):
             earlier = earlier.peek()
             if earlier is None:
                 raise OptionError(f"--compare {name}: {name} is still running: {name}.result() waits for it.")
+        if isinstance(earlier, EvaluationResult):
+            raise OptionError(
+                f"--compare {name}: {name} is an evaluation of rows, and this is one run: add --each, or give a "
+                "result that one run kept with -o."
+            )
         if not isinstance(earlier, RunResult):
             found = (
                 f"it is {type(earlier).__name__}" if name in self._shell.user_ns else "there is no such variable"

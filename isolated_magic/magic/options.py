@@ -28,6 +28,7 @@ from isolated_magic.magic.kinds import (
     RATE,
     REFERENCE,
     RETRY_ON,
+    ROW_FILES,
     ROWS,
     SIZE,
     SIZES,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
 FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
-ROW_FILES = (".jsonl", ".csv", ".parquet")
 ROW = "row"  # what a row is called where --as does not say
 
 
@@ -243,7 +243,8 @@ class Options:
     compare: bool | str = _option(
         "--compare",
         help="compare each score with the previous run of this cell, or with a result that was kept with -o",
-        manual="A file is compared with the previous run of that file. The output says whether data, "
+        manual="With `--each`, rows are compared by their keys, and NAME may be a file that an evaluation was "
+        "saved to. A file is compared with the previous run of that file. The output says whether data, "
         "environment or code differ",
         kind=EARLIER,
         may_lack_value=True,

@@ -165,9 +165,31 @@ class RowOptions:
         words = (("env_file", options.env_file), ("env", options.env), ("secret", options.secret))
         self._parts = [self._part(option, word) for option, several in words for word in several]
         static = [part for part in self._parts if isinstance(part, Assignment)]
+        self._told_of_data: list[object] = []
         self.data = self._data()
         once = [word for word in (*options.env, *options.secret, *options.data) if word not in self._row_words]
         self._secrets = [*self._sources.secrets(once, static, names), *patterns]
+
+    @property
+    def same_for_all(self) -> dict[str, EnvValue]:
+        """The variables that are the same for every row."""
+        return _variables(part for part in self._parts if isinstance(part, Assignment))
+
+    @property
+    def secrets_of_all(self) -> list[str]:
+        """What to hide in every row."""
+        return self._secrets
+
+    @property
+    def told_of_rows(self) -> dict[str, str]:
+        """The variables that depend on the row, each with the word of the line that it comes from."""
+        words = [part[1] for part in self._parts if not isinstance(part, Assignment)]
+        return {lexer.plain(word.partition("=")[0]): word for word in words}
+
+    @property
+    def told_of_data(self) -> tuple[object, ...]:
+        """What the data is made of: words that depend on the row, and values of others."""
+        return tuple(self._told_of_data)
 
     def _part(self, option: str, word: str) -> Assignment | tuple[str, str]:
         """What one word sets, or the option and the word where that depends on the row."""
@@ -193,6 +215,9 @@ class RowOptions:
         parts = [
             None if self._depends_on_row(word, "--data") else (self._once.data_part(word),)
             for word in options.data
+        ]
+        self._told_of_data = [
+            word if part is None else part[0] for word, part in zip(options.data, parts, strict=True)
         ]
         if None not in parts:
             value = merged_data(options, [part[0] for part in parts if part is not None])

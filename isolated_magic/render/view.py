@@ -286,7 +286,7 @@ def view_of_history(history: History, now: datetime | None = None) -> View:
 
 
 def _history_row(run: Run, now: datetime | None) -> tuple[Cell, ...]:
-    outcome = outcome_text(run.scores, run.error, run.score_label)
+    outcome = one_line(run.told) or outcome_text(run.scores, run.error, run.score_label)
     return (
         Cell(f"[{run.number}]", Role.NAME),
         Cell("" if now is None else time_since((now - run.ended_at).total_seconds()), Role.NOTE),
