@@ -185,6 +185,7 @@ class TestFigures:
     def test_a_histogram_shows_the_smallest_count_above_none(self):
         assert histogram_text([0, 1, 1000]) == "▁▂█"
         assert figure_text(0.99996) == "0.99996"
+        assert figure_text(531.0000000000001) == "531"  # a quantile between two whole numbers
         assert brief("a" * 5000, 10) == "aaaaaaa..."
 
 

@@ -82,6 +82,7 @@ def _rounded(number: Decimal, decimals: int) -> Decimal:
 
 def figure_text(value: float) -> str:
     """A figure with four digits, or as many more as it takes not to be taken for a whole number."""
+    value = float(f"{value:.14g}")  # without the rounding errors of what is computed
     number = number_in(value)
     if number is None or not 1e-4 <= abs(value) < 1e6:
         return number_text(value)

@@ -50,8 +50,8 @@ class PairedTest(NamedTuple):
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """The mean; the same in whatever order the values are."""
-    return math.fsum(values) / len(values)
+    """The mean; the same in whatever order the values are, and between them in spite of rounding."""
+    return min(max(math.fsum(values) / len(values), min(values)), max(values))
 
 
 def estimate_mean(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> MeanEstimate:
@@ -78,8 +78,6 @@ def estimate_mean(values: Sequence[float], clusters: Sequence[Hashable] | None =
 
 def _residual_sums(values: Sequence[float], mean: float, clusters: Sequence[Hashable] | None) -> list[float]:
     """The sum of the residuals of each cluster."""
-    if min(values) == max(values):  # and the mean may be off by a rounding error
-        return [0.0] * (len(values) if clusters is None else len(set(clusters)))
     if clusters is None:
         return [value - mean for value in values]
     residuals: defaultdict[Hashable, list[float]] = defaultdict(list)
