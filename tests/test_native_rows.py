@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor
+from isolated_magic import EvaluationResult, InvalidRequestError, IsolatedSubprocessExecutor, RowResult
 from isolated_magic.evaluation.rows import row_source
+from tests.evaluations import rich_result
 from tests.test_rows import rows_of
 
 pytestmark = pytest.mark.native
@@ -99,3 +100,31 @@ def test_they_are_scored(rows):
     with IsolatedSubprocessExecutor() as executor:
         result = executor.evaluate("float(data['n'] or 0)", rows())
     assert [row.scores[0].value for row in result] == [float(row["n"] or 0) for row in rows_of(rows())]
+
+
+@pytest.mark.parametrize("without", ["", "pyarrow"])
+def test_an_evaluation_in_a_parquet_file(tmp_path, monkeypatch, without):
+    if without:
+        monkeypatch.setitem(sys.modules, without, None)
+        monkeypatch.setitem(sys.modules, f"{without}.parquet", None)
+    result = rich_result()
+    loaded = EvaluationResult.load(result.save(tmp_path / "r.parquet"))
+    assert [(row.index, row.key, row.repetition, row.cluster) for row in loaded] == [
+        (row.index, row.key, row.repetition, row.cluster) for row in result
+    ]
+    assert loaded.rows[0].row["n"] == 1
+    assert loaded.rows[0].row["tags"] == '["a", {"b": null}]'
+    assert loaded.rows[1].error.kind == result.rows[1].error.kind
+    for name in ("relevance", "error"):
+        assert loaded.summary["metrics"][name]["mean"] == result.summary["metrics"][name]["mean"]
+    assert len(EvaluationResult.load(EvaluationResult().save(tmp_path / "none.parquet"))) == 0
+
+
+def test_columns_of_several_types_are_text(tmp_path):
+    import polars
+
+    values = [1, "a", {"k": 1}, None, 1 << 70, "\ud800"]
+    rows = tuple(RowResult(n, str(n), {"v": value, "n": n + 0.5 * n}) for n, value in enumerate(values))
+    frame = polars.read_parquet(EvaluationResult(rows).save(tmp_path / "r.parquet"))
+    assert frame["v"].to_list() == ["1", "a", '{"k": 1}', None, str(1 << 70), "\\ud800"]
+    assert frame["n"].to_list() == [0.0, 1.5, 3.0, 4.5, 6.0, 7.5]

@@ -71,6 +71,23 @@ class TestLines:
         assert "ZeroDivisionError" in loaded["n=0"].error.text
         assert loaded.rows[0].row == {"n": 2}
 
+    @pytest.mark.parametrize("ending", ["jsonl", "csv", "html"])
+    def test_no_secret_is_saved_or_plotted(self, tmp_path, ending):
+        rows = [{"tenant": f"of-hunter{n}", "n": n} for n in range(2)]
+        with IsolatedSubprocessExecutor() as executor:
+            result = executor.evaluate(
+                "import os\nprint(os.environ['PASSWORD'])\n1 / data['n']",
+                rows,
+                env_vars=lambda row: {"PASSWORD": f"hunter{row['n']}"},
+                secrets=["PASSWORD"],
+                key=lambda row: row["tenant"],
+            )
+        assert "hunter" not in result.save(tmp_path / f"r.{ending}").read_text()
+        assert "hunter" not in result.to_pandas().to_csv()
+        assert "hunter" not in repr(result) + repr(result.by("tenant"))
+        (axis,) = result.plot("tenant").axes
+        assert not any("hunter" in label.get_text() for label in axis.get_yticklabels())
+
     def test_nothing_is_an_evaluation_too(self, tmp_path):
         for ending in ("jsonl", "csv"):
             assert len(EvaluationResult.load(EvaluationResult().save(tmp_path / f"r.{ending}"))) == 0
