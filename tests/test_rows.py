@@ -4,6 +4,9 @@ import gzip
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -60,6 +63,24 @@ class Indexed:
 def test_what_has_rows(rows):
     assert rows_of(rows) == ROWS
     assert row_source(rows).count == 2
+
+
+def test_a_dataset_of_opik():
+    code = """
+from opik.api_objects.dataset.dataset import Dataset
+from isolated_magic.evaluation.rows import row_source
+
+class Kept(Dataset):  # a server would have its items
+    def __init__(self):
+        pass
+    def get_items(self):
+        return [{"id": "1", "n": 1}, {"id": "2", "n": 2}]
+
+print(list(row_source(Kept()).rows))
+"""
+    env = {**os.environ, "OPIK_TRACK_DISABLE": "true", "OPIK_ANALYTICS_ENABLE": "false"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout.splitlines()[-1] == "[{'id': '1', 'n': 1}, {'id': '2', 'n': 2}]"
 
 
 def test_an_iterator_is_read_no_further_than_it_is_asked():
@@ -167,6 +188,7 @@ class TestFiles:
             ("r.csv", '\ufeffn;who\r\n1;"a"\r\n2;b'),
             ("r.csv", ",n,who\n0,1,a\n1,2,b\n"),  # with the index, as pandas writes it
             ("r.csv.gz", gzip.compress(b"n,who\n1,a\n2,b\n")),
+            ("R.CSV", "n,who\n1,a\n2,b\n"),
             ("r.tsv", "n\twho\n1\ta\n2\tb\n"),
         ],
     )
@@ -242,7 +264,7 @@ class TestFiles:
             row_source(tmp_path)
 
     def test_parquet_without_a_library_for_it(self, write, monkeypatch):
-        monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
-        monkeypatch.setitem(__import__("sys").modules, "polars", None)
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+        monkeypatch.setitem(sys.modules, "polars", None)
         with pytest.raises(MissingLibraryError, match="needs pyarrow or polars, and neither is installed: pip"):
             row_source(write("r.parquet", ""))

@@ -46,7 +46,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[int, Iterator[object]]:
         MissingLibraryError: it needs a library that is not installed.
     """
     found = existing_file(path, "rows")
-    ending = found.suffix if found.suffix != ".gz" else found.with_suffix("").suffix
+    ending = (found.suffix if found.suffix.lower() != ".gz" else found.with_suffix("").suffix).lower()
     try:
         if ending in PARQUET:
             return read_parquet(found)
@@ -61,7 +61,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[int, Iterator[object]]:
     except (OSError, EOFError) as problem:
         raise InvalidRequestError(f"{found} cannot be read: {reason_of(problem)}.") from None
     raise InvalidRequestError(
-        f"{found} ends in {ending!r}: rows are read from {ENDINGS} files. Read it yourself, and give its rows."
+        f"{found} ends in {found.suffix!r}: rows are read from {ENDINGS} files. Read it, and give its rows."
     )
 
 
@@ -95,7 +95,7 @@ def reason_of(problem: BaseException) -> str:
 
 def opened(path: Path) -> AbstractContextManager[BinaryIO]:
     """The file, decompressed where its name ends in ``.gz``."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]  # it is read
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]  # it is read
 
 
 def decoded_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -243,7 +243,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _delimiter(path: Path, header: str) -> str:
-    if ".tsv" in path.suffixes:
+    if ".tsv" in path.name.lower():
         return "\t"
     return max(DELIMITERS, key=header.count)  # the first of them where none is in it
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     RowAt: TypeAlias = Callable[[int], object]
 
+DATASET_LIBRARIES = {"datasets", "opik"}
 WHAT_TO_GIVE = (
     "give a list of dicts, an iterable of them, a dict of columns, a data frame, a Dataset, "
     "or the path of a .jsonl, .csv or .parquet file"
@@ -68,7 +69,7 @@ def row_source(rows: object) -> RowSource:
 def _from_dataset(rows: Any) -> RowSource | None:  # noqa: ANN401 - its library is not imported here
     """The rows of a dataset of Hugging Face or Opik."""
     library, name = _library_of(rows), type(rows).__name__
-    if library == "datasets" and name in {"DatasetDict", "IterableDatasetDict"}:
+    if library == "datasets" and isinstance(rows, dict):  # a DatasetDict
         splits = [*rows]
         raise InvalidRequestError(
             f"rows is a {name} of {len(splits)} splits: choose one, such as rows[{splits[0]!r}] "
@@ -97,7 +98,7 @@ def _from_builtins(rows: object) -> RowSource | None:
 
 def _from_table(rows: object) -> RowSource | None:
     """The rows of arrays, columns and frames of pandas, polars, pyarrow and others."""
-    if _library_of(rows) == "pyarrow" and isinstance(rows, Iterable) and hasattr(rows, "read_next_batch"):
+    if isinstance(rows, Iterable) and hasattr(rows, "read_next_batch"):  # of pyarrow
         return RowSource(row for batch in rows for row in row_source(batch).rows)
     columns = columns_of_array(rows)
     if columns is None and not isinstance(rows, Iterator):
@@ -122,7 +123,9 @@ def _of(columns: Columns) -> RowSource:
 
 
 def _library_of(value: object) -> str:
-    return str(type(value).__module__).partition(".")[0]
+    """The library that a dataset or its base class is of; empty for others."""
+    tops = [str(base.__module__).partition(".")[0] for base in type(value).__mro__]
+    return next((top for top in tops if top in DATASET_LIBRARIES), "")
 
 
 def _told(rows: object) -> str:
