@@ -158,6 +158,16 @@ class TestFigures:
         found = metric(*(row(index, Score("relevance", 0.5, passed=one)) for index, one in enumerate(verdicts)))
         assert (found["passed"], found["pass_rate"]) == (2, pytest.approx(2 / 3))
 
+    def test_a_score_with_a_threshold_alone_has_passed_if_it_reaches_it(self):
+        values = [0.4, 0.5, 0.6, 0.7]
+        found = metric(*(row(n, Score("relevance", value, threshold=0.5)) for n, value in enumerate(values)))
+        assert (found["passed"], found["pass_rate"]) == (3, 0.75)
+        less = {"direction": "minimize"}
+        found = metric(
+            *(row(n, Score("relevance", value, threshold=0.5, metadata=less)) for n, value in enumerate(values))
+        )
+        assert found["passed"] == 2
+
     def test_labels_are_counted_and_not_averaged(self):
         tones = ["kind", "rude", "kind", "plain"]
         found = metric(*(row(index, Score("tone", tone)) for index, tone in enumerate(tones)), name="tone")

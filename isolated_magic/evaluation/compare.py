@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.evaluation.statistics import holm, mean_of, paired_test
-from isolated_magic.evaluation.values import cluster_ids, row_means, values_of
+from isolated_magic.evaluation.values import MINIMIZE, cluster_ids, row_means, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -203,7 +203,7 @@ def _lower(lower_is_better: Iterable[str], known: Mapping[str, MetricValues]) ->
             f"lower_is_better names {_some(map(reprlib.repr, unknown))}, which is no metric of these evaluations: "
             f"they have {_some(map(reprlib.repr, known))}."
         )
-    return lower.union(name for name, metric in known.items() if metric.direction == "minimize")
+    return lower.union(name for name, metric in known.items() if metric.direction == MINIMIZE)
 
 
 def _means(metric: MetricValues) -> RowMeans:

@@ -50,7 +50,8 @@ class MetricSummary(TypedDict):
         standard_error: of the mean.
         std: standard deviation of all values, as of a sample.
         histogram: counts of ten bins over [0, 1] if all values are in it, else from the least to the largest.
-        pass_rate: share of passed verdicts; None if there are none.
+        pass_rate: share of passed verdicts; None if there are none. Of a score with a threshold and without a
+            verdict, the verdict is whether it reaches it.
         passed: rows whose verdict is that they passed.
         labels: how often there is each category, or each text.
         clusters: number of independent groups that the interval rests on.

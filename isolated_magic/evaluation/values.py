@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from isolated_magic.models import Score
     from isolated_magic.strict_json import JsonValue
 
+MINIMIZE = "minimize"  # the direction of a metric of which less is better, in the metadata of Phoenix's scores
 LARGEST = 1e300  # what is beyond counts as infinite: sums of it could not be computed
 
 
@@ -42,8 +43,8 @@ class MetricValues:
         """Which values its first score says are better, such as ``"minimize"``; None if it does not say."""
         for row in self.rows[:1]:
             for score in row.scores:
-                if score.name == self.name and isinstance(score.metadata, dict):
-                    return score.metadata.get("direction")
+                if score.name == self.name:
+                    return _direction(score)
         return None
 
     def usable(self) -> MetricValues:
@@ -125,10 +126,21 @@ def value_of(score: Score) -> Value:
     if score.scoring_failed:
         return Value(problem=score.reason or (NO_VALUE if value is None else "scoring failed"))
     if isinstance(value, (int, float)) and -LARGEST <= value <= LARGEST:  # NaN is not between them
-        return Value(float(value), score.passed, () if category is None else (category,))
+        return Value(float(value), _verdict(score, value), () if category is None else (category,))
     if isinstance(value, str):
         return Value(None, score.passed, (value if category is None else category,), has_text=True)
     return Value(problem=_problem(value))
+
+
+def _verdict(score: Score, value: float) -> bool | None:
+    """Whether a score has passed: as it says, or else by its threshold."""
+    if score.passed is not None or score.threshold is None or math.isnan(score.threshold):
+        return score.passed
+    return value <= score.threshold if _direction(score) == MINIMIZE else value >= score.threshold
+
+
+def _direction(score: Score) -> JsonValue:
+    return score.metadata.get("direction") if isinstance(score.metadata, dict) else None
 
 
 def _problem(value: object) -> str:
