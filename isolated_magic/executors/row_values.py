@@ -111,10 +111,29 @@ def _digest(content: bytes) -> str:
 
 
 def without_secrets(row: object, redactor: Redactor) -> object:
-    """The row itself if it holds no secret; else a copy without, or what it is where it cannot be copied."""
+    """The row itself if it holds no secret; else a copy without. What cannot be copied is told by its type."""
+    hidden = _without_secrets(row, redactor)
+    if hidden is not None:
+        return hidden[0]
+    if not isinstance(row, dict):
+        return _told(row)
+    fields: dict[str, object] = {}
+    for name, value in row.items():
+        copied = _without_secrets(value, redactor)
+        fields[redactor.text(str(name))] = _told(value) if copied is None else copied[0]
+    return fields
+
+
+def _without_secrets(value: object, redactor: Redactor) -> tuple[object] | None:
+    """The value itself if it holds no secret, else a copy without; None if it cannot be copied."""
     try:
-        copy = json.loads(json.dumps({"row": as_record(row)}, default=convert))
+        record = value if isinstance(value, str) else as_record(value)  # which takes text for its characters
+        copy = json.loads(json.dumps({"row": record}, default=convert))
         hidden = redactor.object(copy)
     except Exception:  # noqa: BLE001 - conversions of other libraries raise what they like
-        return f"<{type(row).__name__} that may hold a secret>"
-    return row if hidden is copy else hidden["row"]
+        return None
+    return (value if hidden is copy else hidden["row"],)
+
+
+def _told(value: object) -> str:
+    return f"<{type(value).__name__} that may hold a secret>"
