@@ -1,5 +1,6 @@
 """Checkpoints: what an evaluation has done is in a file, and the next one goes on from there."""
 
+import asyncio
 import json
 import os
 import random
@@ -167,6 +168,14 @@ class TestChanges:
         result, ran = evaluate(rows=[{"n": n} for n in range(9)], key=by_n)
         assert ran == [2]
 
+    def test_another_key_is_asked_about(self, evaluate):
+        evaluate(rows=ROWS[3:])
+        result, ran = evaluate(rows=ROWS[3:], key=by_n)
+        assert ran == [3, 4, 5]
+        assert result.notes == (
+            "No scored row of the checkpoint c.jsonl is in the input: have they changed, or their key?",
+        )
+
     def test_changed_code_is_refused_until_the_user_has_chosen(self, evaluate):
         evaluate(rows=ROWS[3:])
         before = Path("c.jsonl").read_bytes()
@@ -279,6 +288,18 @@ class TestFiles:
         assert taken_ran() == []
         assert list(folder.iterdir()) == []
 
+    def test_a_file_that_is_removed_meanwhile_is_missed(self, executor, evaluate):
+        def rows():
+            yield from ROWS[:3]
+            Path("c.jsonl").unlink()
+            yield from ROWS[3:]
+
+        result, _ = evaluate(rows=rows())
+        assert result.notes == (
+            "The checkpoint c.jsonl was removed or replaced while it was written: rows that were in it are lost.",
+        )
+        assert len(result) == 6
+
     def test_a_file_of_a_newer_version(self, evaluate):
         Path("c.jsonl").write_text('{"isolated_magic checkpoint":2,"what":"ever"}\n')
         with pytest.raises(InvalidRequestError, match="was written by a newer version of isolated_magic"):
@@ -321,6 +342,18 @@ class TestOneWriter:
 
     def test_an_iterator_that_nobody_keeps_gives_the_file_free(self, executor, evaluate):
         executor.map(CODE, ROWS, checkpoint="c.jsonl")  # never begun
+        evaluate()
+
+    def test_a_cancelled_evaluation_gives_the_file_free(self, executor, evaluate, folder):
+        async def cancelled():
+            slow = executor.aevaluate("import time\ntime.sleep(1000)", ROWS, checkpoint="c.jsonl")
+            task = asyncio.ensure_future(slow)
+            while not (folder / "c.jsonl").exists():
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        asyncio.run(cancelled())
         evaluate()
 
     def test_forks_of_this_process_do_not_keep_the_lock(self, executor, evaluate):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.evaluation.locked_file import LockedFile
 from isolated_magic.evaluation.row_json import row_from_json, row_to_json
+from isolated_magic.launch.resources import NO_MEMORY
 from isolated_magic.payload.encode import as_record
 from isolated_magic.payload.packing import encode
 
@@ -233,16 +234,15 @@ class Checkpoint:
             told = {"id": digests.key.hex(), "content": digests.content.hex()}
         told |= row_to_json(row)
         try:
-            line = f"{_encode(told)}\n".encode()
-        except RecursionError:
-            line = f"{_encode({**told, 'payload': None, 'displays': []})}\n".encode()
-        try:
-            self._file.append(line)
-        except OSError as problem:
+            self._file.append(f"{_encode(told)}\n".encode())
+        except RecursionError:  # not even read from the run: results are nested less
+            return
+        except (OSError, MemoryError) as problem:
             self._has_failed = True
+            why = problem.strerror if isinstance(problem, OSError) else NO_MEMORY
             raise CheckpointError(
-                f"The {self._told} could not be written: {problem.strerror}. It holds the rows that ended before; "
-                "when this is mended, run the evaluation again to go on."
+                f"The {self._told} could not be written: {why}. It holds the rows that ended before; when this is "
+                "mended, run the evaluation again to go on."
             ) from None
 
     def close(self) -> None:
@@ -278,7 +278,9 @@ class Checkpoint:
         before, now = self._before and self._before.rows, self._session.rows
         if before is not None and now is not None and before != now:
             told.append(f"There are {now:,} {_rows(now)}, and were {before:,} when the {self._told} was written.")
-        if is_complete and self._scored:
+        if is_complete and self._scored and not (self._taken or self._changed):
+            told.append(f"No scored row of the {self._told} is in the input: have they changed, or their key?")
+        elif is_complete and self._scored:
             count = len(self._scored)
             are, stay, they = ("is", "stays", "it") if count == 1 else ("are", "stay", "they")
             told.append(
@@ -297,6 +299,8 @@ class Checkpoint:
             yield f"{which} passed over in the {self._told}."
         if not self._file.is_locked:
             yield f"The {self._told} cannot be locked on its file system: run no other evaluation on it."
+        if self._file.is_gone:
+            yield f"The {self._told} was removed or replaced while it was written: rows that were in it are lost."
         if self._unsynced:
             yield f"The {self._told} may not be whole after a power cut: {self._unsynced}."
 

@@ -47,6 +47,8 @@ class LockedFile:
         self._is_synced = True
         self._syncs = False
         self._closed = threading.Event()
+        self._path = path
+        self.is_gone = False  # when it was closed, its name was that of another file, or of none
         if "\0" in path:
             raise InvalidRequestError(f"{told!r} has a NUL in it, and is the path of no file.")
         try:
@@ -219,6 +221,7 @@ class LockedFile:
             if descriptor < 0:
                 return
             try:
+                self.is_gone = not self._has_its_name()
                 if self._syncs:
                     self.sync()
             finally:
@@ -226,6 +229,12 @@ class LockedFile:
                 with suppress(OSError):
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
+
+    def _has_its_name(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))  # noqa: PTH116 - likewise
+        except OSError:
+            return False
 
     def __del__(self) -> None:
         with suppress(Exception):  # an interrupt came before there was an evaluation to close it

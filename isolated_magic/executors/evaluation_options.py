@@ -54,7 +54,7 @@ class EvaluateOptions(TypedDict, total=False):
         fail_on_error: stop when so many rows have failed, after all retries; a number below 1 is a share of all
             rows, True is 1. None or False for never.
         checkpoint: file to which each finished row is appended, and from which the evaluation goes on; None for
-            none.
+            none. It notices that the code changed, but not variables, packages or modules of your own.
         checkpoint_mode: when the code has changed since, ``"resume"`` keeps what it scored before, and None
             refuses; ``"restart"`` runs all rows, and keeps the old file with ``.bak`` behind its name. Rows that
             have changed run again in any case.
