@@ -91,7 +91,11 @@ def payload_of(data: object, payload_type: str | None, *, is_row: bool) -> bytes
     Raises:
         InvalidRequestError: it cannot be sent to a run.
     """
-    if is_row and (data is None or not isinstance(as_record(data), (dict, list, tuple))):
+    if is_row and (
+        data is None
+        or isinstance(data, (str, bytes, bytearray))
+        or not isinstance(as_record(data), (dict, list, tuple))
+    ):
         raise InvalidRequestError(f"The row is {type(data).__name__}: {NO_ROW}.")
     return encode_payload(data, payload_type)
 
