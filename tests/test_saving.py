@@ -15,6 +15,7 @@ from isolated_magic import (
     MissingLibraryError,
     NoSuchRowError,
     RowResult,
+    Score,
 )
 from tests.evaluations import BROKEN, rich_result, some_rows
 
@@ -138,6 +139,12 @@ class TestCsv:
             now, before = (each.summary["metrics"][name] for each in (loaded, result))
             assert {**now, "labels": {}} == {**before, "labels": {}}
         assert loaded.summary["metrics"]["tone"]["labels"] == {"kind": 1}
+
+    def test_text_among_numbers(self, tmp_path):
+        values = [0.5, 1, "none given"]
+        rows = tuple(RowResult(n, str(n), {}, (Score("s", value),)) for n, value in enumerate(values))
+        loaded = EvaluationResult.load(EvaluationResult(rows).save(tmp_path / "r.csv"))
+        assert [row.scores[0].value for row in loaded] == values
 
     def test_keys_stay_as_they_are(self, tmp_path):
         keys = ["007", "1.50", "12", "1e5"]
@@ -294,6 +301,8 @@ class TestResult:
         result = EvaluationResult(some_rows(4))
         assert result["k2"] is result[2] is result.rows[2]
         assert result[-1] is result.rows[3]
+        assert result[1:3] == result.rows[1:3]
+        assert ("k2" in result, "k9" in result, result.rows[1] in result) == (True, False, True)
         with pytest.raises(NoSuchRowError, match="There is no row with the key 'k9' among 4"):
             result["k9"]
         twice = EvaluationResult((*some_rows(1), *some_rows(1, repetition=1)))

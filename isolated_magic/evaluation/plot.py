@@ -257,3 +257,4 @@ def _as_plain_text(figure: Figure) -> None:
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)
+        text.set_usetex(False)

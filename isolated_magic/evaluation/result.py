@@ -66,7 +66,7 @@ class EvaluationResult:
         Raises:
             NoSuchRowError: no row has that key, or each of its repetitions has.
         """
-        if isinstance(key, int):
+        if not isinstance(key, str):
             return self.rows[key]
         found = [row for row in self.rows if row.key == key]
         if len(found) == 1:
@@ -74,6 +74,12 @@ class EvaluationResult:
         if found:
             raise NoSuchRowError(f"There are {len(found):,} rows with the key {key!r}: .rows has each repetition.")
         raise NoSuchRowError(f"There is no row with the key {key!r} among {len(self.rows):,}.")
+
+    def __contains__(self, row_or_key: object) -> bool:
+        """Whether a row has that key, or is that row."""
+        if isinstance(row_or_key, str):
+            return any(row.key == row_or_key for row in self.rows)
+        return row_or_key in self.rows
 
     def __repr__(self) -> str:
         """A short text, the same in every run."""

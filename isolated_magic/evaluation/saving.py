@@ -90,7 +90,7 @@ def _replacing(target: Path) -> Iterator[Path]:
     target = target.resolve()
     if target.is_dir():
         raise IsADirectoryError(None, "it is a folder")
-    new = target.with_name(f".{target.name}.{os.getpid()}.new")
+    new = target.with_name(f".{os.urandom(8).hex()}.new")
     try:
         yield new
         new.replace(target)

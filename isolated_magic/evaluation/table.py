@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isolated_magic.errors import InvalidRequestError
@@ -172,6 +173,7 @@ class _Layout:
 
     def _score(self, row: Mapping[str, object], name: str) -> Score | None:
         value, reason, passed = (row.get(f"{name}{suffix}") for suffix in ("", REASON, PASSED))
+        value = _as_number(value)
         told = str(reason) if reason is not None and reason != "" else None
         if _is_missing(value) and told is None:
             return None
@@ -191,6 +193,15 @@ def _error(row: Mapping[str, object]) -> RunError | None:
         return None
     known = kind if kind in {*ErrorKind} else ErrorKind.USER_CODE
     return RunError(ErrorKind(str(known)), summary, summary)
+
+
+def _as_number(value: object) -> object:
+    """The number that a text stands for: some text in a column makes text of its numbers, too."""
+    if isinstance(value, str) and "_" not in value:
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(value)
+    return value
 
 
 def _is_missing(value: object) -> bool:
