@@ -321,3 +321,45 @@ class TestValue:
             InvalidRequestError, match="needs another EvaluationResult, and got a value of type dict"
         ):
             after.compare({"relevance": 0.5})
+
+
+ODD_VALUES = st.one_of(
+    st.none(),
+    st.floats(),
+    st.integers(),
+    st.just(10**400),
+    st.text(max_size=5),
+    st.lists(st.none(), max_size=1),
+    st.just({"usage": {"cost": 10**400, "x": math.inf}, "direction": "minimize"}),
+)
+ODD_SCORES = st.builds(
+    Score,
+    st.sampled_from(["a", "b", "", "\N{SNOWMAN}"]),
+    ODD_VALUES,
+    metadata=ODD_VALUES,
+    passed=st.sampled_from([None, True, False]),
+    threshold=st.sampled_from([None, math.nan, math.inf, 0.5, 10**400]),
+    scoring_failed=st.booleans(),
+)
+ODD_ROWS = st.builds(
+    RowResult,
+    st.just(0),
+    st.sampled_from(["k0", "k1", "k2", ""]),
+    st.none(),
+    scores=st.lists(ODD_SCORES, max_size=3).map(tuple),
+    error=st.sampled_from([None, None, ERROR]),
+    cluster=st.sampled_from([None, "c", "d"]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(after=st.lists(ODD_ROWS, max_size=8), before=st.lists(ODD_ROWS, max_size=8))
+def test_odd_scores_are_summed_up_and_compared_all_the_same(after, before):
+    newer, earlier = (EvaluationResult(tuple(rows)) for rows in (after, before))
+    for metric in newer.summary["metrics"].values():
+        assert metric["scored"] + metric["failed"] == len(after)
+        assert metric["mean"] is None or metric["min"] <= metric["mean"] <= metric["max"]
+    for found in newer.compare(earlier).metrics.values():
+        assert found.wins + found.ties + found.losses == found.pairs
+        assert found.p is None or 0 <= found.p <= found.p_adjusted <= 1
+        assert found.interval is None or found.interval[0] <= found.delta <= found.interval[1]

@@ -134,9 +134,10 @@ def value_of(score: Score) -> Value:
 
 def _verdict(score: Score, value: float) -> bool | None:
     """Whether a score has passed: as it says, or else by its threshold."""
-    if score.passed is not None or score.threshold is None or math.isnan(score.threshold):
+    threshold = score.threshold
+    if score.passed is not None or threshold is None or not -LARGEST <= threshold <= LARGEST:
         return score.passed
-    return value <= score.threshold if _direction(score) == MINIMIZE else value >= score.threshold
+    return value <= threshold if _direction(score) == MINIMIZE else value >= threshold
 
 
 def _direction(score: Score) -> JsonValue:
