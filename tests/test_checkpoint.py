@@ -183,8 +183,8 @@ class TestChanges:
             evaluate(CODE + "+ 1")
         assert str(refused.value) == (
             "checkpoint c.jsonl holds 3 rows scored by other code: the code or its payload type has changed since. "
-            "Checkpoint mode resume keeps these scores and runs the other rows with the code as it is now; restart "
-            "runs all rows, and keeps the old file as c.jsonl.bak."
+            "Choose with --checkpoint-mode, or checkpoint_mode=: resume keeps these scores and runs the other rows "
+            "with the code as it is now; restart runs all rows, and keeps the old file as c.jsonl.bak."
         )
         assert taken_ran() == []
         assert Path("c.jsonl").read_bytes() == before

@@ -144,8 +144,9 @@ class Checkpoint:
             count = len(self._scored)
             raise InvalidRequestError(
                 f"{self._told} holds {count:,} {_rows(count)} scored by other code: the code or its payload type "
-                "has changed since. Checkpoint mode resume keeps these scores and runs the other rows with the "
-                f"code as it is now; restart runs all rows, and keeps the old file as {given}{BACKUP_SUFFIX}."
+                "has changed since. Choose with --checkpoint-mode, or checkpoint_mode=: resume keeps these scores "
+                "and runs the other rows with the code as it is now; restart runs all rows, and keeps the old "
+                f"file as {given}{BACKUP_SUFFIX}."
             )
         self._before = before
         if before != self._session:
