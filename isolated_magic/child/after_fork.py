@@ -64,7 +64,7 @@ class Original:
         """Read from the channel what a new process would inherit, and take it on.
 
         Returns:
-            The role: ``"run"`` or ``"worker"``.
+            The role: ``"run"``, ``"worker"`` or ``"rows"``.
 
         Raises:
             OSError: the working directory is gone.

@@ -17,7 +17,8 @@ none of it:
 - ``{"memory": {...}}`` when the request asks which pages the run has written to;
 - ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit);
 - ``{"idle": {...}}`` from a worker that is ready for the next request;
-- ``{"cut": {}}`` from a fork whose finalizers took too long (see ``shutdown.py``).
+- ``{"cut": {}}`` from a fork whose finalizers took too long (see ``shutdown.py``);
+- ``{"row": {...}}`` in place of the outcome from a process that runs one row after the other (see ``rows.py``).
 
 On the signal of ``signals.py`` the interpreter writes its stacks between two of these, as plain text.
 """
@@ -104,6 +105,7 @@ class Channel:
         self._held = b""
         self._lock = _thread.RLock()  # threads of the code display things, too
         self.takes_displays = False  # the code runs
+        self.ahead: list[bytes | bytearray] = []  # payloads of further rows that came before an answer
 
     def receive(self) -> bytes | bytearray:
         """The next frame."""
@@ -213,11 +215,18 @@ class Channel:
             try:
                 # It runs handlers of signals that came just before, and they may raise: then nothing is sent yet.
                 _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD_BACK)
-                return self.receive() if self.send({question: message or {}}) else if_closed
+                return self._receive_answer() if self.send({question: message or {}}) else if_closed
             except (OSError, EOFError):
                 return b""
             finally:
                 _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+    def _receive_answer(self) -> bytes | bytearray:
+        while True:
+            frame = self.receive()
+            if frame[:1] not in _PAYLOADS:
+                return frame
+            self.ahead.append(frame)
 
     def _write_out(self, framed: bytes) -> bool:
         start, self._start = self._start, b""
@@ -234,6 +243,7 @@ class Channel:
 # bytes, and after all parts the message. In whatever comes after part 3 the number ``0E3`` stands for it: Python
 # writes no number with a capital E.
 MARK = b"\0"
+_PAYLOADS = (b"{", MARK)  # how they begin; no answer does
 # What memoryview.cast() calls the kinds of numbers, by what numpy calls them.
 CODES: dict[str, Any] = {
     "b1": "?",

@@ -51,15 +51,20 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 def main(_args: list[str]) -> int:
     """The role of a container's first process, and of its fork, the run."""
     try:
-        channel, original = _serve()
+        channel, original, role = _serve()
         # Called from here, the code stands as deep in the stack as in a new interpreter.
-        status = run.run_next_request(channel, original.modules)
+        if role == "rows":
+            from . import rows  # noqa: PLC0415 - most containers serve one run
+
+            status = rows.serve(channel, original.modules)
+        else:
+            status = run.run_next_request(channel, original.modules)
     except (EOFError, ConnectionError):  # the owner hung up
         shutdown.leave(1)
     return shutdown.end(status, original.modules, channel)
 
 
-def _serve() -> tuple[Channel, after_fork.Original]:
+def _serve() -> tuple[Channel, after_fork.Original, str]:
     """Connect the run to the owner; returns only in the run, when its request has come."""
     settings = loads(wire.read_frame(FileIO(0, "r", closefd=False)))
     incoming, outgoing, errors = (move_descriptor(os.dup(number)) for number in range(3))
@@ -99,7 +104,7 @@ def _put_null_at(*targets: int) -> None:
 
 def _become_run(
     connection: reaper.Connection, original: after_fork.Original
-) -> tuple[Channel, after_fork.Original]:
+) -> tuple[Channel, after_fork.Original, str]:
     channel = Channel(connection.channel)
     original.restore(connection, channel.descriptor)
     _prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -107,9 +112,9 @@ def _become_run(
         file.write(str(OOM_SCORE))
     if wire.read_frame(channel.stream) == COLD:
         _become_interpreter(channel)
-    original.take_on(channel.stream)
+    role = original.take_on(channel.stream)
     code.new_main()  # see fork_server.py
-    return channel, original
+    return channel, original, role
 
 
 def _become_interpreter(channel: Channel) -> NoReturn:
@@ -121,7 +126,7 @@ def _become_interpreter(channel: Channel) -> NoReturn:
         os.chdir(launch["cwd"])
         process_state.limit_stack(launch["stack_bytes"])
         os.set_inheritable(channel.descriptor, True)
-        os.execve(sys.executable, [sys.executable, start, "run", str(channel.descriptor)], environment)  # noqa: S606 - starting it is what we are for
+        os.execve(sys.executable, [sys.executable, start, launch["role"], str(channel.descriptor)], environment)  # noqa: S606 - starting it is what we are for
     except (OSError, MemoryError) as problem:
         number = getattr(problem, "errno", None) or errno.ENOMEM
         failure = {"errno": number, "path": getattr(problem, "filename", None)}

@@ -40,6 +40,10 @@ def main(args: list[str]) -> int:
         # Called from here, the code stands as deep in the stack as in a new interpreter.
         if role == "worker":
             status = worker.serve(owner, original.modules)
+        elif role == "rows":
+            from . import rows  # noqa: PLC0415 - most forks serve one run
+
+            status = rows.serve(owner, original.modules)
         else:
             status = run.run_next_request(owner, original.modules, own_pages)
     except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork

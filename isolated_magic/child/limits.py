@@ -53,7 +53,12 @@ class ImposedLimits:
         join_groups(members)
         self.breached: str | None = None
         self._limits = limits
-        for name, limit in limits.items():
+        self.impose()
+
+    def impose(self) -> None:
+        """Put this process under the limits, for the first time or again after :meth:`lift`."""
+        self.breached = None
+        for name, limit in self._limits.items():
             if name in RESOURCES:
                 _, hard = resource.getrlimit(RESOURCES[name])
                 highest = limit + RESERVE[name]
@@ -168,11 +173,15 @@ class ControlGroup:
 
     def exceeded(self, limit: str) -> bool:
         """Whether this limit made the kernel refuse something to a process, or kill one."""
+        return self.events(limit) > 0
+
+    def events(self, limit: str) -> int:
+        """How often this limit made the kernel refuse something to a process, or kill one."""
         if limit not in self.folders:
-            return False
+            return 0
         counter, files = EVENTS[limit]
         lines = (line for file in files for line in _read(f"{self.folders[limit]}/{file}").splitlines())
-        return any(line.startswith(f"{counter} ") and line != f"{counter} 0" for line in lines)
+        return sum(int(line.split()[1]) for line in lines if line.startswith(f"{counter} "))
 
     def peak_memory_bytes(self) -> int | None:
         """The most memory that its processes had together; None where the kernel does not tell."""

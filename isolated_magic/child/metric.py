@@ -48,6 +48,22 @@ class Named:
     def __init__(self, metrics: Sequence[object], labels: Sequence[str] = ()) -> None:
         self.metrics = list(metrics)
         self.labels = list(labels) or [""] * len(self.metrics)
+        self.is_kept = False  # for further data: an object of a class is made once, and then stands in its place
+
+    def made(self, index: int) -> object:
+        """The metric that scores, for a class an object of it.
+
+        Raises:
+            MetricCallError: the class needs arguments.
+            Exception: whatever the class raises.
+        """
+        metric = self.metrics[index]
+        if not is_class(metric):
+            return metric
+        made = _made(metric)
+        if self.is_kept:
+            self.metrics[index] = made
+        return made
 
 
 def named_by(value: object, names: Mapping[str, object]) -> Named | None:
@@ -213,9 +229,8 @@ def score_all(
     scoring = _Scoring(inputs, notes, loop, is_one=len(named.metrics) == 1)
     result: dict[str, Json] = {}
     scores: list[Json] = []
-    selected = scoring.suited(named) if selects else named
-    for metric, label in zip(selected.metrics, selected.labels, strict=True):
-        one = scoring.result_of(metric, label)
+    for index in scoring.suited(named) if selects else range(len(named.metrics)):
+        one = scoring.result_of(named, index)
         scores += one.pop("scores")  # type: ignore[arg-type]  # a list, in each result
         result.update(one)
     return {"scores": scores, **result}
@@ -240,36 +255,34 @@ class _Scoring:
     def __init__(self, inputs: Inputs, notes: Notes, loop: EventLoop, *, is_one: bool) -> None:
         self._inputs, self._notes, self._loop, self._is_one = inputs, notes, loop, is_one
 
-    def suited(self, named: Named) -> Named:
-        """Those that take the data as it is; all, when none does."""
-        if len(named.metrics) == 1:
-            return named
-        reasons = [self._reason(metric) for metric in named.metrics]
+    def suited(self, named: Named) -> Sequence[int]:
+        """The positions of those that take the data as it is; of all, when none does."""
+        every = range(len(named.metrics))
+        if len(every) == 1:
+            return every
+        reasons = [self._reason(named, index) for index in every]
         if all(reason for _, reason in reasons):
-            return named
+            return every
         self._notes.texts += [f"{name} is left out: {reason}" for name, reason in reasons if reason]
-        return Named([metric for metric, (_, reason) in zip(named.metrics, reasons, strict=True) if not reason])
+        return [index for index in every if not reasons[index][1]]
 
-    def _reason(self, metric: object) -> tuple[str, str]:
+    def _reason(self, named: Named, index: int) -> tuple[str, str]:
         """The name of a metric, and why it does not take the data as it is; empty when it does."""
+        metric = named.metrics[index]
         if library_of_metric(metric) == OPIK:
             arguments = ScoreArguments.of(metric, self._inputs.data, self._inputs.payload_type, self._inputs.hint)
             return arguments.name, arguments.reason
         name = name_of(metric if is_class(metric) else type(metric))
         try:
-            self._prepared(metric, "")
+            self._prepared(named, index)
         except MetricCallError as problem:
             return name, f"{problem.text.removeprefix('TypeError: ')} {problem.hint}"
         return name, ""
 
-    def result_of(self, metric: object, label: str) -> dict[str, Json]:
-        """What one metric scores.
-
-        Args:
-            metric: an object, a class or a function.
-            label: of a score that has no name of its own; empty for that of the metric.
-        """
-        prepared = self._prepared(metric, label)
+    def result_of(self, named: Named, index: int) -> dict[str, Json]:
+        """What one of the metrics scores."""
+        label = named.labels[index]
+        prepared = self._prepared(named, index)
         self._notes.begin(prepared.notes)
         value = prepared.finish(self._loop.settle(prepared.call()))
         try:
@@ -279,11 +292,12 @@ class _Scoring:
         self._notes.current = []
         return found
 
-    def _prepared(self, metric: object, label: str) -> Prepared:
+    def _prepared(self, named: Named, index: int) -> Prepared:
         from . import callables  # noqa: PLC0415 - only a metric has to pay for it
 
-        library = library_of_metric(metric)
-        made: Any = _made(metric) if is_class(metric) else metric
+        label = named.labels[index]
+        library = library_of_metric(named.metrics[index])
+        made: Any = named.made(index)
         if library == OPIK:
             return self._prepared_for_opik(made)
         if library:

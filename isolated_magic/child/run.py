@@ -28,9 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any
 
+    from .limits import ImposedLimits
+
+    Work = Callable[[Inputs, metric.Notes, EventLoop], dict[str, object]]
+    # Given metrics, notes on how they were found, and whether those are left out that do not take the data.
+    OnMetrics = Callable[[metric.Named, list[str], bool], None]
+
 with modules.StandardImports():
     import _thread
     import atexit
+    from functools import partial
     from json import dumps
 
 _AnyError = BaseException  # whatever the code does to its builtins
@@ -76,13 +83,13 @@ def run_request(
     signals.write_stacks_on_signal(channel.descriptor)
     payload = channel.receive()
     try:
-        _connect_streams(payload, request)
+        connect_streams(payload, request)
         names = code.prepare_main(request)
         modules.give_way()
         message = decode_payload(payload)
     except RecursionError:
         channel.start()
-        _send_result(channel, _refusal("data is nested too deeply for the interpreter of the run."), before, None)
+        _send_result(channel, refusal("data is nested too deeply for the interpreter of the run."), before, None)
         return 1
     except OSError as problem:
         channel.refuse(problem.errno or 0)
@@ -103,7 +110,7 @@ def run_request(
     return status
 
 
-def _connect_streams(payload: bytes | bytearray, request: dict[str, Any]) -> None:
+def connect_streams(payload: bytes | bytearray, request: dict[str, Any]) -> None:
     """Put the payload on stdin as JSON: one that is packed only when it is read, for that takes long."""
     if is_packed(payload) and not code.may_read_descriptor(request):
         stdio.connect_streams(b"", lambda: payload_as_json(payload))
@@ -120,13 +127,19 @@ def _send_result(
     channel.end_displays()
     stdio.flush()
     if channel.is_mine:
-        _send_imports(channel, before)
+        send_imports(channel, before)
         if own_pages is not None:
             _send_pages(channel, own_pages)
-        _send_outcome(channel, result)
+        send_outcome(channel, result, as_outcome)
 
 
-def _send_imports(channel: Channel, before: Collection[str]) -> None:
+def as_outcome(result: dict[str, object]) -> dict[str, object]:
+    """The message with the outcome."""
+    return {"outcome": result}
+
+
+def send_imports(channel: Channel, before: Collection[str]) -> None:
+    """Say what was imported beside the modules with these names."""
     try:
         if len(sys.modules) == len(before):  # as after most runs; the walk would write to many pages of a fork
             return
@@ -145,38 +158,54 @@ def _send_pages(channel: Channel, own_pages: Callable[[], list[int]]) -> None:
         return
 
 
-def _send_outcome(channel: Channel, result: dict[str, object]) -> None:
+def send_outcome(
+    channel: Channel, result: dict[str, object], message_for: Callable[[dict[str, object]], dict[str, object]]
+) -> bool:
+    """Send the outcome in a message; False if the code closed the channel."""
     try:
-        is_sent = channel.send({"outcome": result})
+        is_sent = channel.send(message_for(result))
     except Exception as problem:  # noqa: BLE001 - too many digits, or too little memory
         is_deep = isinstance(problem, RecursionError)
         why = "it is nested too deeply" if is_deep else text_of(problem) or type(problem).__name__
         result = {"found": f"the result cannot be written as JSON ({why})"}
-        is_sent = channel.send({"outcome": result})
+        is_sent = channel.send(message_for(result))
     if is_sent:
-        return
+        return True
     # The code closed the channel. Its result can still be printed as code prints it, and an error as Python does.
     error = result.get("error")
     if isinstance(error, dict):
         os.write(2, f"{error['text']}\n".encode("utf-8", "backslashreplace"))
     elif "result" in result:
         os.write(1, f"\n{encode(result['result'])}\n".encode())
+    return False
 
 
 def _run_limited(
     request: dict[str, Any], names: dict[str, object], message: dict[str, object], channel: Channel
 ) -> tuple[dict[str, object], int]:
     """Run the code under its limits; an error says which of them it comes from."""
+    work = partial(run_code, request, names, channel)
     if not request["limits"]:
-        return _run_code(request, names, message, channel)
+        return outcome_of(request, message, work)
     with modules.StandardImports():
         from .limits import ImposedLimits  # noqa: PLC0415 - most runs have none
 
     try:
         imposed = ImposedLimits(request["limits"], request["groups"])
     except OSError as problem:
-        return _refusal(f"The run could not be put under its limits: {problem}."), 1
-    result, status = _run_code(request, names, message, channel, imposed.lift)
+        return refusal(f"The run could not be put under its limits: {problem}."), 1
+    return within_limits(imposed, request, message, work)
+
+
+def within_limits(
+    imposed: ImposedLimits,
+    request: dict[str, Any],
+    message: dict[str, object],
+    work: Work,
+    loop: EventLoop | None = None,
+) -> tuple[dict[str, object], int]:
+    """:func:`outcome_of` under limits, which are lifted in the end."""
+    result, status = outcome_of(request, message, work, imposed.lift, loop)
     imposed.lift()
     error = result.get("error")
     if isinstance(error, dict):
@@ -184,41 +213,76 @@ def _run_limited(
     return result, status
 
 
-def _run_code(
+def outcome_of(
     request: dict[str, Any],
-    names: dict[str, object],
     message: dict[str, object],
-    channel: Channel,
+    work: Work,
     on_failure: Callable[[BaseException], object] = bool,
+    loop: EventLoop | None = None,
 ) -> tuple[dict[str, object], int]:
-    """Run the code; return the outcome and the exit status."""
-    path = code.path_in(request)
-    filename = path or request["filename"]
-    if path is None:
-        code.publish_source(request["source"], filename)
+    """Have the code do its work; return the outcome and the exit status.
+
+    Args:
+        request: the run.
+        message: its data.
+        work: given the inputs of the run, where to put notes, and the event loop.
+        on_failure: called with what the code raised.
+        loop: to use, instead of a new one.
+    """
     notes = metric.Notes()
     inputs = Inputs(message["data"], message["payload_type"], DataHint(request["row"]))
-    activity = _activity()
     try:
-        with users_code, display_hooks.OpenFigures(), EventLoop() as loop:
-            source = request["source"] if path is None else code.read_file(path)
-            value = loop.settle(code.compiled.get(source, filename).run(names, loop))
-            found = _outcome_of(value, names, inputs, channel, notes, loop)
-            if "result" in found and "is_bare" not in found and _activity() != activity:
-                channel.mark()
-            return _with_notes(found, notes), 0
+        with users_code, display_hooks.OpenFigures(), loop or EventLoop() as current:
+            return _with_notes(work(inputs, notes, current), notes), 0
     except SystemExit as leaving:
         return _exit_outcome(leaving)
     except NotAResultError as problem:
         return _with_notes(_no_result(str(problem), "metric"), notes), 0
     except MetricCallError as problem:
-        return _with_notes(_refusal(problem.text, problem.hint), notes, problem.hint), 1
+        return _with_notes(refusal(problem.text, problem.hint), notes, problem.hint), 1
     except BaseException as problem:  # noqa: BLE001 - whatever the code raises is its outcome
         on_failure(problem)
-        described = describe(problem, request["source"], filename)
+        described = describe(problem, request["source"], code.path_in(request) or request["filename"])
         call_users_excepthook(problem)
         described["hint"] = "\n".join([*filter(None, [described["hint"]]), *notes.current])
         return _with_notes({"error": described}, notes, *notes.current), 1
+
+
+def run_code(
+    request: dict[str, Any],
+    names: dict[str, object],
+    channel: Channel,
+    inputs: Inputs,  # of the message: the code may use the names data and payload_type for something of its own
+    notes: metric.Notes,
+    loop: EventLoop,
+    on_metrics: OnMetrics | None = None,
+) -> dict[str, object]:
+    """Run the code with these globals; what its result is.
+
+    Args:
+        request: the run.
+        names: the globals.
+        channel: to the owner.
+        inputs: of the run.
+        notes: collects notes.
+        loop: of the run.
+        on_metrics: called with the metrics that the code comes to, before they score.
+    """
+    path = code.path_in(request)
+    filename = path or request["filename"]
+    if path is None:
+        code.publish_source(request["source"], filename)
+    activity = _activity()
+    source = request["source"] if path is None else code.read_file(path)
+    value = loop.settle(code.compiled.get(source, filename).run(names, loop))
+    found = _found(value, names, inputs, channel, notes, loop, on_metrics or _on_no_metrics)
+    if "result" in found and "is_bare" not in found and _activity() != activity:
+        channel.mark()
+    return found
+
+
+def _on_no_metrics(_named: metric.Named, _texts: list[str], _selects: bool) -> None:
+    return
 
 
 def _activity() -> tuple[int, int]:
@@ -226,13 +290,14 @@ def _activity() -> tuple[int, int]:
     return atexit._ncallbacks(), _thread._count()
 
 
-def _outcome_of(
+def _found(
     value: object,
     names: dict[str, object],
-    inputs: Inputs,  # of the message: the code may use the names data and payload_type for something of its own
+    inputs: Inputs,
     channel: Channel,
     notes: metric.Notes,
     loop: EventLoop,
+    on_metrics: OnMetrics,
 ) -> dict[str, object]:
     nothing = _no_result("nothing was printed and the code does not end with a value", "nothing")
     if value is not None:
@@ -241,6 +306,7 @@ def _outcome_of(
         except NotAResultError as problem:
             return _no_value(value, problem)
         if named is not None:
+            on_metrics(named, [], False)
             return {"result": metric.score_all(named, inputs, notes, loop)}
         try:
             check_is_not_data(value, inputs.data)
@@ -249,6 +315,7 @@ def _outcome_of(
         except NotAResultError as problem:
             named = metric.scoring_by_method(value, inputs)
             if named is not None:
+                on_metrics(named, [], False)
                 return {"result": metric.score_all(named, inputs, notes, loop)}
             nothing = _no_value(value, problem)
     texts: list[str] = []
@@ -259,7 +326,9 @@ def _outcome_of(
     if channel.printed_scores():
         return nothing
     notes.texts += texts
-    return {"result": metric.score_all(metric.Named(metrics), inputs, notes, loop, selects=True)}
+    named = metric.Named(metrics)
+    on_metrics(named, texts, True)
+    return {"result": metric.score_all(named, inputs, notes, loop, selects=True)}
 
 
 def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
@@ -279,7 +348,8 @@ def _exit_outcome(leaving: SystemExit) -> tuple[dict[str, object], int]:
     return outcome, 1
 
 
-def _refusal(text: str, hint: str = "") -> dict[str, object]:
+def refusal(text: str, hint: str = "") -> dict[str, object]:
+    """The outcome of a run that could not begin, or whose metric could not be called."""
     return {"error": {"text": text, "summary": text, "excerpt": "", "hint": hint}}
 
 

@@ -117,7 +117,7 @@ def _identity() -> tuple[int, int] | None:
     return state.st_dev, state.st_ino
 
 
-def _is_request() -> bool:
+def holds_data() -> bool:
     """Whether descriptor 0 still is what :func:`offer_stdin` put there."""
     return _request is not None and _identity() == _request
 
@@ -143,7 +143,7 @@ class _Late(RawIOBase):
 
     def _fill(self) -> None:
         make, self._make = self._make, None
-        if make is not None and _is_request():  # otherwise the code put something else there
+        if make is not None and holds_data():  # otherwise the code put something else there
             _put(make())
 
 
@@ -157,7 +157,7 @@ def _asks_person() -> bool:
     """Whether what reads from ``sys.stdin`` now would read the data."""
     stream = sys.stdin
     try:
-        return type(stream) is TextIOWrapper and stream.fileno() == 0 and _is_request()
+        return type(stream) is TextIOWrapper and stream.fileno() == 0 and holds_data()
     except ValueError:  # it is closed
         return False
 
@@ -188,7 +188,7 @@ def _refusing_getpass(fileno: Callable[[], int]) -> Callable[[], int]:
     """The method of stdin's that getpass calls before it warns, prompts and reads a line."""
 
     def stand_in() -> int:
-        if _getframe(1).f_globals.get("__name__") == "getpass" and _is_request():
+        if _getframe(1).f_globals.get("__name__") == "getpass" and holds_data():
             raise RuntimeError(NO_KEYBOARD) from None
         return fileno()
 
@@ -197,7 +197,7 @@ def _refusing_getpass(fileno: Callable[[], int]) -> Callable[[], int]:
 
 
 def _empty_in_child() -> None:
-    if _is_request():
+    if holds_data():
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.close(null)
@@ -205,7 +205,7 @@ def _empty_in_child() -> None:
 
 def _starting(fork_exec: Callable[..., int]) -> Callable[..., int]:
     def stand_in(*args: Any) -> int:  # noqa: ANN401 - those that this version of Python has
-        if args[STDIN_OF_CHILD : STDIN_OF_CHILD + 1] != (-1,) or not _is_request():
+        if args[STDIN_OF_CHILD : STDIN_OF_CHILD + 1] != (-1,) or not holds_data():
             return fork_exec(*args)
         null = os.open(os.devnull, os.O_RDONLY)
         try:
@@ -219,7 +219,7 @@ def _starting(fork_exec: Callable[..., int]) -> Callable[..., int]:
 
 def _spawning(posix_spawn: Callable[..., int]) -> Callable[..., int]:
     def stand_in(*args: Any, file_actions: Any = (), **settings: Any) -> int:  # noqa: ANN401 - as above
-        if _is_request():
+        if holds_data():
             file_actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *(file_actions or ())]
         return posix_spawn(*args, file_actions=file_actions, **settings)
 
@@ -228,7 +228,7 @@ def _spawning(posix_spawn: Callable[..., int]) -> Callable[..., int]:
 
 
 def _system(command: Any) -> int:  # noqa: ANN401 - as os.system() has it
-    if not _is_request():
+    if not holds_data():
         return _run_in_shell(command)
     kept, null = os.dup(0), os.open(os.devnull, os.O_RDONLY)
     try:

@@ -21,6 +21,7 @@ from isolated_magic.executors.evaluation_options import (
 )
 from isolated_magic.executors.lifecycle import Lifetime, LiveEvaluation, LiveRun, in_thread
 from isolated_magic.executors.progress import shown
+from isolated_magic.executors.row_process import RowHost
 from isolated_magic.executors.runner import NOBODY, Watchers, failed_run, run_child
 from isolated_magic.launch.resources import processors
 from isolated_magic.limits import NO_LIMITS, Limits
@@ -354,7 +355,8 @@ class Executor(Lifetime):
         check_evaluate_options(options)
         self._check_variables(env_vars)
         settings = EvaluationSettings(**options)
-        host = Host(self.prepare, self._run, self._begin, self._end, self.jobs)
+        processes = RowHost(lambda: self._launcher, self._begin, self._end)
+        host = Host(self.prepare, self._run, processes, self._begin, self._end, self.jobs)
         return evaluation_of(host, code, rows, env_vars, settings, is_endless=is_endless, live=live)
 
     def _check_variables(self, env_vars: object) -> None:

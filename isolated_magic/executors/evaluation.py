@@ -19,6 +19,7 @@ from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationRe
 from isolated_magic.evaluation.row_result import Attempt, row_result
 from isolated_magic.evaluation.rows import row_source
 from isolated_magic.evaluation.sampling import taken
+from isolated_magic.executors.lane import Lanes
 from isolated_magic.executors.lifecycle import LiveEvaluation, LiveRun
 from isolated_magic.executors.retries import Retries
 from isolated_magic.executors.row_values import text_of
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.executors.evaluation_options import EvaluationSettings, Variables
     from isolated_magic.executors.progress import OnProgress
+    from isolated_magic.executors.row_process import RowHost
     from isolated_magic.executors.tasks import Prepares, Task
     from isolated_magic.request import RunRequest
 
     RunRow = Callable[[RunRequest, LiveRun], RunResult]
 
 AHEAD_OF_JOBS = 8  # rows that are read ahead for each job
+AHEAD_IN_LANES = 2048  # likewise, in all, where rows share processes
 MOST_BYTES_AHEAD = 64 << 20  # of their payloads together
 MOST_TO_RUN_AGAIN = 1000  # failed rows that wait to be run again, and do not count as read ahead
 MOST_KEYS = 10_000  # that map() remembers
@@ -57,6 +60,7 @@ class Host(NamedTuple):
     Args:
         prepare: makes a request.
         run: runs one.
+        rows: for processes that run many rows.
         begin: makes an evaluation known to those who stop all runs.
         end: it is over.
         jobs: how many rows to run at once, unless the caller says so.
@@ -64,6 +68,7 @@ class Host(NamedTuple):
 
     prepare: Prepares
     run: RunRow
+    rows: RowHost
     begin: Callable[[LiveRun], object]
     end: Callable[[LiveRun], object]
     jobs: int
@@ -125,10 +130,13 @@ class Evaluation:
         self._hidden = hidden
         self._checkpoint = checkpoint
         jobs = settings.jobs or host.jobs
-        self._most_ahead = jobs * AHEAD_OF_JOBS
+        self._most_ahead = jobs * AHEAD_OF_JOBS if settings.per is None else AHEAD_IN_LANES
         rate = settings.rate_per_sec if settings.per is None else math.inf  # then each value has its own
         self._retries = Retries(settings.retries, settings.retry_on)
         self._scheduler = Scheduler(jobs, self._on_fault, self._gone, Pace(rate))
+        self._lanes: Lanes | None = None
+        if settings.per is not None:
+            self._lanes = Lanes(host.rows, self._scheduler, self.ended, settings.rate_per_sec)
         self._sigint = Noted(self._on_sigint)
         self._reported_at = -math.inf
         self._begun = 0
@@ -223,8 +231,11 @@ class Evaluation:
 
     def _close(self) -> None:
         """Kill what runs, and wait until nothing is left."""
-        self.stop("")
         try:
+            if self._lanes is not None and self._begun == self._tally.done and not self.is_stopped:
+                self._scheduler.close()  # nothing runs: processes that wait for rows end in order
+                self._lanes.close()
+            self.stop("")
             self._scheduler.close()
         finally:
             if self._checkpoint is not None:
@@ -258,7 +269,10 @@ class Evaluation:
         else:
             with self._changed:
                 self._bytes_ahead += task.size
-            self._scheduler.add(_RowRun(task, self))
+            if self._lanes is not None:
+                self._lanes.add(task)
+            else:
+                self._scheduler.add(_RowRun(task, self))
 
     def _resumed(self, task: Task) -> RowResult | None:
         """The result that a checkpoint has of a task."""
@@ -328,6 +342,8 @@ class Evaluation:
             self.is_stopped = True
             self._changed.notify_all()
         self._scheduler.stop()
+        if self._lanes is not None:
+            self._lanes.stop()
 
     def kill(self) -> None:
         """See :class:`RunControl`."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _out_of_memory_kills = OutOfMemoryKills()
+note_out_of_memory_kills = _out_of_memory_kills.note
 
 
 class Watchers(NamedTuple):
@@ -121,18 +122,29 @@ def _report_back(launcher: Launcher, child: Child, request: RunRequest, report: 
     """Tell the launcher what helps it with later runs."""
     if child.report_pages is not None:
         child.report_pages(report.messages.pages)
+    learn_from(launcher, request, report)
+
+
+def learn_from(launcher: Launcher, request: RunRequest, report: ExitReport) -> None:
+    """Tell the launcher what a run has imported."""
     imported = report.messages.imported
     if imported is not None and imported.installed:
         launcher.learn(request, imported.installed, imported.files)
 
 
 def _result(child: Child, report: ExitReport, request: RunRequest, called_at: float) -> RunResult:
+    report, request = explained(report, request)
+    creation_ms = max(0.0, (report.created_at or called_at) - called_at) * 1000
+    timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
+    return build_result(report, request, timings, child.launch_for(report.messages))
+
+
+def explained(report: ExitReport, request: RunRequest) -> tuple[ExitReport, RunRequest]:
+    """Both with what only the system can say about the end of a process."""
     container = request.container
     if report.memory_exceeded and container is not None:  # name the limit that it exceeded, if it set none itself
         memory_bytes = request.limits.memory_bytes or container.memory_bytes
         request = replace(request, limits=replace(request.limits, memory_bytes=memory_bytes))
     if report.exit_status == -signal.SIGKILL and container is None:
         report = replace(report, out_of_memory=_out_of_memory_kills.came())
-    creation_ms = max(0.0, (report.created_at or called_at) - called_at) * 1000
-    timings = Timings(creation_ms, (time.monotonic() - called_at) * 1000)
-    return build_result(report, request, timings, child.launch_for(report.messages))
+    return report, request

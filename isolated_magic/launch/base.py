@@ -123,6 +123,10 @@ class Launcher(ABC):
             OSError: the system refuses, in its own words.
         """
 
+    @abstractmethod
+    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
+        """Start a child for many rows of such a request; see :meth:`launch`. What it is to run is not sent yet."""
+
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:  # noqa: B027 - most need not
         """Note the installed modules, in their order, and the other files that a run imported."""
 

@@ -11,7 +11,7 @@ import select
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic import strict_json
 from isolated_magic.child import wire
@@ -33,7 +33,8 @@ LAST_PAGE = 1 << 52  # of 64 bits of addresses
 LAST_NUMBER = 1 << 16  # of an errno; Linux has some 130
 MOST_NOTES = 50
 LONGEST_STACK = 1 << 20  # bytes, as of a hundred threads with a hundred calls each
-DISPLAY = b'{"display": '  # with which such messages begin
+DISPLAY, ROW = b'{"display": ', b'{"row": '  # with which such messages begin
+BROKEN = "something else than the run's own program wrote to its private channel, so that its result is not known"
 SHOWS = {"started", "ask", "mark"}  # after which they may come
 LONGEST_FRAME = 1 << 40  # bytes: the length of any frame of ours begins with three zeros
 
@@ -119,6 +120,14 @@ class Shown:
     waits: bool = False  # to be taken away when something else comes
 
 
+class RowEnd(NamedTuple):
+    """How one of many rows ended whose process goes on."""
+
+    outcome: Outcome
+    ms: float
+    status: int  # the exit status that the process would have had
+
+
 @dataclass(frozen=True)
 class Idle:
     """How a run ended whose process is a worker that goes on."""
@@ -157,11 +166,30 @@ class Messages:
             except strict_json.RefusedError as problem:
                 self._break(f"the result {problem}")
             except (ValueError, LookupError):
-                self._break(
-                    "something else than the run's own program wrote to its private channel, "
-                    "so that its result is not known"
-                )
+                self._break(BROKEN)
         return asked
+
+    @classmethod
+    def of_next_row(cls) -> Messages:
+        """Of a row whose process has run rows before."""
+        messages = cls()
+        messages.started, messages._last = True, "started"
+        return messages
+
+    def take_frame(self, body: bytes) -> Question | RowEnd | None:
+        """Take in a frame about a row; the question in it, or how the row ended."""
+        if self.broken is None:
+            try:
+                if body.startswith(ROW) and "outcome" in _FOLLOWERS[self._last]:
+                    end = _row_end(body)
+                    self.outcome = end.outcome
+                    return end
+                return self._take(body)
+            except strict_json.RefusedError as problem:
+                self._break(f"the result {problem}")
+            except (ValueError, LookupError):
+                self._break(BROKEN)
+        return None
 
     def presume_started(self) -> None:
         """Count the code as started: a worker does not say so before it says more."""
@@ -255,6 +283,11 @@ def _shown(body: bytes) -> Shown:
     display_id, is_update = _text_or_none(said.get("id")), said.get("update") is True
     data, metadata = _object(said["data"]), _object(said["metadata"])
     return Shown(data, metadata, len(body), display_id, is_update, said.get("is_at_end") is True)
+
+
+def _row_end(body: bytes) -> RowEnd:
+    said = _object(_object(strict_json.decode(body))["row"])
+    return RowEnd(_outcome(_object(said["outcome"])), _secs(said["ms"]), _number(said["status"]))
 
 
 def _outcome(said: JsonObject) -> Outcome:

@@ -129,12 +129,27 @@ def program_messages(
     request: RunRequest, *, reports_pages: bool = False, is_last: bool = True, largest_bytes: int | None = None
 ) -> bytes:
     """The messages with the program of a run, and its data."""
+    options = reports_pages, is_last, largest_bytes, ""
+    return _program_of(request, *options) + wire.frame(request.payload)
+
+
+def rows_message(request: RunRequest, marker: bytes) -> bytes:
+    """The message with the program of many rows, without data.
+
+    Args:
+        request: of any of them.
+        marker: which the child program writes behind what each row prints.
+    """
+    return _program_of(request, reports_pages=False, is_last=True, largest_bytes=None, marker=marker.hex())
+
+
+def _program_of(
+    request: RunRequest, reports_pages: bool, is_last: bool, largest_bytes: int | None, marker: str
+) -> bytes:
     limits, groups = tuple(request.confinement.limits.items()), tuple(request.confinement.groups)
     names = request.source, request.path, request.source_name, request.data_name
     figures = None if request.figures is None else json.dumps(request.figures.to_dict())
-    return _program_frame(names, figures, limits, groups, reports_pages, is_last, largest_bytes) + wire.frame(
-        request.payload
-    )
+    return _program_frame(names, figures, limits, groups, reports_pages, is_last, largest_bytes, marker)
 
 
 @lru_cache(maxsize=16)  # the same code runs with one set of data after the other
@@ -146,6 +161,7 @@ def _program_frame(
     reports_pages: bool,
     is_last: bool,
     largest_bytes: int | None,
+    marker: str,
 ) -> bytes:
     source, path, filename, row = names
     program = {
@@ -157,6 +173,7 @@ def _program_frame(
         "reports_pages": reports_pages,
         "is_last": is_last,
         "largest_bytes": largest_bytes,
+        "marker": marker,
         "limits": dict(limits),
         "groups": groups,
     }
@@ -237,6 +254,11 @@ class ColdLauncher(ProcessLauncher):
         messages = role_messages("worker", request, current_attributes())
         child = make_child(self._guardian.start_run)
         return StartedWorker(child, send_at_once(child, messages), frozenset())
+
+    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - likewise
+        """Start a child for many rows; see :class:`Launcher`."""
+        messages = role_messages("rows", request, current_attributes())
+        return make_child(self._guardian.start_run), messages
 
     def release(self) -> Callable[[], None]:
         """Start afresh; see :class:`Launcher`."""

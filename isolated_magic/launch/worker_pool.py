@@ -334,6 +334,10 @@ class PoolLauncher(Launcher):
         messages, worker.unsent = worker.unsent + program, b""
         return child, send_at_once(child, messages)
 
+    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
+        """Start a child for many rows, which is no worker; see :class:`Launcher`."""
+        return self._processes.start_rows(request, attach)
+
     def fill(self, request: RunRequest) -> None:
         """Start the workers for such runs."""
         self._pool.fill(request)

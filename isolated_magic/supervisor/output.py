@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from isolated_magic import strict_json
 from isolated_magic.limits import format_size
@@ -12,7 +12,6 @@ from isolated_magic.redaction.redactor import StreamRedactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from io import FileIO
 
     from isolated_magic.redaction.redactor import Redactor
 
@@ -24,6 +23,13 @@ CHUNK_BYTES = 1 << 20  # at least what a pipe holds: 64 KiB unless somebody enla
 
 # UTF-8 from chunks that may end in the middle of a character; Decoder("replace") replaces bad bytes.
 Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Readable(Protocol):
+    """What a stream of output is read from, without waiting."""
+
+    def fileno(self) -> int: ...  # noqa: D102
+    def read(self, size: int = ..., /) -> bytes | None: ...  # noqa: D102
 
 
 class _HeldText:
@@ -245,7 +251,7 @@ class OutputStream:
     def __init__(
         self,
         name: str,
-        file: FileIO,
+        file: Readable,
         on_output: OnOutput | None,
         limit: int | None = None,
         redactor: Redactor | None = None,
@@ -316,7 +322,7 @@ class Stdout(OutputStream):
 
     def __init__(
         self,
-        file: FileIO,
+        file: Readable,
         on_output: OnOutput | None,
         limit: int | None = None,
         redactor: Redactor | None = None,

@@ -88,6 +88,16 @@ def build_result(
     )
 
 
+def plain_result(report: ExitReport, timings: Timings) -> RunResult | None:
+    """The result of a row that has one, printed nothing, and holds no secret; None if there is more to say."""
+    outcome = report.messages.outcome
+    payload = outcome.result if outcome is not None else None
+    scores = parse_scores(payload) if payload is not None else ()
+    if report.exit_status != 0 or not scores or any(score.scoring_failed for score in scores):
+        return None
+    return RunResult(payload, scores, exit_status=0, pid=report.pid, launch="reused", timings=timings)
+
+
 def _no_score_error(failed: Sequence[Score]) -> RunError:
     """The error for scores of which none can be used: a 400, as from the backend of Opik."""
     if len(failed) == 1:

@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING
 from isolated_magic.child import signals
 from isolated_magic.launch.protocol import BRIEF_SECS, Conversation
 from isolated_magic.supervisor import timeout_stack
-from isolated_magic.supervisor.displays import Displays
-from isolated_magic.supervisor.output import OutputStream, Stdout
+from isolated_magic.supervisor.run_output import RunOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
-    from isolated_magic.launch.protocol import Idle, Messages, Outcome, Question
+    from isolated_magic.launch.protocol import Idle, Messages
     from isolated_magic.models import DisplayData
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.strict_json import Printed
     from isolated_magic.supervisor.displays import OnDisplay
-    from isolated_magic.supervisor.output import OnOutput
+    from isolated_magic.supervisor.output import OnOutput, OutputStream
 
 LONGEST_WAIT_SECS = 1e6  # poll() takes no more than some 25 days
 LAST_CHUNKS = 64  # more than a socket holds: what a process of the run that could not be killed still writes
@@ -91,10 +90,8 @@ class Supervisor:
         self._handle = child.handle
         self._deadline = deadline
         self._on_created = on_created
-        self._stdout = Stdout(child.stdout, on_output, output_bytes, redactor)
-        self._stderr = OutputStream("stderr", child.stderr, on_output, output_bytes, redactor)
-        self._displays = Displays(self._stdout, self._stderr, on_display, output_bytes, redactor)
-        self._conversation = Conversation(child.channel, request, self._answer)
+        self._output = RunOutput(child.stdout, child.stderr, output_bytes, redactor, on_output, on_display)
+        self._conversation = Conversation(child.channel, request, self._output.answer)
         self._messages = self._conversation.messages
         self._is_worker = child.is_worker
         self._stack_asked = False
@@ -119,10 +116,6 @@ class Supervisor:
             self._wait_until_gone()
             raise
 
-    def _answer(self, question: Question) -> bytes:
-        """Answer the child program (see ``launch/protocol.py``)."""
-        return self._stdout.answer(question) if isinstance(question, str) else self._displays.take(question)
-
     def _may_be_over_soon(self) -> bool:
         """Whether nobody waits for what is printed meanwhile, nor for the deadline."""
         return (
@@ -133,7 +126,7 @@ class Supervisor:
         # Unlike epoll, poll takes no descriptor of its own; each run watches four.
         poll = self._poll = select.poll()
         handle, channel = self._handle.socket.fileno(), self._child.channel.fileno()
-        streams = {stream.file.fileno(): stream for stream in (self._stdout, self._stderr)}
+        streams = {stream.file.fileno(): stream for stream in (self._output.stdout, self._output.stderr)}
         # The handle first, so that whoever is told of output can know the pid: poll keeps the order.
         for descriptor in (handle, *streams):
             poll.register(descriptor, select.POLLIN)
@@ -218,10 +211,7 @@ class Supervisor:
         self._handle.socket.setblocking(False)
 
     def _finish(self) -> None:
-        """What was written before the end is in the pipes already."""
-        for stream in (self._stdout, self._stderr):
-            stream.drain()
-            stream.take(b"", final=True)
+        self._output.take_rest()
         if self._idle() is None:
             self._receive_the_rest()
         elif self._handle.pid is None:
@@ -235,32 +225,11 @@ class Supervisor:
         except OSError:
             return
 
-    def _has_failed(self, exit_status: int | None, outcome: Outcome | None) -> bool:
-        """Whether what was printed is no result. It is one when only the end of the process went wrong."""
-        if outcome is None or exit_status == 0:
-            return exit_status != 0 or (outcome is not None and outcome.error is not None)
-        was_ended = self._timed_out or self._handle.killed or self._handle.interrupted
-        return exit_status is None or was_ended or not outcome.is_end
-
-    def _printed(self, exit_status: int | None) -> Printed | None:
-        """The printed line that may be the result, unless the run failed or has a better result."""
-        outcome, printed = self._messages.outcome, self._stdout.line.result()
-        if printed is None or self._has_failed(exit_status, outcome):
-            return None
-        rank = outcome.rank if outcome is not None else None
-        return printed if rank is None or printed.goes_before(rank) else None
-
     def _report(self) -> ExitReport:
         handle, messages, idle = self._handle, self._messages, self._idle()
         exit_status = handle.exit_status if idle is None else idle.status
-        printed = self._printed(exit_status)
-        is_result = printed is not None and printed.value is not None
-        self._stdout.emit(self._stdout.line.release(without_result=is_result))
-        self._stdout.end()
-        self._stderr.end()
-        outcome = messages.outcome
-        has_result = is_result or self._displays.has_any
-        self._displays.end(outcome.found_repr if outcome is not None and has_result else "")
+        was_ended = self._timed_out or handle.killed or handle.interrupted
+        printed = self._output.end(exit_status, messages.outcome, was_ended=was_ended)
         died_when_asked = self._stack_asked and handle.exit_status == -(signals.STACK_SIGNAL or 0)
         timed_out = self._timed_out or died_when_asked  # it had become another program
         return ExitReport(
@@ -273,12 +242,12 @@ class Supervisor:
             failure=handle.failure,
             messages=messages,
             printed=printed,
-            stdout="".join(self._stdout.text),
-            stderr="".join(self._stderr.text),
+            stdout="".join(self._output.stdout.text),
+            stderr="".join(self._output.stderr.text),
             created_at=self._child.handed_over_at or handle.created_at,
             can_go_on=idle is not None and not self._stack_asked and messages.broken is None,
             memory_exceeded=handle.memory_exceeded,
             peak_memory_bytes=handle.peak_memory_bytes,
-            displays=self._displays.all,
+            displays=self._output.displays,
             lost=handle.lost,
         )

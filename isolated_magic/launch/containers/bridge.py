@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 KILL_TIMEOUT_SECS = 2.0  # then a container that does not obey is cut off
 GRACE_SECS = 10.0
+RENEWED_SECS = 60.0  # after which a container of rows ends whose owner is not heard of
 MARGIN_BYTES = 1 << 20
 _EXIT = re.compile(r"exit -?\d{1,3} \d{1,9}\.\d{3}\n")
 _PEAK = re.compile(r"peak \d{1,18}\n")
@@ -69,9 +71,14 @@ class ContainerHandle(ProcessHandle):
 
 
 class Bridge:
-    """Carries one run. The container is told the timeout too, as it may lose the daemon."""
+    """Carries one run, or many rows. The container is told when to end by itself, as it may lose the daemon.
 
-    def __init__(self, container: Container, timeout_secs: float) -> None:
+    Args:
+        container: that waits.
+        timeout_secs: of the run; None to tell it again and again, for as long as there may be rows.
+    """
+
+    def __init__(self, container: Container, timeout_secs: float | None) -> None:
         self._container = container
         ends: list[int] = []
         self.child: Child = make_child(lambda theirs: ends.extend(map(os.dup, theirs)))
@@ -83,7 +90,12 @@ class Bridge:
         self._unread = {kind: bytearray() for kind in self._descriptors}  # by the supervisor
         # Unread bytes of each stream that came before what is unread of the channel.
         self._printed_before = {STDOUT: 0, STDERR: 0}
-        self._unsent = bytearray(packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode()))  # by the container
+        self._unsent = bytearray()  # by the container
+        self._renew_at = math.inf
+        if timeout_secs is None:
+            self._renew_deadline()
+        else:
+            self._unsent += packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode())
         self._news = b""
         self._listens = {CHANNEL, NEWS}  # those of our ends whose other end is open
         self._kill_by: float | None = None
@@ -91,6 +103,10 @@ class Bridge:
         for descriptor in ends:
             os.set_blocking(descriptor, False)
         self._tell(f"pid {container.pid}\n")
+
+    def _renew_deadline(self) -> None:
+        self._unsent += packet(DEADLINE, repr(RENEWED_SECS).encode())
+        self._renew_at = time.monotonic() + RENEWED_SECS / 3
 
     def run(self) -> None:
         """Work until the run is over and the supervisor was told, or has gone."""
@@ -113,8 +129,10 @@ class Bridge:
         poll = select.poll()
         for descriptor, mask in wanted.items():
             poll.register(descriptor, mask)
-        timeout_ms = None if self._kill_by is None else max(0.0, self._kill_by - time.monotonic()) * 1000
-        ready = dict(poll.poll(timeout_ms))
+        at = self._renew_at if self._kill_by is None else self._kill_by
+        ready = dict(poll.poll(None if at == math.inf else max(0.0, at - time.monotonic()) * 1000))
+        if self._kill_by is None and time.monotonic() >= self._renew_at:
+            self._renew_deadline()
         if not ready and self._kill_by is not None and time.monotonic() >= self._kill_by:
             self._be_over("exit -9 0\n")
             return not any(self._unread.values())

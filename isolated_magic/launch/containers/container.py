@@ -22,7 +22,6 @@ from isolated_magic.launch.containers.settings import (
     processes_of,
 )
 from isolated_magic.launch.fork_server.freshness import EnvironmentReads
-from isolated_magic.launch.spawn import program_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -285,10 +284,12 @@ def program_frame() -> bytes:
     return wire.frame(json.dumps(files).encode())
 
 
-def container_messages(request: RunRequest, environment: Mapping[bytes, bytes], *, cold: bool) -> bytes:
-    """The messages that turn the process that waits in a container into a run."""
+def container_messages(
+    request: RunRequest, environment: Mapping[bytes, bytes], *, cold: bool, role: str = "run"
+) -> bytes:
+    """The messages that turn the process that waits in a container into one with a role."""
     launch = {
-        "role": "run",
+        "role": role,
         "cwd": request.cwd,
         "stack_bytes": request.limits.stack_bytes,
         "attributes": NO_ATTRIBUTES,
@@ -297,5 +298,4 @@ def container_messages(request: RunRequest, environment: Mapping[bytes, bytes], 
         wire.frame(COLD if cold else FORKED)
         + wire.frame(json.dumps(launch).encode())
         + wire.frame(wire.environment_block(environment))
-        + program_messages(request)
     )

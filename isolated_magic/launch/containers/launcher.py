@@ -19,6 +19,7 @@ from isolated_magic.launch.containers.container import Container, container_mess
 from isolated_magic.launch.containers.settings import shape_for
 from isolated_magic.launch.fork_server.source_scan import scan_source
 from isolated_magic.launch.resources import start_thread
+from isolated_magic.launch.spawn import program_messages
 from isolated_magic.limits import NO_LIMITS, STACK_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -244,13 +245,21 @@ class ContainerLauncher(Launcher):
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for this request; see :class:`Launcher`."""
+        child, messages = self._started(request, "run", attach)
+        return child, messages + program_messages(request)
+
+    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
+        """Start a child for many rows, in a container of its own; see :class:`Launcher`."""
+        return self._started(request, "rows", attach)
+
+    def _started(self, request: RunRequest, role: str, attach: Attach) -> tuple[Child, bytes]:
         pool = self._pool_for(request)
         container = pool.take(max(request.timeout_secs, START_TIMEOUT_SECS), attach)
         try:
             environment = _environment(request, container.environment)
             cold = request.fresh or not _suits(request, container, environment)
-            messages = container_messages(request, environment, cold=cold)
-            bridge = Bridge(container, request.timeout_secs)
+            messages = container_messages(request, environment, cold=cold, role=role)
+            bridge = Bridge(container, None if role == "rows" else request.timeout_secs)
             start_thread(partial(_serve, bridge, pool, container), "isolated_magic container")
         except BaseException:
             start_thread(partial(pool.discard, container), "isolated_magic container")

@@ -99,8 +99,19 @@ class ForkedLauncher(ProcessLauncher):
             raise
         return child, rest
 
+    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - likewise
+        """Start a child for many rows; see :class:`Launcher`."""
+        if request.fresh or _is_large(request.environment):
+            messages = role_messages("rows", request, current_attributes())
+            return make_child(self._guardian.start_run), messages
+        child, unsent, _ = self._started(request, "rows")
+        return child, unsent
+
     def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
+        return self._started(request, "worker")
+
+    def _started(self, request: RunRequest, role: str) -> StartedWorker:
         attributes = current_attributes()
         scan, known_imports = self._scan_and_known_imports(request)
         server = self._servers.best_for(request, scan, attributes)
@@ -108,8 +119,10 @@ class ForkedLauncher(ProcessLauncher):
         if child is None:
             server, child = None, make_child(self._guardian.start_run)
         try:
-            unsent = send_at_once(child, role_messages("worker", request, attributes))
+            unsent = send_at_once(child, role_messages(role, request, attributes))
             if server is not None:
+                child.lacked = partial(_lacked, server, scan, first_path_entry(request))
+                child.distrust = partial(self._servers.remove, server)
                 self._servers.refill(server)
             self._ensure_server(server, request, scan, known_imports, attributes)
         except BaseException:
