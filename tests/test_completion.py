@@ -11,7 +11,7 @@ from tests.kernels import kernel
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("work")
     (made / "metrics").mkdir()
-    for name in ("metrics/relevance.py", "rows.json", "tenant.env", "other.txt", "two words.py"):
+    for name in ("metrics/relevance.py", "rows.json", "rows.jsonl", "tenant.env", "other.txt", "two words.py"):
         (made / name).write_text("")
     (made / "loop").symlink_to("loop")
     return made
@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
 def cells(folder):
     with kernel(ZEBRA_API_KEY="x", ZEBRA_REGION="eu") as started:
         started.ok(f"%cd -q {folder}")
+        started.ok("zebra_rows = [{'tenant': 't', 'user_id': 1}]")
         started.ok("zebra_row = {'a': 1}; zebra_text = 'x'; zebra_number = 5\ndef zebra_bye(): pass")
         started.ok("%%isolated -o zebra_result\n0.5")
         yield started
@@ -33,23 +34,37 @@ def words(cells, code):
 @pytest.mark.parametrize(
     ("code", "offered"),
     [
-        ("%%isolated --c|\npass", ["--clean-env", "--compare", "--cpu"]),
+        (
+            "%%isolated --c|\npass",
+            ["--clean-env", "--compare", "--cluster", "--checkpoint", "--checkpoint-mode", "--cpu"],
+        ),
         (
             "%%isolated --no-|\npass",
             ["--no-clean-env", "--no-compare", "--no-raise", "--no-strict", "--no-score", "--no-rich"],
         ),
-        ("%%isolated --ra|\npass", ["--raise"]),
+        ("%%isolated --ra|\npass", ["--raise", "--rate"]),
         ("%%isolated -o |\npass", []),
         ("%isolated forget |", []),
         ("%isolated run s|", []),
         ("%%isolated -t 5 --time|\npass", ["--timeout"]),
-        ("%%isolated --data zebra_r|\npass", ["zebra_result", "zebra_row"]),
-        ("%%isolated -d zebra_r|", ["zebra_result", "zebra_row"]),
+        ("%%isolated --data zebra_r|\npass", ["zebra_result", "zebra_row", "zebra_rows"]),
+        ("%%isolated --each z|\npass", ["zebra_rows"]),
+        ("%%isolated --each ro|\npass", ["rows.jsonl"]),
+        ("%%isolated --each $zebra_ro|\npass", ["$zebra_row", "$zebra_rows"]),
+        ("%%isolated --each zebra_rows --per |\npass", ["tenant", "user_id"]),
+        ('%%isolated --each zebra_rows --per row["|\npass', ['row["tenant', 'row["user_id']),
+        ("%%isolated --each=zebra_rows -e TENANT={row['t|\npass", ["TENANT={row['tenant"]),
+        ('%%isolated --each zebra_rows --as one -e T={one["t|\npass', ['T={one["tenant']),
+        ("%%isolated --each zebra_rows -e T={ro|\npass", ["T={row"]),
+        ("%%isolated -e T={ro|\npass", []),
+        ("%%isolated --each zebra_rows --checkpoint-mode r|\npass", ["resume", "restart"]),
+        ("%%isolated --each zebra_rows --retry-on Ti|\npass", ["TimeoutError"]),
+        ("%%isolated -d zebra_r|", ["zebra_result", "zebra_row", "zebra_rows"]),
         ("%%isolated -d ro|\npass", ["rows.json"]),
         ("%%isolated -d answer=$zebra_t|\npass", ["answer=$zebra_text"]),
         ("%%isolated -d answer={zebra_t|\npass", ["answer={zebra_text"]),
         ("%%isolated -d answer={len(zebra_t|)}\npass", ["answer={len(zebra_text"]),
-        ("%%isolated -d $zebra_ro|\npass", ["$zebra_row"]),
+        ("%%isolated -d $zebra_ro|\npass", ["$zebra_row", "$zebra_rows"]),
         ("%%isolated -e ZEB|\npass", ["ZEBRA_API_KEY", "ZEBRA_REGION"]),
         ("%%isolated --env=ZEBRA_R|\npass", ["--env=ZEBRA_REGION"]),
         ("%%isolated -e zebra_|\npass", ["zebra_row", "zebra_text"]),

@@ -1,11 +1,14 @@
 """``%%isolated --each``: a dataset scored from one cell."""
 
+import time
+
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from isolated_magic import EvaluationResult
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of_history
+from tests.kernels import kernel
 
 ROWS = [{"tenant": f"t{n % 3}", "n": n} for n in range(6)]
 KEYS = {f"t{n}": f"sk-abcdef{n}" for n in range(3)}
@@ -60,7 +63,16 @@ def test_the_line_of_the_issue(shell, capsys):
 
 class TestExpressions:
     @pytest.mark.parametrize(
-        "option", ['row["tenant"]', '{row["tenant"]}', "tenant", "tenant_of", "$tenant_of", "{row['tenant']}"]
+        "option",
+        [
+            'row["tenant"]',
+            "row['tenant']",
+            '{row["tenant"]}',
+            "tenant",
+            "tenant_of",
+            "$tenant_of",
+            "{row['tenant']}",
+        ],
     )
     def test_a_cluster_is_an_expression_a_field_or_a_function(self, shell, option):
         shell.user_ns["tenant_of"] = lambda row: row["tenant"]
@@ -155,11 +167,20 @@ class TestErrorsOfRows:
             yield from ({"n": n} for n in range(count))
             raise OSError("disk")
 
-        for count in (0, 2):
-            shell.user_ns["rows"] = broken(count)
-            result = evaluated(shell, "--each rows")
-            assert len(result) == count
-            assert "OSError" in result.stopped
+        shell.user_ns["rows"] = broken(2)
+        result = evaluated(shell, "--each rows")
+        assert len(result) == 2
+        assert "OSError: disk" in result.stopped
+        shell.user_ns["rows"] = broken(0)
+        told = "--each rows: reading the first row raised OSError: disk."
+        assert refusal(shell, "--each rows") == told
+
+    def test_a_generator_loses_no_row_to_a_line_that_was_refused(self, shell):
+        shell.user_ns["rows"] = ({"n": n} for n in range(3))
+        for _ in range(2):
+            assert "--key m: neither" in refusal(shell, "--each rows --key m")
+        assert [row.key for row in evaluated(shell, "--each rows --key n")] == ["0", "1", "2"]
+        assert len(evaluated(shell, "--each rows --key n")) == 0
 
 
 @pytest.mark.parametrize(
@@ -168,7 +189,6 @@ class TestErrorsOfRows:
         ("--each rovs", "--each rovs: the notebook has no variable of that name, and it is no .jsonl, .csv"),
         ("--each rows[:2]", "--each rows[:2]: put an expression in braces. Write --each {rows[:2]}."),
         ("--each {rovs[:2]}", "--each: the expression in braces raised NameError: name 'rovs' is not defined."),
-        ("--each missing.jsonl", "--each missing.jsonl: "),
         ("--each number", "--each number: rows is "),
         ("--each rows -e X={rov['a']}", "--env X: the notebook has no variable rov. Did you mean row"),
         ("--each rows -e X={tenant}", 'no variable tenant. The field of the row is row["tenant"].'),
@@ -186,6 +206,13 @@ class TestErrorsOfRows:
         ("--each rows --as class", "--as class: give the name of a variable."),
         ("--each rows --bg", "--bg is for one run, and --each waits for its rows"),
         ("--each rows --no-score", "--no-score is for one run without scores, and --each collects them"),
+        ("--each missing.jsonl", "--each missing.jsonl: file not found (looked for from"),
+        ("--each rows --compare missing.jsonl", "--compare missing.jsonl: "),
+        ("--each rows --compare 3x", "--compare 3x: give the name of a variable, or of a file that an evaluation"),
+        ("--for-each rows", "unknown option --for-each; did you mean --each?"),
+        ("--each rows -j 3", "unknown option -j; did you mean --jobs?"),
+        ("--each rows --job 3", "unknown option --job; did you mean --jobs?"),
+        ("--data rows", "or write --each rows in its place, to run the code once for each of its rows"),
         ("--jobs 3", "--jobs is for rows: give them with it, such as --each rows --jobs ..."),
         ("--key n -d row", "--key is for rows"),
     ],
@@ -223,8 +250,8 @@ def test_other_options_hold_for_each_row(shell, tmp_path):
     assert saved.read_text().endswith(f"{code}\n")
     evaluated(shell, f"--each rows --limit 2 --save {tmp_path / 'other.py'}", "1/0")
     assert not (tmp_path / "other.py").exists()
-    result = shell.run_line_magic("isolated", f"run {saved} --each rows --jobs 1")
-    assert values(result) == [0] * 6
+    for line in (f"run {saved} --each rows --jobs 1", f"--each rows run {saved}"):
+        assert values(shell.run_line_magic("isolated", line)) == [0] * 6
     slow = evaluated(shell, "--each rows -t 0.3 --limit 1", "import time\ntime.sleep(100)")
     assert "timed out" in slow.rows[0].error.summary
     strict = evaluated(
@@ -260,6 +287,13 @@ class TestComparison:
         again = evaluated(shell, "--each rows --key id --compare scores", "data['n'] + 0.5")
         assert again.comparison.metrics["score"].ties == 20
 
+    def test_with_a_file(self, shell, tmp_path):
+        shell.user_ns["rows"] = [{"id": n, "n": n / 40} for n in range(20)]
+        evaluated(shell, "--each rows --key id", "data['n']").save(tmp_path / "before.jsonl")
+        after = evaluated(shell, f"--each rows --key id --compare {tmp_path / 'before.jsonl'}", "data['n'] + 0.5")
+        assert after.comparison.metrics["score"].wins == 20
+        assert refusal(shell, f"--compare {tmp_path / 'before.jsonl'}").endswith("that one run kept with -o.")
+
     def test_one_run_and_an_evaluation_are_not_compared(self, shell):
         shell.user_ns["many"] = evaluated(shell, "--each rows")
         shell.run_cell("%%isolated -o one\n1.0")
@@ -280,3 +314,60 @@ def test_the_history_has_one_entry_for_an_evaluation(shell):
     assert run.told.startswith("scored 5 of 6, score 0.5")
     assert "scored 5 of 6, score 0.5" in to_text(view_of_history(history))
     assert history.to_pandas().iloc[-1]["name"] == "score"
+
+
+@pytest.fixture(scope="module")
+def cells():
+    with kernel() as started:
+        started.ok("rows = [{'n': n} for n in range(30)]")
+        yield started
+
+
+class TestInterrupt:
+    def test_what_is_done_is_the_value_of_the_cell(self, cells, tmp_path):
+        cells.ok(f"rows = [{{'n': n, 'path': '{tmp_path}/' + str(n)}} for n in range(1000)]")
+        code = "import time\nopen(data['path'], 'w').close()\ntime.sleep(0.05)\n1.0"
+        request = cells.start(f"%%isolated --each rows --jobs 2 -o scores\n{code}")
+        while len(list(tmp_path.iterdir())) < 8:
+            time.sleep(0.01)
+        cells.manager.interrupt_kernel()
+        shown = cells.collect(request)
+        assert (shown.ename, shown.stderr) == (None, "")
+        done = int(cells.ok("len(scores)").text)
+        assert 4 <= done < 1000
+        assert shown.text.startswith(f"Interrupted after {done} of 1,000 rows; {1000 - done} were not run.")
+        assert f"scores: score 1 ± 0 · {done} of {done} scored" in shown.text
+        assert cells.ok("scores.stopped, bool(scores)").text == "('The evaluation was interrupted.', False)"
+        assert f"scored {done} of 1,000" in cells.ok("%isolated history").text
+
+    def test_an_evaluation_of_another_thread_of_the_kernel_is_listed_and_stopped(self, cells, tmp_path):
+        cells.ok(f"rows = [{{'n': n, 'path': '{tmp_path}/' + str(n)}} for n in range(1000)]")
+        subshell = cells.new_subshell()
+        code = "import time\nopen(data['path'], 'w').close()\ntime.sleep(0.05)\n1.0"
+        request = cells.start(f"%%isolated --each rows --jobs 2 -o scores\n{code}")
+        while len(list(tmp_path.iterdir())) < 3:
+            time.sleep(0.01)
+        assert "evaluation" in cells.collect(cells.start("%isolated status", subshell=subshell)).stdout
+        cells.collect(cells.start("%isolated stop", subshell=subshell))
+        while cells.client.get_shell_msg(timeout=60)["parent_header"].get("msg_id") != request:
+            pass
+        assert cells.ok("0 < len(scores) < 1000, scores.stopped").text.startswith(
+            "(True, 'The evaluation was stopped"
+        )
+        assert cells.ok("%isolated status").stdout.startswith("Nothing runs.")
+
+
+def test_what_is_saved_is_the_same_on_every_run(cells):
+    cells.ok("rows = [{'n': n} for n in range(12)]")
+    first, second = (cells.run_as("one", "%%isolated --each rows -o s\n1 / data['n']") for _ in range(2))
+    for shown in (first, second):
+        shown.metadata.pop("isolated_magic_run")
+    assert first == second
+    assert first.text.startswith("s: score 0.27 ± 0.18 · 11 of 12 scored · 1 failed")
+
+
+def test_values_that_are_not_the_last_of_their_cell(cells):
+    shown = cells.ok(
+        "for n in (1, 2):\n    get_ipython().run_cell_magic('isolated', '--each rows --limit 3', '1.0')"
+    )
+    assert [text.partition(" · ")[2].partition("\n")[0] for text in shown.results] == ["3 of 3 scored"] * 2

@@ -6,11 +6,12 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.errors import OptionError
+from isolated_magic.errors import IsolatedError, OptionError
 from isolated_magic.evaluation.figures import mean_text
 from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.history import digest
-from isolated_magic.magic.values import did_you_mean
+from isolated_magic.magic.kinds import ROW_FILES
+from isolated_magic.magic.values import did_you_mean, expanded
 from isolated_magic.models import RunResult, Score
 
 if TYPE_CHECKING:
@@ -108,6 +109,11 @@ def earlier_evaluation(name: str, names: Mapping[str, object]) -> EvaluationResu
     Raises:
         OptionError: it is no evaluation.
     """
+    if name.endswith(ROW_FILES):
+        try:
+            return EvaluationResult.load(expanded(name))
+        except IsolatedError as problem:
+            raise OptionError(f"--compare {name}: {problem}") from None
     earlier = names.get(name)
     if isinstance(earlier, EvaluationResult):
         return earlier

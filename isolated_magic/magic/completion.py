@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
+from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors import lifecycle
-from isolated_magic.magic.options import FIRST_WORDS, TABLE
+from isolated_magic.magic.datasets import can_be_rows, fields_of
+from isolated_magic.magic.options import FIRST_WORDS, ROW, TABLE
 from isolated_magic.magic.parser import long_flags
 from isolated_magic.magic.values import own_variables
 from isolated_magic.models import RunResult
@@ -34,6 +36,7 @@ MOST_FILES = 2000  # of a folder, looked at
 _CELL_MAGIC = re.compile(r"\s*%%isolated\s(.*)", re.DOTALL)
 _LINE_MAGIC = re.compile(r"\s*(?:[^\W\d]\w*\s*=\s*)?%isolated\s(.*)", re.DOTALL)
 _LAST_NAME = re.compile(r"(?<![\w.])[^\W\d]\w*$|$")
+_KEY_OF_ROW = re.compile(r"""([^\W\d]\w*)\[["']([^"']*)$""")
 _BY_FLAG = {flag: option for option in TABLE.values() for flag in option.flags}
 
 
@@ -76,14 +79,16 @@ class Completion:
         if word.startswith("--") and equals:  # --env=NAME
             last, word = flag, value
         option = _BY_FLAG.get(last)
-        if option is not None and option.repeats:
+        if option is not None and (option.repeats or option.offers in {"rows", "field"}):
             _, equals, value = word.partition("=")
-            if equals and option.offers != "file":
-                return self._reference(value)
+            if match := _KEY_OF_ROW.search(word):
+                return match[2], self._fields(before) if match[1] == _row_name(before) else (), "key"
+            if equals and option.repeats and option.offers != "file":
+                return self._reference(value, before)
             if word.startswith(("$", "{")):
-                return self._reference(word)
+                return self._reference(word, before)
         if option is not None and not word.startswith("-"):
-            return word, *self._values(option, word)
+            return word, *self._values(option, word, before)
         if not is_cell and len(before) <= 1 and not word.startswith("-"):
             return word, *self._command(last, word)
         return word, long_flags() if word.startswith("-") or not word else (), "option"
@@ -97,22 +102,32 @@ class Completion:
             return "file"
         return "variable" if kind == "environment" and is_variable else kind
 
-    def _reference(self, value: str) -> tuple[str, Iterable[str], str]:
-        """``$name`` and names in ``{expressions}``; keys and attributes are left to IPython."""
+    def _reference(self, value: str, before: list[str]) -> tuple[str, Iterable[str], str]:
+        """``$name`` and names in ``{expressions}``; keys and attributes of variables are left to IPython."""
+        row = [_row_name(before)] if _rows_word(before) else []
         if not value:
-            return "", (f"${name}" for name in self._variables("")), "variable"
+            return "", [f"${name}" for name in self._variables("")] + [f"{{{name}[" for name in row], "variable"
         name = _LAST_NAME.search(value)[0]  # type: ignore[index]  # it matches the end, if nothing else
         inside_quotes = value.count('"') % 2 or value.count("'") % 2
         is_reference = value.startswith(("$", "{")) and not value.endswith(".") and not inside_quotes
-        return name, self._variables(name) if is_reference else (), "variable"
+        return name, [*row, *self._variables(name)] if is_reference else (), "variable"
 
-    def _values(self, option: Option, word: str) -> Offer:
+    def _values(self, option: Option, word: str, before: list[str]) -> Offer:
+        if option.offers == "rows":
+            own = self._variables(word)
+            known = [name for name in own if can_be_rows(self._shell.user_ns.get(name))]
+            return [*known, *_files(word, option.words)], "variable"
+        if option.offers == "field":
+            return [name for name in self._fields(before) if name.isidentifier()], "key"
         if option.offers == "environment":
             return sorted({*os.environ, *self._variables(word, str, Mapping)}), "environment"
         if option.offers == "data":
             return [*self._variables(word), *_files(word, option.words)], "variable"
         if option.offers == "result":
-            return [*self._variables(word, RunResult), *([] if word else long_flags())], "variable"
+            return [
+                *self._variables(word, RunResult, EvaluationResult),
+                *([] if word else long_flags()),
+            ], "variable"
         if option.offers == "file":
             return _files(word, option.words), "file"
         return (long_flags(), "option") if not word and not option.kind.metavar else (option.words, "value")
@@ -128,10 +143,32 @@ class Completion:
             return [name for name in self._variables(word) if callable(self._shell.user_ns.get(name))], "function"
         return (), "command"
 
+    def _fields(self, before: list[str]) -> list[str]:
+        """Names of the fields of the rows that the line names."""
+        return fields_of(self._shell.user_ns.get(_rows_word(before).removeprefix("$")))
+
     def _variables(self, prefix: str, *kinds: type) -> list[str]:
         """Names of the notebook's own variables."""
         own = own_variables(self._shell.user_ns, self._shell.user_ns_hidden, prefix)
         return sorted(name for name, value in own.items() if not kinds or isinstance(value, kinds))
+
+
+def _rows_word(before: list[str]) -> str:
+    """The word behind --each, empty without one."""
+    return _value_of(before, "--each")
+
+
+def _row_name(before: list[str]) -> str:
+    return _value_of(before, TABLE["row_name"].flag) or ROW
+
+
+def _value_of(before: list[str], flag: str) -> str:
+    for word, following in zip(before, [*before[1:], ""], strict=True):
+        if word == flag:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return ""
 
 
 class _NothingElse(list[SimpleCompletion]):

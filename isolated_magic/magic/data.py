@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import lexer
+from isolated_magic.magic.datasets import are_rows
 from isolated_magic.payload.encode import TRACE_THREAD, as_record
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def merged_data(options: Options, parts: Sequence[object]) -> object:
     """
     if len(parts) == 1:
         if not isinstance(parts[0], dict):
-            _check_alone(options.data[0], parts[0], payload_type=options.payload_type)
+            _check_alone(options.data[0], parts[0], options)
         return parts[0]
     merged: dict[object, object] = {}
     for word, part in zip(options.data, parts, strict=True):
@@ -40,13 +41,13 @@ def merged_data(options: Options, parts: Sequence[object]) -> object:
     return merged
 
 
-def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
+def _check_alone(word: str, value: object, options: Options) -> None:
     """Refuse data that is one value and no dict, unless the payload type takes a list."""
     record = None if value is None else as_record(value)
     if record is None or isinstance(record, dict):
         return
     is_list = isinstance(record, (list, tuple)) and not isinstance(value, str)
-    if is_list and payload_type == TRACE_THREAD:
+    if is_list and options.payload_type == TRACE_THREAD:
         return
     name = lexer.plain(word).removeprefix("$")
     has_name = name.isidentifier()
@@ -56,6 +57,9 @@ def _check_alone(word: str, value: object, *, payload_type: str | None) -> None:
         raise OptionError(_about_file(name, value) + listed)
     told = f"--data {name}: {name}" if has_name else "--data: the value"
     listed = f"; or, for a list that the code takes whole, add --payload-type {TRACE_THREAD}" if is_list else ""
+    if are_rows(value) and options.each is None:
+        rows = word if has_name else "{...}"
+        listed = f"; or write --each {rows} in its place, to run the code once for each of its rows{listed}"
     raise OptionError(
         f"{told} is {type(value).__name__}, and data is a dict. Give it a key, such as "
         f"-d {key}={f'${name}' if has_name else '{...}'}{listed}."

@@ -5,23 +5,27 @@ from __future__ import annotations
 import ast
 import itertools
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from isolated_magic.errors import InvalidRequestError, OptionError
+from isolated_magic.errors import InvalidRequestError, IsolatedError, OptionError
 from isolated_magic.evaluation.result import EvaluationInterrupted
 from isolated_magic.evaluation.rows import row_source
 from isolated_magic.history import Inputs, digest
 from isolated_magic.magic import hints, lexer
 from isolated_magic.magic.kinds import ROW_FILES
 from isolated_magic.magic.values import ROOT, Resolver, did_you_mean, expanded, is_data, own_variables
-from isolated_magic.models import RunResult
+from isolated_magic.models import ErrorKind, RunResult
 from isolated_magic.payload.encode import encode_payload
 from isolated_magic.redaction.redactor import redactor_for
+from isolated_magic.request import working_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from isolated_magic.evaluation.result import EvaluationResult
@@ -32,36 +36,64 @@ if TYPE_CHECKING:
     from isolated_magic.executors.progress import OnProgress
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.row_options import RowOptions
+    from isolated_magic.models import RunError
     from isolated_magic.request import RunRequest
 
 
 class Rows:
     """The rows that a line names, the first of which is known.
 
+    Args:
+        word: of the line.
+        names: the notebook's variables.
+        hidden: those among them that IPython put there, with their values.
+        first_rows: of iterators that have given their first row to a line which was refused then.
+
     Raises:
         OptionError: it names none.
     """
 
-    def __init__(self, word: str, names: dict[str, object], hidden: Mapping[str, object]) -> None:
-        shown = lexer.plain(word)
+    def __init__(
+        self, word: str, names: dict[str, object], hidden: Mapping[str, object], first_rows: FirstRows
+    ) -> None:
+        told = f"--each {lexer.plain(word)}"
         rows = _value(word, names, hidden)
         try:
             source = row_source(rows)
+            self.first = first_rows.of(rows, source.rows)
         except InvalidRequestError as problem:
-            raise OptionError(f"--each {shown}: {problem}") from None
-        self.first: object = ...
-        rest = source.rows
-        try:
-            self.first = next(rest, ...)
-        except Exception as problem:  # noqa: BLE001 - of the user's own iterator: the evaluation says so
-            rest = _raising(problem)
+            raise OptionError(f"{told}: {problem}") from None
+        except IsolatedError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - of the user's own iterator
+            text = f": {problem}" if isinstance(problem, OSError) else ""
+            raise OptionError(f"{told}: reading the first row raised {type(problem).__name__}{text}.") from None
         begun = () if self.first is ... else (self.first,)
-        self.source: RowSource = replace(source, rows=itertools.chain(begun, rest))
+        self.source: RowSource = replace(source, rows=itertools.chain(begun, source.rows))
+        self.are_taken = partial(first_rows.forget, rows)
 
 
-def _raising(problem: Exception) -> Iterator[object]:
-    raise problem
-    yield
+class FirstRows:
+    """The first rows of iterators, which give each row once: none is lost when a line is refused."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[object, object] = WeakKeyDictionary()
+
+    def of(self, rows: object, iterator: Iterator[object]) -> object:
+        """The first row; ``...`` where there is none."""
+        with suppress(TypeError):  # it cannot be hashed, or not be referred to weakly
+            if rows in self._known:
+                return self._known[rows]
+        first = next(iterator, ...)
+        if first is not ... and isinstance(rows, Iterator):
+            with suppress(TypeError):
+                self._known[rows] = first
+        return first
+
+    def forget(self, rows: object) -> None:
+        """An evaluation has it now."""
+        with suppress(TypeError):
+            self._known.pop(rows, None)
 
 
 def _value(word: str, names: dict[str, object], hidden: Mapping[str, object]) -> object:
@@ -71,7 +103,11 @@ def _value(word: str, names: dict[str, object], hidden: Mapping[str, object]) ->
         return Resolver(names, hidden).reference(word, "--each")
     if text in names:
         return names[text]
-    if text.endswith(ROW_FILES) or expanded(text).is_file():
+    if text.endswith(ROW_FILES) and not expanded(text).is_file():
+        raise OptionError(
+            f"--each {text}: file not found (looked for from the working directory {working_directory()})."
+        )
+    if expanded(text).is_file():
         return expanded(text)
     if (root := ROOT.match(text)) and root[1] in names:
         raise OptionError(f"--each {text}: put an expression in braces. Write --each {{{text}}}.")
@@ -160,11 +196,13 @@ class Batch:
         }
         rows, env_vars = self.rows.source, of_rows.env_vars
         try:
-            return self.executor.evaluate(self.code, rows, env_vars=env_vars, progress=progress, **given)
+            result = self.executor.evaluate(self.code, rows, env_vars=env_vars, progress=progress, **given)
         except EvaluationInterrupted as interrupted:
-            return interrupted.result
+            result = interrupted.result
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
+        self.rows.are_taken()
+        return result
 
 
 def problem_of_compiling(code: str | Path) -> str:
@@ -195,12 +233,20 @@ def with_hints(
 ) -> EvaluationResult:
     """The result with hints in the errors of its rows, as the errors of single runs have them."""
     options, hide = batch.options, batch.without_secrets
+    known: dict[RunError, RunError] = {}  # many rows fail in the same way, and share one error
 
     def explained(row: RowResult) -> RowResult:
         if row.error is None:
             return row
-        error = hints.with_hint(row.error, body, names, hidden, options.row)
-        run = RunResult(error=error, stdout=row.stdout, stderr=row.stderr, notes=row.notes, displays=row.displays)
-        return replace(row, error=hints.as_meant(run, options, body, hide).error)
+        if row.error not in known:
+            known[row.error] = hints.with_hint(row.error, body, names, hidden, options.row)
+        error: RunError | None = known[row.error]
+        if row.error.kind is ErrorKind.NO_RESULT:
+            run = RunResult(
+                error=error, stdout=row.stdout, stderr=row.stderr, notes=row.notes, displays=row.displays
+            )
+            error = hints.as_meant(run, options, body, hide).error
+            error = None if error is None else known.setdefault(error, error)
+        return replace(row, error=error)
 
     return replace(result, rows=tuple(map(explained, result.rows))) if result.failures else result

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
+from isolated_magic.magic.datasets import are_rows
 from isolated_magic.models import ErrorKind, Found
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ ANY_LINES = ("0.8", ANY_SCORE)
 JSON_LINE = f"import json; print(json.dumps({ANY_SCORE}))"
 LONGEST_EXPRESSION = 40  # characters of the user's own that the lines repeat
 LONGER = "value"  # stands for what is longer
-
-FRAMES = ("DataFrame", "LazyFrame", "Table", "Dataset", "IterableDataset")
-LIBRARIES_OF_FRAMES = ("pandas", "polars", "pyarrow", "datasets")
 
 _VALUE = re.compile(r"(?:.*; )?the value of the last line is (.*)", re.DOTALL)
 _METRIC = re.compile(r"(?:[^\n]*\.)?([^\n.]+\(\)) returned (?:an? )?[\w.]+")
@@ -307,14 +305,6 @@ def _remedy(name: str, value: object, row_name: str | None) -> str:
     if are_rows(value):
         told += f". To run the code once for each of its rows, write --each {name}: a row is called data there"
     return f"a variable of the notebook: {told}"
-
-
-def are_rows(value: object) -> bool:
-    """Whether a value of the notebook looks like a dataset: a list of dicts, or a data frame."""
-    if isinstance(value, (list, tuple)):
-        return len(value) > 0 and isinstance(value[0], dict)
-    base = type(value)
-    return base.__name__ in FRAMES and str(base.__module__).partition(".")[0] in LIBRARIES_OF_FRAMES
 
 
 def _import_of(name: str, value: object) -> str:

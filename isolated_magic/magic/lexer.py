@@ -17,6 +17,7 @@ from isolated_magic.errors import OptionError
 PROTECTED = "\0"
 _MEANINGFUL = "${"
 _ORDINARY = re.compile(r"""[^\s'"{\[(]+""")
+_FLAG = re.compile(r"\A--[a-z-]+=")
 _NAME_OR_MORE = re.compile(r"[^\W\d][\w.]*([\[(].*[\])][\w.]*)*", re.DOTALL)
 
 
@@ -40,7 +41,7 @@ def split(line: str) -> list[str]:
         word = word or []
         if match := _ORDINARY.match(line, index):
             text, index = match[0], match.end()
-        elif character in "[(" and _NAME_OR_MORE.fullmatch("".join(word)):
+        elif character in "[(" and _NAME_OR_MORE.fullmatch(_FLAG.sub("", "".join(word))):
             text, index = _brackets(line, index)
         else:
             text, index = _part(line, index)

@@ -25,6 +25,7 @@ from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
 from isolated_magic.magic.executors import Executors
 from isolated_magic.magic.figures import figure_settings
+from isolated_magic.magic.kinds import ROW_FILES
 from isolated_magic.magic.parser import help_text, parse
 from isolated_magic.magic.row_options import RowOptions
 from isolated_magic.magic.screen import Screen
@@ -87,6 +88,7 @@ class IsolatedMagics(Magics):
         self._asked = credentials.AskedSecrets()
         self._lock = threading.Lock()
         self._batches = batches.Batches()
+        self._first_rows = each.FirstRows()
         self._commands = Commands(self.executors, shell, lambda: self.history, self._asked)
         self.completion = Completion(shell)
         settings.observe(self._configure, list(settings.launch_settings))
@@ -209,7 +211,7 @@ class IsolatedMagics(Magics):
         credentials.warn_of_literals(options, patterns)
         named = options.compare if isinstance(options.compare, str) else None
         earlier = None if named is None else batches.earlier_evaluation(named, self._shell.user_ns)
-        rows = each.Rows(options.each, names, hidden)
+        rows = each.Rows(options.each, names, hidden, self._first_rows)
         of_rows = RowOptions(options, rows.first, names, hidden, self._ask, patterns)
         batch = each.Batch(executor, code, options, rows, of_rows)
         inputs = batch.inputs  # before the first row, while the code is what it is
@@ -288,7 +290,7 @@ class IsolatedMagics(Magics):
             earlier = earlier.peek()
             if earlier is None:
                 raise OptionError(f"--compare {name}: {name} is still running: {name}.result() waits for it.")
-        if isinstance(earlier, EvaluationResult):
+        if isinstance(earlier, EvaluationResult) or name.endswith(ROW_FILES):
             raise OptionError(
                 f"--compare {name}: {name} is an evaluation of rows, and this is one run: add --each, or give a "
                 "result that one run kept with -o."

@@ -20,6 +20,22 @@ HELP_WIDTH = 100  # and not the terminal's: a saved notebook has none
 LONGEST_QUOTED = 40  # characters
 CLOSE = 0.7  # by difflib's measure
 
+# What other tools call these options.
+MEANT = {
+    **dict.fromkeys(("--for-each", "--foreach", "--rows", "--dataset", "--map", "--over"), "--each"),
+    **dict.fromkeys(
+        ("-j", "--n-jobs", "--num-jobs", "--parallel", "--threads", "--concurrency", "--workers"), "--jobs"
+    ),
+    **dict.fromkeys(("--group-by", "--groupby", "--by", "--shard"), "--per"),
+    **dict.fromkeys(("--head", "--first", "--max-rows", "-n"), "--limit"),
+    **dict.fromkeys(("--id", "--row-id"), "--key"),
+    **dict.fromkeys(("--resume", "--cache"), "--checkpoint"),
+    **dict.fromkeys(("--rate-limit", "--rps", "--qps"), "--rate"),
+    **dict.fromkeys(("--epochs", "--trials", "--runs"), "--repeat"),
+    **dict.fromkeys(("--max-retries", "--retry"), "--retries"),
+    "--baseline": "--compare",
+}
+
 DESCRIPTION = """\
 Run the cell in a Python process of its own, with its own environment. The scores that it computes are the
 cell's value.
@@ -65,6 +81,8 @@ def parse(line: str, defaults: Mapping[str, object], *, is_cell: bool) -> Option
     """
     words = lexer.split(line)
     given, unused = parser().parse_known_args(words)
+    if not is_cell and len(unused) == 2 and unused[0] == "run" and "file" not in given:
+        given.file, unused = unused[1], []  # behind options instead of before them
     if unused:
         raise _wrong_line(_about_unused(words, unused, is_cell=is_cell))
     said = {name: _converted(TABLE[name], value) for name, value in vars(given).items()}
@@ -185,7 +203,7 @@ def _about_unused(words: list[str], unused: list[str], *, is_cell: bool) -> str:
     flag = next((word.partition("=")[0] for word in unused if word.startswith("-")), None)
     if flag is not None:
         name = lexer.plain(flag)
-        near = difflib.get_close_matches(name, long_flags(), n=1, cutoff=CLOSE)
+        near = [MEANT[name]] if name in MEANT else difflib.get_close_matches(name, long_flags(), n=1, cutoff=CLOSE)
         return f"unknown option {name}" + (f"; did you mean {near[0]}?" if near else ".")
     first = lexer.plain(unused[0])
     if first.startswith("#"):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import lexer
 from isolated_magic.magic.data import merged_data
+from isolated_magic.magic.kinds import ROW_FILES
 from isolated_magic.redaction.redactor import TOO_SHORT, is_too_short
 from isolated_magic.sanitize import warn
 
@@ -216,6 +217,8 @@ class Resolver:
     def _about_data(self, text: str) -> str:
         """What to write in place of a word that is neither a variable nor a .json file."""
         if expanded(text).is_file():
+            if text.endswith(ROW_FILES):
+                return f"--data {text}: that is a file of rows: --each {text} runs the code once for each of them."
             return (
                 f"--data {text}: only .json files are read. Read it in the notebook, and hand over what the run "
                 "needs, such as --data row."
