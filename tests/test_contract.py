@@ -447,3 +447,74 @@ def test_no_thread_is_left_by_a_run(executor):
     for _ in range(3):
         executor.run("1")
     assert threading.active_count() <= before + 2  # of a container that is just being removed
+
+
+class TestEvaluation:
+    """The same for each row as for a single run."""
+
+    FAILING = """
+import os, signal, sys, time
+if data['n'] == 1: 1 / 0
+if data['n'] == 2: os.kill(os.getpid(), signal.SIGSEGV)
+if data['n'] == 3: sys.exit(3)
+if data['n'] == 4: x = 1
+elif data['n'] == 5: time.sleep(1000)
+elif data['n'] == 6: {'scores': [{'name': 'score', 'value': None}]}
+else: print('row', data['n'])
+data['n'] * 2 if data['n'] > 6 or not data['n'] else None
+"""
+
+    def test_a_row_takes_only_itself(self, executor):
+        result = executor.evaluate(self.FAILING, [{"n": n} for n in range(9)], timeout_secs=5, jobs=3)
+        assert [(row.index, row.scores[0].value) for row in result if row.ok] == [(0, 0), (7, 14), (8, 16)]
+        assert [row.stdout for row in result if row.ok] == ["row 0\n", "row 7\n", "row 8\n"]
+        kinds = [str(row.error.kind) for row in result.failures]
+        assert kinds == ["user_code", "died", "no_result", "no_result", "timeout", "no_result"]
+        assert (len(result), result.not_run, result.stopped) == (9, 0, "")
+        assert executor.live_runs == ()
+
+    def test_rows_come_lazily_in_order_and_from_asyncio(self, executor):
+        read = []
+        results = executor.map("data['n']", (read.append(n) or {"n": n} for n in range(500)), jobs=1)
+        assert [next(results).scores[0].value for _ in range(3)] == [0, 1, 2]
+        results.close()
+        assert len(read) < 50
+        result = asyncio.run(executor.aevaluate("data['n']", [{"n": n} for n in range(3)]))
+        assert [row.scores[0].value for row in result] == [0, 1, 2]
+
+    def test_an_environment_for_each_row(self, executor, strategy):
+        code = "import os\nprint(os.environ['TENANT_ID'], os.environ['KEY'])\n1"
+        rows = [{"tenant": f"t{n}"} for n in range(3)]
+
+        def variables(row):
+            return {"TENANT_ID": row["tenant"], "KEY": f"key of {row['tenant']}"}
+
+        if strategy[0] == "process":
+            with pytest.raises(InvalidRequestError, match="cannot be given to ProcessExecutor"):
+                executor.evaluate(code, rows, env_vars=variables)
+            return
+        result = executor.evaluate(code, rows, env_vars=variables, secrets=["KEY"])
+        assert [row.stdout for row in result] == ["t0 ***\n", "t1 ***\n", "t2 ***\n"]
+
+    def test_failed_rows_run_again(self, executor):
+        code = "import random\nif random.random() < 0.5: raise ConnectionError\n1"
+        result = executor.evaluate(code, [{"n": n} for n in range(4)], retries=1)
+        assert all(len(row.attempts) == 2 for row in result.failures)
+        assert {len(row.attempts) for row in result} <= {1, 2}
+
+    def test_a_teardown_ends_it(self, strategy):
+        with strategy[1]() as executor:
+            told = []
+
+            def stop():
+                wait_until(lambda: told and told[-1].done == 1 and executor.active_pids)
+                executor.teardown()
+
+            thread = threading.Thread(target=stop)
+            thread.start()
+            code = "import time\nif data['n']: time.sleep(1000)\n1"
+            result = executor.evaluate(code, [{"n": n} for n in range(20)], jobs=2, progress=told.append)
+            thread.join(60)
+            assert (len(result), result.not_run) == (1, 19)
+            assert result.stopped == "The evaluation was stopped: all runs of its executor were."
+            assert executor.live_runs == ()
