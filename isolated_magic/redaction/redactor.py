@@ -209,7 +209,7 @@ def _numbers_in(value: str) -> Iterator[int | float]:
                 yield number
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)  # the rows of an evaluation may have those of many tenants in turn
 def redactor_for(values: tuple[str, ...]) -> Redactor | None:
     """A Redactor for these values, None when there are none."""
     return Redactor(values) if values else None
