@@ -103,7 +103,13 @@ class EvaluationResult:
 
     @cached_property
     def summary(self) -> Summary:
-        """Counts, the figures of each metric, causes of failures, the slowest rows and usage, as a plain dict."""
+        """Counts, the figures of each metric, causes of failures, the slowest rows and usage.
+
+        Returns:
+            A plain dict, computed once: ``["rows"]``, ``["scored"]``, ``["failed"]``, ``["unscored"]``,
+            ``["metrics"][name]["mean"]``, ``["interval"]`` and the rest (:class:`MetricSummary` describes each),
+            ``["failures"]`` by cause, ``["slowest"]``, ``["usage"]``.
+        """
         return summarize(self.rows, not_run=self.not_run, stopped=self.stopped, repeat=self.repeat)
 
     def compare(self, other: EvaluationResult, *, lower_is_better: Iterable[str] = ()) -> Comparison:
