@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,8 @@ def test_a_frame_is_not_made_into_dicts_all_at_once():
         ("hello", "rows is text, and there is no file 'hello': give the path of a .jsonl, "),
         ("x" * 5000, r"there is no file 'x{80}\.\.\.': give the path"),
         ("a\0b", "there is no file"),
+        ("none.csv", r"^There is no file 'none\.csv'\.$"),
+        (Path("none"), "^There is no file 'none'"),
         (b"[]", "rows is bytes: give a list of dicts, "),
         (5, "rows is int: give a list of dicts, "),
         (None, "rows is NoneType: give"),
@@ -149,7 +152,7 @@ def test_a_frame_is_not_made_into_dicts_all_at_once():
         (io.StringIO("{}"), "rows is an open file: give its path, or give"),
         ({"n": 1}, r"rows is a dict, and rows\['n'\] is int, which is no column: for one row, give \[row\]; for"),
         ({"n": [1], "who": "a"}, r"rows\['who'\] is str, which is no column"),
-        ({"a": {"n": 1}}, r"rows\['a'\] is dict, which is no column: for the rows in its values, give list\(rows"),
+        ({"a": {"n": 1}}, r"rows\['a'\] is dict, which is no column: give list\(rows.values"),
         ({"n": [1, 2], "m": [1]}, "The columns in rows have different lengths: n has 2, m has 1"),
         (np.zeros((2, 3)), r"an array of 2 dimensions, whose columns have no names: give pandas.DataFrame\("),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "several columns called 'a': rename all but one"),

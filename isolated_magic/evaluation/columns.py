@@ -78,7 +78,9 @@ def columns_of_dict(columns: Mapping[Any, object]) -> Columns:
     if wrong is not None:
         told = f"rows is a dict, and rows[{wrong!r}] is {type(columns[wrong]).__name__}, which is no column"
         if isinstance(columns[wrong], Mapping):
-            raise InvalidRequestError(f"{told}: for the rows in its values, give list(rows.values()).")
+            raise InvalidRequestError(
+                f"{told}: give list(rows.values()) for the rows in its values, or to_dict('records') of a frame."
+            )
         raise InvalidRequestError(f"{told}: for one row, give [row]; for columns, give lists of equal length.")
     lengths = {name: len(column) for name, column in columns.items()}  # type: ignore[arg-type]  # a column has one
     if len(set(lengths.values())) > 1:

@@ -81,11 +81,14 @@ def existing_file(path: str | os.PathLike[str], what: str) -> Path:
             return found
     if is_folder:
         raise InvalidRequestError(f"{shown!r} is a folder: give the path of a file in it.")
-    raise InvalidRequestError(
-        f"rows is text, and there is no file {shown!r}: give the path of a {ENDINGS} file, or the rows."
-        if what == "rows"
-        else f"There is no file {shown!r}."
-    )
+    if (
+        what == "rows"
+        and isinstance(path, str)
+        and found.suffix.lower() not in {*JSON_LINES, *CSV, *PARQUET, ".json"}
+    ):
+        told = f"give the path of a {ENDINGS} file, or the rows"
+        raise InvalidRequestError(f"rows is text, and there is no file {shown!r}: {told}.")
+    raise InvalidRequestError(f"There is no file {shown!r}.")
 
 
 def reason_of(problem: BaseException) -> str:
