@@ -46,7 +46,7 @@ def test_by_a_function():
         ([3, 1.5, -1, 10], [-1, 1.5, 3, 10]),
         (["b", 2, None, True, math.nan], [True, 2, "b", "(none)"]),
         ([["x", 1], {"b": 1, "a": 2}], ['["x", 1]', '{"a": 2, "b": 1}']),
-        ([object()], ["<object>"]),
+        ([object(), 10**5000], ["<int>", "<object>"]),
     ],
 )
 def test_names_of_groups_and_their_order(values, names):

@@ -272,6 +272,33 @@ class TestPandas:
         assert frame["tone.reason"][2] == "no key"
         assert list(frame["error_kind"].dropna()) == ["no_result"]
 
+    def test_names_that_are_taken(self, tmp_path):
+        scores = tuple(Score(name, 0.5, "why") for name in ("a", "a.reason", "key", "ms", "", "n"))
+        result = EvaluationResult((RowResult(0, "k", {"n": 1, "a": 2, "key": 3, "a.reason": 4}, scores),))
+        frame = result.to_pandas()
+        assert frame.columns.is_unique
+        assert [frame[f"row.{name}"][0] for name in ("n", "a", "key", "a.reason")] == [1, 2, 3, 4]
+        loaded = EvaluationResult.load(result.save(tmp_path / "r.csv"))
+        assert loaded.rows[0].row == result.rows[0].row
+        assert loaded.rows[0].scores == result.rows[0].scores
+
+    def test_rows_that_are_odd(self, tmp_path):
+        class Refuses(dict):
+            def __getitem__(self, key):
+                raise RuntimeError
+
+        deep = []
+        for _ in range(100_000):
+            deep = [deep]
+        rows = [Refuses(a=1), {"a": deep, "b": 10**5000, None: 1, (1, 2): object()}, deep, {"a": "\ud800"}, None]
+        result = EvaluationResult(tuple(RowResult(n, str(n), row, (Score("s", 1),)) for n, row in enumerate(rows)))
+        assert len(result.to_pandas()) == len(rows)
+        for ending in ("jsonl", "csv", "html"):
+            path = result.save(tmp_path / f"r.{ending}")
+            if ending != "html":
+                assert [row.scores for row in EvaluationResult.load(path)] == [row.scores for row in result]
+        assert sum(map(len, result.by("a").values())) == len(rows)
+
     def test_rows_without_fields(self):
         frame = EvaluationResult((RowResult(0, "a", 5), RowResult(1, "b", "text"))).to_pandas()
         assert list(frame["row"]) == [5, "text"]

@@ -28,6 +28,7 @@ R = TypeVar("R", bound=Evaluated)
 
 NO_GROUP = "(none)"  # of rows without a value
 MOST_NAMED = 10
+MOST_BITS = 1000  # of a whole number that is shown
 _FIELDS_OF_RESULT = ("cluster", "repetition", "key")
 _DIGITS = re.compile(r"(\d+)")
 
@@ -155,7 +156,7 @@ def _group_name(value: object) -> object:
     value = plain(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return NO_GROUP
-    if isinstance(value, (str, int, float)):
+    if isinstance(value, (str, float)) or (isinstance(value, int) and value.bit_length() <= MOST_BITS):
         return value
     try:
         return json.dumps(value, default=plain, sort_keys=True)
@@ -167,7 +168,7 @@ def _place(name: object) -> tuple[int, float, list[tuple[int, str]]]:
     if name == NO_GROUP:
         return 2, 0.0, []
     if isinstance(name, (int, float)):
-        return 0, float(name), []
+        return 0, name, []
     parts = _DIGITS.split(str(name))  # every second one is digits
     return 1, 0.0, [(int(part) if n % 2 and len(part) < 300 else 0, part) for n, part in enumerate(parts)]
 

@@ -172,7 +172,8 @@ def _cell(value: object) -> object:
     value = plain(value)
     if isinstance(value, float) and math.isnan(value):
         return ""
-    return value if value is None or isinstance(value, (str, int, float)) else _row_text(value)
+    is_cell = value is None or isinstance(value, (str, float)) or (isinstance(value, int) and _is_64_bit(value))
+    return value if is_cell else _row_text(value)
 
 
 def _write_parquet(result: Evaluated, path: Path) -> None:

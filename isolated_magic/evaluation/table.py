@@ -45,8 +45,11 @@ class Column(NamedTuple):
 def fields_of(row: object) -> Mapping[Any, object]:
     """The fields of a row: of a mapping, a dataclass, a model; the whole row as one field where it has none."""
     record = row if isinstance(row, Mapping) else as_record(row)
-    if isinstance(record, Mapping):
+    if type(record) is dict:
         return record
+    if isinstance(record, Mapping):
+        with suppress(Exception):  # of a class that only calls itself a mapping
+            return {key: record[key] for key in record}
     return {} if row is None else {WHOLE_ROW: row}
 
 
@@ -88,8 +91,10 @@ def _field(name: object) -> Callable[[RowResult], object]:
 
 def _metric_columns(rows: Sequence[RowResult]) -> list[Column]:
     columns: list[Column] = []
-    for name, metric in values_of(rows).items():
-        shown = f"{OF_SCORE}{name}" if name in FIXED else name
+    metrics = values_of(rows)
+    taken = {*FIXED, *_beside(metrics), ""}
+    for name, metric in metrics.items():
+        shown = f"{OF_SCORE}{name}" if name in taken else name
         scores = [[score for score in row.scores if score.name == name] for row in metric.rows]
         of_rows = [*zip(metric.rows, metric.values, scores, strict=True)]
         columns.append(Column(shown, _by_row((row, _told(value, some)) for row, value, some in of_rows)))
@@ -99,6 +104,11 @@ def _metric_columns(rows: Sequence[RowResult]) -> list[Column]:
         if any(value.passed is not None for value in metric.values):
             columns.append(Column(f"{shown}{PASSED}", _by_row((row, value.passed) for row, value, _ in of_rows)))
     return columns
+
+
+def _beside(names: Iterable[str]) -> set[str]:
+    """The columns that there may be beside those of metrics."""
+    return {f"{name}{suffix}" for name in names for suffix in (REASON, PASSED)}
 
 
 def _by_row(values: Iterable[tuple[RowResult, object]]) -> Callable[[RowResult], object]:
@@ -148,8 +158,8 @@ class _Layout:
         before, last = names.index("error_kind"), names.index("error")
         self.fields = [name for name in names[:before] if name not in BEFORE_ROW]
         scores = [name for name in names[last + 1 :] if name not in LAST]
-        beside = {f"{name}{suffix}" for name in scores for suffix in (REASON, PASSED)}
-        self.metrics = [name for name in scores if name not in beside]
+        self._not_metrics = {*FIXED, *_beside(scores), ""}
+        self.metrics = [name for name in scores if name not in self._not_metrics]
         self._taken = {*scores, *FIXED}
 
     def row_result(self, row: Mapping[str, object], number: int) -> RowResult:
@@ -177,9 +187,9 @@ class _Layout:
         told = str(reason) if reason is not None and reason != "" else None
         if _is_missing(value) and told is None:
             return None
-        shown = name.removeprefix(OF_SCORE) if name.removeprefix(OF_SCORE) in FIXED else name
+        own = name.removeprefix(OF_SCORE)
         return Score(
-            shown,
+            own if own in self._not_metrics else name,
             None if _is_missing(value) else value,  # type: ignore[arg-type]  # a number or text
             told,
             scoring_failed=_is_missing(value),
