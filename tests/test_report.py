@@ -125,7 +125,7 @@ class TestSummary:
             (EvaluationResult(), ["There were no rows: nothing was scored."]),
             (
                 EvaluationResult(not_run=5, stopped="The evaluation was interrupted."),
-                ["Interrupted after 0 of 5 rows; 5 were not run.", "There were no rows: nothing was scored."],
+                ["Interrupted after 0 of 5 rows; 5 were not run.", "Nothing was scored."],
             ),
             (evaluation(1), [r"relevance 0\.\d+ \(too few for an interval\) · 1 of 1 scored"]),
             (evaluation(3, [KEY_ERROR] * 3), ["3 rows · 0 scored · 3 failed", "3 of 3 rows failed: 3 KeyError 'reference'"]),

@@ -68,6 +68,7 @@ MOST_ROWS = 20  # of each kind in the output of a cell
 MOST_COLUMNS = 8  # metrics beside a row
 LONGEST_CAUSE = 80
 INTERRUPTED = "The evaluation was interrupted."
+NOTHING = "Nothing was scored."
 NO_ROWS = "There were no rows: nothing was scored."
 
 CONTENT_KEY = re.compile(r"[0-9a-f]{16}(-\d+)?")  # of a row that was given none
@@ -125,7 +126,7 @@ def _headlines(result: Evaluated, summary: Summary) -> list[Line]:
     label = f"{brief(result.label)}: " if result.label else ""
     rows, metrics = summary["rows"], summary["metrics"]
     if not rows:
-        return [Line(f"{label}{NO_ROWS}", Role.HEADLINE)]
+        return [Line(f"{label}{NOTHING if result.stopped or result.not_run else NO_ROWS}", Role.HEADLINE)]
     if 0 < len(metrics) <= MOST_HEADLINES:
         lines = [f"{label}{metric_line(name, metric, rows)}" for name, metric in metrics.items()]
         return [Line(line, Role.HEADLINE) for line in lines]
