@@ -422,20 +422,21 @@ def lines_in(file):
 
 
 class TestEnds:
-    @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
-    def test_no_scored_row_runs_again_whenever_the_owner_ends(self, folder, signal_number):
+    @pytest.mark.parametrize("options", [{}, {"per": "tenant"}], ids=["fresh", "per"])
+    @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+    def test_no_scored_row_runs_again_whenever_the_owner_ends(self, folder, signal_number, options):
         seed = random.randrange(10**6)
         chance, file = random.Random(seed), folder / "c.jsonl"
         scored = set()
         for most in (60, 120, 180):
-            owner = start_owner()
+            owner = start_owner(**options)
             stop_at = len(scored) + 2 + chance.randrange(max(1, most - len(scored)))
             wait_until(lambda at=stop_at, owner=owner: lines_in(file) >= at or owner.poll() is not None)
             owner.send_signal(signal_number)
             owner.communicate(timeout=60)
             assert not scored & set(map(str, taken_ran())), seed
             scored = scored_in(file)
-        output = output_of(start_owner())
+        output = output_of(start_owner(**options))
         ran = taken_ran()
         assert output[:2] == ["whole", "200"], seed
         assert not scored & set(map(str, ran)), seed
