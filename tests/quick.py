@@ -37,6 +37,7 @@ QUICK = {
     "test_readme.py": r"",
     "test_redaction.py": r"::(test_(?!the_work_grows|it_is_fast|no_piece)|TestRuns.*\[forked)",
     "test_render.py": r"(?!.*hundreds_of_thousands)",
+    "test_report.py": r"",
     "test_result.py": r"::Test(Printed|LastExpression|WhichResult).*\[forked",
     "test_rows.py": r"(?!.*(memory|opik))",
     "test_saving.py": r"(?!.*(Checkpoint|ran|secret))",

@@ -206,6 +206,31 @@ class TestUntrusted:
             notebook.page.screenshot(path=pictures / "displays_untrusted.png")
 
 
+class TestProgress:
+    def test_the_line_becomes_the_summary_and_leaves_nothing(self, server, browser, tmp_path, pictures):
+        go = tmp_path / "go"
+        rows = f"rows = [{{'n': n, 'go': {str(go)!r}}} for n in range(5)]"
+        code = "import os, time\nwhile not (data['n'] < 2 or os.path.exists(data['go'])): time.sleep(0.01)\n1 / data['n']"
+        cells = [f"%load_ext isolated_magic\n{rows}", f"%%isolated --each rows --jobs 2\n{code}"]
+        with jupyterlab.opened(server, browser, cells) as notebook:
+            notebook.run(0)
+            notebook.start(1)
+            output = notebook.output(1)
+            expect(output).to_contain_text(re.compile(r"2 of 5 rows.* 1 failed · score 1"))
+            notebook.page.screenshot(path=pictures / "progress.png")
+            go.touch()
+            notebook.wait_for_end(1)
+            expect(output).to_contain_text("4 of 5 scored")
+            expect(output).to_have_count(1)
+            expect(output.locator("table")).to_have_count(3)  # one of them is folded
+            notebook.choose("File", "Save Notebook")
+            file = server.folder / notebook.name
+            wait_until(lambda: "of 5 scored" in file.read_text() and file.read_text().rstrip().endswith("}"))
+            (saved,) = json.loads(file.read_text())["cells"][1]["outputs"]
+            assert saved["output_type"] == "display_data"
+            assert "rows/s" not in json.dumps(saved)
+
+
 class TestNbconvert:
     @pytest.mark.parametrize("theme", ["light", "dark"])
     def test_the_page_shows_it_and_none_of_it_runs(self, server, browser, saved, tmp_path, pictures, theme):

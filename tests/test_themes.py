@@ -2,10 +2,13 @@
 
 import secrets
 import sys
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
 
+from isolated_magic import EvaluationResult, RowResult, Score
+from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.models import ErrorKind, RunError, RunResult, parse_scores
 from isolated_magic.render.html import to_html
 from isolated_magic.render.view import view_of
@@ -68,11 +71,23 @@ def result_of(scores, **settings):
     return RunResult(payload, parse_scores(payload), **settings)
 
 
+def evaluation(shift, **settings):
+    rows = [
+        RowResult(n, f"row-{n}", {}, error=ERROR)
+        if n < 3
+        else RowResult(n, f"row-{n}", {}, (Score("a", n / 50 + shift, passed=n > 9), Score("b", n / 50 - shift)))
+        for n in range(40)
+    ]
+    return EvaluationResult(tuple(rows), **settings)
+
+
+STOPPED = evaluation(0.1, stopped="The evaluation was interrupted.", not_run=60, notes=("a note",))
 PAGES = {
-    "scores": result_of(SCORES, compared_with=parse_scores({"scores": BEFORE}), notes=("a note",)),
-    "many": result_of([{"name": f"m{n % 3}", "value": n / 1000} for n in range(1000)]),
-    "wide": result_of(WIDE),
-    "error": RunResult(error=ERROR),
+    "scores": view_of(result_of(SCORES, compared_with=parse_scores({"scores": BEFORE}), notes=("a note",))),
+    "many": view_of(result_of([{"name": f"m{n % 3}", "value": n / 1000} for n in range(1000)])),
+    "wide": view_of(result_of(WIDE)),
+    "error": view_of(RunResult(error=ERROR)),
+    "evaluation": view_of_evaluation(replace(STOPPED, comparison=STOPPED.compare(evaluation(0)))),
 }
 
 
@@ -81,7 +96,7 @@ def shown(request, server, browser):
     """A notebook that shows each of the pages: as its kernel has just sent them, or as they were saved."""
     import nbformat  # loads for seconds
 
-    pages = {name: to_html(view_of(result)) for name, result in PAGES.items()}
+    pages = {name: to_html(view) for name, view in PAGES.items()}
     cells = [
         nbformat.v4.new_code_cell(f"from IPython.display import HTML\nHTML({page!r})") for page in pages.values()
     ]
@@ -105,7 +120,7 @@ def test_all_text_can_be_read_and_each_bar_be_seen(shown, theme, pictures):
     kinds = "td, th, strong, span:has(> strong), div, summary, pre"
     measured = [
         (one, text)
-        for name in ("scores", "error")
+        for name in ("scores", "error", "evaluation")
         for one, text in outputs[name]
         .locator(kinds)
         .evaluate_all(f"all => all.map(element => [({CONTRAST})(element), element.textContent.trim()])")
@@ -118,6 +133,20 @@ def test_all_text_can_be_read_and_each_bar_be_seen(shown, theme, pictures):
     grounds = words.evaluate_all("all => all.map(one => getComputedStyle(one).backgroundColor)")
     red, green = "rgb(198, 40, 40)", "rgb(27, 122, 61)"
     assert grounds == [red, green, green, red, red]
+
+
+def test_an_evaluation_has_the_marks_of_what_it_says(shown):
+    output = shown[0]["evaluation"]
+    words = output.locator("span:has(> strong)")
+    expect(words.first).to_have_text("Interrupted after 40 of 100 rows; 60 were not run.")
+    expect(words.filter(has_text="better")).to_have_text(["✓ better"])
+    expect(words.filter(has_text="worse")).to_have_text(["✗ worse"])
+    heights = output.locator("td", has_text="▁").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().height)"
+    )
+    assert heights  # the columns of a histogram are one line of text
+    assert max(heights) < 30
+    expect(output.locator("details")).to_have_count(2)
 
 
 def test_points_line_up_and_bars_end_where_the_values_do(shown):
