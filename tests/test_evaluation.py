@@ -489,6 +489,14 @@ class TestHostileRows:
         result = workers.evaluate(ECHO, [{"n": 1, "id": "a"}, {"n": 2}], key="id")
         assert values(result) == [1, "key: the row has no 'id'; it has 'n'."]
 
+    def test_a_row_that_cannot_be_run_has_its_key(self, workers):
+        rows = [{"id": "a", "n": {1}}, {"id": "b", "n": 1}, {"id": "c", "n": 1}]
+        result = workers.evaluate(
+            ECHO, rows, key="id", env_vars=lambda row: {"A": {"a": "1", "b": "2"}[row["id"]]}
+        )
+        assert [row.key for row in result] == ["a", "b", "c"]
+        assert [row.ok for row in result] == [False, True, False]
+
     def test_a_key_of_any_length(self, workers):
         result = workers.evaluate(ECHO, rows_of(2), key=lambda row: "x" * 1_000_000 + str(row["n"]))
         assert len({row.key for row in result}) == 2

@@ -130,8 +130,12 @@ class TaskMaker:
         task = Task(0, index, f"#{index}", row)
         secrets = self._base.secrets
         try:
-            request = self._base if self._is_shared else self._request_of(row)
-            secrets = request.secrets
+            try:
+                request = self._base if self._is_shared else self._request_of(row)
+                secrets = request.secrets
+            finally:  # whatever else is wrong with a row, it is told by its name
+                if self._settings.key is not None:
+                    task.key = self._own_key(name_of("key", field_or_function("key", self._settings.key, row)))
             self._fill(task, row, request)
         except InvalidRequestError as problem:
             task.problem = RunError.from_text(ErrorKind.INVALID_REQUEST, str(problem))
@@ -153,8 +157,6 @@ class TaskMaker:
             task.cluster = name_of("cluster", field_or_function("cluster", settings.cluster, row))
         if settings.key is None:
             task.key = self._numbered(content_key(row, payload, is_row=is_row))
-        else:
-            task.key = self._own_key(name_of("key", field_or_function("key", settings.key, row)))
         if settings.checkpoint is not None:
             task.digests = digests_of(task.key, payload, None if is_row else row)
         task.request = replace(request, payload=payload, arrivals=arrivals_in(data))
