@@ -489,9 +489,9 @@ class TestHostileRows:
         result = workers.evaluate(ECHO, [{"n": 1, "id": "a"}, {"n": 2}], key="id")
         assert values(result) == [1, "key: the row has no 'id'; it has 'n'."]
 
-    def test_a_row_that_cannot_be_run_has_its_key(self, workers):
+    def test_a_row_that_cannot_be_run_has_its_key(self, executor):
         rows = [{"id": "a", "n": {1}}, {"id": "b", "n": 1}, {"id": "c", "n": 1}]
-        result = workers.evaluate(
+        result = executor.evaluate(
             ECHO, rows, key="id", env_vars=lambda row: {"A": {"a": "1", "b": "2"}[row["id"]]}
         )
         assert [row.key for row in result] == ["a", "b", "c"]
