@@ -6,6 +6,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from isolated_magic import EvaluationResult
+from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of_history
 from tests.kernels import kernel
@@ -241,6 +242,47 @@ def test_hints_of_single_runs_say_what_to_do_for_rows(shell):
     assert rows[2].error.summary == "The cell only printed, and what it printed is no score."
     single = shell.run_cell("%%isolated\nrows[0]").error_in_exec.result.error
     assert "To run the code once for each of its rows, write --each rows" in single.hint
+
+
+def test_data_without_the_row(shell, capsys):
+    capsys.readouterr()
+    result = evaluated(shell, "--each rows -d t=0.5 --limit 2", "data['n']")
+    assert "every run gets the same" in capsys.readouterr().err
+    assert result.rows[0].error.hint == (
+        "The row has that key, but data is what --data says. For the row beside that, add -d row."
+    )
+    assert "hint: The row has that key" in to_text(view_of_evaluation(result))
+    evaluated(shell, "--each rows -d t=0.5 -e N={row['n']} --limit 2", CODE_OF_N)
+    assert capsys.readouterr().err == ""
+    shell.user_ns["rows"] = ["a", "b"]
+    assert values(evaluated(shell, "--each rows"))[0] == (
+        "The row is str: give it a name in the data: --data value={row}."
+    )
+    assert values(evaluated(shell, "--each rows --data value={row}", "len(data['value'])")) == [1, 1]
+
+
+def test_credentials_by_the_row_are_hidden(shell, capsys):
+    shell.user_ns["rows"] = [{"t": n, "api_key": f"sk-hunter-{n}"} for n in range(3)]
+    shell.user_ns["api_keys"] = [f"sk-other-{n}" for n in range(3)]
+    code = "import os\nprint(data['k'], os.environ['X'], data['api_key'])\nraise ValueError(os.environ['X'])"
+    line = "-d row -d k={row['api_key']} -e X={api_keys[row['t']]} --cluster api_key"
+    result = evaluated(shell, f"--each rows {line}", code)
+    assert {row.stdout for row in result} == {"*** *** ***\n"}
+    shown = capsys.readouterr().out + repr(result.rows) + to_text(view_of_evaluation(result))
+    shown += repr([(row.row, row.cluster, row.error) for row in result]) + repr(shell.user_ns["In"][-1])
+    assert "sk-" not in shown
+
+
+@pytest.mark.parametrize("options", ["--fresh", "--jobs 1", "--memory 1G"])
+def test_ways_to_run(shell, options):
+    line = f"--each rows {options} -e N={{row['n']}} --secret K={{keys[row['tenant']]}} --limit 3"
+    assert values(evaluated(shell, line, CODE_OF_N)) == [0, 1, 2]
+
+
+def test_workers_take_rows_and_no_environment(shell):
+    assert values(evaluated(shell, "--each rows --executor process", "data['n']")) == [*range(6)]
+    told = refusal(shell, "--each rows --executor process -e N={row['n']}")
+    assert told.startswith("env_vars (-e, --env-file, --secret) cannot be given to ProcessExecutor")
 
 
 def test_other_options_hold_for_each_row(shell, tmp_path):

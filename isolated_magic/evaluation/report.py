@@ -63,6 +63,7 @@ MOST_METRICS = 20  # seen without a click
 MOST_FOLDED_METRICS = 1000  # and after it
 MOST_IN_LINE, MOST_CAUSES = 3, 10  # reasons of failures in one line, and in their table
 MOST_NOTES = 20
+MOST_HINTS = 3
 MOST_USAGE = 10
 MOST_ROWS = 20  # of each kind in the output of a cell
 MOST_COLUMNS = 8  # metrics beside a row
@@ -236,6 +237,9 @@ def _failure_blocks(result: Evaluated, summary: Summary, most_rows: int) -> list
     if len(groups) > MOST_CAUSES:
         more = f"... {len(groups) - MOST_CAUSES:,} more kinds: result.summary has them"
         blocks.append(Line(more, Role.NOTE))
+    firsts = [named[group["keys"][0]].error for _, group in groups[:MOST_CAUSES] if group["keys"][0] in named]
+    hints = dict.fromkeys(error.hint for error in firsts if error is not None and error.hint)
+    blocks += [Line(f"hint: {brief(hint, LONGEST_READ)}", Role.NOTE) for hint in islice(hints, MOST_HINTS)]
     if failed > len(summary["failures"]):
         blocks.append(_failures_fold(result.failures, most_rows))
     return blocks

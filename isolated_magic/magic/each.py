@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
 
+ALL_THE_SAME = (
+    "every run gets the same: --data says what data is, and neither it nor the environment depends on {row}. For "
+    "the row beside what --data adds, write -d {row}, too."
+)
+
+
 class Rows:
     """The rows that a line names, the first of which is known.
 
@@ -239,7 +245,10 @@ def with_hints(
         if row.error is None:
             return row
         if row.error not in known:
-            known[row.error] = hints.with_hint(row.error, body, names, hidden, options.row)
+            hinted = hints.with_hint(row.error, body, names, hidden, options.row)
+            known[row.error] = hints.with_hint_about_data(
+                hinted, row.row, options, data_is_row=batch.of_rows.data_is_row
+            )
         error: RunError | None = known[row.error]
         if row.error.kind is ErrorKind.NO_RESULT:
             run = RunResult(

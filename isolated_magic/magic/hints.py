@@ -6,15 +6,17 @@ import ast
 import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
+from isolated_magic.executors.row_values import NO_ROW
 from isolated_magic.magic.datasets import are_rows
 from isolated_magic.models import ErrorKind, Found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from isolated_magic.magic.options import Options
@@ -53,6 +55,7 @@ _ATOMS = (
 )
 
 _UNDEFINED_NAME = re.compile(r"NameError: name '(\w+)' is not defined")
+_MISSING_KEY = re.compile(r"KeyError: '(\w+)'")
 _LINE = re.compile(r" \(line (\d+)\)\Z")
 
 FROM_HISTORY = (
@@ -267,6 +270,25 @@ def with_hint(
     if not hint and cell is not None:
         hint = _about_syntax(error.summary, cell)
     return replace(error, hint=hint) if hint else error
+
+
+def with_hint_about_data(error: RunError, row: object, options: Options, *, data_is_row: bool) -> RunError:
+    """The error of a row with a hint, where its data is not what the code needs.
+
+    Args:
+        error: of the row.
+        row: the row.
+        options: of the line.
+        data_is_row: whether the row, or something made of it, is the data.
+    """
+    if error.kind is ErrorKind.INVALID_REQUEST and NO_ROW in error.text and not options.data:
+        told = f"give it a name in the data: --data value={{{options.row}}}"
+        return error.map_texts(lambda text: text.replace(NO_ROW, told))
+    found = _MISSING_KEY.match(error.summary)
+    if found is None or data_is_row or not isinstance(row, Mapping) or found[1] not in row:
+        return error
+    hint = f"The row has that key, but data is what --data says. For the row beside that, add -d {options.row}."
+    return replace(error, hint=hint)
 
 
 def _about_name(

@@ -33,6 +33,7 @@ from isolated_magic.magic.settings import settings_of
 from isolated_magic.magic.values import Resolver
 from isolated_magic.models import ErrorKind, RunError, RunFailedError, RunResult
 from isolated_magic.redaction.redactor import redactor_for
+from isolated_magic.sanitize import warn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,6 +214,8 @@ class IsolatedMagics(Magics):
         earlier = None if named is None else batches.earlier_evaluation(named, self._shell.user_ns)
         rows = each.Rows(options.each, names, hidden, self._first_rows)
         of_rows = RowOptions(options, rows.first, names, hidden, self._ask, patterns)
+        if not of_rows.depends_on_row:
+            warn(each.ALL_THE_SAME.format(row=options.row))
         batch = each.Batch(executor, code, options, rows, of_rows)
         inputs = batch.inputs  # before the first row, while the code is what it is
         result = batch.evaluated(CELL_NAME, self.display.progress_line())

@@ -171,6 +171,16 @@ class RowOptions:
         self._secrets = [*self._sources.secrets(once, static, names), *patterns]
 
     @property
+    def data_is_row(self) -> bool:
+        """Whether the data is the row, or made of it."""
+        return self.data is None or callable(self.data)
+
+    @property
+    def depends_on_row(self) -> bool:
+        """Whether anything that a run gets does."""
+        return self.data_is_row or any(not isinstance(part, Assignment) for part in self._parts)
+
+    @property
     def same_for_all(self) -> dict[str, EnvValue]:
         """The variables that are the same for every row."""
         return _variables(part for part in self._parts if isinstance(part, Assignment))
