@@ -53,13 +53,13 @@ class Kernel:
     def pid(self) -> int:
         return self.manager.provisioner.pid
 
-    def run(self, code: str) -> Shown:
+    def run(self, code: str, timeout_secs: float = CELL_TIMEOUT_SECS) -> Shown:
         shown = Shown()
-        self.client.execute_interactive(code, output_hook=shown.take, timeout=CELL_TIMEOUT_SECS, allow_stdin=False)
+        self.client.execute_interactive(code, output_hook=shown.take, timeout=timeout_secs, allow_stdin=False)
         return shown
 
-    def ok(self, code: str) -> Shown:
-        shown = self.run(code)
+    def ok(self, code: str, timeout_secs: float = CELL_TIMEOUT_SECS) -> Shown:
+        shown = self.run(code, timeout_secs)
         assert shown.ename is None, shown.traceback
         return shown
 
