@@ -63,10 +63,10 @@ def test_labels_are_counted():
     (axis,) = labelled("kind", "rude", "kind").plot().axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["kind", "rude"]
     assert [bar.get_width() for bar in axis.containers[0].patches] == [2, 1]
-    (axis,) = labelled("kind", "rude", "kind", "kind").plot(by="of").axes
+    (axis,) = labelled("kind", "_rude", "kind", "kind").plot(by="of").axes
     widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axis.containers[:2]}
-    assert widths == {"kind": [1.0], "rude": [0.0]}
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["kind", "rude"]
+    assert widths == {"kind": [1.0], " _rude": [0.0]}
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["kind", " _rude"]
 
 
 def test_what_is_left_out_is_said():

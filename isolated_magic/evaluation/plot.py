@@ -212,7 +212,7 @@ def _draw_labels(axis: Axes, panel: Sequence[Shown], *, has_groups: bool) -> Non
         count, left = sum(shown.labels.values()), 0.0
         for hue, label in zip(HUES, labels, strict=False):
             share = shown.labels[label] / count if count else 0.0
-            axis.barh(place, share, left=left, color=hue, label=_name(label) if place == 0 else None)
+            axis.barh(place, share, left=left, color=hue, label=_in_legend(label) if place == 0 else None)
             left += share
     legend = axis.legend(
         loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, labelcolor=TEXT, fontsize="small"
@@ -221,6 +221,11 @@ def _draw_labels(axis: Axes, panel: Sequence[Shown], *, has_groups: bool) -> Non
     axis.set_xlabel("share")
     axis.set_xlim(0, 1)
     _name_groups(axis, panel, [sum(shown.labels.values()) for shown in panel])
+
+
+def _in_legend(label: str) -> str:
+    name = _name(label)
+    return f" {name}" if name.startswith("_") else name  # which would hide it
 
 
 def _name_groups(axis: Axes, panel: Sequence[Shown], counts: Sequence[int]) -> None:
