@@ -152,6 +152,15 @@ class TestNotebook:
         assert cell.rest()[-1][1]["data"] == {}
         assert Watched(cells, f"found = executor.evaluate({QUICK!r}, rows, progress=True)").rest() == []
 
+    def test_what_is_captured_is_the_summary_alone(self, cells, go, tmp_path):
+        (tmp_path / "waiting.py").write_text(f"import time\ntime.sleep(0.6)\n{QUICK}")
+        line = f"%isolated run {tmp_path / 'waiting.py'} --each rows"
+        assert Watched(cells, f"%%capture found\n{line}").rest() == []
+        assert (
+            cells.ok("len(found.outputs), [*found.outputs[0].data]").text
+            == "(1, ['text/plain', 'text/html', 'text/markdown'])"
+        )
+
     def test_groups_and_comparisons_are_shown_in_the_style_of_the_house(self, cells, go):
         cells.ok(f"%%isolated --each rows -o kept\n{QUICK}")
         assert cells.ok("kept.by('id')").text.startswith("a by id: 5 groups\n")
@@ -163,7 +172,7 @@ class TestNotebook:
 class TestWhere:
     def lines(self, started, tmp_path, *, allow_stdin=True):
         """How many lines are shown before the summary."""
-        (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.7)\n1.0")
+        (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.45)\n1.0")
         started.ok("rows = [{'n': n} for n in range(3)]")
         cell = Watched(
             started, f"%isolated run {tmp_path / 'slow.py'} --each rows --jobs 1", allow_stdin=allow_stdin

@@ -233,7 +233,7 @@ def _failure_blocks(result: Evaluated, summary: Summary, most_rows: int) -> list
         )
         for text, group in groups[:MOST_CAUSES]
     ]
-    blocks.append(Table(("missing", "rows", "reason"), tuple(lines)).without_empty_columns())
+    blocks.append(Table(("cause", "rows", "reason"), tuple(lines)).without_empty_columns())
     if len(groups) > MOST_CAUSES:
         more = f"... {len(groups) - MOST_CAUSES:,} more kinds: result.summary has them"
         blocks.append(Line(more, Role.NOTE))
@@ -300,14 +300,22 @@ def _rows_fold(result: Evaluated, summary: Summary, most: int) -> Fold:
 def rows_table(rows: Sequence[RowResult], summary: Summary, *, has_data: bool = False) -> Table:
     """Rows with their scores or their errors, and with what they are made of if that is asked for."""
     names = [*islice(summary["metrics"], MOST_COLUMNS)]
-    headers = ("row", *(brief(name, 30) for name in names), "data", "error")
+    headers = ("row", *(brief(name, 30) for name in names), "data", "reasons", "notes", "error")
     made = []
     for row in rows:
         by_name = {score.name: score for score in reversed(row.scores)}
         cells = [_score_cell(by_name.get(name)) for name in names]
-        data = Cell(row_text(row.row) if has_data else "")
-        made.append((Cell(row_name(row), Role.NAME), *cells, data, Cell(_reason(row))))
+        told = (row_text(row.row), _reasons_text(row), "; ".join(row.notes)) if has_data else ("", "", "")
+        texts = [Cell(brief(text, LONGEST_READ)) for text in (*told, _reason(row))]
+        made.append((Cell(row_name(row), Role.NAME), *cells, *texts))
     return Table(headers, tuple(made)).without_empty_columns()
+
+
+def _reasons_text(row: RowResult) -> str:
+    told = [
+        f"{brief(score.name, 30)}: {brief(score.reason, LONGEST_READ)}" for score in row.scores if score.reason
+    ]
+    return "; ".join(told[:MOST_COLUMNS])
 
 
 def _score_cell(score: Score | None) -> Cell:

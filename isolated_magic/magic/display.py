@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import threading
 import weakref
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.progress import use_in_notebooks
 from isolated_magic.history import History
-from isolated_magic.magic.progress import ProgressLine
+from isolated_magic.magic.progress import ProgressLine, is_captured
 from isolated_magic.magic.screen import Screen, bundle_of_display
 from isolated_magic.models import DisplayData, RunResult
 from isolated_magic.render.html import to_html
@@ -55,6 +56,13 @@ KINDS = (RunResult, BackgroundRun, History, EvaluationResult, Comparison, Groups
 LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
 
+class _Cell(threading.local):
+    """What is shown of the cell that runs in this thread: subshells have threads of their own."""
+
+    line: ProgressLine | None = None  # of the evaluation that runs, or has just ended
+    displayed: object = None  # already, and not to be shown again as the value of the cell
+
+
 class Display:
     """How one shell shows results, handles of runs, histories and evaluations."""
 
@@ -63,8 +71,7 @@ class Display:
         self._settings = settings
         self._begun: weakref.WeakSet[BackgroundRun] = weakref.WeakSet()  # in the cell that runs
         self._as_text: weakref.WeakSet[BackgroundRun] = weakref.WeakSet()  # what they display is shown as text
-        self._line: ProgressLine | None = None  # of the evaluation that runs, or has just ended
-        self._displayed: list[object] = []  # in this cell, and not to be shown again as its value
+        self._cell = _Cell()
 
     def begun(self, run: BackgroundRun, *, is_rich: bool = True) -> None:
         """Show the run as running in this cell, until the user has seen its end.
@@ -81,17 +88,17 @@ class Display:
 
     def _after_cell(self, _result: ExecutionResult) -> None:
         self._begun.clear()
-        self._displayed.clear()
+        self._cell.displayed = None
 
     def progress_line(self) -> ProgressLine:
         """A new line for the progress of an evaluation; its result takes the place of the line."""
         self.end_progress()
-        self._line = ProgressLine(self._shell, self._settings)
-        return self._line
+        self._cell.line = line = ProgressLine(self._shell, self._settings)
+        return line
 
     def end_progress(self) -> None:
         """Take away the line, unless a result has taken its place."""
-        line, self._line = self._line, None
+        line, self._cell.line = self._cell.line, None
         if line is not None:
             line.end()
 
@@ -104,14 +111,14 @@ class Display:
             value: the value of a magic.
             is_shown_again: IPython will show it as the value of the cell, which is left out then.
         """
-        if not (isinstance(value, EvaluationResult) and self._is_kernel()):
+        if not (isinstance(value, EvaluationResult) and self._is_kernel()) or is_captured(self._shell):
             return False
         if is_shown_again and self._shell.displayhook.quiet():  # type: ignore[no-untyped-call]  # likewise
             return False
-        line, self._line = self._line or ProgressLine(self._shell, self._settings), None
+        line, self._cell.line = self._cell.line or ProgressLine(self._shell, self._settings), None
         line.become(*self._bundle(value))
         if is_shown_again:
-            self._displayed.append(value)
+            self._cell.displayed = value
         return True
 
     def register(self) -> None:
@@ -183,8 +190,8 @@ class Display:
 
         Before a run in the background that has displayed something, that is shown in order with its output.
         """
-        if any(one is shown for one in self._displayed):
-            self._displayed.clear()
+        if shown is self._cell.displayed:
+            self._cell.displayed = None
             return
         if isinstance(shown, BackgroundRun) and (result := self._ended_with_displays(shown)) is not None:
             Screen(self._shell, is_rich=shown not in self._as_text).replay(result)

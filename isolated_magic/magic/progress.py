@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from IPython.core.displaypub import CapturingDisplayPublisher
+
 from isolated_magic.errors import OptionError
 from isolated_magic.executors.progress import Pacing, TerminalProgress, progress_text
 from isolated_magic.magic.screen import is_watched
@@ -84,8 +86,15 @@ class ProgressLine:
         )
 
 
+def is_captured(shell: InteractiveShell) -> bool:
+    """Whether what is displayed now is kept for later, as ``%%capture`` does."""
+    return isinstance(shell.display_pub, CapturingDisplayPublisher)
+
+
 def _is_wanted(shell: InteractiveShell, setting: str) -> bool:
     """Whether there is to be a line: the environment variable goes over the setting."""
+    if is_captured(shell):
+        return False
     text = os.environ.get(VARIABLE, "").strip().lower()
     if text and text not in MODES:
         raise OptionError(f"The environment variable {VARIABLE} is {text!r}: give auto, on or off.")
