@@ -395,6 +395,16 @@ class Odd:
     __hash__ = None
 
 
+class Undecided:
+    """A value that is equal to nothing, not even itself."""
+
+    def __eq__(self, other):
+        raise RuntimeError("no eq")
+
+    def __hash__(self):
+        return 1
+
+
 class OddError(Exception):
     def __str__(self):
         raise RuntimeError("no str")
@@ -464,6 +474,7 @@ class TestHostileRows:
             ("key", "1", "the key '1' belongs to an earlier row, too"),
             ("cluster", None, "give each row a cluster"),
             ("per", [], "per: the function of the row gave list, by which rows cannot be grouped"),
+            ("per", Undecided(), "per: the function of the row gave Undecided, by which rows cannot be grouped"),
             ("data", 5, "data is int: give a dict"),
             ("secrets", 5, "secrets is int: give a list of names"),
         ],
@@ -581,6 +592,27 @@ class TestSecrets:
         result = executor.evaluate(ECHO, rows(), env_vars={"API_KEY": "xyzzy-4711"}, secrets=["API_KEY"])
         assert result.stopped == "The rows ended with ValueError: ***"
 
+    def test_a_row_without_a_request_holds_none_either(self, executor):
+        result = executor.evaluate(
+            ECHO,
+            [{"n": 1, "key": "xyzzy-4711"}, {"n": 2, "key": "plugh-1174", "told": "xyzzy-4711"}],
+            env_vars=lambda row: {"API_KEY": row["key"], "OTHER": row["n"] if row["n"] == 1 else object()},
+            secrets=["API_KEY"],
+            key=lambda row: row["missing"],
+        )
+        assert [row.row["key"] for row in result] == ["***", "***"]
+        assert [row.ok for row in result] == [False, False]
+
+        def failing(row):
+            if row["n"] == 2:
+                raise ValueError("not xyzzy-4711")
+            return {"API_KEY": row["key"]}
+
+        result = executor.evaluate(
+            ECHO, [{"n": 1, "key": "xyzzy-4711"}, {"n": 2}], env_vars=failing, secrets=["API_KEY"]
+        )
+        assert values(result) == [1, "env_vars: the function of the row raised ValueError: not ***"]
+
     def test_a_row_that_cannot_be_copied_is_not_kept(self, executor):
         class Holder:
             secret = "xyzzy-4711"
@@ -654,6 +686,39 @@ class TestAsync:
             task = asyncio.create_task(workers.aevaluate("import time; time.sleep(1000)", rows_of(50)))
             while len(workers.active_pids) < 2:
                 await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return workers.live_runs
+
+        assert asyncio.run(cancelled()) == ()
+
+    def test_cancelling_it_while_code_of_the_callers_blocks(self, workers):
+        blocks, goes_on = threading.Event(), threading.Event()
+
+        def rows():
+            yield from rows_of(2)
+            blocks.set()
+            goes_on.wait()
+
+        async def cancelled():
+            task = asyncio.create_task(workers.aevaluate("import time; time.sleep(1000)", rows()))
+            while not (blocks.is_set() and len(workers.active_pids) == 2):
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return workers.live_runs
+
+        try:
+            assert asyncio.run(cancelled()) == ()
+        finally:
+            goes_on.set()
+
+    def test_cancelling_it_at_once(self, workers):
+        async def cancelled():
+            task = asyncio.create_task(workers.aevaluate("import time; time.sleep(1000)", rows_of(50)))
+            await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

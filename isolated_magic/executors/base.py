@@ -36,7 +36,7 @@ from isolated_magic.request import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.evaluation.progress import Progress
@@ -54,19 +54,27 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECS = 30.0
 DEFAULT_WARM_UP_SECS = 60.0
+GRACE_SECS = 0.5  # for a thread whose runs are gone
 
 T = TypeVar("T")
 
 
-async def _settled(future: Future[T], stop: Callable[[], object]) -> T:
-    """The result of what goes on in another thread. Cancelling this task stops that and waits for its end."""
+async def _settled(future: Future[T], live: LiveRun) -> T:
+    """The result of what goes on in another thread. Cancelling this task stops that and waits for its end.
+
+    Once nothing runs, it waits no longer for a function of the caller's that may never return.
+    """
     try:
         return await asyncio.wrap_future(future)
     except asyncio.CancelledError:
-        stop()
+        live.stop()
+        ending = asyncio.wrap_future(future)
+        ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody else asks for it
         while not future.done():
             with contextlib.suppress(asyncio.CancelledError):  # once more: it is going already
-                await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
+                _, going_on = await asyncio.wait({ending}, timeout=GRACE_SECS)
+                if going_on and live.wait_until_gone(0):
+                    break
         raise
 
 
@@ -217,7 +225,7 @@ class Executor(Lifetime):
                 return failed_run(problem)
             return self._run(request, live)
 
-        return (await _settled(in_thread(work, failed_run), live.stop)).to_dict()
+        return (await _settled(in_thread(work, failed_run), live)).to_dict()
 
     @lists_options
     def prepare(
@@ -317,7 +325,7 @@ class Executor(Lifetime):
             def work() -> EvaluationResult:
                 return self._evaluation(code, rows, env_vars, options, live=live).result(told)
 
-            return await _settled(in_thread(work, not_evaluated), live.stop)
+            return await _settled(in_thread(work, not_evaluated), live)
 
     @lists_evaluate_options
     def map(

@@ -433,7 +433,7 @@ class Evaluation:
     def forget(self) -> None:
         """In a fork: what runs is the original's."""
         self._changed = threading.Condition(threading.RLock())
-        self.is_stopped = True
+        self.is_stopped, self._lanes = True, None
 
 
 def evaluation_of(

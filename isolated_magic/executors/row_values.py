@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.payload.conversion import convert
 from isolated_magic.payload.encode import as_record, encode_payload
 from isolated_magic.payload.packing import encode
+from isolated_magic.redaction.redactor import secret_values
 
 if TYPE_CHECKING:
     from isolated_magic.redaction.redactor import Redactor
@@ -83,6 +86,33 @@ def name_of(option: str, value: object) -> str:
     if len(text) > LONGEST_NAME:
         return f"{text[: LONGEST_NAME - KEY_DIGITS - 1]}-{_digest(text.encode('utf-8', 'surrogatepass'))}"
     return text
+
+
+def group_of(value: object) -> object:
+    """The value, by which rows are grouped.
+
+    Raises:
+        InvalidRequestError: it cannot be told apart from other values.
+    """
+    try:
+        hash(value)
+        is_itself = bool(value == value)  # noqa: PLR0124 - NaN is not
+    except Exception:  # noqa: BLE001 - a class of the user's may raise what it likes
+        raise InvalidRequestError(
+            f"per: the function of the row gave {type(value).__name__}, by which rows cannot be grouped: "
+            "give text or a number."
+        ) from None
+    return value if is_itself else None  # as of rows without a value
+
+
+def secrets_among(variables: object, names: object) -> tuple[str, ...]:
+    """The secrets in what options give for a row, as far as they are what they should be."""
+    try:
+        given = dict(variables) if isinstance(variables, Mapping) else {}
+        texts = {os.fsencode(name): os.fsencode(value) for name, value in given.items() if isinstance(value, str)}
+        return secret_values(texts, names) if isinstance(names, (list, tuple, set, frozenset)) else ()
+    except Exception:  # noqa: BLE001 - the request will say what is wrong
+        return ()
 
 
 def payload_of(data: object, payload_type: str | None, *, is_row: bool) -> bytes:

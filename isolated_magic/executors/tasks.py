@@ -11,9 +11,11 @@ from isolated_magic.evaluation.checkpoint import code_digest, digests_of
 from isolated_magic.executors.row_values import (
     content_key,
     field_or_function,
+    group_of,
     name_of,
     of_row,
     payload_of,
+    secrets_among,
     without_secrets,
 )
 from isolated_magic.launch.resources import NO_MEMORY
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.row_result import Attempt
     from isolated_magic.executors.evaluation_options import EvaluationSettings, Variables
     from isolated_magic.request import RunOptions, RunRequest
+
+
+MOST_SECRETS = 256  # sets of them, as of so many tenants, that are remembered
 
 
 class Prepares(Protocol):
@@ -100,8 +105,10 @@ class TaskMaker:
         fixed = None if callable(env_vars) else env_vars
         self._base = self._request_for(fixed, () if callable(settings.secrets) else settings.secrets)
         self._is_shared = not callable(env_vars) and not callable(settings.secrets)
+        self._secrets = {self._base.secrets: None}  # of the rows so far
+        self._payload: bytes | None = None  # of all rows
         if settings.data is not None and not callable(settings.data):
-            payload_of(settings.data, settings.payload_type, is_row=False)
+            self._payload = payload_of(settings.data, settings.payload_type, is_row=False)
 
     @property
     def code_digest(self) -> str:
@@ -122,17 +129,17 @@ class TaskMaker:
                 number += 1
 
     def hidden(self, text: str) -> str:
-        """The text without the secrets of all rows."""
-        redactor = redactor_for(self._base.secrets)
-        return text if redactor is None else redactor.text(text)
+        """The text without the secrets of the rows so far."""
+        for redactor in map(redactor_for, self._secrets):
+            text = text if redactor is None else redactor.text(text)
+        return text
 
     def _task(self, index: int, row: object) -> Task:
         task = Task(0, index, f"#{index}", row)
-        secrets = self._base.secrets
+        found = [self._base.secrets]
         try:
             try:
-                request = self._base if self._is_shared else self._request_of(row)
-                secrets = request.secrets
+                request = self._base if self._is_shared else self._request_of(row, found)
             finally:  # whatever else is wrong with a row, it is told by its name
                 if self._settings.key is not None:
                     task.key = self._own_key(name_of("key", field_or_function("key", self._settings.key, row)))
@@ -141,18 +148,19 @@ class TaskMaker:
             task.problem = RunError.from_text(ErrorKind.INVALID_REQUEST, str(problem))
         except MemoryError:
             task.problem = RunError.from_text(ErrorKind.LAUNCH, f"The row was given up: {NO_MEMORY}.")
-        if secrets:
-            self._hide(task, secrets)
+        if found[-1]:
+            self._hide(task, found[-1])
+        if task.problem is not None:
+            task.problem = task.problem.map_texts(self.hidden)
         return task
 
     def _fill(self, task: Task, row: object, request: RunRequest) -> None:
         settings = self._settings
         is_row = settings.data is None
         data = row if is_row else of_row("data", settings.data, row)
-        payload = payload_of(data, settings.payload_type, is_row=is_row)
+        payload = self._payload or payload_of(data, settings.payload_type, is_row=is_row)
         if settings.per is not None:
-            task.per = field_or_function("per", settings.per, row)
-            _check_is_value(task.per)
+            task.per = group_of(field_or_function("per", settings.per, row))
         if settings.cluster is not None:
             task.cluster = name_of("cluster", field_or_function("cluster", settings.cluster, row))
         if settings.key is None:
@@ -184,12 +192,17 @@ class TaskMaker:
         if task.cluster is not None and (cluster := redactor.text(task.cluster)) != task.cluster:
             number = len(self._clusters) + 1
             task.cluster = self._clusters.setdefault(task.cluster, f"{cluster}-{number}")
-        if task.problem is not None:
-            task.problem = task.problem.map_texts(redactor.text)
 
-    def _request_of(self, row: object) -> RunRequest:
+    def _request_of(self, row: object, found: list[tuple[str, ...]]) -> RunRequest:
+        """A request without data. Secrets are added to those found, even if there is no request."""
         variables = of_row("env_vars", self._env_vars, row)
-        return self._request_for(variables, of_row("secrets", self._settings.secrets, row))
+        names = of_row("secrets", self._settings.secrets, row)
+        found.append(tuple(sorted({*self._base.secrets, *secrets_among(variables, names)})))
+        request = self._request_for(variables, names)
+        found.append(request.secrets)
+        if len(self._secrets) < MOST_SECRETS:
+            self._secrets[request.secrets] = None
+        return request
 
     def _request_for(self, env_vars: object, secrets: object) -> RunRequest:
         """A request without data."""
@@ -207,14 +220,3 @@ class TaskMaker:
             secrets=secrets,  # type: ignore[arg-type]  # likewise
             strict=settings.strict,
         )
-
-
-def _check_is_value(per: object) -> None:
-    """Refuse what cannot be told apart from other values."""
-    try:
-        hash(per)
-    except Exception:  # noqa: BLE001 - a __hash__ may raise what it likes
-        raise InvalidRequestError(
-            f"per: the function of the row gave {type(per).__name__}, by which rows cannot be grouped: "
-            "give text or a number."
-        ) from None
