@@ -7,11 +7,15 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor
+from isolated_magic.evaluation.checkpoint import Checkpoint, Session, digests_of
+from isolated_magic.evaluation.row_result import RowResult
+from isolated_magic.models import Score
 from tests.processes import wait_until
 
 CODE = """
@@ -252,6 +256,34 @@ class TestFiles:
         assert result.notes[1] == "Lines 2, 3 are no rows, and were passed over in the checkpoint c.jsonl."
         assert evaluate(key=by_n)[1] == [2]
 
+    def test_whatever_happens_to_the_file_an_evaluation_can_go_on(self, folder):
+        rows = [RowResult(n, f"key {n}", None, (Score("x", n / 7),), stdout="text" * (n % 5)) for n in range(30)]
+        digests = [digests_of(row.key, b"%d" % row.index) for row in rows]
+        chance, session, path = random.Random(17), Session("code", 30, 1), Path("c.jsonl")
+        with closing(Checkpoint(path, None, session)) as checkpoint:
+            for row, its in zip(rows, digests, strict=True):
+                checkpoint.append(row, its)
+        whole = path.read_bytes()
+        for _ in range(100):
+            content = bytearray(whole[: chance.randrange(len(whole))] if chance.random() < 0.6 else whole)
+            at, size = chance.randrange(len(whole)), chance.choice([1, 40, 512])
+            if chance.random() < 0.6:
+                content[at : at + size] = chance.choice([bytes(size), chance.randbytes(size)])
+            path.write_bytes(content)
+            if content.strip(b"\0") and not content.startswith(whole[: whole.index(b"1")]):
+                with pytest.raises(InvalidRequestError, match="is another file, not a checkpoint"):
+                    Checkpoint(path, "resume", session)
+                continue
+            with closing(Checkpoint(path, "resume", session)) as checkpoint:
+                for row, its in zip(rows, digests, strict=True):
+                    found = checkpoint.take(its, 0)
+                    if found is None:
+                        checkpoint.append(row, its)
+                    else:  # what a power cut leaves is cut off or zeros, and never read as another result
+                        assert found == row or not {*content} <= {0, *whole}
+            with closing(Checkpoint(path, "resume", session)) as checkpoint:
+                assert all(checkpoint.take(its, 0) for its in digests)
+
     @pytest.mark.parametrize("content", [b'{"n": 1}\n{"n": 2}\n', b"{", b"\x89PNG", b"\n"])
     def test_any_other_file_is_left_as_it_is(self, evaluate, content):
         Path("mine.jsonl").write_bytes(content)
@@ -274,7 +306,7 @@ class TestFiles:
 
     def test_what_cannot_be_a_checkpoint_is_said_before_the_first_row(self, evaluate, folder):
         for checkpoint, options, problem in [
-            ("no/c.jsonl", {}, rf"checkpoint no/c\.jsonl cannot be opened: there is no folder {folder}/no."),
+            ("no/c.jsonl", {}, r"^checkpoint no/c\.jsonl cannot be opened: there is no folder no\.$"),
             (".", {}, r"checkpoint \. is no file: give the path of a file of its own"),
             ("/dev/null", {}, "checkpoint /dev/null is no file"),
             ("", {}, "checkpoint is '': give the path of a file"),

@@ -114,9 +114,9 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], mode: CheckpointMode | None, session: Session) -> None:
         given = os.fsdecode(path)
         self._told = f"checkpoint {given}"
-        self._session = session
-        self._sessions: list[Session] = []
-        self._session_lines: list[int] = []  # their numbers, from 0
+        self._session = self._before = session
+        self._sessions = [Session("", None, 0)]  # that of rows whose first line cannot be read any more
+        self._session_lines = [-1]  # their numbers, from 0
         self._starts = array("q", [0])  # of each line, and the end of the last one
         self._scored: dict[bytes, int] = {}  # lines by the place of their row, until they are taken
         self._failed: set[bytes] = set()
@@ -124,10 +124,9 @@ class Checkpoint:
         self._taken = self._retried = self._changed = self._of_other_code = 0
         self._has_failed = False  # nothing is written any more
         self._unsynced = ""  # why it may not be on the disk
-        full_path = os.path.abspath(os.path.expanduser(given))  # noqa: PTH100, PTH111 - of any text
-        self._file = LockedFile(full_path, self._told, _encode({HEADER: FORMAT})[:-2].encode())
+        self._file = LockedFile(given, f'{{"{HEADER}":'.encode())
         try:
-            self._begin(mode, full_path, given)
+            self._begin(mode, given)
         except OSError as problem:
             self.close()
             raise InvalidRequestError(f"{self._told} cannot be used: {problem.strerror}.") from None
@@ -135,12 +134,12 @@ class Checkpoint:
             self.close()
             raise
 
-    def _begin(self, mode: CheckpointMode | None, path: str, given: str) -> None:
+    def _begin(self, mode: CheckpointMode | None, given: str) -> None:
         if mode == "restart" and self._file.size:
-            self._file.empty(path + BACKUP_SUFFIX, given + BACKUP_SUFFIX)
+            self._file.empty(given + BACKUP_SUFFIX)
         self._read()
-        before = self._sessions[-1] if self._sessions else None
-        if before is not None and before.code != self._session.code and self._scored and mode is None:
+        before = self._sessions[-1]
+        if before.code != self._session.code and self._scored and mode is None:
             count = len(self._scored)
             raise InvalidRequestError(
                 f"{self._told} holds {count:,} {_rows(count)} scored by other code: the code or its payload type "
@@ -276,7 +275,7 @@ class Checkpoint:
     def _differing(self, is_complete: bool) -> str:
         """How the rows of the input differ from those before."""
         told = []
-        before, now = self._before and self._before.rows, self._session.rows
+        before, now = self._before.rows, self._session.rows
         if before is not None and now is not None and before != now:
             told.append(f"There are {now:,} {_rows(now)}, and were {before:,} when the {self._told} was written.")
         if is_complete and self._scored and not (self._taken or self._changed):

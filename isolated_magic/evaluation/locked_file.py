@@ -29,16 +29,15 @@ class LockedFile:
     inherit it, and forks let go of it.
 
     Args:
-        path: of the file, which is made if there is none.
-        told: what errors call it.
+        path: of the checkpoint, which is made if there is none; ``~`` is the home folder.
         beginning: of each such file. A file that begins otherwise is left as it is.
 
     Raises:
         InvalidRequestError: it cannot be opened, another evaluation has it, or it is another file.
     """
 
-    def __init__(self, path: str, told: str, beginning: bytes) -> None:
-        self._told = told
+    def __init__(self, path: str, beginning: bytes) -> None:
+        self._told = f"checkpoint {path}"
         self._beginning = beginning
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._descriptor = -1
@@ -47,17 +46,17 @@ class LockedFile:
         self._is_synced = True
         self._syncs = False
         self._closed = threading.Event()
-        self._path = path
+        self._path = _absolute(path)
         self.is_gone = False  # when it was closed, its name was that of another file, or of none
         if "\0" in path:
-            raise InvalidRequestError(f"{told!r} has a NUL in it, and is the path of no file.")
+            raise InvalidRequestError(f"{self._told!r} has a NUL in it, and is the path of no file.")
         try:
-            self._open(path)
+            self._open(self._path)
             self._check()
             self._repair()
         except OSError as problem:
             self.close()
-            raise InvalidRequestError(f"{told} cannot be opened: {_reason(problem, path)}.") from None
+            raise InvalidRequestError(f"{self._told} cannot be opened: {_reason(problem, path)}.") from None
         except BaseException:
             self.close()
             raise
@@ -181,32 +180,32 @@ class LockedFile:
                 with suppress(OSError):  # tried again with the next line, and at the end
                     self.sync()
 
-    def empty(self, backup: str, told: str) -> None:
+    def empty(self, backup: str) -> None:
         """Remove all lines, after they were copied to another file.
 
         Args:
             backup: path of that file. An earlier backup is replaced, no other file is.
-            told: what errors call it.
 
         Raises:
             InvalidRequestError: they could not be copied; then they are still there.
         """
+        path = _absolute(backup)
         try:
-            with open(backup, "ab+") as copy:  # noqa: PTH123 - likewise
+            with open(path, "ab+") as copy:  # noqa: PTH123 - likewise
                 copy.seek(0)
                 if copy.read(len(self._beginning)) not in {b"", self._beginning}:
-                    raise InvalidRequestError(f"{told} is in the way, and no checkpoint: move it away.")
+                    raise InvalidRequestError(f"{backup} is in the way, and no checkpoint: move it away.")
                 copy.truncate(0)
                 try:
                     copy.writelines(self.lines())
                     copy.flush()
                     os.fsync(copy.fileno())
                 except OSError:
-                    os.unlink(backup)  # noqa: PTH108 - likewise
+                    os.unlink(path)  # noqa: PTH108 - likewise
                     raise
             os.ftruncate(self._descriptor, 0)
         except OSError as problem:
-            raise InvalidRequestError(f"{self._told} cannot be copied to {told}: {problem.strerror}.") from None
+            raise InvalidRequestError(f"{self._told} cannot be copied to {backup}: {problem.strerror}.") from None
         self._chunk = b""
 
     def close(self) -> None:
@@ -248,6 +247,10 @@ class LockedFile:
         self._lock = threading.RLock()
 
 
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - of any text
+
+
 def _sync_folder(folder: str) -> None:
     """Have the name of a new file survive a power cut, where folders can be synced."""
     with suppress(OSError):
@@ -260,6 +263,6 @@ def _sync_folder(folder: str) -> None:
 
 def _reason(problem: OSError, path: str) -> str:
     folder = os.path.dirname(path)  # noqa: PTH120 - likewise
-    if isinstance(problem, FileNotFoundError) and not os.path.isdir(folder):  # noqa: PTH112 - likewise
+    if isinstance(problem, FileNotFoundError) and folder and not os.path.isdir(_absolute(folder)):  # noqa: PTH112
         return f"there is no folder {folder}"
     return problem.strerror or str(problem)
