@@ -193,6 +193,8 @@ class TestErrorsOfRows:
         ("--each number", "--each number: rows is "),
         ("--each rows -e X={rov['a']}", "--env X: the notebook has no variable rov. Did you mean row"),
         ("--each rows -e X={tenant}", 'no variable tenant. The field of the row is row["tenant"].'),
+        ("--each rows -e X={row.tenant}", 'the row is a dict, so write row["tenant"] for row.tenant.'),
+        ("--each rows --key row.n", '--key: the row is a dict, so write row["n"] for row.n.'),
         ("--each rows -e X={1+}", "--env X: the text in braces is no Python expression (invalid syntax)."),
         ("--each rows -e X={row[}", "--env X: the text in braces is no Python expression ("),
         ("--each rows --per 3", "--per 3: that is the same for every row. Write an expression with row in it"),
@@ -381,6 +383,21 @@ class TestInterrupt:
         assert f"scores: score 1 ± 0 · {done} of {done} scored" in shown.text
         assert cells.ok("scores.stopped, bool(scores)").text == "('The evaluation was interrupted.', False)"
         assert f"scored {done} of 1,000" in cells.ok("%isolated history").text
+
+    def test_in_a_loop_it_is_an_interrupt_and_the_result_is_kept(self, cells, tmp_path):
+        cells.ok(f"rows = [{{'n': n, 'path': '{tmp_path}/' + str(n)}} for n in range(1000)]")
+        code = "import time\\nopen(data['path'], 'w').close()\\ntime.sleep(0.05)\\n1.0"
+        magic = f"get_ipython().run_cell_magic('isolated', '--each rows --jobs 2 -o scores', \"{code}\")"
+        request = cells.start(f"for n in range(3):\n    begun = n\n    {magic}")
+        while len(list(tmp_path.iterdir())) < 8:
+            time.sleep(0.01)
+        cells.manager.interrupt_kernel()
+        shown = cells.collect(request)
+        assert shown.ename == "EvaluationInterrupted"
+        assert shown.traceback.startswith("EvaluationInterrupted: The evaluation was interrupted.")
+        assert cells.ok("begun, 0 < len(scores) < 1000, scores.stopped").text == (
+            "(0, True, 'The evaluation was interrupted.')"
+        )
 
     def test_an_evaluation_of_another_thread_of_the_kernel_is_listed_and_stopped(self, cells, tmp_path):
         cells.ok(f"rows = [{{'n': n, 'path': '{tmp_path}/' + str(n)}} for n in range(1000)]")

@@ -40,11 +40,11 @@ class Batches:
     def __init__(self) -> None:
         self._kept: deque[_Kept] = deque(maxlen=MOST_KEPT)
 
-    def remember(self, key: CellKey, inputs: Inputs, result: EvaluationResult) -> None:
+    def remember(self, result: EvaluationResult, options: Options, key: CellKey, inputs: Inputs) -> None:
         """Keep an evaluation in the place of the one before of its cell."""
         if any(row.ok for row in result):
             others = [one for one in self._kept if not key.is_same_cell(one.key)]
-            kept = _Kept(key, inputs, result, _digests(result))
+            kept = _Kept(key, inputs, result, _digests(result, options))
             self._kept = deque([*others, kept], maxlen=MOST_KEPT)
 
     def compared(
@@ -75,8 +75,8 @@ class Batches:
             return replace(result, notes=(*result.notes, NOTHING_BEFORE)) if options.asks_to_compare else result
         comparison = result.compare(before)
         differs = () if kept is None else inputs.differences(kept.inputs)
-        earlier_rows = _digests(before) if kept is None else kept.rows
-        if "data" not in differs and _differs(_digests(result), earlier_rows):
+        earlier_rows = _digests(before, options) if kept is None else kept.rows
+        if "data" not in differs and _differs(_digests(result, options), earlier_rows):
             differs = ("data", *differs)
         if differs:
             *most, last = differs
@@ -86,8 +86,10 @@ class Batches:
         return replace(result, comparison=replace(comparison, label=name))
 
 
-def _digests(result: EvaluationResult) -> dict[str, bytes]:
-    """A digest of each row, by its key."""
+def _digests(result: EvaluationResult, options: Options) -> dict[str, bytes]:
+    """A digest of each row, by its key; nothing where keys are digests themselves."""
+    if options.key is None:
+        return {}
     return {row.key: digest(_content(row.row)) for row in result if row.repetition == 0}
 
 

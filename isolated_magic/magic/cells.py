@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FIRST_LINE = re.compile(r"%%isolated(\s|$)")
 _OUR_CELL = re.compile(r"\s*%%isolated\b")
+_ASSIGNMENT = re.compile(r"\s*[^\W\d]\w*\s*=\s*%isolated\b[^\n]*\s*")
 _ALL_OURS = re.compile(r"\s*(%%isolated\b|%isolated\b[^\n]*\s*\Z)")
 
 
@@ -47,6 +48,11 @@ class Cells:
         """What the user sees beside that cell, such as ``In [7]``."""
         return f"In [{self._shell.displayhook.prompt_count}]"
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether a cell runs in this thread that holds more than our magic, such as a loop around it."""
+        return getattr(self._current, "is_foreign", False)
+
     def register(self) -> None:
         """Subscribe to the shell."""
         self._shell.input_transformers_cleanup.append(without_body)
@@ -63,10 +69,12 @@ class Cells:
     def _before(self, info: ExecutionInfo) -> None:
         text = info.raw_cell or ""
         self._current.id = getattr(info, "cell_id", None) if _OUR_CELL.match(text) else None
+        self._current.is_foreign = not (_ALL_OURS.match(text) or _ASSIGNMENT.fullmatch(text))
         _announce(text)
 
     def _after(self, _result: ExecutionResult) -> None:
         self._current.id = None
+        self._current.is_foreign = False
         # A kernel puts its own handler in place when the request is over (ipykernel/kernelbase.py,
         # post_handler_hook). Until then IPython is at work, and would show the cell if it were interrupted there.
         if not hasattr(self._shell, "kernel"):

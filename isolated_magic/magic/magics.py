@@ -14,9 +14,10 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from IPython.display import display as display_now
 
 from isolated_magic.errors import InvalidRequestError, OptionError, RunInterrupted
-from isolated_magic.evaluation.result import EvaluationResult
+from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
 from isolated_magic.executors import lifecycle, sigint
 from isolated_magic.executors.background import BackgroundRun
+from isolated_magic.executors.evaluation import INTERRUPTED as INTERRUPTED_EVALUATION
 from isolated_magic.executors.runner import failed_run
 from isolated_magic.history import UNNAMED, History, Inputs, differences
 from isolated_magic.magic import batches, credentials, display, each, hints, source
@@ -166,6 +167,8 @@ class IsolatedMagics(Magics):
         if isinstance(result, BackgroundRun):
             return result
         if isinstance(result, EvaluationResult):
+            if result.stopped == INTERRUPTED_EVALUATION and self.cells.is_foreign:
+                raise EvaluationInterrupted(result)  # a loop goes no further, for example
             if to_save is not None:
                 why_not = "" if any(row.ok for row in result) else "no row was scored"
                 print(to_save.after(why_not))  # noqa: T201 - what the user asked for
@@ -227,7 +230,7 @@ class IsolatedMagics(Magics):
             key = source.key_of(options, body, self.cells.current_id)
             if options.compare:
                 result = self._batches.compared(result, options, key, inputs, earlier)
-            self._batches.remember(key, inputs, result)
+            self._batches.remember(result, options, key, inputs)
             name, prompt = source.name_of(options, body, batch.without_secrets), self.cells.current_prompt
             means, ms = batches.mean_scores(result), (time.monotonic() - called_at) * 1000
             with self._lock:

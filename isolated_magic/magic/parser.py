@@ -60,6 +60,10 @@ Examples:
       Each score is compared with the run before; the cell is written to a file.
   %isolated run metrics/relevance.py --data row
       That file instead of a cell.
+  %%isolated --each rows -e TENANT_ID={row["tenant"]} --per tenant -o scores
+      The cell runs once for each row, which is data there; all rows of a tenant in one process.
+  %%isolated --each rows.jsonl --limit 20 --key id --compare
+      The first 20 rows of a file; the output says whether they score better than the last time.
   %%isolated --bg -o run --memory 512M
       The cell ends at once: run.pid, run.done(), run.result(timeout), run.stdout, run.kill().
 

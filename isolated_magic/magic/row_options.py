@@ -90,6 +90,7 @@ class RowResolver(Resolver):
         """
         if "{" not in word:  # a name alone, which is told of where it is looked up
             return
+        self._check_attributes(expressions(word), flag)
         for name in dict.fromkeys(_free_names(expressions(word))):
             if name in self.names or hasattr(builtins, name):
                 continue
@@ -100,6 +101,16 @@ class RowResolver(Resolver):
             else:
                 hint = f" Did you mean {self.row_name}?" if is_row else did_you_mean(name, list(own))
             raise OptionError(f"{flag}: the notebook has no variable {name}.{hint}")
+
+    def _check_attributes(self, trees: Iterable[ast.expr], flag: str) -> None:
+        """Refuse ``row.field`` where a row is a dict."""
+        row, first = self.row_name, self.first
+        for node in (part for tree in trees for part in ast.walk(tree) if isinstance(part, ast.Attribute)):
+            is_of_row = isinstance(node.value, ast.Name) and node.value.id == row
+            if is_of_row and isinstance(first, Mapping) and node.attr in first and not hasattr(first, node.attr):
+                raise OptionError(
+                    f'{flag}: the row is a dict, so write {row}["{node.attr}"] for {row}.{node.attr}.'
+                )
 
     def _told(self, problem: Exception, expression: Expression) -> str:
         """As of any expression, but without values of the row."""
