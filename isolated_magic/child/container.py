@@ -30,6 +30,7 @@ from .wire import (
     COLD,
     DEADLINE,
     ENOUGH_BYTES,
+    HANG_UP,
     NEWS,
     NO_ATTRIBUTES,
     ORDER,
@@ -169,6 +170,7 @@ class Multiplexer:
         self.poll = select.poll()
         self.wakeup = signals.wake_on_child()
         self.is_over = False
+        self.hangs_up = False
         self.was_asked = False
         self.deadline = math.inf
         self.kills_before = _out_of_memory_kills()
@@ -239,9 +241,18 @@ class Multiplexer:
             self.escalations.begin(self.pid)
         elif order == STACK and signals.STACK_SIGNAL is not None:
             os.kill(self.pid, signals.STACK_SIGNAL)
+        elif order == HANG_UP:
+            self.hangs_up = True
+            self._hang_up()
         elif order == wire.KILL:
             self.escalations.end(self.pid)
             _kill_all()
+
+    def _hang_up(self) -> None:
+        """Have the run read the end of its channel, once it was sent everything."""
+        if self.hangs_up and not self.to_channel:
+            with suppress(OSError):  # it has closed it, too
+                self.channel.shutdown(socket.SHUT_WR)
 
     def _send_to_owner(self) -> bool:
         """Send what there is to send; False when the owner hung up."""
@@ -261,6 +272,7 @@ class Multiplexer:
                 pass
             except OSError:  # the run closed it
                 self.to_channel.clear()
+            self._hang_up()
         if mask & ~select.POLLOUT:
             if descriptor == self.channel.fileno():
                 self._read_printed()

@@ -86,7 +86,8 @@ CONTAINER_FOLDER = "/run/isolated_magic"  # where a container has these files, i
 # ``reaper.py``), and once READY with facts about the container. To the container: an order, and the seconds after
 # which it ends by itself.
 CHANNEL, STDOUT, STDERR, NEWS, READY, ORDER, DEADLINE = b"c", b"o", b"e", b"n", b"r", b"x", b"d"
-STACK = b"s"  # an order to a container, beside INTERRUPT and KILL: have the run write its stacks
+# Orders to a container, beside INTERRUPT and KILL: have the run write its stacks; the owner sends it nothing more.
+STACK, HANG_UP = b"s", b"h"
 
 # The first frame on a run's channel in a container: whether a fork will do, or a new interpreter has to replace
 # it.

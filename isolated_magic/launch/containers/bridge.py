@@ -16,6 +16,7 @@ from isolated_magic.child.wire import (
     CHANNEL,
     DEADLINE,
     ENOUGH_BYTES,
+    HANG_UP,
     NEWS,
     ORDER,
     PIECE_BYTES,
@@ -208,7 +209,8 @@ class Bridge:
         except OSError:
             piece = b""
         if not piece:
-            self._listens.discard(CHANNEL)  # the supervisor hung up: there will be no answer
+            self._listens.discard(CHANNEL)  # the supervisor hung up: there will be no answer, and no further row
+            self._unsent += packet(ORDER, HANG_UP)
             return
         self._unsent += packet(CHANNEL, piece)
 
