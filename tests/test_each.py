@@ -430,3 +430,11 @@ def test_values_that_are_not_the_last_of_their_cell(cells):
         "for n in (1, 2):\n    get_ipython().run_cell_magic('isolated', '--each rows --limit 3', '1.0')"
     )
     assert [text.partition(" · ")[2].partition("\n")[0] for text in shown.results] == ["3 of 3 scored"] * 2
+
+
+@pytest.mark.parametrize("word", ["$file", "{folder / 'scores.jsonl'}"])
+def test_the_path_of_a_checkpoint_may_be_a_variable(shell, tmp_path, word):
+    shell.user_ns.update(folder=tmp_path, file=str(tmp_path / "scores.jsonl"))
+    evaluated(shell, f"--each rows --checkpoint {word}")
+    assert (tmp_path / "scores.jsonl").read_text().count("\n") == 1 + len(ROWS)
+    assert all(row.is_resumed for row in evaluated(shell, f"--each rows --checkpoint {word}"))

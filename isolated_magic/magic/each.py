@@ -189,7 +189,7 @@ class Batch:
             "retry_on": options.retry_on,
             "rate": options.rate,
             "fail_on_error": options.fail_on_error,
-            "checkpoint": None if options.checkpoint is None else expanded(options.checkpoint),
+            "checkpoint": of_rows.checkpoint,
             "checkpoint_mode": options.checkpoint_mode,
             "timeout_secs": options.timeout,
             "payload_type": options.payload_type,

@@ -121,7 +121,8 @@ def _executor(text: str) -> str:
 
 SWITCH = Kind("", types=(bool,), setting_wants="True or False")
 TEXT, PATH, REFERENCE = Kind("TYPE"), Kind("PATH"), Kind("NAME")
-ROWS, FIELD = Kind("ROWS", str), Kind("EXPR", str)  # what is in single quotes is told apart later
+# What is in single quotes is told apart later.
+ROWS, FIELD, FILE = Kind("ROWS", str), Kind("EXPR", str), Kind("PATH", str)
 FAILURES = Kind("N", _failures, "a number of rows, or a share of them between 0 and 1")
 RATE = Kind("RATE", _rate)
 RETRY_ON = Kind("NAME", _exception, "the name of an exception, or timeout")

@@ -20,6 +20,7 @@ from isolated_magic.magic.kinds import (
     EXECUTOR,
     FAILURES,
     FIELD,
+    FILE,
     IMAGE,
     MEMORY,
     NO_LIMIT,
@@ -362,15 +363,16 @@ class Options:
     )
     fail_on_error: float | None = _of_rows(
         "--fail-on-error",
-        help="stop when more than N rows have failed, or more than a share of all, such as `0.1`",
+        help="stop when N rows have failed, or that share of all, such as `0.1`",
         kind=FAILURES,
         words=("0", "10", "0.1"),
     )
     checkpoint: str | None = _of_rows(
         "--checkpoint",
         help="append each finished row to this file, and go on from it next time",
-        manual="Rows that were scored do not run again, failed ones do. It holds no secret",
-        kind=PATH,
+        manual="Rows that were scored do not run again, failed ones do. It holds no secret; the path may be "
+        "`$variable` or `{expression}`",
+        kind=FILE,
         offers="file",
         words=(".jsonl",),
     )

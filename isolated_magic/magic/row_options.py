@@ -22,12 +22,14 @@ from isolated_magic.magic.values import (
     Expression,
     Resolver,
     did_you_mean,
+    expanded,
     is_expression,
     own_variables,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
+    from pathlib import Path
     from typing import TypeAlias
 
     from isolated_magic.environment import EnvValue
@@ -200,6 +202,12 @@ class RowOptions:
     def secrets_of_all(self) -> list[str]:
         """What to hide in every row."""
         return self._secrets
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file of the checkpoint, one for all rows; None for none."""
+        word = self._options.checkpoint
+        return None if word is None else expanded(self._once.path(word, "--checkpoint"))
 
     @property
     def told_of_rows(self) -> dict[str, str]:

@@ -113,7 +113,7 @@ class Resolver:
     def assignment(self, option: str, word: str, ask: Callable[[str], str]) -> Assignment:
         """What one word of ``env_file``, ``env`` or ``secret`` sets. As :meth:`environment`."""
         if option == "env_file":
-            return Assignment(word, self._read_env_file(self._path(word, "--env-file")))
+            return Assignment(word, self._read_env_file(self.path(word, "--env-file")))
         if option == "env":
             return Assignment(word, self._env(word))
         return Assignment(word, self._secrets(word, ask), is_secret=True)
@@ -177,7 +177,7 @@ class Resolver:
             )
         return value
 
-    def _path(self, word: str, option: str) -> str:
+    def path(self, word: str, option: str) -> str:
         """The path that a word is or refers to."""
         if not word.startswith(("$", "{")):
             return lexer.plain(word)
