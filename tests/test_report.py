@@ -7,12 +7,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from isolated_magic import EvaluationResult, RowResult, RunError, Score, Timings
+from isolated_magic import Attempt, EvaluationResult, RowResult, RunError, Score, Timings
 from isolated_magic.evaluation.comparison_report import view_of_comparison
 from isolated_magic.evaluation.figures import brief, figure_text, histogram_text, mean_text, p_text, percent_text
 from isolated_magic.evaluation.groups_report import view_of_groups
 from isolated_magic.evaluation.html_report import to_html_report
 from isolated_magic.evaluation.report import view_of_evaluation
+from isolated_magic.evaluation.row_report import view_of_row
 from isolated_magic.models import ErrorKind
 from isolated_magic.render.html import to_html
 from isolated_magic.render.markdown import to_markdown
@@ -349,3 +350,34 @@ class TestGroups:
         assert len(page) < 700_000
         assert "4,950 more groups, the first 500 of them" in page
         assert len(to_text(view_of_groups(groups)).splitlines()) < 60
+
+
+class TestRow:
+    def test_its_scores_its_data_and_what_it_printed(self):
+        shown = view_of_row(
+            row(3, Score("a", 0.5, "half"), stdout="hello\n", notes=("a note",), row={"question": "why"})
+        )
+        assert to_text(shown).splitlines() == [
+            "row-3: scored",
+            "",
+            "{'question': 'why'}",
+            "a  0.5  █████░░░░░  half",
+            "note: a note",
+            "",
+            "hello",
+        ]
+
+    def test_its_error_as_that_of_a_run(self):
+        text = to_text(view_of_row(row(3, error=KEY_ERROR, failed_attempts=(Attempt(TIMEOUT, Timings()),))))
+        assert text.startswith("row-3: failed after 2 attempts\n")
+        assert "KeyError: 'reference' (line 3)" in text
+
+    def test_notes_that_many_rows_have_are_told_once(self):
+        rows = [
+            row(n, Score("a", 0.5), notes=("output is not in the data",) if n < 8 else (f"own {n}",))
+            for n in range(12)
+        ]
+        text = text_of(EvaluationResult(tuple(rows)))
+        assert "note of 8 rows: output is not in the data" in text
+        assert "note of 1 row: own 8" in text
+        assert "2 more notes are in those of the rows." in text

@@ -7,7 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from isolated_magic.evaluation.figures import brief
-from isolated_magic.evaluation.report import failures_table, rows_table, view_of_evaluation
+from isolated_magic.evaluation.report import view_of_evaluation
+from isolated_magic.evaluation.row_report import failures_table, rows_table
 from isolated_magic.render.blocks import Fold
 from isolated_magic.render.html import to_html
 

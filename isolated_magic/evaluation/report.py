@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import reprlib
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,16 +19,14 @@ from isolated_magic.evaluation.figures import (
     percent_text,
     plural,
 )
+from isolated_magic.evaluation.row_report import failures_table, reason_of, row_name, rows_table
 from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Fold, Line, Role, Table
 from isolated_magic.render.formatting import (
-    FAILED,
     bar,
     number_of,
     share_in,
-    value_text,
 )
-from isolated_magic.sanitize import without_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.evaluated import Evaluated
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.summary import MetricSummary, Summary
-    from isolated_magic.models import Score
     from isolated_magic.render.blocks import Block, View
 
 METRIC_HEADERS = (
@@ -64,20 +61,14 @@ MOST_FOLDED_METRICS = 1000  # and after it
 MOST_IN_LINE, MOST_CAUSES = 3, 10  # reasons of failures in one line, and in their table
 MOST_NOTES = 20
 MOST_HINTS = 3
+MOST_ROW_NOTES = 3  # that are not the same
 MOST_USAGE = 10
 MOST_ROWS = 20  # of each kind in the output of a cell
-MOST_COLUMNS = 8  # metrics beside a row
 LONGEST_CAUSE = 80
 INTERRUPTED = "The evaluation was interrupted."
 NOTHING = "Nothing was scored."
+PARTLY = re.compile(r"[\d,]+ of [\d,]+ scores could be computed")  # which is told of each metric
 NO_ROWS = "There were no rows: nothing was scored."
-
-CONTENT_KEY = re.compile(r"[0-9a-f]{16}(-\d+)?")  # of a row that was given none
-
-_repr_of_row = reprlib.Repr()
-_repr_of_row.maxdict = _repr_of_row.maxlist = _repr_of_row.maxtuple = 12
-_repr_of_row.maxstring = _repr_of_row.maxother = 120
-_repr_of_row.maxlevel = 3
 
 
 def view_of_evaluation(result: Evaluated, *, has_times: bool = False, most_rows: int = MOST_ROWS) -> View:
@@ -101,9 +92,7 @@ def view_of_evaluation(result: Evaluated, *, has_times: bool = False, most_rows:
         told = [f"{brief(name)} {amount_text(total)}" for name, total in islice(usage.items(), MOST_USAGE)]
         told += [f"{len(usage) - MOST_USAGE:,} more"] * (len(usage) > MOST_USAGE)
         blocks.append(Line(f"usage: {', '.join(told)}"))
-    blocks += [Line(f"note: {brief(note, LONGEST_READ)}", Role.NOTE) for note in result.notes[:MOST_NOTES]]
-    if len(result.notes) > MOST_NOTES:
-        blocks.append(Line(f"{len(result.notes) - MOST_NOTES:,} more notes are in result.notes.", Role.NOTE))
+    blocks += _note_lines(result)
     if has_times:
         blocks += _time_blocks(result, summary)
     if len(result.rows) > 0:
@@ -229,7 +218,7 @@ def _failure_blocks(result: Evaluated, summary: Summary, most_rows: int) -> list
         (
             Cell(text, Role.NAME),
             Cell(_keys_text(group["keys"], group["count"], named)),
-            Cell(_reason(named[group["keys"][0]]) if group["keys"][0] in named else ""),
+            Cell(reason_of(named[group["keys"][0]]) if group["keys"][0] in named else ""),
         )
         for text, group in groups[:MOST_CAUSES]
     ]
@@ -264,27 +253,9 @@ def _rows_of(keys: set[str], rows: Iterable[RowResult]) -> dict[str, RowResult]:
     return found
 
 
-def _reason(row: RowResult) -> str:
-    return "" if row.error is None else brief(row.error.summary, LONGEST_READ)
-
-
 def _failures_fold(failures: Sequence[RowResult], most: int) -> Fold:
     title = f"{len(failures):,} failed {plural('row', len(failures))}{_first_of(most, len(failures))}"
     return Fold(title, failures_table(failures[:most]), in_text=f"... {title}: result.failures")
-
-
-def failures_table(failures: Sequence[RowResult], *, has_data: bool = False) -> Table:
-    """Rows that failed and why, and what they are made of if that is asked for."""
-    rows = [
-        (
-            Cell(row_name(row), Role.NAME),
-            Cell(_reason(row)),
-            Cell(f"{len(row.attempts):,}" if row.failed_attempts else ""),
-            Cell(row_text(row.row) if has_data else ""),
-        )
-        for row in failures
-    ]
-    return Table(("row", "reason", "attempts", "data"), tuple(rows)).without_empty_columns()
 
 
 def _first_of(most: int, count: int) -> str:
@@ -297,48 +268,17 @@ def _rows_fold(result: Evaluated, summary: Summary, most: int) -> Fold:
     return Fold(title, rows_table(result.rows[:most], summary), in_text=f"... {title}: result.rows")
 
 
-def rows_table(rows: Sequence[RowResult], summary: Summary, *, has_data: bool = False) -> Table:
-    """Rows with their scores or their errors, and with what they are made of if that is asked for."""
-    names = [*islice(summary["metrics"], MOST_COLUMNS)]
-    headers = ("row", *(brief(name, 30) for name in names), "data", "reasons", "notes", "error")
-    made = []
-    for row in rows:
-        by_name = {score.name: score for score in reversed(row.scores)}
-        cells = [_score_cell(by_name.get(name)) for name in names]
-        told = (row_text(row.row), _reasons_text(row), "; ".join(row.notes)) if has_data else ("", "", "")
-        texts = [Cell(brief(text, LONGEST_READ)) for text in (*told, _reason(row))]
-        made.append((Cell(row_name(row), Role.NAME), *cells, *texts))
-    return Table(headers, tuple(made)).without_empty_columns()
-
-
-def _reasons_text(row: RowResult) -> str:
-    told = [
-        f"{brief(score.name, 30)}: {brief(score.reason, LONGEST_READ)}" for score in row.scores if score.reason
-    ]
-    return "; ".join(told[:MOST_COLUMNS])
-
-
-def _score_cell(score: Score | None) -> Cell:
-    if score is None:
-        return Cell("")
-    if score.scoring_failed:
-        return Cell(FAILED, Role.FAILED)
-    return Cell(brief(value_text(score)), Role.VALUE, number=number_of(score.value))
-
-
-def row_name(row: RowResult) -> str:
-    """The key of a row; its place in the input if the key is a hash of the content, and its repetition."""
-    name = f"rows[{row.index}]" if CONTENT_KEY.fullmatch(row.key) else brief(row.key)
-    return f"{name} ({row.repetition + 1})" if row.repetition else name
-
-
-def row_text(row: object) -> str:
-    """A row on one line, whatever it is and however large."""
-    try:
-        text = _repr_of_row.repr(row)
-    except Exception:  # noqa: BLE001 - whatever a repr of somebody else's raises
-        return type(row).__name__
-    return brief(without_addresses(text), LONGEST_READ)
+def _note_lines(result: Evaluated) -> list[Line]:
+    """Notes on the whole, and those that rows have, the most frequent first."""
+    lines = [Line(f"note: {brief(note, LONGEST_READ)}", Role.NOTE) for note in result.notes[:MOST_NOTES]]
+    if len(result.notes) > MOST_NOTES:
+        lines.append(Line(f"{len(result.notes) - MOST_NOTES:,} more notes are in result.notes.", Role.NOTE))
+    counts = Counter(note for row in result.rows if row.ok for note in row.notes if not PARTLY.match(note))
+    for note, count in counts.most_common(MOST_ROW_NOTES):
+        lines.append(Line(f"note of {count:,} {plural('row', count)}: {brief(note, LONGEST_READ)}", Role.NOTE))
+    if len(counts) > MOST_ROW_NOTES:
+        lines.append(Line(f"{len(counts) - MOST_ROW_NOTES:,} more notes are in those of the rows.", Role.NOTE))
+    return lines
 
 
 def _time_blocks(result: Evaluated, summary: Summary) -> list[Block]:

@@ -19,6 +19,8 @@ from isolated_magic.evaluation.groups import Groups
 from isolated_magic.evaluation.groups_report import view_of_groups
 from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.evaluation.result import EvaluationResult
+from isolated_magic.evaluation.row_report import view_of_row
+from isolated_magic.evaluation.row_result import RowResult
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.progress import use_in_notebooks
 from isolated_magic.history import History
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from isolated_magic.strict_json import JsonObject
 
     Shown: TypeAlias = (
-        RunResult | BackgroundRun | History | EvaluationResult | Comparison | Groups[EvaluationResult]
+        RunResult | BackgroundRun | History | EvaluationResult | Comparison | Groups[EvaluationResult] | RowResult
     )
     Bundle: TypeAlias = tuple[dict[str, str], dict[str, object]]
 
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "isolated_magic"  # of the result's own JSON
 NOTES_METADATA_KEY = "isolated_magic_notes"  # what stands beside its scores
 RUN_METADATA_KEY = "isolated_magic_run"  # of what differs from run to run, and so never stands in the output
-KINDS = (RunResult, BackgroundRun, History, EvaluationResult, Comparison, Groups)
+KINDS = (RunResult, BackgroundRun, History, EvaluationResult, Comparison, Groups, RowResult)
 LARGEST_METADATA = 1 << 20  # characters of JSON, which are saved with the notebook
 
 
@@ -241,7 +243,7 @@ def bundle(
     """
     view = _view_of(shown, most_scores, is_just_begun=is_just_begun)
     formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
-    if isinstance(shown, (History, Comparison, Groups)) or is_just_begun:
+    if isinstance(shown, (History, Comparison, Groups, RowResult)) or is_just_begun:
         return formats, {}
     if isinstance(shown, EvaluationResult):
         return formats, _evaluation_metadata(shown, has_run_metadata=has_run_metadata)
@@ -295,6 +297,8 @@ def _view_of(shown: Shown, most_scores: int, *, is_just_begun: bool) -> View:
         return view_of_evaluation(shown)
     if isinstance(shown, Comparison):
         return view_of_comparison(shown)
+    if isinstance(shown, RowResult):
+        return view_of_row(shown)
     if isinstance(shown, Groups):
         return view_of_groups(shown)
     return view_of_history(shown) if isinstance(shown, History) else view_of(shown, most_scores)

@@ -79,11 +79,12 @@ class ProgressLine:
             self._display_id = ""
 
     def _publish(self, data: Mapping[str, str], metadata: Mapping[str, object]) -> None:
-        is_update = bool(self._display_id)
-        self._display_id = self._display_id or uuid4().hex
+        display_id = self._display_id or uuid4().hex
         self._shell.display_pub.publish(
-            {**data}, {**metadata}, transient={"display_id": self._display_id}, update=is_update
+            {**data}, {**metadata}, transient={"display_id": display_id}, update=bool(self._display_id)
         )
+        # Not before: after an interrupt, the summary must not change a display that was never shown.
+        self._display_id = display_id
 
 
 def is_captured(shell: InteractiveShell) -> bool:
