@@ -267,8 +267,9 @@ class TestFiles:
         for _ in range(100):
             content = bytearray(whole[: chance.randrange(len(whole))] if chance.random() < 0.6 else whole)
             at, size = chance.randrange(len(whole)), chance.choice([1, 40, 512])
+            filler = chance.choice([bytes(size), chance.randbytes(size)])
             if chance.random() < 0.6:
-                content[at : at + size] = chance.choice([bytes(size), chance.randbytes(size)])
+                content[at : at + size] = filler
             path.write_bytes(content)
             if content.strip(b"\0") and not content.startswith(whole[: whole.index(b"1")]):
                 with pytest.raises(InvalidRequestError, match="is another file, not a checkpoint"):
@@ -280,7 +281,7 @@ class TestFiles:
                     if found is None:
                         checkpoint.append(row, its)
                     else:  # what a power cut leaves is cut off or zeros, and never read as another result
-                        assert found == row or not {*content} <= {0, *whole}
+                        assert found == row or any(filler)
             with closing(Checkpoint(path, "resume", session)) as checkpoint:
                 assert all(checkpoint.take(its, 0) for its in digests)
 
