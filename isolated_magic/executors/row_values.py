@@ -115,6 +115,22 @@ def secrets_among(variables: object, names: object) -> tuple[str, ...]:
         return ()
 
 
+def identity_of(variables: object, names: object) -> object:
+    """A value that is the same for the same variables and names of secrets; None where that cannot be told.
+
+    1, 1.0 and True are not the same here, and neither are a name and a secret.
+    """
+    if not (isinstance(variables, Mapping) and isinstance(names, (list, tuple))):
+        return None
+    try:
+        items = tuple((name, type(value), value) for name, value in variables.items())
+        identity = items, tuple((type(name), name) for name in names)
+        hash(identity)
+    except Exception:  # noqa: BLE001 - of the user's own types: the request will say what is wrong
+        return None
+    return identity
+
+
 def payload_of(data: object, payload_type: str | None, *, is_row: bool) -> bytes:
     """The payload of a run, where ``is_row`` tells whether the data is the row itself.
 

@@ -12,6 +12,7 @@ from isolated_magic.executors.row_values import (
     content_key,
     field_or_function,
     group_of,
+    identity_of,
     name_of,
     of_row,
     payload_of,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunOptions, RunRequest
 
 
+MOST_REQUESTS = 256  # of rows with other variables or secrets, as of so many tenants, that are remembered
 MOST_SECRETS = 256  # sets of them, as of so many tenants, that are remembered
 
 
@@ -105,6 +107,7 @@ class TaskMaker:
         fixed = None if callable(env_vars) else env_vars
         self._base = self._request_for(fixed, () if callable(settings.secrets) else settings.secrets)
         self._is_shared = not callable(env_vars) and not callable(settings.secrets)
+        self._requests: dict[object, RunRequest] = {}  # by what they are made of
         self._secrets = {self._base.secrets: None}  # of the rows so far
         self._payload: bytes | None = None  # of all rows
         if settings.data is not None and not callable(settings.data):
@@ -197,9 +200,17 @@ class TaskMaker:
         """A request without data. Secrets are added to those found, even if there is no request."""
         variables = of_row("env_vars", self._env_vars, row)
         names = of_row("secrets", self._settings.secrets, row)
+        same = identity_of(variables, names)
+        if same in self._requests:
+            found.append(self._requests[same].secrets)
+            return self._requests[same]
         found.append(tuple(sorted({*self._base.secrets, *secrets_among(variables, names)})))
         request = self._request_for(variables, names)
         found.append(request.secrets)
+        if same is not None:
+            self._requests[same] = request
+            if len(self._requests) > MOST_REQUESTS:
+                del self._requests[next(iter(self._requests))]
         if len(self._secrets) < MOST_SECRETS:
             self._secrets[request.secrets] = None
         return request
