@@ -109,14 +109,9 @@ def test_an_evaluation_in_a_parquet_file(tmp_path, monkeypatch, without):
         monkeypatch.setitem(sys.modules, f"{without}.parquet", None)
     result = rich_result()
     loaded = EvaluationResult.load(result.save(tmp_path / "r.parquet"))
-    assert [(row.index, row.key, row.repetition, row.cluster) for row in loaded] == [
-        (row.index, row.key, row.repetition, row.cluster) for row in result
-    ]
+    assert loaded == result
     assert loaded.rows[0].row["n"] == 1
     assert loaded.rows[0].row["tags"] == '["a", {"b": null}]'
-    assert loaded.rows[1].error.kind == result.rows[1].error.kind
-    for name in ("relevance", "error"):
-        assert loaded.summary["metrics"][name]["mean"] == result.summary["metrics"][name]["mean"]
     assert len(EvaluationResult.load(EvaluationResult().save(tmp_path / "none.parquet"))) == 0
 
 

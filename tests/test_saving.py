@@ -25,6 +25,12 @@ def told(result):
     return repr([dataclasses.astuple(row) for row in result.rows])
 
 
+def told_without_displays(result):
+    return told(
+        dataclasses.replace(result, rows=tuple(dataclasses.replace(row, displays=(), row=0) for row in result))
+    )
+
+
 class TestLines:
     def test_what_is_loaded_is_what_was_saved(self, tmp_path):
         result = rich_result()
@@ -117,13 +123,13 @@ class TestLines:
 
 
 class TestCsv:
-    def test_it_holds_keys_rows_scores_and_errors(self, tmp_path):
+    def test_what_is_loaded_is_what_was_saved(self, tmp_path):
         result = rich_result()
         loaded = EvaluationResult.load(result.save(tmp_path / "r.csv"))
-        assert [row.key for row in loaded] == ["first", "second", "3", "naïve"]
-        assert [row.index for row in loaded] == [0, 1, 2, 3]
-        assert [row.repetition for row in loaded] == [0, 1, 0, 0]
-        assert loaded.rows[0].cluster == "c1"
+        assert loaded == result
+        assert loaded.summary == {**result.summary, "usage": loaded.summary["usage"]}
+        assert told_without_displays(loaded) == told_without_displays(result)
+        assert loaded.label == "mine"
         assert loaded.rows[0].row == {
             "tenant": "t1",
             "n": 1,
@@ -131,14 +137,26 @@ class TestCsv:
             "note": 'line 1\nline, "2"',
             "ms": 7,
         }
-        assert loaded.rows[1].error.kind == BROKEN.kind
-        assert loaded.rows[1].error.summary == BROKEN.summary
-        assert loaded.rows[0].timings.execution_ms == 20.5
-        assert loaded.repeat == 2
-        for name in ("relevance", "tone", "error"):
-            now, before = (each.summary["metrics"][name] for each in (loaded, result))
-            assert {**now, "labels": {}} == {**before, "labels": {}}
-        assert loaded.summary["metrics"]["tone"]["labels"] == {"kind": 1}
+
+    def test_it_is_only_a_table_where_that_says_all(self, tmp_path):
+        scores = (Score("a", 1, "7"), Score("b", 0.1 + 0.2, passed=True), Score("c", "text"))
+        rows = tuple(RowResult(n, f"k{n}", {"n": n}, scores) for n in range(3))
+        path = EvaluationResult(rows).save(tmp_path / "r.csv")
+        assert "details" not in path.read_text()
+        assert EvaluationResult.load(path) == EvaluationResult(rows)
+
+    def test_details_that_somebody_has_edited(self, tmp_path):
+        path = rich_result().save(tmp_path / "r.csv")
+        frame = pd.read_csv(path, dtype=str)
+        frame["details"] = "x"
+        frame.to_csv(path, index=False)
+        loaded = EvaluationResult.load(path)
+        assert [row.key for row in loaded] == ["first", "second", "3", "naïve"]
+        assert (loaded.rows[1].error.kind, loaded.rows[1].error.summary) == (BROKEN.kind, BROKEN.summary)
+        assert loaded.rows[0].scores[:2] == (
+            Score("relevance", 0.25, "because", passed=False),
+            Score("tone", "kind"),
+        )
 
     def test_text_among_numbers(self, tmp_path):
         values = [0.5, 1, "none given"]

@@ -188,7 +188,8 @@ class EvaluationResult:
 
         Args:
             path: ends in ``.jsonl`` for all of it, which :meth:`load` gives back; ``.csv`` or ``.parquet`` for the
-                table of :meth:`to_pandas`; ``.html`` for a report that needs nothing else.
+                table of :meth:`to_pandas`, and a column of details where there are more; ``.html`` for a report
+                that needs nothing else.
 
         Returns:
             The path.
@@ -206,9 +207,11 @@ class EvaluationResult:
         """The evaluation in a file of :meth:`save`, or in a checkpoint.
 
         Args:
-            path: of a ``.jsonl`` file, whose result is equal to the one that was saved; of a ``.csv`` or
-                ``.parquet`` file, whose result has keys, rows, scores and errors; or of a checkpoint, whose
-                result has no rows' data.
+            path: of a ``.jsonl`` file; of a ``.csv`` or ``.parquet`` file, in which fields of rows that are lists
+                or dicts are text, and there are no displays; or of a checkpoint, in which there are no rows.
+
+        Returns:
+            An evaluation that is equal to the one that was saved.
 
         Raises:
             InvalidRequestError: there is no such file, or it holds no evaluation.

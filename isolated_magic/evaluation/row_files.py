@@ -23,9 +23,11 @@ from isolated_magic.strict_json import RefusedError, decode
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from typing import BinaryIO
+    from typing import BinaryIO, TypeAlias
+
+    TextColumns: TypeAlias = Callable[[Sequence[str]], Collection[str]]
 
 LONGEST_SHOWN = 80  # characters of text that is no path
 JSON_LINES, CSV, PARQUET = {".jsonl", ".ndjson"}, {".csv", ".tsv"}, {".parquet", ".pq"}
@@ -156,12 +158,12 @@ def _read_json(path: Path) -> tuple[int, Iterator[object]]:
     raise InvalidRequestError(f"{path} holds one {type(value).__name__}: it should be a list of the rows.")
 
 
-def read_csv(path: Path, as_text: Collection[str] = ()) -> tuple[int, Iterator[object]]:
+def read_csv(path: Path, as_text: TextColumns | None = None) -> tuple[int, Iterator[object]]:
     """Rows of text; a column in which all cells are numbers, or true and false, holds these.
 
     Args:
         path: of the file. A column without a name is left out: it is the index that pandas writes.
-        as_text: names of columns that stay text.
+        as_text: says which columns stay text, by the names of all.
     """
     lines = _csv_rows(path)
     header = next(lines, None)
@@ -171,7 +173,8 @@ def read_csv(path: Path, as_text: Collection[str] = ()) -> tuple[int, Iterator[o
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise InvalidRequestError(f"{path} has several columns called {repeated!r}: rename all but one.")
-    kinds = [_Kind(is_text=name in as_text) for name in names]
+    texts = () if as_text is None else as_text(names)
+    kinds = [_Kind(is_text=name in texts) for name in names]
     count = 0
     for number, cells in lines:
         if len(cells) != len(names):

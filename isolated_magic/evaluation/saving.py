@@ -14,14 +14,15 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from isolated_magic.errors import InvalidRequestError, MissingLibraryError
 from isolated_magic.evaluation import checkpoint
 from isolated_magic.evaluation.columns import plain
 from isolated_magic.evaluation.row_files import decoded_lines, existing_file, read_csv, read_parquet, reason_of
 from isolated_magic.evaluation.row_json import NotARowError, row_from_json, row_to_json
-from isolated_magic.evaluation.table import columns_of, rows_from_table
+from isolated_magic.evaluation.table import columns_of
+from isolated_magic.evaluation.table_rows import DETAILS, Loaded, details_of, evaluation_in, text_columns
 from isolated_magic.strict_json import decode
 
 if TYPE_CHECKING:
@@ -32,20 +33,8 @@ if TYPE_CHECKING:
 
 HEADER, FORMAT = "isolated_magic evaluation", 1
 ENDINGS = ".jsonl, .csv, .parquet or .html"
-TEXT_COLUMNS = {"key", "cluster", "error_kind", "error"}
 LARGEST_WHOLE = 1 << 63
 DEEPEST = 200  # levels of a row
-
-
-class Loaded(NamedTuple):
-    """What a file says of an evaluation: the arguments of an :class:`EvaluationResult`."""
-
-    rows: tuple[RowResult, ...]
-    not_run: int | None = 0
-    stopped: str = ""
-    repeat: int = 1
-    notes: tuple[str, ...] = ()
-    label: str = ""
 
 
 def save(result: Evaluated, path: str | os.PathLike[str]) -> Path:
@@ -159,11 +148,19 @@ def _plain_key(key: object) -> object:
 
 def _write_csv(result: Evaluated, path: Path) -> None:
     columns = columns_of(result.rows)
+    names = [column.name for column in columns]
+
+    def table() -> Iterator[list[object]]:
+        return ([_cell(column.value(row)) for column in columns] for row in result.rows)
+
+    details = details_of(result, (dict(zip(names, cells, strict=True)) for cells in table()), names)
+    has_details = any(details)
     with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
         writer = csv.writer(file)
-        writer.writerow([column.name for column in columns])
-        for row in result.rows:
-            writer.writerow([_cell(column.value(row)) for column in columns])
+        writer.writerow(names + [DETAILS] * has_details)
+        writer.writerows(
+            [*cells, more] if has_details else cells for cells, more in zip(table(), details, strict=True)
+        )
         _synced(file)
 
 
@@ -178,6 +175,10 @@ def _cell(value: object) -> object:
 
 def _write_parquet(result: Evaluated, path: Path) -> None:
     columns = {column.name: _of_one_type([*map(column.value, result.rows)]) for column in columns_of(result.rows)}
+    table = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+    details = details_of(result, table, [*columns])
+    if any(details):
+        columns[DETAILS] = [*details]
     pyarrow, polars = _library("pyarrow"), _library("polars")
     if pyarrow is not None:
         _library("pyarrow.parquet").write_table(pyarrow.table(columns), path)
@@ -200,13 +201,9 @@ def _of_one_type(values: Sequence[object]) -> list[object]:
     """The values of a column as one type: truth, whole numbers, numbers, or else text."""
     values = [*map(plain, values)]
     kinds = {type(value) for value in values if value is not None}
-    if kinds == {int} and not all(
-        isinstance(value, int) and abs(value) < LARGEST_WHOLE for value in values if value
-    ):
-        return [value if value is None else str(value) for value in values]
-    if kinds <= {bool} or kinds <= {int}:
+    if kinds <= {bool} or (kinds <= {int} and all(map(_is_64_bit, values))):
         return values
-    if kinds <= {int, float}:
+    if float in kinds and kinds <= {int, float}:
         return [value if value is None else float(value) for value in values]  # type: ignore[arg-type]  # a number
     texts = [value if value is None or isinstance(value, str) else _row_text(value) for value in values]
     return [text if text is None else text.encode(errors="backslashreplace").decode() for text in texts]
@@ -239,17 +236,16 @@ def load(path: str | os.PathLike[str]) -> Loaded:
         raise InvalidRequestError(f"{found} is a report, which cannot be loaded: save a .jsonl file beside it.")
     try:
         if ending == ".csv":
-            return _from_table(read_csv(found, TEXT_COLUMNS)[1], found)
+            return evaluation_in(_mappings(read_csv(found, text_columns)[1]), str(found))
         if ending == ".parquet":
-            return _from_table(read_parquet(found)[1], found)
+            return evaluation_in(_mappings(read_parquet(found)[1]), str(found))
         return _from_lines(found)
     except OSError as problem:
         raise InvalidRequestError(f"{found} cannot be read: {reason_of(problem)}.") from None
 
 
-def _from_table(table: Iterator[Any], path: Path) -> Loaded:
-    rows = tuple(rows_from_table(table, str(path)))
-    return Loaded(rows, None, repeat=1 + max((row.repetition for row in rows), default=0))
+def _mappings(table: Iterator[object]) -> Iterator[Mapping[str, object]]:
+    return (row for row in table if isinstance(row, dict))
 
 
 def _from_lines(path: Path) -> Loaded:

@@ -1,34 +1,34 @@
-"""An evaluation as a table with a row for each row result, and back.
+"""An evaluation as a table with a row for each row result.
 
 Columns, in this order: ``index``, ``key``, ``repetition`` and ``cluster`` where there are any; the fields of the
 row; ``error_kind`` and ``error``; for each metric its value, ``NAME.reason`` and ``NAME.passed`` where there are
 any; ``attempts``, ``ms``. A field of the row that has the name of another column is called ``row.NAME``, and a
-metric that has one of these fixed names is called ``score.NAME``.
+metric that has one of these fixed names is called ``score.NAME``. In files, ``details`` follows where there is
+more: see ``table_rows.py``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from isolated_magic.errors import InvalidRequestError
-from isolated_magic.evaluation.row_result import RowResult
 from isolated_magic.evaluation.values import values_of
-from isolated_magic.models import ErrorKind, RunError, Score, Timings, to_data_frame
+from isolated_magic.models import to_data_frame
 from isolated_magic.payload.encode import as_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import pandas
 
+    from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.values import Value
+    from isolated_magic.models import Score
 
 BEFORE_ROW = ("index", "key", "repetition", "cluster")
 ERRORS = ("error_kind", "error")
-LAST = ("attempts", "ms")
+LAST = ("attempts", "ms", "details")
 FIXED = {*BEFORE_ROW, *ERRORS, *LAST}
 REASON, PASSED = ".reason", ".passed"
 OF_ROW, OF_SCORE = "row.", "score."
@@ -92,7 +92,7 @@ def _field(name: object) -> Callable[[RowResult], object]:
 def _metric_columns(rows: Sequence[RowResult]) -> list[Column]:
     columns: list[Column] = []
     metrics = values_of(rows)
-    taken = {*FIXED, *_beside(metrics), ""}
+    taken = {*FIXED, *columns_beside(metrics), ""}
     for name, metric in metrics.items():
         shown = f"{OF_SCORE}{name}" if name in taken else name
         scores = [[score for score in row.scores if score.name == name] for row in metric.rows]
@@ -106,7 +106,7 @@ def _metric_columns(rows: Sequence[RowResult]) -> list[Column]:
     return columns
 
 
-def _beside(names: Iterable[str]) -> set[str]:
+def columns_beside(names: Iterable[str]) -> set[str]:
     """The columns that there may be beside those of metrics."""
     return {f"{name}{suffix}" for name in names for suffix in (REASON, PASSED)}
 
@@ -126,97 +126,3 @@ def _told(value: Value, scores: Sequence[Score]) -> object:
 
 def _reason(value: Value, scores: Sequence[Score]) -> str | None:
     return next((score.reason for score in scores if score.reason), None) or value.problem or None
-
-
-def rows_from_table(table: Iterable[Mapping[str, object]], source: str) -> Iterator[RowResult]:
-    """The row results in a table that has the columns of :func:`columns_of`.
-
-    Args:
-        table: its rows.
-        source: the file that it is in.
-
-    Raises:
-        InvalidRequestError: it has not.
-    """
-    layout: _Layout | None = None
-    for number, row in enumerate(table):
-        layout = layout or _Layout([*row], source)
-        yield layout.row_result(row, number)
-
-
-class _Layout:
-    """Which columns of a table are what, by where they stand."""
-
-    def __init__(self, names: list[str], source: str) -> None:
-        missing = [name for name in ("key", *ERRORS) if name not in names]
-        if missing or not names.index("key") < names.index("error_kind") < names.index("error"):
-            raise InvalidRequestError(
-                f"{source} is no saved evaluation: it has no column {missing[0]!r}."
-                if missing
-                else f"{source} is no saved evaluation: its columns are in another order."
-            )
-        before, last = names.index("error_kind"), names.index("error")
-        self.fields = [name for name in names[:before] if name not in BEFORE_ROW]
-        scores = [name for name in names[last + 1 :] if name not in LAST]
-        self._not_metrics = {*FIXED, *_beside(scores), ""}
-        self.metrics = [name for name in scores if name not in self._not_metrics]
-        self._taken = {*scores, *FIXED}
-
-    def row_result(self, row: Mapping[str, object], number: int) -> RowResult:
-        """One row of the table."""
-        index, repetition, ms = (_number(row.get(name)) for name in ("index", "repetition", "ms"))
-        cluster = row.get("cluster")
-        return RowResult(
-            index=number if index is None else int(index),
-            key=str(row["key"]),
-            row={self._field_name(name): row[name] for name in self.fields},
-            scores=tuple(score for name in self.metrics if (score := self._score(row, name)) is not None),
-            error=_error(row),
-            repetition=int(repetition or 0),
-            cluster=None if cluster in {None, ""} else str(cluster),
-            timings=Timings(execution_ms=math.nan if ms is None else ms),
-        )
-
-    def _field_name(self, column: str) -> str:
-        name = column.removeprefix(OF_ROW)
-        return name if name in self._taken else column
-
-    def _score(self, row: Mapping[str, object], name: str) -> Score | None:
-        value, reason, passed = (row.get(f"{name}{suffix}") for suffix in ("", REASON, PASSED))
-        value = _as_number(value)
-        told = str(reason) if reason is not None and reason != "" else None
-        if _is_missing(value) and told is None:
-            return None
-        own = name.removeprefix(OF_SCORE)
-        return Score(
-            own if own in self._not_metrics else name,
-            None if _is_missing(value) else value,  # type: ignore[arg-type]  # a number or text
-            told,
-            scoring_failed=_is_missing(value),
-            passed=passed if isinstance(passed, bool) else None,
-        )
-
-
-def _error(row: Mapping[str, object]) -> RunError | None:
-    kind, summary = row["error_kind"], str(row["error"])
-    if _is_missing(kind):
-        return None
-    known = kind if kind in {*ErrorKind} else ErrorKind.USER_CODE
-    return RunError(ErrorKind(str(known)), summary, summary)
-
-
-def _as_number(value: object) -> object:
-    """The number that a text stands for: some text in a column makes text of its numbers, too."""
-    if isinstance(value, str) and "_" not in value:
-        for kind in (int, float):
-            with suppress(ValueError):
-                return kind(value)
-    return value
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _number(value: object) -> float | None:
-    return value if isinstance(value, (int, float)) and not _is_missing(value) else None
