@@ -93,6 +93,12 @@ class RunRequest:
     container: ContainerTarget | None = None  # None for a run of this machine
     figures: FigureSettings | None = None  # None for the defaults
 
+    def with_data(self, payload: bytes, arrivals: tuple[Arrival, ...]) -> RunRequest:
+        """The same run with other data. As dataclasses.replace(), in a tenth of its time."""
+        other = object.__new__(RunRequest)
+        vars(other).update(vars(self), payload=payload, arrivals=arrivals)
+        return other
+
 
 P = ParamSpec("P")
 R = TypeVar("R")

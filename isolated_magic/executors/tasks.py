@@ -128,7 +128,9 @@ class TaskMaker:
         for index, row in rows:
             task = self._task(index, row)
             for repetition in range(self._settings.repeat):
-                yield replace(task, number=number, repetition=repetition)
+                one = task if self._settings.repeat == 1 else replace(task, repetition=repetition)
+                one.number = number
+                yield one
                 number += 1
 
     def hidden(self, text: str) -> str:
@@ -170,7 +172,7 @@ class TaskMaker:
             task.key = self._numbered(content_key(row, payload, is_row=is_row))
         if settings.checkpoint is not None:
             task.digests = digests_of(task.key, payload, None if is_row else row)
-        task.request = replace(request, payload=payload, arrivals=arrivals_in(data))
+        task.request = request.with_data(payload, arrivals_in(data))
 
     def _own_key(self, key: str) -> str:
         if key in self._keys:
