@@ -56,6 +56,7 @@ def test_groups_are_beside_each_other():
     assert axis.get_ylabel() == "tenant"
     means = [container.lines[0].get_xdata()[0] for container in axis.containers if hasattr(container, "lines")]
     assert means == [group.summary["metrics"]["relevance"]["mean"] for group in result.by("tenant").values()]
+    assert [axis.get_title() for axis in result.by("tenant").plot().axes] == [axis.get_title()]
     assert [*result.plot(by=lambda row: row["n"] > 5).axes[0].get_yticks()] == [0, 1]
 
 

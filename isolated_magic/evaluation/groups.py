@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     import pandas
+    from matplotlib.figure import Figure
 
     from isolated_magic.evaluation.row_result import RowResult
 
@@ -39,11 +40,13 @@ class Groups(Mapping[object, R], Generic[R]):
     Args:
         by: what the rows are grouped by: the name of a column, or of a function.
         groups: the evaluation of each group.
+        whole: the evaluation of all of them.
     """
 
-    def __init__(self, by: str, groups: Mapping[object, R]) -> None:
+    def __init__(self, by: str, groups: Mapping[object, R], whole: R) -> None:
         self.by = by
         self._groups = dict(groups)
+        self._whole = whole
 
     def __getitem__(self, name: object) -> R:
         """The evaluation of one group.
@@ -73,6 +76,17 @@ class Groups(Mapping[object, R], Generic[R]):
         told = [f"{name}: {group!r}" for name, group in [*self._groups.items()][:MOST_NAMED]]
         told += [f"and {len(self) - MOST_NAMED:,} more"] * (len(self) > MOST_NAMED)
         return f"Groups(by {self.by}; {'; '.join(told)})"
+
+    def plot(self) -> Figure:
+        """A figure of matplotlib: the distribution of each metric in each group, its mean and the interval.
+
+        Raises:
+            InvalidRequestError: no row has a score.
+            MissingLibraryError: matplotlib is not installed.
+        """
+        from isolated_magic.evaluation.plot import plot  # noqa: PLC0415 - for plots alone
+
+        return plot(self._whole, self.by, self._groups)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame with a row for each group: counts, and the mean of each metric with its interval.

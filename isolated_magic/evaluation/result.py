@@ -149,7 +149,7 @@ class EvaluationResult:
             group: replace(self, rows=tuple(rows), not_run=not_run, notes=(), label=str(group), comparison=None)
             for group, rows in groups.items()
         }
-        return Groups(name, results)
+        return Groups(name, results, self)
 
     def plot(self, by: By | None = None) -> Figure:
         """A figure of matplotlib: the distribution of each metric, its mean, and the 95% interval of that.
@@ -161,12 +161,11 @@ class EvaluationResult:
             InvalidRequestError: no row has a score, or there are no such groups.
             MissingLibraryError: matplotlib is not installed.
         """
+        if by is not None:
+            return self.by(by).plot()
         from isolated_magic.evaluation.plot import plot  # noqa: PLC0415 - likewise
 
-        if by is None:
-            return plot(self)
-        groups = self.by(by)
-        return plot(self, groups.by, groups)
+        return plot(self)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame with a row for each row result.
