@@ -212,6 +212,8 @@ class TestErrorsOfRows:
         ("--each missing.jsonl", "--each missing.jsonl: file not found (looked for from"),
         ("--each rows --compare missing.jsonl", "--compare missing.jsonl: "),
         ("--each rows --compare 3x", "--compare 3x: give the name of a variable, or of a file that an evaluation"),
+        ("--each rows --retry-on timeout", "add how often, such as --retries 2."),
+        ("--each rows --checkpoint-mode resume", "add --checkpoint FILE."),
         ("--for-each rows", "unknown option --for-each; did you mean --each?"),
         ("--each rows -j 3", "unknown option -j; did you mean --jobs?"),
         ("--each rows --job 3", "unknown option --job; did you mean --jobs?"),

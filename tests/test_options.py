@@ -48,12 +48,13 @@ WORDS = [(option, word) for option in TABLE.values() if option.offers == "value"
 
 @pytest.mark.parametrize(("option", "word"), WORDS, ids=[f"{option.flag} {word}" for option, word in WORDS])
 def test_what_completion_offers_is_taken_on_the_line_and_as_a_setting(option, word):
-    on_line = parsed(f"{'--each rows ' * option.of_rows}{option.flag} {word}")
+    needed = "--each rows --retries 1 --checkpoint rows.jsonl " if option.of_rows else ""
+    on_line = parsed(f"{needed}{option.flag} {word}")
     assert on_line.said
     if option.setting:
         trait = IsolatedMagic.class_traits()[option.setting.name]
         as_setting = parsed("", **{option.setting.name: trait.from_string(word)})
-        assert replace(on_line, said=frozenset(), each=None) == as_setting
+        assert replace(on_line, said=frozenset(), each=None, retries=None, checkpoint=None) == as_setting
 
 
 def test_the_line_goes_over_the_settings():

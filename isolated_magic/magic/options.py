@@ -365,7 +365,7 @@ class Options:
         "--fail-on-error",
         help="stop when N rows have failed, or that share of all, such as `0.1`",
         kind=FAILURES,
-        words=("0", "10", "0.1"),
+        words=("1", "10", "0.1"),
     )
     checkpoint: str | None = _of_rows(
         "--checkpoint",

@@ -111,6 +111,10 @@ def _check_together(options: Options) -> None:
             )
         if options.no_score:
             raise OptionError("--no-score is for one run without scores, and --each collects them: leave it out.")
+        if options.retry_on and not options.retries:
+            raise OptionError("--retry-on says after what a row is run again: add how often, such as --retries 2.")
+        if options.checkpoint_mode is not None and options.checkpoint is None:
+            raise OptionError("--checkpoint-mode says what to do with a checkpoint: add --checkpoint FILE.")
         return
     of_rows = [TABLE[name].flag for name in TABLE if name in options.said and TABLE[name].of_rows]
     if of_rows:
