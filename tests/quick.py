@@ -13,6 +13,7 @@ QUICK = {
     "test_checkpoint.py": r"::TestResuming",
     "test_contract.py": r".*\[(isolated|process)\b(?!.*-50\])",
     "test_differential.py": r"::test_nothing_of_a_run_is_seen_by_the_next",
+    "test_each.py": r"::(test_the_line|TestExpressions|TestErrorsOfRows|TestComparison)",
     "test_environment.py": r"",
     "test_error_report.py": r"::TestPlace.*\[forked",
     "test_event_loop.py": r"::TestTopLevelAwait.*\[forked",

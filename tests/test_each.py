@@ -80,6 +80,12 @@ class TestExpressions:
         result = evaluated(shell, f"--each rows --cluster {option} --limit 4")
         assert [row.cluster for row in result] == ["t0", "t1", "t2", "t0"]
 
+    def test_a_field_that_is_called_like_the_row_or_a_function(self, shell):
+        shell.user_ns["rows"] = [{"row": n, "open": n + 5} for n in range(2)]
+        result = evaluated(shell, "--each rows --key row --cluster open")
+        assert [(row.key, row.cluster) for row in result] == [("0", "5"), ("1", "6")]
+        assert [row.key for row in evaluated(shell, "--each {list('ab')} --key row -d x={row}")] == ["a", "b"]
+
     def test_a_field_whose_name_is_no_expression(self, shell):
         shell.user_ns["rows"] = [{"user id": n, "class": f"c{n}"} for n in range(2)]
         result = evaluated(shell, '--each rows --key "user id" --cluster class')

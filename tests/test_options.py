@@ -78,3 +78,9 @@ def test_values_do_not_show():
 def test_a_wrong_value_is_an_error_that_names_the_option(line):
     with pytest.raises(OptionError, match=f"^{line.replace('.', '[.]')}: "):
         parsed(line)
+
+
+def test_how_many_rows_run_at_once_can_be_set():
+    assert parsed("--each rows", jobs=3).jobs == 3
+    assert parsed("--each rows --jobs 2", jobs=3).jobs == 2
+    assert parsed("").jobs is None

@@ -213,7 +213,8 @@ class RowOptions:
     def told_of_rows(self) -> dict[str, str]:
         """The variables that depend on the row, each with the word of the line that it comes from."""
         words = [part[1] for part in self._parts if not isinstance(part, Assignment)]
-        return {lexer.plain(word.partition("=")[0]): word for word in words}
+        named = ((lexer.plain(word.partition("=")[0]), word) for word in words)
+        return {name if name.isidentifier() else "of each row": word for name, word in named}
 
     @property
     def told_of_data(self) -> tuple[object, ...]:
@@ -318,7 +319,7 @@ class _FieldOption:
         text, row_name, first = self._text, self._rows.row_name, self._rows.first
         if not text:
             raise OptionError(f'{self._flag} is empty: write an expression, such as {row_name}["id"].')
-        if text in {row_name, f"${row_name}"}:
+        if text == f"${row_name}" or (text == row_name and not has_field(first, text)):
             return lambda row: row
         if text.startswith("{") and text.endswith("}"):
             return self._expression(text)
