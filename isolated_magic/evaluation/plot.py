@@ -32,10 +32,11 @@ NO_MATPLOTLIB = (
 TEXT, GRID = "#7b7b7b", "#8080804d"
 HUES = ("#2f86c9", "#d1701f", "#2f9960", "#b1579f", "#8a7a1f", "#6b74d6")
 WIDTH_INCHES, ROW_INCHES, PANEL_INCHES, EDGE_INCHES = 7.0, 0.42, 2.1, 1.15
+NARROW_ROW_INCHES, MOST_WIDE = 0.26, 15  # of many groups; and how many are not many
 DOTS_PER_INCH = 100
 BINS = 20
 HIGHEST = 0.7  # of the histogram of a group: part of the room between two groups
-MOST_METRICS, MOST_GROUPS, MOST_LABELS = 8, 40, 6  # in one figure
+MOST_METRICS, MOST_GROUPS, MOST_LABELS = 8, 60, 6  # in one figure
 LONGEST_NAME = 32  # characters
 
 
@@ -66,7 +67,8 @@ def plot(result: Evaluated, by: str = "", groups: Mapping[object, Evaluated] | N
     shown = metrics[:MOST_METRICS]
     parts = {"": result} if groups is None else dict(islice(groups.items(), MOST_GROUPS))
     panels = {name: _panel(name, parts) for name in shown}
-    heights = [PANEL_INCHES if groups is None else EDGE_INCHES + ROW_INCHES * len(parts) for _ in shown]
+    row_inches = ROW_INCHES if len(parts) <= MOST_WIDE else NARROW_ROW_INCHES
+    heights = [PANEL_INCHES if groups is None else EDGE_INCHES + row_inches * len(parts) for _ in shown]
     figure = _figure_class()(figsize=(WIDTH_INCHES, sum(heights)), dpi=DOTS_PER_INCH, layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
