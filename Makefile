@@ -19,7 +19,7 @@ JOBS = $(MAKE) --no-print-directory -j3 $(if $(filter output-sync,$(.FEATURES)),
 .PHONY: help demo test test-native test-metrics test-notebooks test-notebooks-again test-vm quick check lab notebooks bench soak clean
 
 help:
-	@echo "make demo       run the quickstart in a real kernel, print its scores, write it as HTML"
+	@echo "make demo       run the quickstart and a whole dataset in real kernels, print their scores, write them as HTML"
 	@echo "make quick      ruff, mypy, and the most telling tests of each subject: an answer within a minute"
 	@echo "make test       everything: ruff, mypy, pytest on all cores, and the notebooks with nbval, twice"
 	@echo "make test-vm    tests of control groups in a virtual machine (qemu, no KVM; TESTS=...: others)"

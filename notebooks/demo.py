@@ -1,4 +1,4 @@
-"""Runs the quickstart in a real kernel, prints its scores, and writes it as HTML.
+"""Runs two notebooks in real kernels, prints their scores, and writes them as HTML.
 
 Usage: ``python notebooks/demo.py FOLDER``; ``make demo`` calls it.
 """
@@ -11,7 +11,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
-QUICKSTART = Path(__file__).with_name("quickstart.ipynb")
+FOLDER = Path(__file__).parent
+NOTEBOOKS = ("quickstart.ipynb", "scoring_a_dataset.ipynb")
 METADATA_KEY = "isolated_magic"  # marks the output of a run
 QUIET_KERNEL = ["--IPKernelApp.log_level=ERROR"]  # it warns of TCP without encryption, which is loopback's here
 
@@ -45,7 +46,7 @@ def run(notebook: nbformat.NotebookNode) -> None:
         if cell.cell_type == "code":
             show_scores(cell)
 
-    folder = {"metadata": {"path": str(QUICKSTART.parent)}}
+    folder = {"metadata": {"path": str(FOLDER)}}
     client = NotebookClient(
         notebook, timeout=120, resources=folder, record_timing=False, extra_arguments=QUIET_KERNEL
     )
@@ -54,19 +55,23 @@ def run(notebook: nbformat.NotebookNode) -> None:
 
 
 def main() -> int:
-    """Run it. Returns the exit status."""
+    """Run them. Returns the exit status."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ".build").resolve()
-    notebook = nbformat.read(QUICKSTART, as_version=4)
-    print(f"Running {QUICKSTART.name} in a real kernel:\n")
-    try:
-        run(notebook)
-    except CellExecutionError as problem:
-        print(f"\nA cell failed:\n{problem}", file=sys.stderr)
-        return 1
     target.mkdir(parents=True, exist_ok=True)
-    page = target / "quickstart.html"
-    page.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
-    print(f"\nThe notebook with its output: {page}")
+    pages = []
+    for name in NOTEBOOKS:
+        notebook = nbformat.read(FOLDER / name, as_version=4)
+        print(f"Running {name} in a real kernel:\n")
+        try:
+            run(notebook)
+        except CellExecutionError as problem:
+            print(f"\nA cell failed:\n{problem}", file=sys.stderr)
+            return 1
+        page = (target / name).with_suffix(".html")
+        page.write_text(HTMLExporter().from_notebook_node(notebook)[0], encoding="utf-8")
+        pages.append(page)
+        print()
+    print("The notebooks with their output:", *pages, sep="\n  ")
     return 0
 
 

@@ -42,4 +42,6 @@ def test_the_files_in_binder_make_a_place_where_the_quickstart_runs(tmp_path):
     assert tuple(map(int, wanted.split("."))) >= (3, 11)
     said = run("python", "notebooks/demo.py", str(tmp_path / "out"))
     assert "closeness" in said
-    assert (tmp_path / "out" / "quickstart.html").stat().st_size > 10_000
+    assert "no difference shown" in said
+    for page in ("quickstart.html", "scoring_a_dataset.html"):
+        assert (tmp_path / "out" / page).stat().st_size > 10_000
