@@ -485,8 +485,9 @@ class TestEnds:
         assert told == "interrupted 200"
         assert len(scored_in("c.jsonl")) == int(count)
 
-    def test_a_full_disk_stops_the_evaluation_and_loses_nothing(self, folder):
-        stopped, count, *_ = output_of(start_owner(most_bytes=20_000))
+    @pytest.mark.parametrize("options", [{}, {"per": "tenant"}], ids=["fresh", "per"])
+    def test_a_full_disk_stops_the_evaluation_and_loses_nothing(self, folder, options):
+        stopped, count, *_ = output_of(start_owner(most_bytes=20_000, **options))
         assert stopped == (
             "The checkpoint c.jsonl could not be written: File too large. It holds the rows that ended before; when "
             "this is mended, run the evaluation again to go on."
@@ -497,5 +498,5 @@ class TestEnds:
         scored = scored_in("c.jsonl")
         assert 20 < len(scored) < int(count) < 200  # those that could not be written are in the result
         taken_ran()
-        assert output_of(start_owner())[0] == "whole"
+        assert output_of(start_owner(**options))[0] == "whole"
         assert not scored & set(map(str, taken_ran()))
