@@ -202,6 +202,11 @@ def test_rows_that_print_nothing_among_those_that_do(isolated):
         "import math\n{'scores': [{'name': 'a', 'value': math.nan}]}",
         "[]",
         "print(end='no newline')\ndata['n']",
+        "import os\nif os.fork() == 0: os._exit(1)\ndata['n']",
+        "import os\nos.fork()\ndata['n']",
+        "import os\nfound = os.getcwd(), dict(os.environ)\nos.chdir('/')\nos.environ['N'] = '1'\nprint(*found)\n1",
+        "import sys, io\nsys.stdout = io.StringIO()\nprint('lost')\ndata['n']",
+        "import threading\nthreading.Thread(target=print, args=('thread',)).run()\ndata['n']",
     ],
 )
 def test_a_row_is_what_a_run_of_its_own_would_be(isolated, code):

@@ -84,7 +84,7 @@ class _Rows:
         self._before = before
         self._marker: bytes = bytes.fromhex(request["marker"])
         self._outputs = [move_descriptor(os.dup(number)) for number in (1, 2)]
-        self._streams = sys.stdout, sys.stderr
+        self._surroundings = _Surroundings()
         self._main = code.WorkerMain()
         self._stdin = _Stdin(reads_descriptor=code.may_read_descriptor(request))
         self._names: dict[str, object] = {}
@@ -178,9 +178,8 @@ class _Rows:
 
     def _clean_up(self) -> None:
         """Have the next row begin as this one did."""
-        if (sys.stdout, sys.stderr) != self._streams:
-            sys.stdout, sys.stderr = self._streams
         if self._metrics is None:
+            self._surroundings.restore()
             self._names = {}
             self._main.renew()
         if len(sys.modules) != len(self._before):
@@ -232,6 +231,29 @@ class _Metrics:
         """Score a row; see :func:`metric.score_all`."""
         notes.texts += self._texts
         return metric.score_all(self._named, inputs, notes, loop, selects=self._selects)
+
+
+class _Surroundings:
+    """What code that runs for each row finds as the row before did: streams, working directory, environment."""
+
+    def __init__(self) -> None:
+        self._streams = sys.stdout, sys.stderr
+        self._folder = os.getcwd()  # noqa: PTH109 - pathlib costs the child 5 ms
+        self._variables: Any = os.environ._data  # type: ignore[attr-defined]  # whose copy takes 60 microseconds
+        self._environ, self._environment = os.environ, dict(self._variables)
+
+    def restore(self) -> None:
+        """Have them again."""
+        sys.stdout, sys.stderr = self._streams
+        os.environ = self._environ  # noqa: B003 - as it was
+        if self._variables != self._environment:
+            os.environ.clear()
+            for name, value in self._environment.items():
+                os.environb[name] = value
+        try:
+            os.chdir(self._folder)
+        except OSError:  # it is gone, or may not be entered any more
+            return
 
 
 class _Stdin:

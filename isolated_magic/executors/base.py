@@ -363,7 +363,7 @@ class Executor(Lifetime):
         check_evaluate_options(options)
         self._check_variables(env_vars)
         settings = EvaluationSettings(**options)
-        processes = RowHost(lambda: self._launcher, self._begin, self._end)
+        processes = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
         host = Host(self.prepare, self._run, processes, self._begin, self._end, self.jobs)
         return evaluation_of(host, code, rows, env_vars, settings, is_endless=is_endless, live=live)
 
@@ -394,6 +394,13 @@ class Executor(Lifetime):
         if instruments:
             instruments.ended(result)
         return result
+
+    def _record_row(self, result: RunResult) -> None:
+        """Record a row of a process that runs many."""
+        instruments = telemetry.instruments(self._metric_prefix)
+        if instruments:
+            instruments.started()
+            instruments.ended(result)
 
     def warm_up(self, timeout_secs: float = DEFAULT_WARM_UP_SECS) -> bool:
         """Wait until runs are fast: with this process's environment, and the imports of earlier runs.

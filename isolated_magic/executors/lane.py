@@ -41,11 +41,13 @@ class Lane(Work):
 
     Args:
         lanes: it belongs to.
+        value: of ``per``.
         request: of its first row.
         pace: at which its rows begin; None for as fast as they can.
     """
 
-    def __init__(self, lanes: Lanes, request: RunRequest, pace: Pace | None) -> None:
+    def __init__(self, lanes: Lanes, value: object, request: RunRequest, pace: Pace | None) -> None:
+        self.value = value
         self._lanes = lanes
         self._request = request
         self._pace = pace
@@ -77,6 +79,12 @@ class Lane(Work):
             f"per: {what} from what the first row with the same value has, and rows that share a process share "
             "its environment: add what it depends on to per, such as (row['tenant'], row['region'])."
         )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to run, neither now nor later."""
+        with self._lock:
+            return not self._is_scheduled
 
     def add(self, task: Task) -> bool:
         """Have a row run; whether the lane has to be scheduled for it."""
@@ -197,7 +205,7 @@ class Lanes:
         self.ended = ended
         self._scheduler = scheduler
         self._rate_per_sec = rate_per_sec
-        self._lanes: dict[object, Lane] = {}
+        self._lanes: dict[object, Lane] = {}  # without those that have done everything, and are forgotten
         self._waiting: dict[Lane, None] = {}  # those that have a process and nothing to run, the oldest first
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
 
@@ -205,24 +213,28 @@ class Lanes:
         """Have a row run in the lane of its value."""
         request = task.request
         assert request is not None  # noqa: S101 - others are not run
-        lane = self._lanes.get(task.per)
-        if lane is None:
-            pace = None if self._rate_per_sec == math.inf else Pace(self._rate_per_sec)
-            lane = self._lanes[task.per] = Lane(self, request, pace)
-        elif problem := lane.difference(request):
+        with self._lock:
+            lane = self._lanes.get(task.per)
+            if lane is None:
+                pace = None if self._rate_per_sec == math.inf else Pace(self._rate_per_sec)
+                lane = self._lanes[task.per] = Lane(self, task.per, request, pace)
+            problem = lane.difference(request)
+            is_to_be_run = not problem and lane.add(task)
+        if problem:
             self.ended(task, RunResult(error=RunError.from_text(ErrorKind.INVALID_REQUEST, problem)))
-            return
-        if lane.add(task):
+        elif is_to_be_run:
             self._scheduler.add(lane)
 
     def waits(self, lane: Lane) -> None:
-        """The process of this lane waits; there may be too many of them now."""
+        """This lane has nothing to run now; too many processes may wait."""
         with self._lock:
             self._waiting.pop(lane, None)
             self._waiting[lane] = None
             oldest = [*self._waiting][: max(0, len(self._waiting) - MOST_WAITING)]
             for one in oldest:
                 del self._waiting[one]
+                if one.is_idle and self._rate_per_sec == math.inf:  # else it knows when the next row may begin
+                    del self._lanes[one.value]
         self._end([one.take_process() for one in oldest])
 
     def stop(self) -> None:

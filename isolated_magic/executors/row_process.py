@@ -32,11 +32,13 @@ class RowHost(NamedTuple):
         launcher: gives what starts them.
         begin: a process is about to be started.
         end: nothing of it is left.
+        record: takes the result of each row.
     """
 
     launcher: Callable[[], Launcher]
     begin: Callable[[LiveRun], object]
     end: Callable[[LiveRun], object]
+    record: Callable[[RunResult], object]
 
 
 class RowProcess:
@@ -122,13 +124,12 @@ class RowProcess:
         return self._child is not None and (self._child.handle.killed or self._child.handle.interrupted)
 
     def _on_row(self, row: Row) -> None:
-        report, request = row.report, row.request
-        if row.is_plain and not request.secrets:
-            result = plain_result(report, self._timings(row))
-            if result is not None:
-                self._ended(result)
-                return
-        self._ended(self._result(row, report, request))
+        is_plain = row.is_plain and not row.request.secrets
+        result = plain_result(row.report, self._timings(row)) if is_plain else None
+        if result is None:
+            result = self._result(row, row.report, row.request)
+        self._host.record(result)
+        self._ended(result)
 
     def _result(self, row: Row, report: ExitReport, request: RunRequest) -> RunResult:
         child, group = self._child, self._group
