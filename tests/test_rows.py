@@ -57,6 +57,7 @@ class Indexed:
         np.array([(1, "a"), (2, "b")], dtype=[("n", "i8"), ("who", "U1")]),
         np.array(ROWS),
         pd.Series(ROWS, index=["x", "y"]),
+        type("Columns", (dict,), {"__module__": "datasets.mine"})({"n": [1, 2], "who": ["a", "b"]}),
         Indexed(),
     ],
     ids=lambda rows: type(rows).__name__,

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     RowAt: TypeAlias = Callable[[int], object]
 
-DATASET_LIBRARIES = {"datasets", "opik"}
+# Classes of datasets that are recognised without an import, by library.
+DATASETS = {"datasets": {"Dataset", "IterableDataset", "DatasetDict", "IterableDatasetDict"}, "opik": {"Dataset"}}
 WHAT_TO_GIVE = (
     "give a list of dicts, an iterable of them, a dict of columns, a data frame, a Dataset, "
     "or the path of a .jsonl, .csv or .parquet file"
@@ -124,8 +125,11 @@ def _of(columns: Columns) -> RowSource:
 
 def _library_of(value: object) -> str:
     """The library that a dataset or its base class is of; empty for others."""
-    tops = [str(base.__module__).partition(".")[0] for base in type(value).__mro__]
-    return next((top for top in tops if top in DATASET_LIBRARIES), "")
+    for base in type(value).__mro__:
+        library = str(base.__module__).partition(".")[0]
+        if base.__name__ in DATASETS.get(library, ()):
+            return library
+    return ""
 
 
 def _told(rows: object) -> str:

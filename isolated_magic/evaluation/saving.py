@@ -114,11 +114,11 @@ def _row_text(row: object) -> str:
     if not isinstance(row, Mapping):
         return json.dumps(f"<{type(row).__name__}>")
     told = {}
-    for name, value in row.items():
-        try:
-            told[str(name)] = json.loads(_json_text(value))
-        except Exception:  # noqa: BLE001 - likewise
+    with suppress(Exception):
+        for name, value in row.items():
             told[str(name)] = f"<{type(value).__name__}>"
+            with suppress(Exception):
+                told[str(name)] = json.loads(_json_text(value))
     return json.dumps(told)
 
 
@@ -174,7 +174,10 @@ def _cell(value: object) -> object:
 
 
 def _write_parquet(result: Evaluated, path: Path) -> None:
-    columns = {column.name: _of_one_type([*map(column.value, result.rows)]) for column in columns_of(result.rows)}
+    columns = {
+        _encodable(column.name): _of_one_type([*map(column.value, result.rows)])
+        for column in columns_of(result.rows)
+    }
     table = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
     details = details_of(result, table, [*columns])
     if any(details):
@@ -206,7 +209,11 @@ def _of_one_type(values: Sequence[object]) -> list[object]:
     if float in kinds and kinds <= {int, float}:
         return [value if value is None else float(value) for value in values]  # type: ignore[arg-type]  # a number
     texts = [value if value is None or isinstance(value, str) else _row_text(value) for value in values]
-    return [text if text is None else text.encode(errors="backslashreplace").decode() for text in texts]
+    return [text if text is None else _encodable(text) for text in texts]
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _is_64_bit(value: object) -> bool:
@@ -263,10 +270,10 @@ def _from_lines(path: Path) -> Loaded:
     if header[HEADER] != FORMAT:
         raise InvalidRequestError(f"{path} was saved by a newer version of isolated_magic: upgrade it.")
     rows = tuple(_row(told, path, number) for number, told in lines)
-    if len(rows) != header["rows"]:
-        raise InvalidRequestError(f"{path} is incomplete: it has {len(rows):,} of {header['rows']:,} rows.")
-    told = (header["stopped"], header["repeat"], tuple(header["notes"]), header["label"])
-    return Loaded(rows, header["not_run"], *told)
+    if len(rows) != header.get("rows"):
+        raise InvalidRequestError(f"{path} is incomplete: it has {len(rows):,} of {header.get('rows')} rows.")
+    known = {name: header[name] for name in Loaded._fields[1:] if name in header}
+    return Loaded(rows, **{**known, "notes": tuple(known.get("notes", ()))})
 
 
 def _from_checkpoint(path: Path) -> Loaded:
