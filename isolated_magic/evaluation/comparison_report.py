@@ -37,7 +37,7 @@ VERDICTS = {
     "too few to tell": (Role.CHANGE, "? too few to tell"),
 }
 MOST_METRICS = 20  # seen without a click
-MOST_FOLDED_METRICS = 1000  # and after it
+MOST_FOLDED_METRICS = 100  # and after it
 MOST_NAMES = 5
 MOST_NOTES = 20
 LONGEST_NOTE = 1000

@@ -57,7 +57,7 @@ METRIC_HEADERS = (
 DOT = " \N{MIDDLE DOT} "
 MOST_HEADLINES = 5  # metrics with a line of their own
 MOST_METRICS = 20  # seen without a click
-MOST_FOLDED_METRICS = 1000  # and after it
+MOST_FOLDED_METRICS = 100  # and after it
 MOST_IN_LINE, MOST_CAUSES = 3, 10  # reasons of failures in one line, and in their table
 MOST_NOTES = 20
 MOST_HINTS = 3
@@ -160,11 +160,9 @@ def _metric_blocks(summary: Summary) -> list[Block]:
     )
     if not others.rows:
         return [table]
-    return [first, Fold(f"{len(metrics) - MOST_METRICS:,} more metrics", others, in_text=_more(metrics))]
-
-
-def _more(metrics: Mapping[str, object]) -> str:
-    return f"... {len(metrics) - MOST_METRICS:,} more metrics: result.summary has them"
+    more = f"{len(metrics) - MOST_METRICS:,} more metrics"
+    folded = f"{more}{_first_of(MOST_FOLDED_METRICS, len(metrics) - MOST_METRICS)}"
+    return [first, Fold(folded, others, in_text=f"... {more}: result.summary has them")]
 
 
 def _metric_row(name: str, metric: MetricSummary, *, is_told_above: bool) -> tuple[Cell, ...]:
