@@ -75,7 +75,8 @@ def _metric_blocks(comparison: Comparison) -> list[Block]:
         for part in (table.rows[:MOST_METRICS], table.rows[MOST_METRICS:])
     )
     title = f"{len(metrics) - MOST_METRICS:,} more metrics"
-    return [first, Fold(title, others, in_text=f"... {title}: Comparison.metrics has them")]
+    first_of = f", the first {MOST_FOLDED_METRICS:,} of them" * (len(others.rows) == MOST_FOLDED_METRICS)
+    return [first, Fold(f"{title}{first_of}", others, in_text=f"... {title}: Comparison.metrics has them")]
 
 
 def _metric_row(metric: MetricComparison) -> tuple[Cell, ...]:

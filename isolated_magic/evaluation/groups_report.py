@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from isolated_magic.render.blocks import Block, View
 
 MOST_GROUPS = 50  # seen without a click
-MOST_FOLDED = 500  # and after it
+MOST_FOLDED = 100  # and after it
 MOST_METRICS = 5  # with a table of their own
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from isolated_magic.evaluation.row_result import RowResult
 
+INTERRUPTED = "The evaluation was interrupted."
+
 
 class Progress(NamedTuple):
     """How far an evaluation is.

@@ -19,6 +19,7 @@ from isolated_magic.evaluation.figures import (
     percent_text,
     plural,
 )
+from isolated_magic.evaluation.progress import INTERRUPTED
 from isolated_magic.evaluation.row_report import failures_table, reason_of, row_name, rows_table
 from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Fold, Line, Role, Table
@@ -65,7 +66,6 @@ MOST_ROW_NOTES = 3  # that are not the same
 MOST_USAGE = 10
 MOST_ROWS = 20  # of each kind in the output of a cell
 LONGEST_CAUSE = 80
-INTERRUPTED = "The evaluation was interrupted."
 NOTHING = "Nothing was scored."
 PARTLY = re.compile(r"[\d,]+ of [\d,]+ scores could be computed")  # which is told of each metric
 NO_ROWS = "There were no rows: nothing was scored."

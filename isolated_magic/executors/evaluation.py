@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import EvaluationStoppedError, LaunchError
 from isolated_magic.evaluation.checkpoint import Checkpoint, CheckpointError, Session
-from isolated_magic.evaluation.progress import Tally
+from isolated_magic.evaluation.progress import INTERRUPTED, Tally
 from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
 from isolated_magic.evaluation.row_result import Attempt, row_result
 from isolated_magic.evaluation.rows import row_source
@@ -49,7 +49,6 @@ MOST_TO_RUN_AGAIN = 1000  # failed rows that wait to be run again, and do not co
 MOST_KEYS = 10_000  # that map() remembers
 MOST_ERRORS = 100  # different ones that rows share, so that each takes its room once
 SMALLEST_TOTAL = 100  # of which fail_on_error is a share, as long as nobody knows how many rows there are
-INTERRUPTED = "The evaluation was interrupted."
 TORN_DOWN = "The evaluation was stopped: all runs of its executor were."
 PROGRESS_SECS = 0.2  # between two reports
 
