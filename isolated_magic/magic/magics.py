@@ -14,10 +14,10 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from IPython.display import display as display_now
 
 from isolated_magic.errors import InvalidRequestError, OptionError, RunInterrupted
+from isolated_magic.evaluation.progress import INTERRUPTED as INTERRUPTED_EVALUATION
 from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
 from isolated_magic.executors import lifecycle, sigint
 from isolated_magic.executors.background import BackgroundRun
-from isolated_magic.executors.evaluation import INTERRUPTED as INTERRUPTED_EVALUATION
 from isolated_magic.executors.runner import failed_run
 from isolated_magic.history import UNNAMED, History, Inputs, differences
 from isolated_magic.magic import batches, credentials, display, each, hints, source
