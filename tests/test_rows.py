@@ -246,6 +246,7 @@ class TestFiles:
             ("r.jsonl", '{"n": 1}\n{"n": 1, "n": 2}\n', 'line 2: its JSON has the key "n" twice in one object'),
             ("r.jsonl", b'{"n": 1}\n"\xff"\n', "line 2: this is not UTF-8 text"),
             ("r.jsonl", "[" * 100_000, "line 1: its JSON is nested too deeply"),
+            ("r.jsonl", '{"isolated_magic checkpoint": 1}\n', "holds results, not rows: give the rows of a saved"),
             ("r.jsonl.gz", "{}", "cannot be read: Not a gzipped file"),
             ("r.json", "[1,", "is no JSON: Expecting value at line 1, column 4"),
             ("r.json", '{"n": 1}', "holds one dict: it should be a list of the rows"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LONGEST_SHOWN = 80  # characters of text that is no path
 JSON_LINES, CSV, PARQUET = {".jsonl", ".ndjson"}, {".csv", ".tsv"}, {".parquet", ".pq"}
 ENDINGS = ".jsonl, .json, .csv or .parquet"
+OWN_FILES = ("isolated_magic evaluation", "isolated_magic checkpoint")  # keys in their first lines
 DELIMITERS = (",", "\t", ";")
 # Text that is not the usual way to write its number, such as a postcode with a leading zero, stays text.
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,300})\Z", re.ASCII)
@@ -134,6 +135,12 @@ def _counted(rows: Callable[[], Iterator[object]]) -> tuple[int, Iterator[object
 
 
 def _read_lines(path: Path) -> tuple[int, Iterator[object]]:
+    first = next(decoded_lines(path), (0, None))[1]
+    if isinstance(first, dict) and any(key.startswith(OWN_FILES) for key in first):
+        raise InvalidRequestError(
+            f"{path} holds results, not rows: give the rows of a saved evaluation as "
+            "[each.row for each in EvaluationResult.load(path)]."
+        )
     return _counted(lambda: (value for _, value in decoded_lines(path)))
 
 
