@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -296,14 +297,18 @@ class TestFiles:
         assert Path("mine.jsonl").read_bytes() == content
         assert taken_ran() == []
 
-    def test_a_backup_replaces_no_other_file(self, evaluate):
-        evaluate()
+    def test_a_backup_replaces_no_file(self, evaluate):
         Path("c.jsonl.bak").write_text("mine")
-        before = Path("c.jsonl").read_bytes()
-        with pytest.raises(InvalidRequestError, match=r"c\.jsonl\.bak is in the way, and no checkpoint"):
-            evaluate(checkpoint_mode="restart")
+        for backup in ("c.jsonl.bak2", "c.jsonl.bak3"):
+            evaluate(rows=ROWS[2:3], checkpoint_mode="restart")  # without a score, it needs no backup
+            assert not Path(backup).exists()
+            evaluate()
+            before = Path("c.jsonl").read_bytes()
+            with pytest.raises(InvalidRequestError, match=rf"keeps the old file as {re.escape(backup)}\.$"):
+                evaluate(CODE + "+ 1")
+            evaluate(rows=ROWS[2:3], checkpoint_mode="restart")
+            assert Path(backup).read_bytes() == before
         assert Path("c.jsonl.bak").read_text() == "mine"
-        assert Path("c.jsonl").read_bytes() == before
 
     def test_what_cannot_be_a_checkpoint_is_said_before_the_first_row(self, evaluate, folder):
         for checkpoint, options, problem in [

@@ -8,6 +8,7 @@ digests of its key and its content, and never the row itself.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from array import array
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from isolated_magic.errors import InvalidRequestError
-from isolated_magic.evaluation.locked_file import LockedFile
+from isolated_magic.evaluation.locked_file import LockedFile, absolute
 from isolated_magic.evaluation.row_json import row_from_json, row_to_json
 from isolated_magic.launch.resources import NO_MEMORY
 from isolated_magic.payload.encode import as_record
@@ -104,7 +105,8 @@ class Checkpoint:
     Args:
         path: of the file, which is made if there is none.
         mode: ``"resume"`` takes the scores of other code, too; ``"restart"`` begins anew and keeps a copy of the
-            file, with ``.bak`` behind its name; None refuses what was scored by other code.
+            file, if it has scores, with ``.bak`` behind its name, or ``.bak2`` and so on; None refuses what was
+            scored by other code.
         session: the evaluation that is about to begin.
 
     Raises:
@@ -115,12 +117,6 @@ class Checkpoint:
         given = os.fsdecode(path)
         self._told = f"checkpoint {given}"
         self._session = self._before = session
-        self._sessions = [Session("", None, 0)]  # that of rows whose first line cannot be read any more
-        self._session_lines = [-1]  # their numbers, from 0
-        self._starts = array("q", [0])  # of each line, and the end of the last one
-        self._scored: dict[bytes, int] = {}  # lines by the place of their row, until they are taken
-        self._failed: set[bytes] = set()
-        self._unreadable: list[int] = []  # lines, from 1
         self._taken = self._retried = self._changed = self._of_other_code = 0
         self._has_failed = False  # nothing is written any more
         self._unsynced = ""  # why it may not be on the disk
@@ -135,9 +131,10 @@ class Checkpoint:
             raise
 
     def _begin(self, mode: CheckpointMode | None, given: str) -> None:
-        if mode == "restart" and self._file.size:
-            self._file.empty(given + BACKUP_SUFFIX)
         self._read()
+        if mode == "restart":
+            self._file.empty(_backup_of(given) if self._scored else None)
+            self._read()
         before = self._sessions[-1]
         if before.code != self._session.code and self._scored and mode is None:
             count = len(self._scored)
@@ -145,7 +142,7 @@ class Checkpoint:
                 f"{self._told} holds {count:,} {_rows(count)} scored by other code: the code or its payload type "
                 "has changed since. Choose with --checkpoint-mode, or checkpoint_mode=: resume keeps these scores "
                 "and runs the other rows with the code as it is now; restart runs all rows, and keeps the old "
-                f"file as {given}{BACKUP_SUFFIX}."
+                f"file as {_backup_of(given)}."
             )
         self._before = before
         if before != self._session:
@@ -156,6 +153,12 @@ class Checkpoint:
     # Reading.
 
     def _read(self) -> None:
+        self._sessions = [Session("", None, 0)]  # that of rows whose first line cannot be read any more
+        self._session_lines = [-1]  # their numbers, from 0
+        self._starts = array("q", [0])  # of each line, and the end of the last one
+        self._scored: dict[bytes, int] = {}  # lines by the place of their row, until they are taken
+        self._failed: set[bytes] = set()
+        self._unreadable: list[int] = []  # lines, from 1
         for number, line in enumerate(self._file.lines()):
             self._starts.append(self._starts[-1] + len(line))
             try:
@@ -303,6 +306,12 @@ class Checkpoint:
             yield f"The {self._told} was removed or replaced while it was written: rows that were in it are lost."
         if self._unsynced:
             yield f"The {self._told} may not be whole after a power cut: {self._unsynced}."
+
+
+def _backup_of(path: str) -> str:
+    """The name of a file that is not there yet."""
+    names = (f"{path}{BACKUP_SUFFIX}{'' if number == 1 else number}" for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(absolute(name)))
 
 
 def _place(key: bytes, repetition: JsonValue) -> bytes:

@@ -46,7 +46,7 @@ class LockedFile:
         self._is_synced = True
         self._syncs = False
         self._closed = threading.Event()
-        self._path = _absolute(path)
+        self._path = absolute(path)
         self.is_gone = False  # when it was closed, its name was that of another file, or of none
         if "\0" in path:
             raise InvalidRequestError(f"{self._told!r} has a NUL in it, and is the path of no file.")
@@ -70,7 +70,7 @@ class LockedFile:
         self._descriptor = os.open(path, flags, 0o666)
         self.is_locked = self._took_lock()
         if is_new:
-            _sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120 - likewise
+            _sync_folder(os.path.dirname(path))  # noqa: PTH120 - likewise
 
     def _took_lock(self) -> bool:
         """Whether it is locked; False where the file system has no locks."""
@@ -180,33 +180,33 @@ class LockedFile:
                 with suppress(OSError):  # tried again with the next line, and at the end
                     self.sync()
 
-    def empty(self, backup: str) -> None:
-        """Remove all lines, after they were copied to another file.
+    def empty(self, backup: str | None) -> None:
+        """Remove all lines.
 
         Args:
-            backup: path of that file. An earlier backup is replaced, no other file is.
+            backup: path of a new file to which they are copied before; None for none.
 
         Raises:
             InvalidRequestError: they could not be copied; then they are still there.
         """
-        path = _absolute(backup)
         try:
-            with open(path, "ab+") as copy:  # noqa: PTH123 - likewise
-                copy.seek(0)
-                if copy.read(len(self._beginning)) not in {b"", self._beginning}:
-                    raise InvalidRequestError(f"{backup} is in the way, and no checkpoint: move it away.")
-                copy.truncate(0)
-                try:
-                    copy.writelines(self.lines())
-                    copy.flush()
-                    os.fsync(copy.fileno())
-                except OSError:
-                    os.unlink(path)  # noqa: PTH108 - likewise
-                    raise
+            if backup is not None:
+                self._copy_to(absolute(backup))
             os.ftruncate(self._descriptor, 0)
         except OSError as problem:
             raise InvalidRequestError(f"{self._told} cannot be copied to {backup}: {problem.strerror}.") from None
         self._chunk = b""
+
+    def _copy_to(self, path: str) -> None:
+        with open(path, "xb") as copy:  # noqa: PTH123 - likewise
+            try:
+                copy.writelines(self.lines())
+                copy.flush()
+                os.fsync(copy.fileno())
+            except OSError:
+                os.unlink(path)  # noqa: PTH108 - likewise
+                raise
+        _sync_folder(os.path.dirname(path))  # noqa: PTH120 - likewise
 
     def close(self) -> None:
         """Sync and unlock it. It may be called again.
@@ -247,7 +247,8 @@ class LockedFile:
         self._lock = threading.RLock()
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
+    """The path from the root; ``~`` is the home folder."""
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - of any text
 
 
@@ -263,6 +264,6 @@ def _sync_folder(folder: str) -> None:
 
 def _reason(problem: OSError, path: str) -> str:
     folder = os.path.dirname(path)  # noqa: PTH120 - likewise
-    if isinstance(problem, FileNotFoundError) and folder and not os.path.isdir(_absolute(folder)):  # noqa: PTH112
+    if isinstance(problem, FileNotFoundError) and folder and not os.path.isdir(absolute(folder)):  # noqa: PTH112
         return f"there is no folder {folder}"
     return problem.strerror or str(problem)
