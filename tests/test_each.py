@@ -207,6 +207,10 @@ class TestErrorsOfRows:
         ("--each rows --per $keys", "--per $keys: that is the same for every row."),
         ("--each rows --key tennant", "--key tennant: neither is that a field of the row nor a function of the"),
         ("--each rows --key tennant", "the first row has tenant, n. Did you mean tenant?"),
+        (
+            "--each rows --key (row['n'],1)",
+            "Or put all of it in braces, --key {...}: without them, quotes may be lost",
+        ),
         ("--each rows --cluster {row[}", "is no expression"),
         ("--each rows --rate fast", "--rate fast: rate is 'fast': give a number of runs in a time"),
         ("--each rows --jobs 0", "--jobs 0: give a whole number greater than zero."),

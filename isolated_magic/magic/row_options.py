@@ -84,8 +84,13 @@ class RowResolver(Resolver):
             for part in ast.walk(tree)
         )
 
-    def check_names(self, word: str, flag: str) -> None:
+    def check_names(self, word: str, flag: str, advice: str = "") -> None:
         """Refuse an expression with a name that is nowhere: it would fail for every row.
+
+        Args:
+            word: of the line.
+            flag: of its option.
+            advice: what else may be wrong, with a space before it.
 
         Raises:
             OptionError: it has one.
@@ -102,7 +107,7 @@ class RowResolver(Resolver):
                 hint = f' The field of the row is {self.row_name}["{name}"].'
             else:
                 hint = f" Did you mean {self.row_name}?" if is_row else did_you_mean(name, list(own))
-            raise OptionError(f"{flag}: the notebook has no variable {name}.{hint}")
+            raise OptionError(f"{flag}: the notebook has no variable {name}.{hint}{advice}")
 
     def _check_attributes(self, trees: Iterable[ast.expr], flag: str) -> None:
         """Refuse ``row.field`` where a row is a dict."""
@@ -329,7 +334,8 @@ class _FieldOption:
             return self._variable(text)
         if text.isidentifier() or has_field(first, text):
             return self._field()
-        return self._expression(f"{{{text}}}")
+        in_braces = f" Or put all of it in braces, {self._flag} {{...}}: without them, quotes may be lost."
+        return self._expression(f"{{{text}}}", in_braces)
 
     def _variable(self, name: str) -> OfRow:
         function = self._rows.names.get(name)
@@ -357,14 +363,14 @@ class _FieldOption:
 
         return value
 
-    def _expression(self, text: str) -> OfRow:
+    def _expression(self, text: str, advice: str = "") -> OfRow:
         rows, flag = self._rows, self._flag
         if not is_expression(text[1:-1].strip()):
             raise OptionError(
                 f"{flag}: {text[1:-1].strip()!r} is no expression. Put it in braces, such as "
                 f'{flag} {{{rows.row_name}["id"]}}.'
             )
-        rows.check_names(text, flag)
+        rows.check_names(text, flag, advice)
         if not rows.mentions_row(text):
             raise self._same_for_all()
 

@@ -218,11 +218,10 @@ class Resolver:
         """What to write in place of a word that is neither a variable nor a .json file."""
         if expanded(text).is_file():
             if text.endswith(ROW_FILES):
-                return f"--data {text}: that is a file of rows: --each {text} runs the code once for each of them."
-            return (
-                f"--data {text}: only .json files are read. Read it in the notebook, and hand over what the run "
-                "needs, such as --data row."
-            )
+                instead = f"To run the code once for each of its rows, write --each {text}."
+            else:
+                instead = "Read it in the notebook, and hand over what the run needs, such as --data row."
+            return f"--data {text}: only .json files are read. {instead}"
         root = ROOT.match(text)
         if not (self._is_known(root[1]) if root else is_about(text, self._is_known)):
             what = f"variable {root[1]}" if root else "variable of that name"
