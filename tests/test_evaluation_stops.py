@@ -242,6 +242,14 @@ class TestTeardown:
         with pytest.raises(EvaluationStoppedError, match="all runs of its executor were"):
             list(results)
 
+    def test_when_all_rows_of_map_are_done(self, workers):
+        code = "import time\nif data['n'] == 0: time.sleep(0.5)\ndata['n']"  # meanwhile the others are read
+        results = workers.map(code, rows_of(4))
+        assert next(results).index == 0
+        wait_until(lambda: not workers.active_pids)
+        workers.kill_all_processes()
+        assert numbers(results) == [1, 2, 3]
+
     def test_one_process_is_one_row(self, executor):
         code = "import time\nif data['n'] == 3: time.sleep(1000)\ndata['n']"
 
@@ -321,6 +329,10 @@ class TestEndOfTheProgram:
         return run
 
     def test_with_an_evaluation_in_a_daemon_thread(self, ended):
+        done = ended("threading.Thread(target=evaluate, daemon=True).start()\nwait_for_runs()")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def test_that_tears_down(self, ended):
         done = ended(
             """
             executor.register_teardown_callback(lambda: time.sleep(0.5))

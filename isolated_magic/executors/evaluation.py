@@ -346,7 +346,9 @@ class Evaluation:
 
     def kill(self) -> None:
         """See :class:`RunControl`."""
-        self.stop(TORN_DOWN)
+        with self._changed:
+            is_complete = self._is_read and self._begun == self._tally.done
+        self.stop("" if is_complete else TORN_DOWN)
 
     interrupt = kill
 
