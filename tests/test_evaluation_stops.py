@@ -148,6 +148,20 @@ class TestInterrupt:
         assert len(found) == 4 if where == "progress" else len(found) <= 3
         assert is_over(workers)
 
+    def test_progress_that_hangs_is_not_called_again(self, workers):
+        blocked = []
+
+        def progress(now):
+            if now.done == 1:
+                blocked.append(now)
+                queue.SimpleQueue().get()
+
+        code = "import time\nif data['n']: time.sleep(1000)\n1"
+        with Interrupts(lambda: blocked), pytest.raises(EvaluationInterrupted):
+            workers.evaluate(code, rows_of(5), progress=progress)
+        assert len(blocked) == 1
+        assert is_over(workers)
+
     def test_raised_by_code_of_the_callers(self, workers):
         def rows():
             yield {"n": 0}

@@ -304,18 +304,19 @@ class Evaluation:
         with self._changed:
             now = self._tally.progress(self._total)
         self._reported_at = time.monotonic()
-        self._sigint.call(progress, now)
+        try:
+            self._sigint.call(progress, now)
+        except KeyboardInterrupt:
+            self._reported_at = math.inf  # it is not called again: it may be what hangs
+            raise
 
     def _report_end(self, progress: OnProgress | None) -> None:
         if self._fault is not None:
             raise self._fault
-        if progress is not None:
-            now = self._tally.progress(self._total)
+        if progress is not None and self._reported_at < math.inf:
+            self._sigint.begin_anew()
             try:
-                if self._is_interrupted:
-                    progress(now)
-                else:
-                    self._sigint.call(progress, now)
+                self._report(progress)
             except KeyboardInterrupt:
                 self._is_interrupted, self._stopped = True, self._stopped or INTERRUPTED
 

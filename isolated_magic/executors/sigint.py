@@ -138,6 +138,10 @@ class Noted:
         if self._handler is not None:
             _signal.signal(_signal.SIGINT, self._handler)
 
+    def begin_anew(self) -> None:
+        """What came before is dealt with: a function of the user's may be called again."""
+        self._came_at = None
+
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function of the user's.
 
