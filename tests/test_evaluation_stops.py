@@ -197,7 +197,7 @@ class TestInterrupt:
         with Interrupts(lambda: len(executor.active_pids) == 2), pytest.raises(EvaluationInterrupted) as caught:
             workers.evaluate(ECHO, rows)
         assert set(numbers(caught.value.result)) <= {*range(5)}
-        del rows
+        del rows, caught  # and with its traceback all that refers to the iterator
         wait_until(lambda: is_over(executor) and is_over(workers))
 
     # One that comes just before or after may hit a callback of a weak reference, where Python drops it.
