@@ -1,7 +1,5 @@
 """``%%isolated --each``: a dataset scored from one cell."""
 
-import time
-
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -10,6 +8,7 @@ from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of_history
 from tests.kernels import kernel
+from tests.processes import wait_until
 
 ROWS = [{"tenant": f"t{n % 3}", "n": n} for n in range(6)]
 KEYS = {f"t{n}": f"sk-abcdef{n}" for n in range(3)}
@@ -384,8 +383,7 @@ class TestInterrupt:
         cells.ok(f"rows = [{{'n': n, 'path': '{tmp_path}/' + str(n)}} for n in range(1000)]")
         code = "import time\nopen(data['path'], 'w').close()\ntime.sleep(0.05)\n1.0"
         request = cells.start(f"%%isolated --each rows --jobs 2 -o scores\n{code}")
-        while len(list(tmp_path.iterdir())) < 8:
-            time.sleep(0.01)
+        wait_until(lambda: len(list(tmp_path.iterdir())) >= 8)
         cells.manager.interrupt_kernel()
         shown = cells.collect(request)
         assert (shown.ename, shown.stderr) == (None, "")
@@ -401,8 +399,7 @@ class TestInterrupt:
         code = "import time\\nopen(data['path'], 'w').close()\\ntime.sleep(0.05)\\n1.0"
         magic = f"get_ipython().run_cell_magic('isolated', '--each rows --jobs 2 -o scores', \"{code}\")"
         request = cells.start(f"for n in range(3):\n    begun = n\n    {magic}")
-        while len(list(tmp_path.iterdir())) < 8:
-            time.sleep(0.01)
+        wait_until(lambda: len(list(tmp_path.iterdir())) >= 8)
         cells.manager.interrupt_kernel()
         shown = cells.collect(request)
         assert shown.ename == "EvaluationInterrupted"
@@ -416,8 +413,7 @@ class TestInterrupt:
         subshell = cells.new_subshell()
         code = "import time\nopen(data['path'], 'w').close()\ntime.sleep(0.05)\n1.0"
         request = cells.start(f"%%isolated --each rows --jobs 2 -o scores\n{code}")
-        while len(list(tmp_path.iterdir())) < 3:
-            time.sleep(0.01)
+        wait_until(lambda: len(list(tmp_path.iterdir())) >= 3)
         assert "evaluation" in cells.collect(cells.start("%isolated status", subshell=subshell)).stdout
         cells.collect(cells.start("%isolated stop", subshell=subshell))
         while cells.client.get_shell_msg(timeout=60)["parent_header"].get("msg_id") != request:

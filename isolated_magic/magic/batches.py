@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from isolated_magic.history import CellKey, Inputs
     from isolated_magic.magic.options import Options
 
-MOST_KEPT = 4  # of one kernel: each holds all its rows
+MOST_KEPT = 3  # of one kernel: each holds all its rows
 MOST_TOLD = 3  # metrics in the history
 NOTHING_BEFORE = "No earlier evaluation to compare with."
 BEFORE = "the run before"
