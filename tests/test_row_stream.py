@@ -406,3 +406,23 @@ M
 """
     rows = [{"tenant": "a", "n": n} for n in range(20)]
     assert [row.scores[0].value for row in isolated.evaluate(code, rows, per=by_tenant)] == list(range(20))
+
+
+def test_faults_of_every_kind_among_good_rows(executor):
+    faults = {
+        5: ("sys.exit(3)", "no_result"),
+        6: ("time.sleep(60)", "timeout"),
+        9: ("ctypes.string_at(0)", "died"),
+        12: ("os.kill(os.getpid(), signal.SIGKILL)", "died"),
+        13: ("x = bytearray(400 << 20)", "limit"),
+        16: ("raise OSError('busy')", "user_code"),
+        19: ("os._exit(0)", "no_result"),
+    }
+    rows = [{"tenant": f"t{n % 2}", "n": n, "do": faults.get(n, ("", ""))[0]} for n in range(24)]
+    limits = Limits(memory_bytes=200 << 20)
+    result = executor.evaluate(METRIC, rows, per=by_tenant, timeout_secs=3, limits=limits)
+    assert {row.index: str(row.error.kind) for row in result.failures} == {
+        n: kind for n, (_, kind) in faults.items()
+    }
+    assert [values(row)["n"] for row in result if row.ok] == [n for n in range(24) if n not in faults]
+    assert executor.active_pids == ()

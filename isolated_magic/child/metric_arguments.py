@@ -268,8 +268,30 @@ def call_with_dots(name: str, parameters: list[str]) -> str:
     return f"{name}({', '.join(f'{parameter}=...' for parameter in parameters)})"
 
 
+_known: dict[tuple[object, bool], Sequence[Any] | None] | None = None
+
+
+def remember_parameters() -> None:
+    """Look at each function only once from now on: they are called again and again."""
+    global _known  # noqa: PLW0603 - a fact about the process
+    _known = {} if _known is None else _known
+
+
 def parameters_of(function: object) -> Sequence[Any] | None:
     """The parameters of a function or a class; None when it has no signature."""
+    kind = name_of(type(function))
+    if _known is None or kind not in {"function", "method"}:
+        return _parameters_of(function)
+    key = (function.__func__, True) if kind == "method" else (function, False)  # type: ignore[attr-defined]  # a method
+    try:
+        if key not in _known:
+            _known[key] = _parameters_of(function)
+        return _known[key]
+    except TypeError:  # something odd that has no hash
+        return _parameters_of(function)
+
+
+def _parameters_of(function: object) -> Sequence[Any] | None:
     inspect = modules.standard_module("inspect")  # 10 ms that only a metric class has to pay
     try:
         return list(inspect.signature(function).parameters.values())

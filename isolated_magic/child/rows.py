@@ -15,6 +15,7 @@ import time
 from . import code, display_hooks, metric, modules, run, signals, stdio
 from .channel import Channel, decode_payload, move_descriptor, payload_as_json
 from .event_loop import EventLoop
+from .metric_arguments import remember_parameters
 from .signals import users_code
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
@@ -163,6 +164,7 @@ class _Rows:
         if not self._stdin.was_read and not _uses_data(self._request):
             self._metrics = _Metrics(named, texts, selects=selects)
             self._loop.is_kept = named.is_kept = True
+            remember_parameters()
 
     def _mark_outputs(self) -> bool:
         """Write the marker behind what the row printed; False if the code took the descriptors away."""
