@@ -38,8 +38,11 @@ class EvaluateOptions(TypedDict, total=False):
         data: a function of the row that gives the data of its run; None for the row itself. Anything else is the
             data of every row.
         jobs: number of rows that run at once; None for one for each processor.
-        per: a function of the row, or the name of a field: rows with equal values share one process, in which
-            the metric is made once. None for a process of its own for each row.
+        per: a function of the row, or the name of a field: rows with equal values share one process. Code whose
+            result is a metric, and that does not use ``data`` or stdin elsewhere, runs once in it; the metric is
+            made once. Other code runs for each row, with a new ``__main__`` and imports kept. A row that crashes
+            or hangs takes only itself: rows that had not begun go to a new process. None for a process of its own
+            for each row.
         key: a function of the row that gives its key, or the name of a field; None for one made of its content.
         cluster: likewise: rows with equal values belong together, for the intervals.
         repeat: how often each row is run.
