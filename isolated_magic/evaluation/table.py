@@ -32,6 +32,7 @@ LAST = ("attempts", "ms", "details")
 FIXED = {*BEFORE_ROW, *ERRORS, *LAST}
 REASON, PASSED = ".reason", ".passed"
 OF_ROW, OF_SCORE = "row.", "score."
+MOST_BITS = 1000
 WHOLE_ROW = "row"  # the field of a row that has none
 
 
@@ -82,7 +83,12 @@ def to_pandas(rows: Sequence[RowResult]) -> pandas.DataFrame:
     """
     columns = columns_of(rows)
     names = [column.name for column in columns]
-    return to_data_frame([{column.name: column.value(row) for column in columns} for row in rows], names)
+    return to_data_frame([{column.name: _cell(column.value(row)) for column in columns} for row in rows], names)
+
+
+def _cell(value: object) -> object:
+    """The value, if pandas can take it: it converts whole numbers, and fails at those beyond the floats."""
+    return "<int>" if isinstance(value, int) and value.bit_length() > MOST_BITS else value
 
 
 def _field(name: object) -> Callable[[RowResult], object]:
