@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from isolated_magic.launch.protocol import Question
     from isolated_magic.request import RunRequest
 
-MOST_AHEAD, MOST_BYTES_AHEAD = 256, 1 << 20  # rows that were sent and have not ended; at least one
+# Rows that were sent and whose end is not known, at least one: if the owner is killed now, they may run twice.
+MOST_AHEAD, MOST_BYTES_AHEAD = 64, 1 << 20
 QUIET_SECS = 0.001  # without news, after which output is read, too: with each row there is a little of it
 MARKER_BYTES = 16
 
