@@ -23,6 +23,7 @@ LONGEST_READ = 2000  # of a text that are looked at
 SIGNIFICANT = 0.05
 MOST_METRICS, LONGEST_NAME = 3, 40  # in the repr of an evaluation
 MOST_DECIMALS = 12  # of a mean that has an interval
+ROUNDING_ERROR = 1e-13  # of a mean, relative to it: an interval no wider is none
 
 
 def mean_text(mean: float, interval: Sequence[float] | None) -> str:
@@ -34,8 +35,8 @@ def mean_text(mean: float, interval: Sequence[float] | None) -> str:
         return number_text(mean)
     below, above = mean - interval[0], interval[1] - mean
     half = max(below, above)
-    if half <= 0:
-        return f"{number_text(mean)} {PLUS_MINUS} 0"
+    if half <= abs(mean) * ROUNDING_ERROR:
+        return f"{number_text(float(f'{mean:.14g}'))} {PLUS_MINUS} 0"
     decimals = _decimals(half)
     number = number_in(mean)
     if number is None or not -MOST_DECIMALS < decimals <= MOST_DECIMALS:
