@@ -226,6 +226,7 @@ class TestErrorsOfRows:
         ("--for-each rows", "unknown option --for-each; did you mean --each?"),
         ("--each rows -j 3", "unknown option -j; did you mean --jobs?"),
         ("--each rows --job 3", "unknown option --job; did you mean --jobs?"),
+        ("-e X={row['a']}", "name 'row' is not defined. A row is there with --each, such as --each rows."),
         ("--data rows", "or write --each rows in its place, to run the code once for each of its rows"),
         ("--jobs 3", "--jobs is for rows: give them with it, such as --each rows --jobs ..."),
         ("--key n -d row", "--key is for rows"),
@@ -290,6 +291,27 @@ def test_credentials_by_the_row_are_hidden(shell, capsys):
 def test_ways_to_run(shell, options):
     line = f"--each rows {options} -e N={{row['n']}} --secret K={{keys[row['tenant']]}} --limit 3"
     assert values(evaluated(shell, line, CODE_OF_N)) == [0, 1, 2]
+
+
+def test_options_of_evaluations_reach_them(shell, tmp_path):
+    failing = "1 / (data['n'] - 1)"
+    result = evaluated(shell, "--each rows --limit 2 --retries 1 --retry-on ZeroDivisionError", failing)
+    assert [len(row.attempts) for row in result] == [1, 2]
+    result = evaluated(shell, "--each rows --limit 2 --retries 1 --retry-on timeout", failing)
+    assert [len(row.attempts) for row in result] == [1, 1]
+    result = evaluated(shell, "--each rows --jobs 1 --fail-on-error 1", failing)
+    assert (len(result) < 6, result.not_run, "fail_on_error is 1" in result.stopped) == (
+        True,
+        6 - len(result),
+        True,
+    )
+    result = evaluated(shell, "--each rows --repeat 2 --sample 2 --rate 600/min --per tenant", "data['n']")
+    assert (len(result), result.repeat, len({row.key for row in result})) == (4, 2, 2)
+    again = evaluated(shell, "--each rows --repeat 2 --sample 2 --rate 600/min --per tenant", "data['n']")
+    assert again == result
+    for resumed in (0, 5):
+        result = evaluated(shell, f"--each rows --checkpoint {tmp_path / 'done.jsonl'}", failing)
+        assert sum(row.is_resumed for row in result) == resumed
 
 
 def test_workers_take_rows_and_no_environment(shell):

@@ -14,7 +14,8 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors import lifecycle
 from isolated_magic.magic.datasets import can_be_rows, fields_of
-from isolated_magic.magic.options import FIRST_WORDS, ROW, TABLE
+from isolated_magic.magic.kinds import ROW
+from isolated_magic.magic.options import FIRST_WORDS, TABLE
 from isolated_magic.magic.parser import long_flags
 from isolated_magic.magic.values import own_variables
 from isolated_magic.models import RunResult

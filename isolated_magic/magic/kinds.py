@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NO_LIMIT = "none"
+ROW = "row"  # what a row is called where --as does not say
 ROW_FILES = (".jsonl", ".csv", ".parquet")  # that hold rows
 LEAST_MEMORY_BYTES = 16 * MIB  # an interpreter needs about ten
 

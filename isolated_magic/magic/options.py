@@ -29,6 +29,7 @@ from isolated_magic.magic.kinds import (
     RATE,
     REFERENCE,
     RETRY_ON,
+    ROW,
     ROW_FILES,
     ROWS,
     SIZE,
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 
 COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
 FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
-ROW = "row"  # what a row is called where --as does not say
 
 
 @dataclass(frozen=True)

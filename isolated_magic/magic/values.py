@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import OptionError
 from isolated_magic.magic import lexer
 from isolated_magic.magic.data import merged_data
-from isolated_magic.magic.kinds import ROW_FILES
+from isolated_magic.magic.kinds import ROW, ROW_FILES
 from isolated_magic.redaction.redactor import TOO_SHORT, is_too_short
 from isolated_magic.sanitize import warn
 
@@ -40,6 +40,7 @@ _KEY = re.compile(r"([^={\[$\0][^={]*)=")
 _WORDS = {"None": None, "True": True, "False": False}
 _NAME = re.compile(r"([^\W\d]\w*)\Z")
 ROOT = re.compile(r"([^\W\d]\w*)[\[(.]")  # what an expression begins with that is more than a name
+NO_ROWS = f" A {ROW} is there with --each, such as --each rows."
 UNKNOWN = object()  # a value that only the user's own code could tell
 MOST_SUGGESTED, CLOSE = 2, 0.8  # by difflib's measure
 
@@ -284,9 +285,10 @@ class Resolver:
         try:
             return eval(expression.code, self._names)  # noqa: S307 - the user's own expression, in the user's own notebook
         except Exception as problem:  # noqa: BLE001 - whatever the expression raises
+            is_row = isinstance(problem, NameError) and problem.name == ROW
             raise OptionError(
                 f"{option}: the expression in braces raised {type(problem).__name__}"
-                f"{self._told(problem, expression)}."
+                f"{self._told(problem, expression)}.{NO_ROWS if is_row else ''}"
             ) from None
 
     def _told(self, problem: Exception, _expression: Expression) -> str:
