@@ -40,6 +40,7 @@ QUICK = {
     "test_render.py": r"(?!.*hundreds_of_thousands)",
     "test_report.py": r"",
     "test_result.py": r"::Test(Printed|LastExpression|WhichResult).*\[forked",
+    "test_row_stream.py": r".*(made_once|print_nothing).*(\[isolated|those_that_do)",
     "test_rows.py": r"(?!.*(memory|opik))",
     "test_saving.py": r"(?!.*(Checkpoint|ran|secret))",
     "test_statistics.py": r"",
