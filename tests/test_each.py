@@ -468,3 +468,10 @@ def test_the_path_of_a_checkpoint_may_be_a_variable(shell, tmp_path, word):
     evaluated(shell, f"--each rows --checkpoint {word}")
     assert (tmp_path / "scores.jsonl").read_text().count("\n") == 1 + len(ROWS)
     assert all(row.is_resumed for row in evaluated(shell, f"--each rows --checkpoint {word}"))
+
+
+def test_in_a_function_the_rows_and_expressions_are_of_its_variables(shell, tmp_path):
+    (tmp_path / "metric.py").write_text(CODE_OF_N)
+    line = f"%isolated --each few -e N={{row['n'] + extra}} -o scores run {tmp_path}/metric.py"
+    assert shell.run_cell(f"def score(few, extra):\n    {line}\nscore(rows[:2], 5)").success
+    assert values(shell.user_ns["scores"]) == [5, 6]
