@@ -426,3 +426,37 @@ def test_faults_of_every_kind_among_good_rows(executor):
     }
     assert [values(row)["n"] for row in result if row.ok] == [n for n in range(24) if n not in faults]
     assert executor.active_pids == ()
+
+
+def test_the_oom_killer_takes_one_row_in_containers(daemon):
+    settings = {"image": daemons.IMAGE, "base_url": daemon.url, "standby": 1, "memory_bytes": 128 << 20}
+    rows = rows_with("x = b'1' * (400 << 20)", 6, at=(2,))
+    with create_executor("docker", timeout_secs=60, **settings) as executor:
+        result = executor.evaluate(METRIC, rows, per=by_tenant)
+    assert [row.index for row in result.failures] == [2]
+    assert result.rows[2].error.text == "memory limit 128 MB exceeded: the system's OOM killer ended the run."
+    assert [values(row)["rows"] for row in result if row.ok] == [1, 2, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("rest", "is_run_once"),
+    [
+        ("def f(data): return builtins.runs\nf", True),
+        ("def f(n, **_):\n    x = builtins\n    x.data = 1\n    return builtins.runs\nf", True),
+        ("from functools import partial\npartial(lambda k, **_: builtins.runs, k=1)", True),
+        ("class M:\n    data = 1\n    def score(self, n, **_): return builtins.runs\n{'m': M()}", True),
+        ("def f(n, **_): return builtins.runs + 0 * len(data)\nf", False),
+        ("def f(n, **_):\n    def g(): return data\n    return builtins.runs + 0 * len(g())\nf", False),
+        ("first = data['n']\ndef f(n, **_): return builtins.runs\nf", False),
+        ("lambda **_: builtins.runs + 0 * len(globals()['data'])", False),
+        ("import sys\nsys.stdin.read()\nlambda **_: builtins.runs", False),
+        ("import fileinput\nlist(fileinput.input())\nlambda **_: builtins.runs", False),
+        ("import __main__\nlambda **_: builtins.runs + 0 * len(__main__.data)", False),
+        ("builtins.runs", False),
+    ],
+)
+def test_code_that_uses_its_data_runs_for_each_row(isolated, rest, is_run_once):
+    code = f"import builtins\nbuiltins.runs = getattr(builtins, 'runs', 0) + 1\n{rest}"
+    rows = [{"tenant": "a", "n": n} for n in range(4)]
+    found = [row.scores[0].value for row in isolated.evaluate(code, rows, per=by_tenant)]
+    assert found == ([1, 1, 1, 1] if is_run_once else [1, 2, 3, 4])
