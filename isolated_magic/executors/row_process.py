@@ -166,8 +166,10 @@ class RowProcess:
                 return
             self._child.handle.kill()
             if self._is_waiting:
-                self._stream.kill_and_wait()
-                self._close()
+                self._is_waiting = False  # a signal handler may come here, too, between any two of these steps
+                if not self._is_closed:
+                    self._stream.kill_and_wait()
+                    self._close()
 
     def interrupt(self) -> None:
         """See :class:`RunControl`."""
