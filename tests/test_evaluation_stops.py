@@ -346,6 +346,18 @@ class TestEndOfTheProgram:
         done = ended("threading.Thread(target=evaluate, daemon=True).start()\nwait_for_runs()")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
+    @pytest.mark.parametrize("per", [None, "n"])
+    def test_with_an_iterator_that_nobody_closed(self, ended, per):
+        done = ended(
+            f"""
+            code = "exec(" + repr(CODE) + ") if data['n'] else None\\n1.0"
+            results = executor.map(code, rows, jobs=2, per={per!r})
+            next(results)
+            wait_for_runs()
+            """
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
     def test_that_tears_down(self, ended):
         done = ended(
             """

@@ -6,6 +6,7 @@ import contextvars
 import heapq
 import itertools
 import math
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -128,7 +129,8 @@ class Scheduler:
             self._is_closed = True
             self._waiting.clear()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._threads)
+            # A program that ends stops its daemon threads: an iterator that is closed then would wait for ever.
+            self._changed.wait_for(lambda: not self._threads or sys.is_finalizing())
         self._ended()
 
     def forget(self) -> None:
