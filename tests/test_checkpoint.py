@@ -16,6 +16,7 @@ import pytest
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor
 from isolated_magic.evaluation.checkpoint import Checkpoint, Session, digests_of
 from isolated_magic.evaluation.row_result import RowResult
+from isolated_magic.launch.resources import processors
 from isolated_magic.models import Score
 from tests.processes import wait_until
 
@@ -472,8 +473,10 @@ class TestEnds:
             wait_until(lambda at=stop_at, owner=owner: lines_in(file) >= at or owner.poll() is not None)
             owner.send_signal(signal_number)
             owner.communicate(timeout=60)
-            assert not scored & set(map(str, taken_ran())), seed
+            ran = set(map(str, taken_ran()))
+            assert not scored & ran, seed
             scored = scored_in(file)
+            assert len(ran - scored) <= processors(), seed  # those that were running just then
         output = output_of(start_owner(**options))
         ran = taken_ran()
         assert output[:2] == ["whole", "200"], seed

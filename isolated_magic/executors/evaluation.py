@@ -28,6 +28,7 @@ from isolated_magic.executors.sigint import Noted
 from isolated_magic.executors.tasks import TaskMaker
 from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.models import RunError, RunResult
+from isolated_magic.supervisor.row_stream import MOST_AHEAD
 
 if TYPE_CHECKING:
     import os
@@ -135,7 +136,9 @@ class Evaluation:
         self._scheduler = Scheduler(jobs, self._on_fault, self._gone, Pace(rate))
         self._lanes: Lanes | None = None
         if settings.per is not None:
-            self._lanes = Lanes(host.rows, self._scheduler, self.ended, settings.rate_per_sec)
+            # With a checkpoint a row begins when the one before is in the file: no more than it may run twice.
+            most_ahead = MOST_AHEAD if checkpoint is None else 1
+            self._lanes = Lanes(host.rows, self._scheduler, self.ended, settings.rate_per_sec, most_ahead)
         self._sigint = Noted(self._on_sigint)
         self._reported_at = -math.inf
         self._begun = 0

@@ -147,7 +147,7 @@ class Lane(Work):
     def _started(self) -> RowProcess | None:
         request = replace(self._request, fresh=True) if self._starts_cold else self._request
         try:
-            process = start_row_process(self._lanes.host, request, self._on_result)
+            process = start_row_process(self._lanes.host, request, self._on_result, self._lanes.most_ahead)
         except LaunchError as problem:
             if self._next() is not None:
                 self._on_result(failed_run(problem))
@@ -198,10 +198,14 @@ class Lanes:
         scheduler: runs lanes.
         ended: told how each row ended.
         rate_per_sec: at which rows of one value begin; infinity for as fast as they can.
+        most_ahead: rows to give a process before they have ended.
     """
 
-    def __init__(self, host: RowHost, scheduler: Scheduler, ended: Ended, rate_per_sec: float) -> None:
+    def __init__(
+        self, host: RowHost, scheduler: Scheduler, ended: Ended, rate_per_sec: float, most_ahead: int
+    ) -> None:
         self.host = host
+        self.most_ahead = most_ahead
         self.ended = ended
         self._scheduler = scheduler
         self._rate_per_sec = rate_per_sec

@@ -48,18 +48,22 @@ class RowProcess:
         host: starts it.
         request: of any of its rows; they differ in nothing but their data.
         ended: called with the result of each row, in their order.
+        most_ahead: rows to give it before they have ended.
 
     Raises:
         LaunchError: it could not be started, or was stopped before.
         MemoryError: likewise.
     """
 
-    def __init__(self, host: RowHost, request: RunRequest, ended: Callable[[RunResult], object]) -> None:
+    def __init__(
+        self, host: RowHost, request: RunRequest, ended: Callable[[RunResult], object], most_ahead: int
+    ) -> None:
         self.live = LiveRun(request.source_name)
         self._host = host
         self._launcher = host.launcher()
         self._request = request
         self._ended = ended
+        self._most_ahead = most_ahead
         self._group: ControlGroup | None = None
         self._refusals = 0  # of processes by the group, in earlier rows
         self._child: Child | None = None
@@ -82,7 +86,8 @@ class RowProcess:
             raise launch_error(problem) from problem
         self._child = child
         begun_at = child.handed_over_at or self.live.begun_at
-        self._stream = RowStream(child, unsent, confined, begun_at, self.live.created, self._on_row)
+        created = self.live.created
+        self._stream = RowStream(child, unsent, confined, begun_at, created, self._on_row, self._most_ahead)
         self.live.attach(self)
 
     @property
@@ -210,13 +215,15 @@ class RowProcess:
         self._host.end(self.live)
 
 
-def start_row_process(host: RowHost, request: RunRequest, ended: Callable[[RunResult], object]) -> RowProcess:
+def start_row_process(
+    host: RowHost, request: RunRequest, ended: Callable[[RunResult], object], most_ahead: int
+) -> RowProcess:
     """A :class:`RowProcess`.
 
     Raises:
         LaunchError: see there.
     """
     try:
-        return RowProcess(host, request, ended)
+        return RowProcess(host, request, ended, most_ahead)
     except MemoryError:
         raise LaunchError("The process of the rows was given up: there is no memory left.") from None

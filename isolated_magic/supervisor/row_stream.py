@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.protocol import Question
     from isolated_magic.request import RunRequest
 
-# Rows that were sent and whose end is not known, at least one: if the owner is killed now, they may run twice.
+# What was sent and has not ended: rows, and bytes beyond the first row.
 MOST_AHEAD, MOST_BYTES_AHEAD = 64, 1 << 20
 QUIET_SECS = 0.001  # without news, after which output is read, too: with each row there is a little of it
 MARKER_BYTES = 16
@@ -121,6 +121,7 @@ class RowStream:
         begun_at: when the process was called for, by time.monotonic().
         on_created: called with its pid as soon as that is known.
         ended: called with each row that has ended, in their order; what it returns is for the caller.
+        most_ahead: rows to send that have not ended, at least one: if this process is killed, they may have run.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class RowStream:
         begun_at: float,
         on_created: Callable[[int], None],
         ended: Callable[[Row], object],
+        most_ahead: int = MOST_AHEAD,
     ) -> None:
         marker = b"\0" + os.urandom(MARKER_BYTES - 1)
         self._child, self._handle, self._channel = child, child.handle, child.channel
@@ -138,6 +140,7 @@ class RowStream:
         self._redactor = redactor_for(request.secrets)
         self._on_created = on_created
         self._ended = ended
+        self._most_ahead = most_ahead
         self._unsent = memoryview(unsent + rows_message(request, marker))
         self._sent: deque[RunRequest] = deque()
         self._bytes_ahead = 0
@@ -204,11 +207,11 @@ class RowStream:
     # What goes down.
 
     def _send_ahead(self, next_request: Callable[[], RunRequest | None]) -> None:
-        if len(self._sent) > MOST_AHEAD // 2 or self._is_broken or self._timed_out:
+        if len(self._sent) > self._most_ahead // 2 or self._is_broken or self._timed_out:
             return
         parts: list[bytes] = []
         is_idle = not self._sent
-        while len(self._sent) < MOST_AHEAD and self._bytes_ahead < MOST_BYTES_AHEAD:
+        while len(self._sent) < self._most_ahead and self._bytes_ahead < MOST_BYTES_AHEAD:
             request = next_request()
             if request is None:
                 break
