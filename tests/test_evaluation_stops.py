@@ -336,7 +336,7 @@ class TestEndOfTheProgram:
                 check=False,
             )
             pids = pids_in(tmp_path)
-            assert len(pids) == 2
+            assert len(pids) >= 2  # threads go on until the interpreter ends, and may have begun the next rows
             wait_until(lambda: not any(map(is_alive, pids)))
             return done
 
