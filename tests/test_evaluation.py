@@ -521,7 +521,7 @@ class TestHostileRows:
 
         result = workers.evaluate(ECHO, rows())
         assert values(result) == [1, 2]
-        assert result.stopped == "The rows ended with OSError: the disk is gone"
+        assert result.stopped == "The rows ended with OSError: the disk is gone."
         assert result.not_run is None
         found = []
         with pytest.raises(OSError, match="the disk is gone"):
@@ -590,7 +590,7 @@ class TestSecrets:
             raise ValueError("xyzzy-4711")
 
         result = executor.evaluate(ECHO, rows(), env_vars={"API_KEY": "xyzzy-4711"}, secrets=["API_KEY"])
-        assert result.stopped == "The rows ended with ValueError: ***"
+        assert result.stopped == "The rows ended with ValueError: ***."
 
     def test_a_row_without_a_request_holds_none_either(self, executor):
         result = executor.evaluate(

@@ -1,5 +1,6 @@
 """An evaluation that is interrupted, torn down or killed: nothing is left, and nothing that was done is lost."""
 
+import gc
 import os
 import queue
 import random
@@ -52,21 +53,26 @@ class Interrupts:
     def __init__(self, condition, *, again_after=()):
         self._condition, self._again_after = condition, again_after
         self._thread = threading.Thread(target=self._send)
+        # A join() that a signal interrupts may take the thread for ended: https://bugs.python.org/issue45274
+        self._has_ended = threading.Event()
 
     def _send(self):
-        wait_until(self._condition)
-        os.kill(os.getpid(), signal.SIGINT)
-        for secs in self._again_after:
-            time.sleep(secs)
+        try:
+            wait_until(self._condition)
             os.kill(os.getpid(), signal.SIGINT)
+            for secs in self._again_after:
+                time.sleep(secs)
+                os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            self._has_ended.set()
 
     def __enter__(self):
         self._thread.start()
 
     def __exit__(self, *_):
-        while self._thread.is_alive():
+        while not self._has_ended.is_set():
             with suppress(KeyboardInterrupt):  # those that come when all is over are the caller's
-                self._thread.join()
+                self._has_ended.wait()
 
 
 def is_over(executor):
@@ -106,6 +112,19 @@ class TestInterrupt:
         assert not any(map(is_alive, pids))
         assert done[-1].done == 5
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_a_row_that_waits_for_its_next_attempt_has_failed(self, workers, tmp_path):
+        ran = tmp_path / "ran"
+        code = f"open({str(ran)!r}, 'a').write('x')\nraise ConnectionError('attempt')"
+        with (
+            Interrupts(lambda: ran.exists() and len(ran.read_text()) > 3),  # each first attempt is long over
+            pytest.raises(EvaluationInterrupted) as caught,
+        ):
+            workers.evaluate(code, rows_of(3), retries=50)
+        result = caught.value.result
+        assert [row.error.summary for row in result] == ["ConnectionError: attempt (line 2)"] * 3
+        assert all(attempt.error for row in result for attempt in row.attempts)
+        assert result.not_run == 0
 
     def test_again_and_again(self, executor):
         condition, pids = later_pids(executor)
@@ -198,6 +217,7 @@ class TestInterrupt:
             workers.evaluate(ECHO, rows)
         assert set(numbers(caught.value.result)) <= {*range(5)}
         del rows, caught  # and with its traceback all that refers to the iterator
+        gc.collect()
         wait_until(lambda: is_over(executor) and is_over(workers))
 
     # One that comes just before or after may hit a callback of a weak reference, where Python drops it.

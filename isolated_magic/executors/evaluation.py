@@ -144,7 +144,7 @@ class Evaluation:
         self._begun = 0
         self._is_read = False  # all rows are
         self._bytes_ahead = 0
-        self._to_run_again = 0
+        self._retrying: dict[int, tuple[Task, RunResult]] = {}  # with the last attempt, by the number of the task
         self._done: dict[int, RowResult] = {}  # by the number of its task, until it is taken
         self._errors: dict[RunError, RunError] = {}
         self._tally = Tally()
@@ -239,6 +239,9 @@ class Evaluation:
                 self._lanes.close()
             self.stop("")
             self._scheduler.close()
+            for task, result in list(self._retrying.values()):  # there will be no further attempt
+                task.failed_attempts = task.failed_attempts[:-1]
+                self._finish(task, result)
         finally:
             if self._checkpoint is not None:
                 self._checkpoint.close()
@@ -249,7 +252,7 @@ class Evaluation:
             task = self._sigint.call(next, self._tasks, None)
         except Exception as problem:  # noqa: BLE001 - of the user's iterator
             said = f"{type(problem).__name__}: {text_of(problem)}".rstrip(": ")
-            self._stopped = self._stopped or self._hidden(f"The rows ended with {said}")
+            self._stopped = self._stopped or self._hidden(f"The rows ended with {said.rstrip('.')}.")
             self._reading_failed = problem
             self._is_read = True
             return
@@ -287,7 +290,7 @@ class Evaluation:
     def _has_room(self) -> bool:
         """Whether another row may be read now."""
         ahead = self._begun - self._tally.done
-        waiting = min(self._to_run_again, MOST_TO_RUN_AGAIN)
+        waiting = min(len(self._retrying), MOST_TO_RUN_AGAIN)
         return ahead == 0 or (ahead - waiting < self._most_ahead and self._bytes_ahead < MOST_BYTES_AHEAD)
 
     def _wait(self, is_true: Callable[[], bool], progress: OnProgress | None) -> None:
@@ -361,16 +364,13 @@ class Evaluation:
         if self.is_stopped and not result.ok:  # it was killed: it counts as not run
             return None
         again_at = self._retries.again_at(result.error, len(task.failed_attempts))
-        with self._changed:
-            if task.failed_attempts:
-                self._to_run_again -= 1
-            if again_at is not None:
-                self._to_run_again += 1
-                self._changed.notify_all()
         if again_at is None:
             self._finish(task, result)
-        else:
+            return None
+        with self._changed:
             task.failed_attempts += (Attempt(result.error, result.timings),)
+            self._retrying[task.number] = task, result
+            self._changed.notify_all()
         return again_at
 
     def _finish(self, task: Task, result: RunResult) -> None:
@@ -394,6 +394,7 @@ class Evaluation:
                 problem = str(error)
         with self._changed:
             self._bytes_ahead -= task.size
+            self._retrying.pop(task.number, None)
         self._keep(task.number, row)
         if problem:
             self.stop(problem)
