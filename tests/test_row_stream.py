@@ -4,6 +4,7 @@ import itertools
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -354,6 +355,7 @@ def test_a_process_killed_by_its_pid_fails_the_row_that_runs_and_no_other(tmp_pa
 
 OWNER = """
 import sys
+import textwrap
 from isolated_magic import IsolatedSubprocessExecutor
 from pathlib import Path
 from tests.test_row_stream import WAITS, by_tenant, rows_that_wait
@@ -426,6 +428,21 @@ def test_faults_of_every_kind_among_good_rows(executor):
     }
     assert [values(row)["n"] for row in result if row.ok] == [n for n in range(24) if n not in faults]
     assert executor.active_pids == ()
+
+
+def test_a_row_that_exceeds_a_limit_leaves_nothing_to_the_next_one(isolated):
+    code = """
+        import json
+        kept = json.kept = getattr(json, "kept", [])
+        kept.append(bytearray(60 << 20))
+        len(kept) + 0 * data["n"]
+    """
+    rows = [{"n": n} for n in range(10)]
+    result = isolated.evaluate(textwrap.dedent(code), rows, per=lambda _: 1, limits=Limits(memory_bytes=256 << 20))
+    failed = [row.index for row in result.failures]
+    assert failed
+    assert all(result.failures[0].error == row.error for row in result.failures)
+    assert all(later - earlier > 1 for earlier, later in itertools.pairwise(failed)), failed
 
 
 def test_the_oom_killer_takes_one_row_in_containers(daemon):

@@ -104,16 +104,17 @@ class _Rows:
             stdio.flush()
             if not channel.is_mine:
                 return False
-            is_marked = self._mark_outputs()
+            # A row that broke a limit may have left too little for the next one: a new process runs that.
+            goes_on = not _broke_limit(result) and self._mark_outputs()
             run.send_imports(channel, self._before)
 
             def message(outcome: dict[str, object]) -> dict[str, object]:
-                if not is_marked:  # it is the last one of this process
+                if not goes_on:  # it is the last one of this process
                     return run.as_outcome(outcome)
                 ms = (time.perf_counter() - begun_at) * 1000
                 return {"row": {"outcome": outcome, "ms": ms, "status": self.status}}
 
-            if not run.send_outcome(channel, result, message) or not is_marked:
+            if not run.send_outcome(channel, result, message) or not goes_on:
                 return False
             self._clean_up()
         except BaseException:  # noqa: BLE001 - the code took apart what we are made of
@@ -281,6 +282,11 @@ class _Stdin:
     def _make(self) -> bytes | bytearray:
         self.was_read = True
         return payload_as_json(self._payload)
+
+
+def _broke_limit(result: dict[str, Any]) -> bool:
+    error = result.get("error")
+    return isinstance(error, dict) and error.get("limit") is not None
 
 
 def _uses_data(request: dict[str, Any]) -> bool:
