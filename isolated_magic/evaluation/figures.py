@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import Context
+from decimal import ROUND_HALF_UP, Context
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ def _decimals(half: float) -> int:
 
 def _rounded(number: Decimal, decimals: int) -> Decimal:
     unit = EXACTLY.scaleb(EXACTLY.create_decimal(1), -decimals)
-    return number.quantize(unit, context=EXACTLY)
+    return number.quantize(unit, ROUND_HALF_UP, EXACTLY)  # as readers do
 
 
 def figure_text(value: float) -> str:

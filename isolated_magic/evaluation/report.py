@@ -228,7 +228,7 @@ def _failure_blocks(result: Evaluated, summary: Summary, most_rows: int) -> list
     hints = dict.fromkeys(error.hint for error in firsts if error is not None and error.hint)
     blocks += [Line(f"hint: {brief(hint, LONGEST_READ)}", Role.NOTE) for hint in islice(hints, MOST_HINTS)]
     if failed > len(summary["failures"]):
-        blocks.append(_failures_fold(result.failures, most_rows))
+        blocks.append(_failures_fold(result, most_rows))
     return blocks
 
 
@@ -251,9 +251,15 @@ def _rows_of(keys: set[str], rows: Iterable[RowResult]) -> dict[str, RowResult]:
     return found
 
 
-def _failures_fold(failures: Sequence[RowResult], most: int) -> Fold:
+def _failures_fold(result: Evaluated, most: int) -> Fold:
+    failures = result.failures
     title = f"{len(failures):,} failed {plural('row', len(failures))}{_first_of(most, len(failures))}"
-    return Fold(title, failures_table(failures[:most]), in_text=f"... {title}: result.failures")
+    return Fold(title, failures_table(failures[:most]), in_text=f"... {title}: {_variable(result)}.failures")
+
+
+def _variable(result: Evaluated) -> str:
+    """What the reader calls the result."""
+    return result.label if result.label.isidentifier() else "result"
 
 
 def _first_of(most: int, count: int) -> str:
@@ -263,7 +269,7 @@ def _first_of(most: int, count: int) -> str:
 def _rows_fold(result: Evaluated, summary: Summary, most: int) -> Fold:
     count = len(result.rows)
     title = f"{count:,} {plural('row', count)}{_first_of(most, count)}"
-    return Fold(title, rows_table(result.rows[:most], summary), in_text=f"... {title}: result.rows")
+    return Fold(title, rows_table(result.rows[:most], summary), in_text=f"... {title}: {_variable(result)}.rows")
 
 
 def _note_lines(result: Evaluated) -> list[Line]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_COLUMNS = 8  # metrics beside a row
 LONGEST_OUTPUT = 10_000  # characters of each stream
-CONTENT_KEY = re.compile(r"[0-9a-f]{16}(-\d+)?")  # of a row that was given none
+NO_KEY = re.compile(r"[0-9a-f]{16}(-\d+)?|#\d+")  # of a row that was given none: a digest, or its place
 
 _repr_of_row = reprlib.Repr()
 _repr_of_row.maxdict = _repr_of_row.maxlist = _repr_of_row.maxtuple = 12
@@ -76,8 +76,8 @@ def failures_table(failures: Sequence[RowResult], *, has_data: bool = False) -> 
 
 
 def row_name(row: RowResult) -> str:
-    """The key of a row; its place in the input if the key is a hash of the content, and its repetition."""
-    name = f"rows[{row.index}]" if CONTENT_KEY.fullmatch(row.key) else brief(row.key)
+    """The key of a row; its place in the input if it was given none; and its repetition."""
+    name = f"rows[{row.index}]" if NO_KEY.fullmatch(row.key) else brief(row.key)
     return f"{name} ({row.repetition + 1})" if row.repetition else name
 
 
