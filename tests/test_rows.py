@@ -184,14 +184,14 @@ class TestFiles:
         [
             ("r.jsonl", '\ufeff{"n": 1, "who": "a"}\n\n{"n": 2, "who": "b"}'),
             ("r.ndjson", '{"n": 1, "who": "a"}\r\n{"n": 2, "who": "b"}\r\n'),
-            ("r.jsonl.gz", gzip.compress(b'{"n": 1, "who": "a"}\n{"n": 2, "who": "b"}\n')),
+            ("r.jsonl.gz", gzip.compress(b'{"n": 1, "who": "a"}\n{"n": 2, "who": "b"}\n', mtime=0)),
             ("r.json", json.dumps(ROWS, indent=1)),
             ("r.json", '{"n": [1, 2], "who": ["a", "b"]}'),
             ("r.json", '{"n": 1, "who": "a"}\n{"n": 2, "who": "b"}\n'),
             ("r.csv", "n,who\n1,a\n\n2,b\n"),
             ("r.csv", '\ufeffn;who\r\n1;"a"\r\n2;b'),
             ("r.csv", ",n,who\n0,1,a\n1,2,b\n"),  # with the index, as pandas writes it
-            ("r.csv.gz", gzip.compress(b"n,who\n1,a\n2,b\n")),
+            ("r.csv.gz", gzip.compress(b"n,who\n1,a\n2,b\n", mtime=0)),
             ("R.CSV", "n,who\n1,a\n2,b\n"),
             ("r.tsv", "n\twho\n1\ta\n2\tb\n"),
         ],
