@@ -332,7 +332,7 @@ class TestPandas:
 
 class TestResult:
     def test_repr(self):
-        told = "EvaluationResult(relevance 0.4 ± 0.2, 10 of 10 scored)"
+        told = "EvaluationResult(relevance 0.5 ± 0.2, 10 of 10 scored)"
         assert repr(EvaluationResult(some_rows(10))) == told
         told = repr(rich_result())
         assert told.startswith("EvaluationResult(relevance 0.6")
