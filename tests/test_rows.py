@@ -67,6 +67,11 @@ def test_what_has_rows(rows):
     assert row_source(rows).count == 2
 
 
+def test_a_frame_without_columns_has_empty_rows():
+    assert rows_of(pd.DataFrame(index=[1, 2])) == [{}, {}]
+    assert rows_of(pd.DataFrame()) == []
+
+
 def test_a_dataset_of_opik():
     code = """
 from opik.api_objects.dataset.dataset import Dataset

@@ -29,7 +29,7 @@ class Columns:
 
     Args:
         names: of the columns; empty for one column whose values are the rows.
-        parts: gives a part of each column.
+        parts: gives a part of each column. Without any, as of a frame with only an index, rows are empty dicts.
         count: length of each.
     """
 
@@ -47,6 +47,8 @@ class Columns:
         return next(iter(self._between(index, index + 1)))
 
     def _between(self, start: int, stop: int) -> Sequence[object]:
+        if not self.parts:
+            return [{} for _ in range(start, stop)]
         columns = [part(start, stop) for part in self.parts]
         if not self.names:
             return columns[0]
