@@ -254,6 +254,8 @@ def test_hints_of_single_runs_say_what_to_do_for_rows(shell):
     assert "hand it over beside the row, with --data row -d limits=$limits" in rows[0].error.hint
     assert rows[1].error.hint == "The row is called data in the code: row is its name on the magic's line."
     assert rows[2].error.summary == "The cell only printed, and what it printed is no score."
+    unscored = evaluated(shell, "--each rows --limit 1", '{"x": 1, "label": "yes"}').rows[0]
+    assert unscored.error.hint == "Either line, as the last one, is a score."
     single = shell.run_cell("%%isolated\nrows[0]").error_in_exec.result.error
     assert "To run the code once for each of its rows, write --each rows" in single.hint
 

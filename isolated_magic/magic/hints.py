@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 NOTE = "no score{found}. If none is meant, --no-score leaves this note out."
-ADVICE = "Either line, as the last one, is a score. {without}"
+ADVICE = "Either line, as the last one, is a score."
 LOOKING = "To look at something without one, print() it or add --no-score."
 GOING_ON = "To do without one, add --no-score."
 ADVICE_ON_METRICS = "Either line, at the end of {what}, is a score."
@@ -90,7 +90,9 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
         _summary(result, error, "cell" if cell is not None else "file", printed),
         _lines(error, cell, printed),
     )
-    advice = ADVICE.format(without=GOING_ON if wants_scores else LOOKING)
+    advice = ADVICE
+    if options.each is None:  # which takes no --no-score
+        advice = f"{ADVICE} {GOING_ON if wants_scores else LOOKING}"
     if error.found_kind is Found.METRIC:
         called = _METRIC.match(error.found)
         advice = ADVICE_ON_METRICS.format(what=called[1] if called else "score()")
