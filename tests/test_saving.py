@@ -42,6 +42,13 @@ class TestLines:
         assert loaded.summary == result.summary
         assert (loaded.label, loaded.rows[0].timings) == (result.label, result.rows[0].timings)
 
+    def test_what_was_run_has_the_same_summary_when_it_is_loaded(self, tmp_path):
+        with IsolatedSubprocessExecutor() as executor:
+            result = executor.evaluate("1 / data['n']", [{"n": 0}, {"n": 1}, {"n": 2}], retries=1)
+        lines, table = (EvaluationResult.load(result.save(tmp_path / name)) for name in ("r.jsonl", "r.csv"))
+        assert lines.summary == table.summary == result.summary
+        assert [row.attempts for row in lines] == [row.attempts for row in result]
+
     def test_rows_are_saved_as_the_code_got_them(self, tmp_path):
         @dataclasses.dataclass
         class Question:

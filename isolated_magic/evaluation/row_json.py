@@ -114,9 +114,9 @@ def _attempt_to_json(attempt: Attempt) -> JsonObject:
 
 
 def _timings_to_json(timings: Timings) -> list[JsonValue]:
-    """Milliseconds with microseconds; null where unknown."""
+    """Milliseconds; null where unknown."""
     both = timings.creation_ms, timings.execution_ms
-    return [None if math.isnan(value) else round(value, 3) for value in both]
+    return [None if math.isnan(value) else value for value in both]
 
 
 def _score(told: JsonObject) -> Score:

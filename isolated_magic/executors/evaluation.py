@@ -16,7 +16,7 @@ from isolated_magic.errors import EvaluationStoppedError, LaunchError
 from isolated_magic.evaluation.checkpoint import Checkpoint, CheckpointError, Session
 from isolated_magic.evaluation.progress import INTERRUPTED, Tally
 from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
-from isolated_magic.evaluation.row_result import Attempt, row_result
+from isolated_magic.evaluation.row_result import Attempt, row_result, timings_of
 from isolated_magic.evaluation.rows import row_source
 from isolated_magic.evaluation.sampling import taken
 from isolated_magic.executors.lane import Lanes
@@ -368,7 +368,7 @@ class Evaluation:
             self._finish(task, result)
             return None
         with self._changed:
-            task.failed_attempts += (Attempt(result.error, result.timings),)
+            task.failed_attempts += (Attempt(result.error, timings_of(result)),)
             self._retrying[task.number] = task, result
             self._changed.notify_all()
         return again_at
