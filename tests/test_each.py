@@ -1,9 +1,11 @@
 """``%%isolated --each``: a dataset scored from one cell."""
 
+import threading
+
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from isolated_magic import EvaluationResult
+from isolated_magic import EvaluationResult, IsolatedSubprocessExecutor
 from isolated_magic.evaluation.report import view_of_evaluation
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of_history
@@ -477,3 +479,20 @@ def test_in_a_function_the_rows_and_expressions_are_of_its_variables(shell, tmp_
     line = f"%isolated --each few -e N={{row['n'] + extra}} -o scores run {tmp_path}/metric.py"
     assert shell.run_cell(f"def score(few, extra):\n    {line}\nscore(rows[:2], 5)").success
     assert values(shell.user_ns["scores"]) == [5, 6]
+
+
+@pytest.mark.parametrize("per", [None, "n"])
+def test_an_evaluation_that_is_stopped_counts_as_one_run(shell, capsys, per):
+    found = []
+    with IsolatedSubprocessExecutor() as executor:
+        rows = [{"n": n} for n in range(5)]
+        thread = threading.Thread(
+            target=lambda: found.append(executor.evaluate("import time; time.sleep(1000)", rows, jobs=2, per=per))
+        )
+        thread.start()
+        wait_until(lambda: len(executor.active_pids) == 2)
+        capsys.readouterr()
+        shell.run_cell("%isolated stop")
+        thread.join()
+    assert capsys.readouterr().out == "1 run stopped.\n"
+    assert found[0].not_run == 5

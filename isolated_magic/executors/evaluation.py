@@ -86,7 +86,7 @@ class _RowRun(Work):
         """See :class:`Work`."""
         task, evaluation = self._task, self._evaluation
         assert task.request is not None  # noqa: S101 - others are not scheduled
-        self._live = LiveRun(task.request.source_name)
+        self._live = LiveRun(task.request.source_name, is_of_evaluation=True)
         if evaluation.is_stopped:  # perhaps before there was something to stop
             return None
         result = evaluation.host.run(task.request, self._live)

@@ -44,9 +44,11 @@ class LiveRun:
     Args:
         label: what to call it where runs are listed; nothing that differs from tenant to tenant.
         begun_at: when it was called for, by time.monotonic(); None for now.
+        is_of_evaluation: it runs rows of an evaluation, which is known by itself.
     """
 
-    def __init__(self, label: str, begun_at: float | None = None) -> None:
+    def __init__(self, label: str, begun_at: float | None = None, *, is_of_evaluation: bool = False) -> None:
+        self.is_of_evaluation = is_of_evaluation
         self.label = label.strip("<>")
         self.pid: int | None = None
         self.begun_at = time.monotonic() if begun_at is None else begun_at

@@ -58,7 +58,7 @@ class RowProcess:
     def __init__(
         self, host: RowHost, request: RunRequest, ended: Callable[[RunResult], object], most_ahead: int
     ) -> None:
-        self.live = LiveRun(request.source_name)
+        self.live = LiveRun(request.source_name, is_of_evaluation=True)
         self._host = host
         self._launcher = host.launcher()
         self._request = request

@@ -86,9 +86,13 @@ class Commands:
         for live in runs:
             live.interrupt()
         deadline = time.monotonic() + STOP_TIMEOUT_SECS
-        gone = [live.wait_until_gone(max(0.0, deadline - time.monotonic())) for live in runs]
-        if not all(gone):
-            return f"{gone.count(False)} of {_runs(len(runs))} did not end within {STOP_TIMEOUT_SECS:g} seconds."
+        for live in runs:
+            live.wait_until_gone(max(0.0, deadline - time.monotonic()))
+        if not words:  # an evaluation counts as one run, however many of its rows run: it ends after them
+            runs = [live for live in runs if not live.is_of_evaluation]
+        left = [live for live in runs if not live.wait_until_gone(0.0)]
+        if left:
+            return f"{len(left)} of {_runs(len(runs))} did not end within {STOP_TIMEOUT_SECS:g} seconds."
         return f"{_runs(len(runs))} stopped." if runs else "Nothing runs."
 
     def _history(self, words: list[str]) -> History:
