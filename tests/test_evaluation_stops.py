@@ -211,6 +211,29 @@ class TestInterrupt:
         results.close()
         assert is_over(workers)
 
+    def test_results_of_map_are_taken_in_another_thread(self, workers):
+        results = workers.map(ECHO, rows_of(3))
+        next(results)
+        found = []
+        thread = threading.Thread(target=lambda: found.extend(results))
+        thread.start()
+        thread.join()
+        assert numbers(found) == [1, 2]
+
+    def test_a_handler_that_comes_between_two_results_of_map_stays(self, workers):
+        def handler(number, frame):
+            pass
+
+        results = workers.map(ECHO, rows_of(3))
+        next(results)
+        before = signal.signal(signal.SIGINT, handler)
+        try:
+            next(results)
+            assert signal.getsignal(signal.SIGINT) is handler
+        finally:
+            signal.signal(signal.SIGINT, before)
+            results.close()
+
     def test_rows_that_are_results_of_another_evaluation(self, workers, executor):
         rows = ({"n": row.scores[0].value} for row in executor.map(SOME_END, rows_of(100)))
         with Interrupts(lambda: len(executor.active_pids) == 2), pytest.raises(EvaluationInterrupted) as caught:

@@ -135,8 +135,9 @@ class Noted:
         return self
 
     def __exit__(self, kind: object, problem: object, trace: object) -> None:
-        if self._handler is not None:
-            _signal.signal(_signal.SIGINT, self._handler)
+        handler, self._handler = self._handler, None  # next time there may be another one, or another thread
+        if handler is not None:
+            _signal.signal(_signal.SIGINT, handler)
 
     def begin_anew(self) -> None:
         """What came before is dealt with: a function of the user's may be called again."""
