@@ -20,6 +20,7 @@ from isolated_magic import (
     ProcessExecutor,
     Secret,
 )
+from isolated_magic.executors import tasks
 
 CODE = "1 / data['n']"
 ECHO = "data['n']"
@@ -612,6 +613,22 @@ class TestSecrets:
             ECHO, [{"n": 1, "key": "xyzzy-4711"}, {"n": 2}], env_vars=failing, secrets=["API_KEY"]
         )
         assert values(result) == [1, "env_vars: the function of the row raised ValueError: not ***"]
+
+    def test_the_error_of_one_row_among_many_tenants_holds_none(self, executor, monkeypatch):
+        monkeypatch.setattr(tasks, "MOST_SECRETS", 1)  # that are remembered beside those of the row
+
+        def raising(row):
+            raise ValueError(f"no row with {row['key']}")
+
+        for option in ("data", "key", "per"):
+            result = executor.evaluate(
+                ECHO,
+                [{"n": 1, "key": "xyzzy-4711"}],
+                env_vars=lambda row: {"API_KEY": row["key"]},
+                secrets=["API_KEY"],
+                **{option: raising},
+            )
+            assert values(result) == [f"{option}: the function of the row raised ValueError: no row with ***"]
 
     def test_a_row_that_cannot_be_copied_is_not_kept(self, executor):
         class Holder:

@@ -191,6 +191,8 @@ class TaskMaker:
         redactor = redactor_for(secrets)
         if redactor is None:
             return
+        if task.problem is not None:  # its own may not be among those that are remembered
+            task.problem = task.problem.map_texts(redactor.text)
         task.row = without_secrets(task.row, redactor)
         if (key := redactor.text(task.key)) != task.key:
             task.key = self._numbered(key)
