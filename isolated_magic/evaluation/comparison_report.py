@@ -6,9 +6,10 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from isolated_magic.evaluation.figures import brief, difference_text, figure_text, p_text, plural
-from isolated_magic.render.blocks import Cell, Fold, Line, Role, Table
-from isolated_magic.render.formatting import DOWN, UP, number_of
+from isolated_magic.evaluation.figures import brief, difference_text, p_text, plural
+from isolated_magic.evaluation.report_tables import count_cell, figure_cell, with_fold
+from isolated_magic.render.blocks import Cell, Line, Role, Table
+from isolated_magic.render.formatting import DOWN, UP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,15 +69,7 @@ def _metric_blocks(comparison: Comparison) -> list[Block]:
     rows = tuple(map(_metric_row, islice(metrics.values(), MOST_METRICS + MOST_FOLDED_METRICS)))
     headers = [f"{header} (Holm)" if header == "p" and len(metrics) > 1 else header for header in HEADERS]
     table = Table(tuple(headers), rows, has_headers_in_text=True).without_empty_columns()
-    if len(metrics) <= MOST_METRICS:
-        return [table]
-    first, others = (
-        Table(table.headers, part, has_headers_in_text=True)
-        for part in (table.rows[:MOST_METRICS], table.rows[MOST_METRICS:])
-    )
-    title = f"{len(metrics) - MOST_METRICS:,} more metrics"
-    first_of = f", the first {MOST_FOLDED_METRICS:,} of them" * (len(others.rows) == MOST_FOLDED_METRICS)
-    return [first, Fold(f"{title}{first_of}", others, in_text=f"... {title}: Comparison.metrics has them")]
+    return with_fold(table, len(metrics), MOST_METRICS, "metrics", "Comparison.metrics has them")
 
 
 def _metric_row(metric: MetricComparison) -> tuple[Cell, ...]:
@@ -84,11 +77,11 @@ def _metric_row(metric: MetricComparison) -> tuple[Cell, ...]:
     p = metric.p if metric.p_adjusted is None else metric.p_adjusted
     return (
         Cell(brief(metric.name), Role.NAME),
-        _number(metric.before),
-        _number(metric.after),
+        figure_cell(metric.before),
+        figure_cell(metric.after),
         Cell("" if math.isnan(metric.delta) else difference_text(metric.delta, metric.interval), Role.LINE),
         Cell("" if p is None else p_text(p), Role.LINE),
-        *(_count(count) for count in (metric.wins, metric.ties, metric.losses, metric.pairs)),
+        *(count_cell(count) for count in (metric.wins, metric.ties, metric.losses, metric.pairs)),
         Cell(f"{mark} (lower is better)" if metric.lower_is_better else mark, role, mark),
     )
 
@@ -104,17 +97,9 @@ def _changed_table(changed: Sequence[Change], comparison: Comparison) -> Table:
             (
                 Cell(brief(change.key), Role.NAME),
                 Cell(brief(change.metric), Role.LINE),
-                _number(change.before),
-                _number(change.after),
+                figure_cell(change.before),
+                figure_cell(change.after),
                 Cell(text, Role.BETTER if is_better else Role.WORSE),
             )
         )
     return Table(CHANGE_HEADERS, tuple(rows), has_headers_in_text=True)
-
-
-def _number(value: float) -> Cell:
-    return Cell("") if math.isnan(value) else Cell(figure_text(value), Role.VALUE, number=number_of(value))
-
-
-def _count(count: int) -> Cell:
-    return Cell(f"{count:,}", Role.VALUE, number=number_of(count))

@@ -6,8 +6,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from isolated_magic.evaluation.figures import brief, labels_text, mean_text, percent_text, plural
-from isolated_magic.render.blocks import Cell, Fold, Line, Role, Table
-from isolated_magic.render.formatting import bar, number_of, share_in
+from isolated_magic.evaluation.report_tables import count_cell, with_fold
+from isolated_magic.render.blocks import Cell, Line, Role, Table
+from isolated_magic.render.formatting import bar, share_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,16 +47,7 @@ def _tables(by: str, metric: str, summaries: Sequence[tuple[str, Summary]], coun
     rows = [_row(name, summary, one, largest) for (name, summary), one in zip(summaries, figures, strict=True)]
     headers = (by, "mean \N{PLUS-MINUS SIGN} 95 %", "", "rows", "scored", "failed", "passed", "labels")
     table = Table(headers, tuple(rows), has_headers_in_text=True).without_empty_columns()
-    if count <= MOST_GROUPS:
-        return [table]
-    first, others = (
-        Table(table.headers, part, has_headers_in_text=True)
-        for part in (table.rows[:MOST_GROUPS], table.rows[MOST_GROUPS:])
-    )
-    more = f"{count - MOST_GROUPS:,} more groups"
-    if count > MOST_GROUPS + MOST_FOLDED:
-        more += f", the first {MOST_FOLDED:,} of them"
-    return [first, Fold(more, others, in_text=f"... {more}: to_pandas() has them")]
+    return with_fold(table, count, MOST_GROUPS, "groups", "to_pandas() has them")
 
 
 def _largest(figures: Iterable[MetricSummary | None]) -> float | None:
@@ -77,13 +69,9 @@ def _row(name: str, summary: Summary, metric: MetricSummary | None, largest: flo
         Cell(brief(name), Role.NAME),
         Cell(text, Role.LINE),
         Cell(bar(share), Role.BAR, number=share_in(share)),
-        _count(summary["rows"]),
-        _count(0 if metric is None else metric["scored"]),
-        _count(failed) if failed else Cell(""),
+        count_cell(summary["rows"]),
+        count_cell(0 if metric is None else metric["scored"]),
+        count_cell(failed) if failed else Cell(""),
         Cell(passed, Role.LINE),
         Cell(labels),
     )
-
-
-def _count(count: int) -> Cell:
-    return Cell(f"{count:,}", Role.VALUE, number=number_of(count))

@@ -6,8 +6,9 @@ from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from isolated_magic.evaluation.figures import brief
+from isolated_magic.evaluation.figures import brief, plural
 from isolated_magic.evaluation.report import view_of_evaluation
+from isolated_magic.evaluation.report_tables import first_of
 from isolated_magic.evaluation.row_report import failures_table, rows_table
 from isolated_magic.render.blocks import Fold
 from isolated_magic.render.html import to_html
@@ -50,6 +51,4 @@ def to_html_report(result: Evaluated) -> str:
 
 
 def _title(noun: str, count: int) -> str:
-    if count <= MOST_ROWS:
-        return f"{count:,} {noun}{'' if count == 1 else 's'}"
-    return f"{count:,} {noun}s, the first {MOST_ROWS:,} of them"
+    return f"{count:,} {plural(noun, count)}{first_of(MOST_ROWS, count)}"

@@ -12,7 +12,6 @@ from isolated_magic.evaluation.figures import (
     LONGEST_READ,
     amount_text,
     brief,
-    figure_text,
     histogram_text,
     labels_text,
     mean_text,
@@ -20,14 +19,11 @@ from isolated_magic.evaluation.figures import (
     plural,
 )
 from isolated_magic.evaluation.progress import INTERRUPTED
+from isolated_magic.evaluation.report_tables import count_cell, figure_cell, first_of, with_fold
 from isolated_magic.evaluation.row_report import failures_table, reason_of, row_name, rows_table
 from isolated_magic.models import ErrorKind
 from isolated_magic.render.blocks import Cell, Fold, Line, Role, Table
-from isolated_magic.render.formatting import (
-    bar,
-    number_of,
-    share_in,
-)
+from isolated_magic.render.formatting import bar, share_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -154,46 +150,29 @@ def _metric_blocks(summary: Summary) -> list[Block]:
     if not rows:
         return []
     table = Table(METRIC_HEADERS, tuple(rows), has_headers_in_text=True).without_empty_columns()
-    first, others = (
-        Table(table.headers, part, has_headers_in_text=True)
-        for part in (table.rows[:MOST_METRICS], table.rows[MOST_METRICS:])
-    )
-    if not others.rows:
-        return [table]
-    more = f"{len(metrics) - MOST_METRICS:,} more metrics"
-    folded = f"{more}{_first_of(MOST_FOLDED_METRICS, len(metrics) - MOST_METRICS)}"
-    return [first, Fold(folded, others, in_text=f"... {more}: result.summary has them")]
+    return with_fold(table, len(metrics), MOST_METRICS, "metrics", "result.summary has them")
 
 
 def _metric_row(name: str, metric: MetricSummary, *, is_told_above: bool) -> tuple[Cell, ...]:
-    mean, passed = metric["mean"], ""
+    mean, passed, counts = metric["mean"], "", (metric["scored"], metric["failed"])
     if metric["pass_rate"] is not None:
         passed = f"{percent_text(metric['pass_rate'])} ({metric['passed']:,})"
     return (
         Cell(brief(name), Role.NAME),
         Cell("" if mean is None else mean_text(mean, metric["interval"]), Role.LINE),
         Cell("" if mean is None else bar(mean), Role.BAR, number=share_in(mean)),
-        _count_cell(0 if is_told_above else metric["scored"]),
-        _count_cell(0 if is_told_above else metric["failed"]),
-        _number_cell(metric["std"]),
-        _number_cell(metric["std_within"]),
-        _number_cell(metric["std_between"]),
-        _number_cell(metric["min"]),
-        _number_cell(metric["p50"]),
-        _number_cell(metric["p90"]),
-        _number_cell(metric["max"]),
+        *(count_cell(count) if count and not is_told_above else Cell("") for count in counts),
+        figure_cell(metric["std"]),
+        figure_cell(metric["std_within"]),
+        figure_cell(metric["std_between"]),
+        figure_cell(metric["min"]),
+        figure_cell(metric["p50"]),
+        figure_cell(metric["p90"]),
+        figure_cell(metric["max"]),
         Cell("" if mean is None else histogram_text(metric["histogram"]), Role.LINE),
         Cell(passed, Role.LINE),
         Cell("" if is_told_above else labels_text(metric["labels"])),
     )
-
-
-def _count_cell(count: int) -> Cell:
-    return Cell(f"{count:,}", Role.VALUE, number=number_of(count)) if count else Cell("")
-
-
-def _number_cell(value: float | None) -> Cell:
-    return Cell("") if value is None else Cell(figure_text(value), Role.VALUE, number=number_of(value))
 
 
 def _failure_blocks(result: Evaluated, summary: Summary, most_rows: int) -> list[Block]:
@@ -253,7 +232,7 @@ def _rows_of(keys: set[str], rows: Iterable[RowResult]) -> dict[str, RowResult]:
 
 def _failures_fold(result: Evaluated, most: int) -> Fold:
     failures = result.failures
-    title = f"{len(failures):,} failed {plural('row', len(failures))}{_first_of(most, len(failures))}"
+    title = f"{len(failures):,} failed {plural('row', len(failures))}{first_of(most, len(failures))}"
     return Fold(title, failures_table(failures[:most]), in_text=f"... {title}: {_variable(result)}.failures")
 
 
@@ -262,13 +241,9 @@ def _variable(result: Evaluated) -> str:
     return result.label if result.label.isidentifier() else "result"
 
 
-def _first_of(most: int, count: int) -> str:
-    return f", the first {most:,} of them" if count > most else ""
-
-
 def _rows_fold(result: Evaluated, summary: Summary, most: int) -> Fold:
     count = len(result.rows)
-    title = f"{count:,} {plural('row', count)}{_first_of(most, count)}"
+    title = f"{count:,} {plural('row', count)}{first_of(most, count)}"
     return Fold(title, rows_table(result.rows[:most], summary), in_text=f"... {title}: {_variable(result)}.rows")
 
 
