@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EvaluationResult:
-    """The result of an evaluation. Equality ignores timings, notes and label.
+    """The result of an evaluation. Equality is that of rows, not_run, stopped and repeat.
 
     Args:
         rows: a RowResult for each row that was begun, in the order of the input.

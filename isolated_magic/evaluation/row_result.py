@@ -27,7 +27,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowResult:
-    """The result of one row. Equality ignores timings.
+    """The result of one row. Equality is that of index, key, repetition, scores, error, notes and printed text.
 
     Args:
         index: position of the row in the input, from 0.
