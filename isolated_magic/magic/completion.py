@@ -13,7 +13,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors import lifecycle
-from isolated_magic.magic.datasets import can_be_rows, fields_of
+from isolated_magic.magic.datasets import can_be_rows, field_names
 from isolated_magic.magic.kinds import ROW
 from isolated_magic.magic.options import FIRST_WORDS, TABLE
 from isolated_magic.magic.parser import long_flags
@@ -146,7 +146,7 @@ class Completion:
 
     def _fields(self, before: list[str]) -> list[str]:
         """Names of the fields of the rows that the line names."""
-        return fields_of(self._shell.user_ns.get(_rows_word(before).removeprefix("$")))
+        return field_names(self._shell.user_ns.get(_rows_word(before).removeprefix("$")))
 
     def _variables(self, prefix: str, *kinds: type) -> list[str]:
         """Names of the notebook's own variables."""

@@ -24,7 +24,7 @@ def can_be_rows(value: object) -> bool:
     return isinstance(value, (list, tuple, GeneratorType)) or are_rows(value)
 
 
-def fields_of(value: object) -> list[str]:
+def field_names(value: object) -> list[str]:
     """The names of the fields of its rows, as far as they are known without reading it."""
     if isinstance(value, (list, tuple)):
         names = value[0] if value and isinstance(value[0], Mapping) else ()
