@@ -22,7 +22,7 @@ from isolated_magic.evaluation.sampling import taken
 from isolated_magic.executors.lane import Lanes
 from isolated_magic.executors.lifecycle import LiveEvaluation, LiveRun
 from isolated_magic.executors.retries import Retries
-from isolated_magic.executors.row_values import text_of
+from isolated_magic.executors.row_values import exception_text
 from isolated_magic.executors.scheduler import Pace, Scheduler, Work
 from isolated_magic.executors.sigint import Noted
 from isolated_magic.executors.tasks import TaskMaker
@@ -251,8 +251,8 @@ class Evaluation:
         try:
             task = self._sigint.call(next, self._tasks, None)
         except Exception as problem:  # noqa: BLE001 - of the user's iterator
-            said = f"{type(problem).__name__}: {text_of(problem)}".rstrip(": ")
-            self._stopped = self._stopped or self._hidden(f"The rows ended with {said.rstrip('.')}.")
+            said = exception_text(problem).rstrip(".")
+            self._stopped = self._stopped or self._hidden(f"The rows ended with {said}.")
             self._reading_failed = problem
             self._is_read = True
             return

@@ -36,8 +36,12 @@ def of_row(option: str, value: object, row: object) -> object:
     except InvalidRequestError:  # which says it all
         raise
     except Exception as problem:  # noqa: BLE001 - of the user's function
-        said = f"{type(problem).__name__}: {text_of(problem)}".rstrip(": ")
-        raise InvalidRequestError(f"{option}: the function of the row raised {said}") from None
+        raise InvalidRequestError(f"{option}: the function of the row raised {exception_text(problem)}") from None
+
+
+def exception_text(problem: BaseException) -> str:
+    """The class of an exception and what it says, as the last line of a traceback."""
+    return f"{type(problem).__name__}: {text_of(problem)}".rstrip(": ")
 
 
 def text_of(value: object) -> str:
