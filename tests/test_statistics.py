@@ -27,8 +27,7 @@ class TestStudent:
     def test_the_distribution_is_that_of_scipy(self, df):
         for t in [0, 1e-3, 0.1, 0.5, 1, 1.5, 1.96, 2, 3, 5, 8, 12.7, 40, 1e3, 1e8]:
             assert statistics.t_two_sided(t, df) == pytest.approx(2 * stats.t.sf(t, df), rel=1e-9, abs=1e-300)
-            assert statistics.t_cdf(t, df) == pytest.approx(stats.t.cdf(t, df), rel=1e-9)
-            assert statistics.t_cdf(-t, df) == pytest.approx(stats.t.cdf(-t, df), rel=1e-9, abs=1e-300)
+            assert statistics.t_two_sided(-t, df) == statistics.t_two_sided(t, df)
 
     @pytest.mark.parametrize("df", DFS)
     def test_so_are_its_quantiles(self, df):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from isolated_magic.errors import InvalidRequestError
-from isolated_magic.evaluation.statistics import holm, mean_of, paired_test
+from isolated_magic.evaluation.statistics import SIGNIFICANT, holm, mean_of, paired_test
 from isolated_magic.evaluation.values import MINIMIZE, cluster_ids, row_means, values_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Verdict: TypeAlias = Literal["better", "worse", "no difference shown", "too few to tell"]
 
 FEWEST = 10  # pairs, or clusters of them, from which a verdict is given
-SIGNIFICANT = 0.05
 MOST_CHANGED = 5  # rows
 MOST_NAMED = 10  # metrics, in a line or in notes
 NEWER, EARLIER = "newer", "earlier"

@@ -7,6 +7,7 @@ from decimal import ROUND_HALF_UP, Context
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from isolated_magic.evaluation.statistics import SIGNIFICANT
 from isolated_magic.render.formatting import EIGHTHS, EXACTLY, number_in, number_text, one_line
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ FIGURE_DIGITS = 4
 MOST_LABELS = 8  # of one metric
 LONGEST_KEY = 60  # characters of a key or a name
 LONGEST_READ = 2000  # of a text that are looked at
-SIGNIFICANT = 0.05
 MOST_METRICS, LONGEST_NAME = 3, 40  # in the repr of an evaluation
 MOST_DECIMALS = 12  # of a mean that has an interval
 ROUNDING_ERROR = 1e-13  # of a mean, relative to it: an interval no wider is none

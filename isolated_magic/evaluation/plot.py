@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isolated_magic.errors import InvalidRequestError, MissingLibraryError
 from isolated_magic.evaluation.figures import brief, mean_text
+from isolated_magic.evaluation.statistics import counts_in_bins, histogram_range
 from isolated_magic.evaluation.values import values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -146,25 +147,15 @@ def _draw(axis: Axes, panel: Sequence[Shown], *, has_groups: bool) -> None:
 
 
 def _edges(numbers: Sequence[float]) -> list[float]:
-    """Bins over [0, 1] where all numbers are in it, else from the least to the largest."""
-    low, high = min(numbers), max(numbers)
-    if low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif low == high:
+    """Where bins begin and end."""
+    low, high = histogram_range(min(numbers), max(numbers))
+    if low == high:
         low, high = low - 0.5, high + 0.5
     return [low + (high - low) * n / BINS for n in range(BINS + 1)]
 
 
-def _counts(numbers: Iterable[float], edges: Sequence[float]) -> list[int]:
-    counts = [0] * BINS
-    width = edges[-1] - edges[0]
-    for number in numbers:
-        counts[min(BINS - 1, max(0, int((number - edges[0]) / width * BINS)))] += 1
-    return counts
-
-
 def _draw_histogram(axis: Axes, shown: Shown, edges: Sequence[float]) -> None:
-    counts = _counts(shown.numbers, edges)
+    counts = counts_in_bins(shown.numbers, edges[0], edges[-1], BINS)
     axis.bar(edges[:-1], counts, width=edges[1] - edges[0], align="edge", color=HUES[0], linewidth=0)
     axis.set_ylabel("rows")
     _count_whole_rows(axis.yaxis)
@@ -184,7 +175,7 @@ def _count_whole_rows(axis: Axis) -> None:
 def _draw_groups(axis: Axes, panel: Sequence[Shown], edges: Sequence[float]) -> None:
     """A row for each group, the first on top: its histogram, and on its line the mean with its interval."""
     for place, shown in enumerate(panel):
-        counts = _counts(shown.numbers, edges)
+        counts = counts_in_bins(shown.numbers, edges[0], edges[-1], BINS)
         most = max(counts)
         if most:
             tops = [place - HIGHEST * count / most for count in counts]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
+
+from isolated_magic.evaluation.values import value_of
 
 if TYPE_CHECKING:
     from isolated_magic.evaluation.row_result import RowResult
@@ -48,15 +49,10 @@ class Tally:
         self.failed += row.error is not None
         self._resumed += row.is_resumed
         for score in row.scores:
-            value = score.value
-            if isinstance(value, (int, float)) and not score.scoring_failed:
-                try:
-                    number = float(value)
-                except OverflowError:  # an integer beyond what a float holds
-                    continue
-                if math.isfinite(number):
-                    count, total = self._sums.get(score.name, (0, 0.0))
-                    self._sums[score.name] = count + 1, total + number
+            number = value_of(score).number
+            if number is not None:
+                count, total = self._sums.get(score.name, (0, 0.0))
+                self._sums[score.name] = count + 1, total + number
 
     def progress(self, total: int | None) -> Progress:
         """How far it is now."""

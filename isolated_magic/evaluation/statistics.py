@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
 LEVEL = 0.95  # of all intervals
+SIGNIFICANT = 0.05  # p values below are
 BINS = 10  # of a histogram
 
 _LARGE = 25  # from here on the series for the gamma functions is exact to the last digits
@@ -148,13 +149,17 @@ def histogram_range(low: float, high: float) -> tuple[float, float]:
 
 def histogram(values: Sequence[float]) -> list[int]:
     """How many values are in each of ten bins of equal width over :func:`histogram_range`."""
-    counts = [0] * BINS
-    low, high = histogram_range(min(values), max(values))
+    return counts_in_bins(values, *histogram_range(min(values), max(values)), BINS)
+
+
+def counts_in_bins(values: Iterable[float], low: float, high: float, bins: int) -> list[int]:
+    """How many values, none of them beyond low and high, are in each of so many bins of equal width."""
+    counts = [0] * bins
     width = high - low
     for value in values:
         # The same place for a value as for the edge of its bin: 0.3 belongs to the bin that begins there.
-        place = int(round((value - low) / width * BINS, 9)) if width else 0
-        counts[min(place, BINS - 1)] += 1
+        place = int(round((value - low) / width * bins, 9)) if width else 0
+        counts[min(place, bins - 1)] += 1
     return counts
 
 
@@ -180,12 +185,6 @@ def t_two_sided(t: float, df: float) -> float:
     if x < (a + 1) / (a + b + 2):
         return min(1.0, front * _fraction(x, a, b) / a)
     return max(0.0, 1 - front * _fraction(rest, b, a) / b)
-
-
-def t_cdf(t: float, df: float) -> float:
-    """The distribution function of Student's t distribution."""
-    tail = t_two_sided(t, df) / 2
-    return 1 - tail if t > 0 else tail
 
 
 @lru_cache(maxsize=1024)
