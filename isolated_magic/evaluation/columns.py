@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -161,10 +162,19 @@ def _names(labels: Sequence[object]) -> tuple[str, ...]:
                 'rows.columns = ["_".join(map(str, name)) for name in rows.columns].'
             )
         names.append(key if isinstance(key, str) else next(iter(json.loads(json.dumps({key: 0})))))
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise InvalidRequestError(f"rows has several columns called {repeated!r}: rename all but one.")
+    check_differ(names, "rows")
     return tuple(names)
+
+
+def check_differ(names: Sequence[str], what: str) -> None:
+    """Refuse columns of one name.
+
+    Raises:
+        InvalidRequestError: there are some; it says which, and that ``what`` has them.
+    """
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise InvalidRequestError(f"{what} has several columns called {repeated!r}: rename all but one.")
 
 
 def _is_column(value: object) -> bool:

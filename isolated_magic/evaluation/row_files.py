@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isolated_magic.errors import InvalidRequestError, MissingLibraryError
-from isolated_magic.evaluation.columns import ROWS_AT_ONCE, columns_of_dict, columns_of_frame
+from isolated_magic.evaluation.columns import ROWS_AT_ONCE, check_differ, columns_of_dict, columns_of_frame
 from isolated_magic.strict_json import RefusedError, decode
 
 if TYPE_CHECKING:
@@ -177,9 +177,7 @@ def read_csv(path: Path, as_text: TextColumns | None = None) -> tuple[int, Itera
     if header is None:
         raise InvalidRequestError(f"{path} is empty: its first line should be the names of its columns.")
     names = header[1]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise InvalidRequestError(f"{path} has several columns called {repeated!r}: rename all but one.")
+    check_differ(names, str(path))
     texts = () if as_text is None else as_text(names)
     kinds = [_Kind(is_text=name in texts) for name in names]
     count = 0
@@ -277,7 +275,7 @@ def _with_large_cells(rows: Any) -> Iterator[tuple[int, list[str]]]:  # noqa: AN
 
 def read_parquet(path: Path) -> tuple[int, Iterator[object]]:
     """The number of rows, and the rows, read with pyarrow or polars."""
-    parquet = _library("pyarrow.parquet")
+    parquet = library("pyarrow.parquet")
     if parquet is None:
         return _read_parquet_with_polars(path)
     try:
@@ -297,7 +295,7 @@ def read_parquet(path: Path) -> tuple[int, Iterator[object]]:
 
 
 def _read_parquet_with_polars(path: Path) -> tuple[int, Iterator[object]]:
-    polars = _library("polars")
+    polars = library("polars")
     if polars is None:
         raise MissingLibraryError(
             f"Reading {path.name} needs pyarrow or polars, and neither is installed: pip install pyarrow"
@@ -317,7 +315,7 @@ def _read_parquet_with_polars(path: Path) -> tuple[int, Iterator[object]]:
     return count, rows()
 
 
-def _library(name: str) -> Any:  # noqa: ANN401 - it need not be installed, so no type checker knows it
+def library(name: str) -> Any:  # noqa: ANN401 - it need not be installed, so no type checker knows it
     """A module, or None where its library is not installed."""
     try:
         return importlib.import_module(name)

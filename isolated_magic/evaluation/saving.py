@@ -7,7 +7,6 @@ JSON lines hold all of it: a first line about the whole, and one for each row. C
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import math
 import os
@@ -19,7 +18,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 from isolated_magic.errors import InvalidRequestError, MissingLibraryError
 from isolated_magic.evaluation import checkpoint
 from isolated_magic.evaluation.columns import plain
-from isolated_magic.evaluation.row_files import decoded_lines, existing_file, read_csv, read_parquet, reason_of
+from isolated_magic.evaluation.row_files import (
+    decoded_lines,
+    existing_file,
+    library,
+    read_csv,
+    read_parquet,
+    reason_of,
+)
 from isolated_magic.evaluation.row_json import NotARowError, row_from_json, row_to_json
 from isolated_magic.evaluation.table import columns_of
 from isolated_magic.evaluation.table_rows import DETAILS, Loaded, details_of, evaluation_in, text_columns
@@ -182,22 +188,15 @@ def _write_parquet(result: Evaluated, path: Path) -> None:
     details = details_of(result, table, [*columns])
     if any(details):
         columns[DETAILS] = [*details]
-    pyarrow, polars = _library("pyarrow"), _library("polars")
+    pyarrow, polars = library("pyarrow"), library("polars")
     if pyarrow is not None:
-        _library("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+        library("pyarrow.parquet").write_table(pyarrow.table(columns), path)
     elif polars is not None:
         polars.DataFrame(columns, strict=False).write_parquet(path)
     else:
         raise MissingLibraryError(
             "Saving as .parquet needs pyarrow or polars, and neither is installed: pip install pyarrow"
         )
-
-
-def _library(name: str) -> Any:  # noqa: ANN401 - it need not be installed, so no type checker knows it
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
 
 
 def _of_one_type(values: Sequence[object]) -> list[object]:
