@@ -1,6 +1,7 @@
 """An evaluation in a file and back, and as a data frame."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -102,6 +103,13 @@ class TestLines:
         (axis,) = result.plot("tenant").axes
         assert not any("hunter" in label.get_text() for label in axis.get_yticklabels())
 
+    def test_a_first_line_that_somebody_has_edited(self, tmp_path):
+        path = rich_result().save(tmp_path / "r.jsonl")
+        header, _, rows = path.read_text().partition("\n")
+        broken = {"not_run": "many", "stopped": 1, "repeat": None, "notes": None, "label": []}
+        path.write_text(f"{json.dumps(json.loads(header) | broken)}\n{rows}")
+        assert EvaluationResult.load(path) == EvaluationResult(rich_result().rows)
+
     def test_nothing_is_an_evaluation_too(self, tmp_path):
         for ending in ("jsonl", "csv"):
             assert len(EvaluationResult.load(EvaluationResult().save(tmp_path / f"r.{ending}"))) == 0
@@ -191,6 +199,16 @@ class TestCsv:
         (tmp_path / "r.csv").write_text(f"{header}\n{'1,' * header.count(',')}1\n")
         with pytest.raises(InvalidRequestError, match="is no saved evaluation: it"):
             EvaluationResult.load(tmp_path / "r.csv")
+
+    def test_rows_that_were_the_table_of_an_evaluation(self, tmp_path):
+        fields = {"key": "a", "row.key": "b", "n": 1, "row.n": 2, "tone": "c", "row.tone": "d"}
+        scores = (Score("tone", 0.5), Score("key", 1), Score("score.key", 2))
+        result = EvaluationResult((RowResult(0, "k", fields, scores),))
+        names = [*result.to_pandas().columns]
+        assert len(set(names)) == len(names)
+        loaded = EvaluationResult.load(result.save(tmp_path / "r.csv"))
+        assert loaded == result
+        assert loaded.rows[0].row == fields
 
 
 class TestCheckpoint:

@@ -28,7 +28,14 @@ from isolated_magic.evaluation.row_files import (
 )
 from isolated_magic.evaluation.row_json import NotARowError, row_from_json, row_to_json
 from isolated_magic.evaluation.table import columns_of
-from isolated_magic.evaluation.table_rows import DETAILS, Loaded, details_of, evaluation_in, text_columns
+from isolated_magic.evaluation.table_rows import (
+    DETAILS,
+    Loaded,
+    details_of,
+    evaluation_in,
+    text_columns,
+    with_facts,
+)
 from isolated_magic.strict_json import decode
 
 if TYPE_CHECKING:
@@ -271,8 +278,7 @@ def _from_lines(path: Path) -> Loaded:
     rows = tuple(_row(told, path, number) for number, told in lines)
     if len(rows) != header.get("rows"):
         raise InvalidRequestError(f"{path} is incomplete: it has {len(rows):,} of {header.get('rows')} rows.")
-    known = {name: header[name] for name in Loaded._fields[1:] if name in header}
-    return Loaded(rows, **{**known, "notes": tuple(known.get("notes", ()))})
+    return with_facts(Loaded(rows), header)
 
 
 def _from_checkpoint(path: Path) -> Loaded:
@@ -293,7 +299,7 @@ def _from_checkpoint(path: Path) -> Loaded:
             except ValueError:
                 unreadable += 1
                 continue
-            place = (told.get("id", row.index) if isinstance(told, dict) else row.index, row.repetition)
+            place = (str(told.get("id", row.index)) if isinstance(told, dict) else row.index, row.repetition)
             if row.ok or place not in found or not found[place].ok:
                 found[place] = row
     ordered = tuple(sorted(found.values(), key=lambda row: (row.index, row.repetition)))

@@ -18,7 +18,7 @@ from isolated_magic.models import to_data_frame
 from isolated_magic.payload.encode import as_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     import pandas
 
@@ -58,14 +58,17 @@ def columns_of(rows: Sequence[RowResult]) -> list[Column]:
     """The columns of a table of these rows."""
     metrics = _metric_columns(rows)
     taken = {column.name for column in metrics} | FIXED
+    names: set[str] = set()  # of the columns of fields
     columns = [Column("index", lambda row: row.index), Column("key", lambda row: row.key)]
     if any(row.repetition for row in rows):
         columns.append(Column("repetition", lambda row: row.repetition))
     if any(row.cluster is not None for row in rows):
         columns.append(Column("cluster", lambda row: row.cluster))
     for field in dict.fromkeys(field for row in rows for field in fields_of(row.row)):
-        name = f"{OF_ROW}{field}" if str(field) in taken else str(field)
-        taken.add(name)
+        name = column_name(str(field), OF_ROW, taken)
+        while name in names:  # 1 and "1"
+            name = f"{OF_ROW}{name}"
+        names.add(name)
         columns.append(Column(name, _field(field)))
     columns.append(Column("error_kind", lambda row: None if row.error is None else str(row.error.kind)))
     columns.append(Column("error", lambda row: None if row.error is None else row.error.summary))
@@ -73,6 +76,18 @@ def columns_of(rows: Sequence[RowResult]) -> list[Column]:
     columns.append(Column("attempts", lambda row: len(row.attempts)))
     columns.append(Column("ms", lambda row: row.timings.execution_ms))
     return columns
+
+
+def column_name(name: str, prefix: str, taken: Collection[str]) -> str:
+    """The column of a field or a metric: with a prefix where its name, with or without prefixes, is taken."""
+    return f"{prefix}{name}" if without_prefixes(name, prefix) in taken else name
+
+
+def without_prefixes(name: str, prefix: str) -> str:
+    """The name without all prefixes."""
+    while name.startswith(prefix):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def to_pandas(rows: Sequence[RowResult]) -> pandas.DataFrame:
@@ -100,7 +115,7 @@ def _metric_columns(rows: Sequence[RowResult]) -> list[Column]:
     metrics = values_of(rows)
     taken = {*FIXED, *columns_beside(metrics), ""}
     for name, metric in metrics.items():
-        shown = f"{OF_SCORE}{name}" if name in taken else name
+        shown = column_name(name, OF_SCORE, taken)
         scores = [[score for score in row.scores if score.name == name] for row in metric.rows]
         of_rows = [*zip(metric.rows, metric.values, scores, strict=True)]
         columns.append(Column(shown, _by_row((row, _told(value, some)) for row, value, some in of_rows)))

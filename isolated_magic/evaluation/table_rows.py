@@ -24,6 +24,7 @@ from isolated_magic.evaluation.table import (
     PASSED,
     REASON,
     columns_beside,
+    without_prefixes,
 )
 from isolated_magic.models import ErrorKind, RunError, Score, Timings
 from isolated_magic.strict_json import decode
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
 
 DETAILS = LAST[-1]
 OF_ALL = "evaluation"  # in the details of the first row
+_FACTS: dict[str, tuple[type, ...]] = {
+    "not_run": (int, type(None)),
+    "stopped": (str,),
+    "repeat": (int,),
+    "notes": (list,),
+    "label": (str,),
+}
 _TEXT_COLUMNS = {"key", "cluster", *ERRORS, DETAILS}
 
 
@@ -101,8 +109,7 @@ class Layout:
         )
 
     def _field_name(self, column: str) -> str:
-        name = column.removeprefix(OF_ROW)
-        return name if name in self._taken else column
+        return column.removeprefix(OF_ROW) if without_prefixes(column, OF_ROW) in self._taken else column
 
     def _score(self, row: Mapping[str, object], name: str) -> Score | None:
         value, reason, passed = (row.get(f"{name}{suffix}") for suffix in ("", REASON, PASSED))
@@ -110,9 +117,9 @@ class Layout:
         told = str(reason) if reason is not None and reason != "" else None
         if _is_missing(value) and told is None:
             return None
-        own = name.removeprefix(OF_SCORE)
+        has_prefix = without_prefixes(name, OF_SCORE) in self._not_metrics
         return Score(
-            own if own in self._not_metrics else name,
+            name.removeprefix(OF_SCORE) if has_prefix else name,
             None if _is_missing(value) else value,  # type: ignore[arg-type]  # a number or text
             told,
             scoring_failed=_is_missing(value),
@@ -177,10 +184,17 @@ def evaluation_in(table: Iterator[Mapping[str, object]], source: str) -> Loaded:
             told = _details(row).get(OF_ALL)
             facts = told if isinstance(told, dict) else {}
         rows.append(layout.row_result(row, number))
-    loaded = Loaded(tuple(rows), repeat=_repeat_of(rows))
-    known = {name: facts[name] for name in Loaded._fields[1:] if name in facts}
-    notes = known.get("notes")
-    return loaded._replace(**known | ({"notes": tuple(notes)} if isinstance(notes, list) else {}))  # type: ignore[arg-type]  # as they were written
+    return with_facts(Loaded(tuple(rows), repeat=_repeat_of(rows)), facts)
+
+
+def with_facts(loaded: Loaded, facts: JsonObject) -> Loaded:
+    """What is told of the whole, too; a fact that is not of its type is left out: somebody has edited it."""
+    known: dict[str, object] = {
+        name: facts[name] for name, kinds in _FACTS.items() if name in facts and isinstance(facts[name], kinds)
+    }
+    if isinstance(notes := known.get("notes"), list):
+        known["notes"] = tuple(map(str, notes))
+    return loaded._replace(**known)  # type: ignore[arg-type]  # of their types
 
 
 def _repeat_of(rows: Sequence[RowResult]) -> int:
