@@ -19,7 +19,7 @@ from isolated_magic.payload.encode import arrivals_in, encode_payload
 from isolated_magic.redaction.redactor import TOO_SHORT, Secret, is_too_short, secret_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.payload.encode import Arrival
@@ -180,25 +180,39 @@ _OPTIONS = tuple(
 
 
 def lists_options(method: Callable[P, R]) -> Callable[P, R]:
+    """Have ``help()`` and ``inspect.signature()`` list each option of a run; see :func:`listing`."""
+    return listing(method, [each.replace(default=None) if each.name == "limits" else each for each in _OPTIONS])
+
+
+def listing(method: Callable[P, R], options: Iterable[inspect.Parameter]) -> Callable[P, R]:
     """Have ``help()`` and ``inspect.signature()`` list each option with its default, instead of ``**options``."""
     signature = inspect.signature(method)
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    options = [each.replace(default=None) if each.name == "limits" else each for each in _OPTIONS]
     setattr(method, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010 - no attribute to mypy
     return method
 
 
 def check_options(options: Collection[str]) -> None:
+    """Refuse options that a run does not have; see :func:`refuse_unknown`."""
+    refuse_unknown(options, _OPTIONS, "a run")
+
+
+def refuse_unknown(options: Collection[str], known: Iterable[inspect.Parameter], what: str) -> None:
     """Refuse unknown options as Python refuses unknown keywords.
+
+    Args:
+        options: names that were given.
+        known: the options that there are.
+        what: has them.
 
     Raises:
         TypeError: there is no such option.
     """
-    known = [each.name for each in _OPTIONS]
-    unknown = [name for name in options if name not in known]
+    names = [each.name for each in known]
+    unknown = [name for name in options if name not in names]
     if unknown:
         raise TypeError(
-            f"unexpected keyword argument {unknown[0]!r}: the options of a run are {', '.join(known)}."
+            f"unexpected keyword argument {unknown[0]!r}: the options of {what} are {', '.join(names)}."
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.retries import check_retry_on
+from isolated_magic.request import listing, refuse_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -195,22 +196,10 @@ _OPTIONS = tuple(
 
 
 def lists_evaluate_options(method: Callable[P, R]) -> Callable[P, R]:
-    """Have ``help()`` and ``inspect.signature()`` list each option with its default, instead of ``**options``."""
-    signature = inspect.signature(method)
-    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    setattr(method, "__signature__", signature.replace(parameters=[*own, *_OPTIONS]))  # noqa: B010 - no attribute to mypy
-    return method
+    """Have ``help()`` and ``inspect.signature()`` list each option of an evaluation; see :func:`listing`."""
+    return listing(method, _OPTIONS)
 
 
 def check_evaluate_options(options: Collection[str]) -> None:
-    """Refuse unknown options as Python refuses unknown keywords.
-
-    Raises:
-        TypeError: there is no such option.
-    """
-    known = [each.name for each in _OPTIONS]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise TypeError(
-            f"unexpected keyword argument {unknown[0]!r}: the options of an evaluation are {', '.join(known)}."
-        )
+    """Refuse options that an evaluation does not have; see :func:`refuse_unknown`."""
+    refuse_unknown(options, _OPTIONS, "an evaluation")
