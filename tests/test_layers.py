@@ -29,7 +29,7 @@ LAYERS = [
     ["limits"],
     ["errors"],
     ["sanitize"],
-    ["strict_json"],
+    ["strict_json", "new_file"],
     ["child"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

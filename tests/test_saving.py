@@ -264,6 +264,16 @@ class TestPaths:
         assert (tmp_path / "link.csv").is_symlink()
         assert (tmp_path / "r.csv").exists()
 
+    @pytest.mark.parametrize("mode", [0o400, 0o600, 0o640])
+    @pytest.mark.parametrize("ending", ["jsonl", "csv", "html"])
+    def test_a_file_that_is_replaced_keeps_its_permissions(self, tmp_path, ending, mode):
+        path = EvaluationResult().save(tmp_path / f"r.{ending}")
+        path.chmod(mode)
+        before = path.read_bytes()
+        EvaluationResult(some_rows(3)).save(path)
+        assert path.read_bytes() != before
+        assert path.stat().st_mode & 0o777 == mode
+
     def test_the_old_file_stays_where_the_new_one_cannot_be_written(self, tmp_path):
         path = EvaluationResult(some_rows(3)).save(tmp_path / "r.jsonl")
         before = path.read_text()

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -36,6 +36,7 @@ from isolated_magic.evaluation.table_rows import (
     text_columns,
     with_facts,
 )
+from isolated_magic.new_file import replacing
 from isolated_magic.strict_json import decode
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def save(result: Evaluated, path: str | os.PathLike[str]) -> Path:
         ending = repr(target.suffix) if target.suffix else "no ending"
         raise InvalidRequestError(f"{target} has {ending}: an evaluation is saved as {ENDINGS}.")
     try:
-        with _replacing(target) as new:
+        with replacing(target) as new:
             write(result, new)
     except OSError as problem:
         raise InvalidRequestError(f"{target} cannot be written: {reason_of(problem)}.") from None
@@ -84,20 +85,6 @@ def _expanded(path: str | os.PathLike[str]) -> Path:
     with suppress(RuntimeError):  # an unknown user after ~
         return Path(path).expanduser()
     return Path(path)
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """The path of a new file, which takes the place of the old one if nothing is raised."""
-    target = target.resolve()
-    if target.is_dir():
-        raise IsADirectoryError(None, "it is a folder")
-    new = target.with_name(f".{os.urandom(8).hex()}.new")
-    try:
-        yield new
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _synced(file: TextIO) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import OptionError
 from isolated_magic.history import CellKey, digest
 from isolated_magic.magic.values import VARIABLE, expanded
+from isolated_magic.new_file import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,12 +248,5 @@ def _is_edited(path: Path, shown: str) -> bool:
 
 def _write(path: Path, text: str) -> None:
     """Write the file atomically."""
-    target = path.resolve()
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        if target.exists():
-            unfinished.chmod(target.stat().st_mode & 0o777)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
