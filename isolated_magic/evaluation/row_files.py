@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isolated_magic.errors import InvalidRequestError, MissingLibraryError
+from isolated_magic.evaluation.checkpoint import HEADER as CHECKPOINT_HEADER
 from isolated_magic.evaluation.columns import ROWS_AT_ONCE, check_differ, columns_of_dict, columns_of_frame
 from isolated_magic.strict_json import RefusedError, decode
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 LONGEST_SHOWN = 80  # characters of text that is no path
 JSON_LINES, CSV, PARQUET = {".jsonl", ".ndjson"}, {".csv", ".tsv"}, {".parquet", ".pq"}
 ENDINGS = ".jsonl, .json, .csv or .parquet"
-OWN_FILES = ("isolated_magic evaluation", "isolated_magic checkpoint")  # keys in their first lines
+SAVED_HEADER = "isolated_magic evaluation"  # the first key of a saved evaluation's first line
 DELIMITERS = (",", "\t", ";")
 # Text that is not the usual way to write its number, such as a postcode with a leading zero, stays text.
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,300})\Z", re.ASCII)
@@ -136,7 +137,7 @@ def _counted(rows: Callable[[], Iterator[object]]) -> tuple[int, Iterator[object
 
 def _read_lines(path: Path) -> tuple[int, Iterator[object]]:
     first = next(decoded_lines(path), (0, None))[1]
-    if isinstance(first, dict) and any(key.startswith(OWN_FILES) for key in first):
+    if isinstance(first, dict) and not first.keys().isdisjoint((SAVED_HEADER, CHECKPOINT_HEADER)):
         raise InvalidRequestError(
             f"{path} holds results, not rows: give the rows of a saved evaluation as "
             "[each.row for each in EvaluationResult.load(path)]."

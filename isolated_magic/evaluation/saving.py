@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from isolated_magic.errors import InvalidRequestError, MissingLibraryError
-from isolated_magic.evaluation import checkpoint
+from isolated_magic.evaluation.checkpoint import HEADER as CHECKPOINT_HEADER
 from isolated_magic.evaluation.columns import plain
 from isolated_magic.evaluation.row_files import (
+    SAVED_HEADER,
     decoded_lines,
     existing_file,
     library,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.evaluated import Evaluated
     from isolated_magic.evaluation.row_result import RowResult
 
-HEADER, FORMAT = "isolated_magic evaluation", 1
+FORMAT = 1
 ENDINGS = ".jsonl, .csv, .parquet or .html"
 LARGEST_WHOLE = 1 << 63
 DEEPEST = 200  # levels of a row
@@ -93,7 +94,7 @@ def _synced(file: TextIO) -> None:
 
 
 def _write_lines(result: Evaluated, path: Path) -> None:
-    header: dict[str, object] = {HEADER: FORMAT, "rows": len(result.rows), "not_run": result.not_run}
+    header: dict[str, object] = {SAVED_HEADER: FORMAT, "rows": len(result.rows), "not_run": result.not_run}
     header |= {"stopped": result.stopped, "repeat": result.repeat, "notes": result.notes, "label": result.label}
     with path.open("w", encoding="utf-8") as file:
         file.write(f"{json.dumps(header)}\n")
@@ -254,13 +255,13 @@ def _from_lines(path: Path) -> Loaded:
         _, header = next(lines, (0, None))
     except InvalidRequestError:
         header = None
-    if isinstance(header, dict) and checkpoint.HEADER in header:
+    if isinstance(header, dict) and CHECKPOINT_HEADER in header:
         return _from_checkpoint(path)
-    if not isinstance(header, dict) or HEADER not in header:
+    if not isinstance(header, dict) or SAVED_HEADER not in header:
         raise InvalidRequestError(
             f"{path} is no saved evaluation: give a .jsonl, .csv or .parquet file of save(), or a checkpoint."
         )
-    if header[HEADER] != FORMAT:
+    if header[SAVED_HEADER] != FORMAT:
         raise InvalidRequestError(f"{path} was saved by a newer version of isolated_magic: upgrade it.")
     rows = tuple(_row(told, path, number) for number, told in lines)
     if len(rows) != header.get("rows"):
@@ -278,7 +279,7 @@ def _from_checkpoint(path: Path) -> Loaded:
         for line in file:
             try:
                 told = decode(line)
-                if isinstance(told, dict) and checkpoint.HEADER in told:
+                if isinstance(told, dict) and CHECKPOINT_HEADER in told:
                     rows, times = told.get("rows"), told.get("repeat")
                     total, repeat = rows if isinstance(rows, int) else None, times if isinstance(times, int) else 1
                     continue
