@@ -80,6 +80,15 @@ def test_what_is_wrong():
         result.by("tenat")
     with pytest.raises(InvalidRequestError, match="by: the function raised KeyError for row k0: 'x'"):
         result.by(lambda row: row["x"])
+
+    class OddError(Exception):
+        __str__ = None
+
+    def raising(row):
+        raise OddError
+
+    with pytest.raises(InvalidRequestError, match="raised OddError for row k0: <OddError that cannot be printed>"):
+        result.by(raising)
     with pytest.raises(
         InvalidRequestError, match="by is int: give the name of a column, or a function of the row"
     ):

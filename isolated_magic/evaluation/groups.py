@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from isolated_magic.child.error_report import text_of
 from isolated_magic.errors import InvalidRequestError, NoSuchRowError
 from isolated_magic.evaluation.columns import plain
 from isolated_magic.evaluation.evaluated import Evaluated
@@ -160,7 +161,9 @@ def _called(function: Callable[[object], object]) -> Callable[[RowResult], objec
             return function(row.row)
         except Exception as problem:  # noqa: BLE001 - of the user's function
             kind = type(problem).__name__
-            raise InvalidRequestError(f"by: the function raised {kind} for row {row.key}: {problem}") from None
+            raise InvalidRequestError(
+                f"by: the function raised {kind} for row {row.key}: {text_of(problem)}"
+            ) from None
 
     return value_in
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.error_report import text_of
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.payload.conversion import convert
 from isolated_magic.payload.encode import as_record, encode_payload
@@ -42,14 +43,6 @@ def of_row(option: str, value: object, row: object) -> object:
 def exception_text(problem: BaseException) -> str:
     """The class of an exception and what it says, as the last line of a traceback."""
     return f"{type(problem).__name__}: {text_of(problem)}".rstrip(": ")
-
-
-def text_of(value: object) -> str:
-    """``str(value)``, whatever the user's own ``__str__`` does."""
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 - the user's own
-        return f"<{type(value).__name__} that cannot be printed>"
 
 
 def field_or_function(option: str, value: object, row: object) -> object:
