@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from isolated_magic import Limits, create_executor
+from isolated_magic.executors import retries
+from isolated_magic.executors.lane import Lanes
 from tests import daemon as daemons
-from tests.processes import is_alive, wait_until
+from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
 STRATEGIES = ["isolated", "cold", "process", "docker"]
 
@@ -382,6 +384,30 @@ def test_a_row_that_failed_is_run_again_in_its_lane(isolated):
     result = isolated.evaluate(code, rows_with("raise OSError('busy')", 4, at=(1,)), per=by_tenant, retries=3)
     assert result.ok
     assert [len(row.attempts) for row in result] == [1, 2, 1, 1] or len(result.rows[1].attempts) == 3
+
+
+def test_a_row_that_waits_for_its_next_attempt_holds_back_none_that_comes_later(isolated, monkeypatch):
+    monkeypatch.setattr(retries, "_wait_secs", lambda _: 1000.0)
+    has_nothing_to_do, waits = threading.Event(), Lanes.waits
+
+    def noted(lanes, lane):
+        waits(lanes, lane)
+        has_nothing_to_do.set()
+
+    monkeypatch.setattr(Lanes, "waits", noted)
+    done = []
+
+    def rows():
+        yield {"n": 0}
+        assert has_nothing_to_do.wait(HANG_GUARD_SECS)
+        has_nothing_to_do.clear()
+        yield {"n": 1}
+        done.append(has_nothing_to_do.wait(HANG_GUARD_SECS))
+        isolated.kill_all_processes()
+
+    result = isolated.evaluate("1 / data['n']", rows(), per=lambda row: 1, retries=1)
+    assert done == [True]
+    assert [row.ok for row in result] == [False, True]
 
 
 def test_each_value_has_a_rate_of_its_own(isolated):

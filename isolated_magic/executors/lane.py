@@ -6,8 +6,6 @@ of them wait; the one that has waited for longest ends.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import threading
 import time
@@ -53,8 +51,6 @@ class Lane(Work):
         self._pace = pace
         self._turn: float | None = None  # when the next row may begin
         self._waiting: deque[Task] = deque()
-        self._later: list[tuple[float, int, Task]] = []  # a heap: rows to run again
-        self._order = itertools.count()
         self._given: deque[Task] = deque()  # to the process
         self._process: RowProcess | None = None
         self._starts_cold = False
@@ -82,7 +78,7 @@ class Lane(Work):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has nothing to run, neither now nor later."""
+        """Whether it has nothing to run. A row that is to be run again is added then."""
         with self._lock:
             return not self._is_scheduled
 
@@ -120,21 +116,16 @@ class Lane(Work):
     def _goes_on_at(self) -> float | None:
         if self._is_stopped:
             return None
-        if self._waiting:
-            return self._turn or -math.inf
-        return self._later[0][0] if self._later else None
+        return (self._turn or -math.inf) if self._waiting else None
 
     def _has_row(self) -> bool:
         """Whether a row may begin now."""
         with self._lock:
-            now = time.monotonic()
-            while self._later and self._later[0][0] <= now:
-                self._waiting.append(heapq.heappop(self._later)[2])
             if self._is_stopped or not self._waiting:
                 return False
             if self._pace is not None and self._turn is None:
                 self._turn = self._pace.next()
-            return self._turn is None or self._turn <= now
+            return self._turn is None or self._turn <= time.monotonic()
 
     def _next(self) -> RunRequest | None:
         if self._is_stopped or not self._waiting or (self._pace is not None and not self._has_row()):
@@ -162,8 +153,7 @@ class Lane(Work):
         task = self._given.popleft()
         again_at = self._lanes.ended(task, result)
         if again_at is not None:
-            with self._lock:
-                heapq.heappush(self._later, (again_at, next(self._order), task))
+            self._lanes.add_later(task, again_at)
 
     def _lost(self, process: RowProcess) -> None:
         """The process is gone; rows that it was given, but had not begun, wait for another one."""
@@ -188,6 +178,21 @@ class Lane(Work):
             process = self._process
         if process is not None:
             process.live.stop()
+
+
+class _Again(Work):
+    """Puts a row back into the lane of its value."""
+
+    def __init__(self, lanes: Lanes, task: Task) -> None:
+        self._lanes = lanes
+        self._task = task
+
+    def run(self) -> None:
+        """See :class:`Work`."""
+        self._lanes.add(self._task)
+
+    def stop(self) -> None:
+        """See :class:`Work`: it is over in a moment."""
 
 
 class Lanes:
@@ -228,6 +233,10 @@ class Lanes:
             self.ended(task, RunResult(error=RunError.from_text(ErrorKind.INVALID_REQUEST, problem)))
         elif is_to_be_run:
             self._scheduler.add(lane)
+
+    def add_later(self, task: Task, at: float) -> None:
+        """Have a row run again, not before the time ``at``. Other rows of its value do not wait for it."""
+        self._scheduler.add(_Again(self, task), at)
 
     def waits(self, lane: Lane) -> None:
         """This lane has nothing to run now; too many processes may wait."""
