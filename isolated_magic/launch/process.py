@@ -137,6 +137,16 @@ class ProcessHandle:
             if os.getsid(self.pid) == self.pid:
                 process_tree.kill([self.pid])
 
+    def kill_and_wait(self, on_created: Callable[[int], None], timeout_secs: float) -> None:
+        """Have the process killed; wait until its reaper says that nothing is left, or is silent for so long."""
+        self.kill()
+        self.socket.settimeout(timeout_secs)
+        try:
+            while not self.is_over:
+                self.take_news(on_created)
+        except OSError:
+            self.kill_without_reaper()
+
     def close(self) -> None:
         """Close our ends. The reaper kills what still runs."""
         self.socket.close()

@@ -480,10 +480,4 @@ class RowStream:
 
     def kill_and_wait(self) -> None:
         """Kill the process, and wait until the reaper says that nothing is left."""
-        self._handle.kill()
-        self._handle.socket.settimeout(KILL_TIMEOUT_SECS)
-        try:
-            while not self._handle.is_over:
-                self._handle.take_news(self._on_created)
-        except OSError:
-            self._handle.kill_without_reaper()
+        self._handle.kill_and_wait(self._on_created, KILL_TIMEOUT_SECS)

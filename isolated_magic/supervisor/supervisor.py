@@ -112,8 +112,7 @@ class Supervisor:
             self._finish()
             return self._report()
         except BaseException:
-            self._handle.kill()
-            self._wait_until_gone()
+            self._handle.kill_and_wait(self._on_created, KILL_TIMEOUT_SECS)
             raise
 
     def _may_be_over_soon(self) -> bool:
@@ -192,15 +191,6 @@ class Supervisor:
     def _on_handle(self) -> None:
         with suppress(BlockingIOError):
             self._handle.take_news(self._on_created)
-
-    def _wait_until_gone(self) -> None:
-        """After a kill, read the handle alone until the reaper says that nothing is left."""
-        self._handle.socket.settimeout(KILL_TIMEOUT_SECS)
-        try:
-            while not self._handle.is_over:
-                self._handle.take_news(self._on_created)
-        except OSError:
-            self._handle.kill_without_reaper()
 
     def _wait_for_pid(self) -> None:
         """A new worker may be through with its first run before the guardian has said which process it is."""
