@@ -43,7 +43,7 @@ $(NATIVE)/.installed: $(INSTALLED)
 	@$(PYTHON) -m venv --without-pip $(NATIVE)
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
 		"$$($(NATIVE)/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth"
-	@$(BIN)/python -m pip --python $(NATIVE)/bin/python install --quiet --disable-pip-version-check --ignore-installed --editable '.[native]'
+	@$(BIN)/uv pip install --quiet --python $(NATIVE)/bin/python --compile-bytecode --editable '.[native]'
 	@touch $@
 
 # Metric libraries bring other versions of much, and plugins of pytest: they lie over the first environment, too.
@@ -58,7 +58,8 @@ demo: $(INSTALLED)
 	@$(BIN)/python notebooks/demo.py $(BUILD)
 
 # In three steps: what may run beside other tests, what has to be alone, and what has an environment of its own.
-test: $(INSTALLED) $(NATIVE)/.installed $(METRICS)/.installed check
+test: $(INSTALLED)
+	@$(JOBS) $(NATIVE)/.installed $(METRICS)/.installed check
 	$(PYTEST) $(TESTS_ONLY) tests -n auto -m "not native and not metrics and not alone"
 	$(PYTEST) $(TESTS_ONLY) tests -m "alone and not native and not metrics"
 	@$(JOBS) test-native test-metrics test-notebooks test-notebooks-again
