@@ -12,24 +12,23 @@ import select
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.child import signals, wire
+from isolated_magic.child import wire
 from isolated_magic.launch.process import NO_SIGNAL
 from isolated_magic.launch.protocol import BROKEN, LONGEST_FRAME, LONGEST_STACK, Messages, RowEnd
 from isolated_magic.launch.spawn import rows_message
 from isolated_magic.redaction.redactor import redactor_for
 from isolated_magic.strict_json import LARGEST_RESULT_BYTES, too_large
-from isolated_magic.supervisor import timeout_stack
 from isolated_magic.supervisor.output import CHUNK_BYTES
 from isolated_magic.supervisor.run_output import RunOutput
 from isolated_magic.supervisor.supervisor import (
     KILL_TIMEOUT_SECS,
     LAST_CHUNKS,
     LONGEST_WAIT_SECS,
-    STACK_TIMEOUT_SECS,
-    ExitReport,
+    Deadline,
+    exit_report,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.protocol import Question
     from isolated_magic.request import RunRequest
+    from isolated_magic.supervisor.supervisor import ExitReport
 
 # What was sent and has not ended: rows, and bytes beyond the first row.
 MOST_AHEAD, MOST_BYTES_AHEAD = 64, 1 << 20
@@ -150,12 +150,9 @@ class RowStream:
         self._output: RunOutput | None = None  # None as long as it has printed nothing
         self._is_first = True
         self._begun_at = begun_at
-        self._deadline = math.inf
-        self._stack_asked = False
+        self._deadline = Deadline(child.handle, math.inf)
         self._tolerates_text = False  # what was asked for may come when the row has ended
-        self._timed_out = False
         self._is_broken = False
-        self._given_up = False
         self._make_polls()
 
     def _make_polls(self) -> None:
@@ -174,7 +171,7 @@ class RowStream:
         """Whether no line of the code has run, though nobody stopped it."""
         handle = self._handle
         has_started = not self._is_first or self._messages.started
-        return not (has_started or handle.killed or handle.interrupted or self._timed_out)
+        return not (has_started or handle.killed or handle.interrupted or self._deadline.timed_out)
 
     def lives(self) -> bool:
         """Whether a process that waits is still there."""
@@ -202,12 +199,12 @@ class RowStream:
         return False
 
     def _is_over(self) -> bool:
-        return self._handle.is_over or self._given_up
+        return self._handle.is_over or self._deadline.given_up
 
     # What goes down.
 
     def _send_ahead(self, next_request: Callable[[], RunRequest | None]) -> None:
-        if len(self._sent) > self._most_ahead // 2 or self._is_broken or self._timed_out:
+        if len(self._sent) > self._most_ahead // 2 or self._is_broken or self._deadline.timed_out:
             return
         parts: list[bytes] = []
         is_idle = not self._sent
@@ -245,7 +242,7 @@ class RowStream:
     # What comes up.
 
     def _wait(self) -> None:
-        left = self._deadline - time.monotonic()
+        left = self._deadline.at - time.monotonic()
         if left <= 0:
             self._on_time_up()
             return
@@ -310,7 +307,7 @@ class RowStream:
             text = received[: end if end >= 0 else len(received)]
             self._messages.stack += text[: LONGEST_STACK - len(self._messages.stack)]
             del received[: len(text)]
-            if self._stack_asked and not self._timed_out and timeout_stack.is_complete(self._messages.stack):
+            if self._deadline.has_stack(self._messages):
                 self._on_deadline()
         if len(received) < wire.LENGTH_BYTES:
             return None
@@ -347,8 +344,7 @@ class RowStream:
 
     def _begin_row(self, begun_at: float) -> None:
         self._begun_at = begun_at
-        self._deadline = begun_at + self._request.timeout_secs
-        self._stack_asked = False
+        self._deadline.renew(begun_at + self._request.timeout_secs)
 
     def _end_row(self, end: RowEnd) -> None:
         has_printed = self._output is not None or not (self._stdout.is_at_marker() and self._stderr.is_at_marker())
@@ -377,62 +373,26 @@ class RowStream:
         self._ended(Row(request, report, ms, self._is_first, has_process, is_plain))
 
     def _report(self, exit_status: int | None) -> ExitReport:
-        handle, output, messages = self._handle, self._output, self._messages
-        died_when_asked = self._stack_asked and handle.exit_status == -(signals.STACK_SIGNAL or 0)
-        timed_out = self._timed_out or died_when_asked  # it had become another program
-        killed = handle.killed and not timed_out and not self._is_broken
-        printed = None
-        if output is not None:
-            was_ended = timed_out or handle.killed or handle.interrupted
-            printed = output.end(exit_status, messages.outcome, was_ended=was_ended)
-        return ExitReport(
-            pid=handle.pid,
-            exit_status=exit_status,
-            cpu_secs=handle.cpu_secs,
-            timed_out=timed_out,
-            killed=killed,
-            interrupted=handle.interrupted,
-            failure=handle.failure,
-            messages=messages,
-            printed=printed,
-            stdout="".join(output.stdout.text) if output is not None else "",
-            stderr="".join(output.stderr.text) if output is not None else "",
-            created_at=self._child.handed_over_at or handle.created_at,
-            memory_exceeded=handle.memory_exceeded,
-            peak_memory_bytes=handle.peak_memory_bytes,
-            displays=output.displays if output is not None else (),
-            lost=handle.lost,
-        )
+        report = exit_report(self._child, self._messages, self._deadline, self._output, exit_status)
+        return replace(report, killed=False) if self._is_broken else report  # by us
 
     # The end of the process.
 
     def _on_time_up(self) -> None:
         """The row has no time left; but it may have ended before, without our knowing it."""
-        deadline = self._deadline
+        deadline = self._deadline.at
         if self._has_channel:
             self._receive()
-        if self._deadline == deadline and self._sent:
+        if self._deadline.at == deadline and self._sent:
             self._on_deadline()
 
     def _on_deadline(self) -> None:
-        if self._timed_out or self._handle.killed:  # we did kill it, and it is not let go
-            self._handle.kill_without_reaper()
-            self._given_up = True
-        elif self._stack_asked or not self._ask_for_stack():
-            self._timed_out = True
-            self._handle.kill()
-            self._deadline = time.monotonic() + KILL_TIMEOUT_SECS
-
-    def _ask_for_stack(self) -> bool:
-        if not self._messages.started or not self._handle.ask_for_stack():
-            return False
-        self._stack_asked = self._tolerates_text = True
-        self._deadline = time.monotonic() + STACK_TIMEOUT_SECS
-        return True
+        self._deadline.passed(self._messages)
+        self._tolerates_text |= self._deadline.stack_asked
 
     def _finish(self) -> None:
         """The process is gone: what it wrote before that is in the pipes already."""
-        if not self._timed_out:
+        if not self._deadline.timed_out:
             for _ in range(LAST_CHUNKS):
                 if not self._has_channel or not self._receive():
                     break

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isolated_magic.launch.base import Child
+    from isolated_magic.launch.process import ProcessHandle
     from isolated_magic.launch.protocol import Idle, Messages
     from isolated_magic.models import DisplayData
     from isolated_magic.redaction.redactor import Redactor
@@ -61,6 +62,90 @@ class ExitReport:
     lost: str | None = None  # why nobody could say how it ended, where that is known
 
 
+class Deadline:
+    """When a run has to be over, and what happens when it is not: it is asked for its stack, then it is killed.
+
+    Args:
+        handle: of its process.
+        at: by time.monotonic(); infinity for none.
+    """
+
+    def __init__(self, handle: ProcessHandle, at: float) -> None:
+        self._handle = handle
+        self.at = at
+        self.stack_asked = False
+        self.timed_out = False  # we killed it
+        self.given_up = False  # it is not let go, though it was killed
+
+    def renew(self, at: float) -> None:
+        """The process runs something else, until then."""
+        self.at, self.stack_asked = at, False
+
+    def passed(self, messages: Messages) -> None:
+        """It has passed, or there is nothing more to wait for; these are the messages of what runs."""
+        if self.timed_out or self._handle.killed:
+            self._handle.kill_without_reaper()
+            self.given_up = True
+        elif self.stack_asked or not self._ask_for_stack(messages):
+            self.timed_out = True
+            self._handle.kill()
+            self.at = time.monotonic() + KILL_TIMEOUT_SECS
+
+    def _ask_for_stack(self, messages: Messages) -> bool:
+        """Have the code say where it is, and give it a moment; whether it could be asked."""
+        if not messages.started or not self._handle.ask_for_stack():
+            return False
+        self.stack_asked = True
+        messages.expect_stack()
+        self.at = time.monotonic() + STACK_TIMEOUT_SECS
+        return True
+
+    def has_stack(self, messages: Messages) -> bool:
+        """Whether the stack that was asked for is there, and not yet acted upon."""
+        return self.stack_asked and not self.timed_out and timeout_stack.is_complete(messages.stack)
+
+    @property
+    def ended_it(self) -> bool:
+        """Whether the process ended because of it: a program that it had become may die of being asked."""
+        died_when_asked = self.stack_asked and self._handle.exit_status == -(signals.STACK_SIGNAL or 0)
+        return self.timed_out or died_when_asked
+
+
+def exit_report(
+    child: Child,
+    messages: Messages,
+    deadline: Deadline,
+    output: RunOutput | None,
+    exit_status: int | None,
+    idle: Idle | None = None,
+) -> ExitReport:
+    """How a run has ended. ``output`` is None if there was none; ``idle`` says that its process is a worker."""
+    handle = child.handle
+    printed = None
+    if output is not None:
+        was_ended = deadline.timed_out or handle.killed or handle.interrupted
+        printed = output.end(exit_status, messages.outcome, was_ended=was_ended)
+    return ExitReport(
+        pid=handle.pid,
+        exit_status=exit_status,
+        cpu_secs=handle.cpu_secs if idle is None else idle.cpu_secs,
+        timed_out=deadline.ended_it,
+        killed=handle.killed and not deadline.ended_it,
+        interrupted=handle.interrupted,
+        failure=handle.failure,
+        messages=messages,
+        printed=printed,
+        stdout="".join(output.stdout.text) if output is not None else "",
+        stderr="".join(output.stderr.text) if output is not None else "",
+        created_at=child.handed_over_at or handle.created_at,
+        can_go_on=idle is not None and not deadline.stack_asked and messages.broken is None,
+        memory_exceeded=handle.memory_exceeded,
+        peak_memory_bytes=handle.peak_memory_bytes,
+        displays=output.displays if output is not None else (),
+        lost=handle.lost,
+    )
+
+
 class Supervisor:
     """Supervises one child.
 
@@ -88,15 +173,12 @@ class Supervisor:
     ) -> None:
         self._child = child
         self._handle = child.handle
-        self._deadline = deadline
+        self._deadline = Deadline(child.handle, deadline)
         self._on_created = on_created
         self._output = RunOutput(child.stdout, child.stderr, output_bytes, redactor, on_output, on_display)
         self._conversation = Conversation(child.channel, request, self._output.answer)
         self._messages = self._conversation.messages
         self._is_worker = child.is_worker
-        self._stack_asked = False
-        self._timed_out = False
-        self._given_up = False
         self._is_watched = on_output is not None or on_display is not None
 
     def run(self) -> ExitReport:
@@ -118,7 +200,9 @@ class Supervisor:
     def _may_be_over_soon(self) -> bool:
         """Whether nobody waits for what is printed meanwhile, nor for the deadline."""
         return (
-            not self._is_watched and self._conversation.has_all and self._deadline - time.monotonic() > BRIEF_SECS
+            not self._is_watched
+            and self._conversation.has_all
+            and self._deadline.at - time.monotonic() > BRIEF_SECS
         )
 
     def _watch(self) -> None:
@@ -131,9 +215,9 @@ class Supervisor:
             poll.register(descriptor, select.POLLIN)
         poll.register(channel, self._conversation.events)
         while not self._is_over():
-            left = self._deadline - time.monotonic()
+            left = self._deadline.at - time.monotonic()
             if left <= 0:
-                self._on_deadline()
+                self._deadline.passed(self._messages)
                 continue
             timeout_ms = None if left == math.inf else math.ceil(min(left, LONGEST_WAIT_SECS) * 1000)
             for descriptor, event in poll.poll(timeout_ms):
@@ -146,29 +230,11 @@ class Supervisor:
 
     def _is_over(self) -> bool:
         is_idle = self._is_worker and self._messages.idle is not None
-        return is_idle or self._handle.is_over or self._given_up
+        return is_idle or self._handle.is_over or self._deadline.given_up
 
     def _idle(self) -> Idle | None:
         """How the run ended, where its process goes on."""
         return self._messages.idle if self._is_worker else None
-
-    def _on_deadline(self) -> None:
-        if self._timed_out or self._handle.killed:  # we did kill it, and it is not let go
-            self._handle.kill_without_reaper()
-            self._given_up = True
-        elif self._stack_asked or not self._ask_for_stack():
-            self._timed_out = True
-            self._handle.kill()
-            self._deadline = time.monotonic() + KILL_TIMEOUT_SECS
-
-    def _ask_for_stack(self) -> bool:
-        """Have the code say where it is, and give it a moment; whether it could be asked."""
-        if not self._messages.started or not self._handle.ask_for_stack():
-            return False
-        self._stack_asked = True
-        self._messages.expect_stack()
-        self._deadline = time.monotonic() + STACK_TIMEOUT_SECS
-        return True
 
     def _on_stream(self, stream: OutputStream) -> None:
         chunk = stream.read()
@@ -185,8 +251,8 @@ class Supervisor:
             self._poll.unregister(conversation.channel)
             return
         self._poll.modify(conversation.channel, conversation.events)
-        if self._stack_asked and not self._timed_out and timeout_stack.is_complete(self._messages.stack):
-            self._on_deadline()
+        if self._deadline.has_stack(self._messages):
+            self._deadline.passed(self._messages)
 
     def _on_handle(self) -> None:
         with suppress(BlockingIOError):
@@ -216,28 +282,6 @@ class Supervisor:
             return
 
     def _report(self) -> ExitReport:
-        handle, messages, idle = self._handle, self._messages, self._idle()
-        exit_status = handle.exit_status if idle is None else idle.status
-        was_ended = self._timed_out or handle.killed or handle.interrupted
-        printed = self._output.end(exit_status, messages.outcome, was_ended=was_ended)
-        died_when_asked = self._stack_asked and handle.exit_status == -(signals.STACK_SIGNAL or 0)
-        timed_out = self._timed_out or died_when_asked  # it had become another program
-        return ExitReport(
-            pid=handle.pid,
-            exit_status=exit_status,
-            cpu_secs=handle.cpu_secs if idle is None else idle.cpu_secs,
-            timed_out=timed_out,
-            killed=handle.killed and not timed_out,
-            interrupted=handle.interrupted,
-            failure=handle.failure,
-            messages=messages,
-            printed=printed,
-            stdout="".join(self._output.stdout.text),
-            stderr="".join(self._output.stderr.text),
-            created_at=self._child.handed_over_at or handle.created_at,
-            can_go_on=idle is not None and not self._stack_asked and messages.broken is None,
-            memory_exceeded=handle.memory_exceeded,
-            peak_memory_bytes=handle.peak_memory_bytes,
-            displays=self._output.displays,
-            lost=handle.lost,
-        )
+        idle = self._idle()
+        exit_status = self._handle.exit_status if idle is None else idle.status
+        return exit_report(self._child, self._messages, self._deadline, self._output, exit_status, idle)
