@@ -182,8 +182,7 @@ class TestChoice:
         assert Rows.read == values(result)
 
     def test_each_row_has_the_same_chance(self):
-        from isolated_magic.evaluation.rows import RowSource
-        from isolated_magic.evaluation.sampling import taken
+        from isolated_magic.evaluation.rows import RowSource, taken
 
         chosen = Counter(
             index for seed in range(2000) for index, _ in taken(RowSource(iter(range(10))), None, 3, seed).rows

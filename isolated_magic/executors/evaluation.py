@@ -17,8 +17,7 @@ from isolated_magic.evaluation.checkpoint import Checkpoint, CheckpointError, Se
 from isolated_magic.evaluation.progress import INTERRUPTED, Tally
 from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
 from isolated_magic.evaluation.row_result import Attempt, row_result, timings_of
-from isolated_magic.evaluation.rows import row_source
-from isolated_magic.evaluation.sampling import taken
+from isolated_magic.evaluation.rows import row_source, taken
 from isolated_magic.executors.lane import Lanes
 from isolated_magic.executors.lifecycle import LiveEvaluation, LiveRun
 from isolated_magic.executors.retries import Retries

@@ -56,7 +56,7 @@ class EvaluateOptions(TypedDict, total=False):
         retry_on: names of exceptions, or kinds of errors such as ``"timeout"``, after which a row is run again;
             empty for any exception that the code raised.
         fail_on_error: stop when so many rows have failed, after all retries; a number below 1 is a share of all
-            rows, True is 1. None or False for never.
+            rows; 0 and True stop at the first. None or False for never.
         checkpoint: file to which each finished row is appended, and from which the evaluation goes on; None for
             none. It notices that the code changed, but not variables, packages or modules of your own.
         checkpoint_mode: when the code has changed since, ``"resume"`` keeps what it scored before, and None
