@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from isolated_magic import IsolatedSubprocessExecutor
+from isolated_magic import IsolatedSubprocessExecutor, ProcessExecutor
 from isolated_magic.launch.fork_server import servers
 
 
@@ -31,4 +31,11 @@ def executor(request: pytest.FixtureRequest) -> Iterator[IsolatedSubprocessExecu
         yield executor
         return
     with IsolatedSubprocessExecutor(timeout_secs=60, launch="cold") as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[ProcessExecutor]:
+    """Two workers, for tests that only need their runs to be fast."""
+    with ProcessExecutor(workers=2) as executor:
         yield executor

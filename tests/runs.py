@@ -40,3 +40,13 @@ def run_cell(executor, code, **settings):
 
 def as_text(result):
     return to_text(view_of(result))
+
+
+def rows_of(count, **more):
+    """Rows numbered from 1."""
+    return [{"n": n + 1, **more} for n in range(count)]
+
+
+def values(evaluation):
+    """The value of each row's first score, or its error."""
+    return [row.scores[0].value if row.ok else row.error.summary for row in evaluation]

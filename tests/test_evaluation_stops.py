@@ -33,12 +33,6 @@ def executor():
         yield executor
 
 
-@pytest.fixture(scope="module")
-def workers():
-    with ProcessExecutor(workers=2) as executor:
-        yield executor
-
-
 def rows_of(count):
     return [{"n": n} for n in range(count)]
 
