@@ -90,9 +90,12 @@ class Server:
 
 
 def environment_in(folder: Path) -> dict[str, str]:
-    """What is inherited, but for the configuration of whoever runs the tests; files go below the folder."""
-    personal = ("IPYTHON", "JPY_", "JUPYTER", "XDG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(personal)}
+    """What is inherited, but for the configuration of whoever runs the tests; files go below the folder.
+
+    Nor is it told that nobody watches, as it is where CI runs: the browser does.
+    """
+    personal = ("IPYTHON", "JPY_", "JUPYTER", "XDG_", "ISOLATED_MAGIC_PROGRESS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(personal) and name != "CI"}
     return {**kept, "HOME": str(folder), **{name: str(folder / path) for name, path in DIRECTORIES.items()}}
 
 
