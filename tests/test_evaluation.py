@@ -296,7 +296,8 @@ class TestFailOnError:
         assert many.not_run is None
 
     def test_the_rows_that_run_are_killed_and_count_as_not_run(self, workers, noted):
-        code = NOTED + "if data['n'] == 1: 1 / 0\ntime.sleep(1000)"
+        both = "while len(open(data['file']).readlines()) < 2: time.sleep(0.01)\n"
+        code = NOTED + both + "if data['n'] == 1: 1 / 0\ntime.sleep(1000)"
         rows = rows_of(2, file=str(noted))
         rows.reverse()
         result = workers.evaluate(code, rows, fail_on_error=True)
