@@ -18,7 +18,7 @@ def _fork_servers_of_this_file() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _forked() -> Iterator[IsolatedSubprocessExecutor]:
-    with IsolatedSubprocessExecutor(timeout_secs=60, launch="forked") as executor:
+    with IsolatedSubprocessExecutor(timeout_secs=300, launch="forked") as executor:
         yield executor
 
 
@@ -30,7 +30,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[IsolatedSubprocessExecu
         assert executor.warm_up()
         yield executor
         return
-    with IsolatedSubprocessExecutor(timeout_secs=60, launch="cold") as executor:
+    with IsolatedSubprocessExecutor(timeout_secs=300, launch="cold") as executor:
         yield executor
 
 

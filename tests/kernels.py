@@ -10,7 +10,7 @@ from jupyter_client.manager import KernelManager
 
 from isolated_magic.sanitize import without_ansi
 
-CELL_TIMEOUT_SECS = 60
+CELL_TIMEOUT_SECS = 180
 
 
 @dataclass

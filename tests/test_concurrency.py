@@ -290,7 +290,7 @@ class TestPids:
         process_tree.kill([process.pid], ended)
         time.sleep(0.1)
         for pid in (process.pid, child):
-            assert psutil.Process(pid).status() == psutil.STATUS_SLEEPING
+            wait_until(lambda pid=pid: psutil.Process(pid).status() == psutil.STATUS_SLEEPING)
 
     def test_of_a_child_that_is_nobodys_any_more(self, stranger):
         process, child = stranger
@@ -314,7 +314,7 @@ class TestPids:
         handle.close()
         assert handle.is_over
         time.sleep(0.1)
-        assert psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING
+        wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING)
         assert is_alive(child)
 
     def test_descriptors_of_runs_are_not_inherited(self, executor):

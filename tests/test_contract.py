@@ -12,6 +12,7 @@ from isolated_magic import InvalidRequestError, Secret, create_executor
 from isolated_magic.request import RunOptions
 from tests import daemon as daemons
 from tests.processes import wait_until
+from tests.time_limits import time_limit_from
 
 STRATEGIES = ["isolated", "cold", "process", "docker"]
 
@@ -28,7 +29,7 @@ def strategy(request):
     elif request.param == "cold":
         settings = {"launch": "cold"}
     name = "isolated" if request.param == "cold" else request.param
-    return request.param, lambda **more: create_executor(name, timeout_secs=60, **settings, **more)
+    return request.param, lambda **more: create_executor(name, timeout_secs=300, **settings, **more)
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +340,10 @@ def test_a_large_result(executor):
 
 
 def test_time_is_up_and_where_the_code_was(executor):
-    result = executor.run("import time\ndef rest():\n    time.sleep(1000)\nrest()", timeout_secs=1)
+    on = threading.Event()
+    code = "import time\nprint('on', flush=True)\ndef rest():\n    time.sleep(1000)\nrest()"
+    with time_limit_from(on.is_set):
+        result = executor.run(code, timeout_secs=1, on_output=lambda *_: on.set())
     assert result.to_dict() == {"code": 500, "error": "Execution timed out after 1 seconds"}
     assert "time.sleep(1000)" in result.error.excerpt
     assert executor.run("1").ok
@@ -465,7 +469,10 @@ data['n'] * 2 if data['n'] > 6 or not data['n'] else None
 """
 
     def test_a_row_takes_only_itself(self, executor):
-        result = executor.evaluate(self.FAILING, [{"n": n} for n in range(9)], timeout_secs=5, jobs=3)
+        told = []
+        with time_limit_from(lambda: told and told[-1].done == 8):
+            rows = [{"n": n} for n in range(9)]
+            result = executor.evaluate(self.FAILING, rows, timeout_secs=1, jobs=3, progress=told.append)
         assert [(row.index, row.scores[0].value) for row in result if row.ok] == [(0, 0), (7, 14), (8, 16)]
         assert [row.stdout for row in result if row.ok] == ["row 0\n", "row 7\n", "row 8\n"]
         kinds = [str(row.error.kind) for row in result.failures]

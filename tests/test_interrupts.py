@@ -14,6 +14,7 @@ import pytest
 from isolated_magic import IsolatedSubprocessExecutor, RunInterrupted
 from tests.kernels import kernel
 from tests.processes import HANG_GUARD_SECS, HIDING_TREE, is_alive, pids_in, wait_until
+from tests.time_limits import time_limit_from
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
@@ -188,12 +189,14 @@ class TestMishaps:
             guardian = executor._launcher._guardian._running.process.pid
             pids = tmp_path / "pids"
             pids.mkdir()
+            stopped = threading.Event()
             stop = threading.Thread(
-                target=lambda: (wait_until(ready(tmp_path)), os.kill(guardian, signal.SIGSTOP))
+                target=lambda: (wait_until(ready(tmp_path)), os.kill(guardian, signal.SIGSTOP), stopped.set())
             )
             stop.start()
             try:
-                result = executor.run(HIDING_TREE + "time.sleep(1000)", {"folder": str(pids)}, timeout_secs=5)
+                with time_limit_from(stopped.is_set):
+                    result = executor.run(HIDING_TREE + "time.sleep(1000)", {"folder": str(pids)}, timeout_secs=1)
                 assert "timed out" in result.error.text
                 wait_until(lambda: not any(map(is_alive, pids_in(pids))), 2)
             finally:
@@ -238,11 +241,12 @@ class TestCells:
             assert shown.ename == "RunInterrupted"
             assert shown.stderr == ""
 
-    def test_other_cells_keep_their_traceback(self):
+    def test_other_cells_keep_their_traceback(self, tmp_path):
         with kernel() as cells:
             cells.ok("%%isolated\n0.5")
-            request = cells.start("import time\nprint('on')\ntime.sleep(1000)")
-            time.sleep(0.5)
+            code = f"import pathlib, time\npathlib.Path({str(tmp_path)!r}, 'ready').touch()\ntime.sleep(1000)"
+            request = cells.start(code)
+            wait_until(ready(tmp_path))
             cells.manager.interrupt_kernel()
             shown = cells.collect(request)
             assert shown.ename == "KeyboardInterrupt"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 from isolated_magic import ProcessExecutor
 from tests.kernels import kernel
 from tests.processes import HANG_GUARD_SECS, HIDING_TREE, TREES, is_alive, pids_in, wait_until
+from tests.time_limits import time_limit_from
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
@@ -35,6 +37,14 @@ def gone(folder) -> bool:
     return not any(is_alive(pid) for pid in pids_in(folder))
 
 
+@contextmanager
+def cut_off_when_it_prints():
+    """Options of a run that gets no further than a second after it has printed something."""
+    printed = threading.Event()
+    with time_limit_from(printed.is_set):
+        yield {"timeout_secs": 1, "on_output": lambda *_: printed.set()}
+
+
 class TestRuns:
     def test_a_run_that_ends_leaves_nothing(self, executor, folder, tree):
         result = executor.run(tree + "\n0.5", {"folder": str(folder)})
@@ -43,7 +53,8 @@ class TestRuns:
         assert gone(folder)
 
     def test_a_timeout_leaves_nothing(self, executor, folder, tree):
-        result = executor.run(tree + STAY, {"folder": str(folder)}, timeout_secs=5)
+        with time_limit_from((folder.parent / "ready").exists, secs=0.2):
+            result = executor.run(tree + STAY, {"folder": str(folder)}, timeout_secs=1)
         assert "timed out" in result.error.text
         assert len(pids_in(folder)) >= 6
         assert gone(folder)
@@ -123,7 +134,8 @@ class TestWhatProcessesLeaveBehind:
     @pytest.mark.parametrize("code", [FORGETTING, *BELOW.values()], ids=["itself", *BELOW])
     @pytest.mark.parametrize("end", ["\n0.5", STAY])
     def test_it_is_gone_when_the_run_is(self, executor, code, end):
-        result = executor.run(code + end, timeout_secs=4 if end == STAY else HANG_GUARD_SECS)
+        with cut_off_when_it_prints() as options:
+            result = executor.run(code + end, **(options if end == STAY else {}))
         path = result.stdout.strip()
         assert (result.ok, path[:9]) == (end != STAY, "/dev/shm/"), (result.error, result.stderr)
         assert not Path(path).exists()
@@ -134,7 +146,8 @@ class TestWhatProcessesLeaveBehind:
             "def work(array):\n    print(os.path.dirname(array.filename), flush=True)\n    time.sleep(1000)\n"
             "Parallel(n_jobs=2, max_nbytes=1)([delayed(work)(numpy.zeros(1000))])"
         )
-        result = executor.run(code, timeout_secs=8)
+        with cut_off_when_it_prints() as options:
+            result = executor.run(code, **options)
         assert "timed out" in result.error.text
         path = result.stdout.strip()
         assert "joblib_memmapping_folder" in path, result.stderr
@@ -154,7 +167,8 @@ class TestWhatProcessesLeaveBehind:
             result = executor.run(FORGETTING + "0.5")
             assert result.ok, result.error
             wait_until(lambda: not Path(result.stdout.strip()).exists())
-            result = executor.run(TIDY, timeout_secs=4)
+            with cut_off_when_it_prints() as options:
+                result = executor.run(TIDY, **options)
             assert "timed out" in result.error.text
             assert not Path(result.stdout.strip()).exists()
 

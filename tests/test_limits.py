@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor, Limi
 from isolated_magic.child.limits import CONTROLLERS, GROUP_PREFIX, ControlGroup, _homes
 from isolated_magic.limits import format_size, parse_size
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
+from tests.time_limits import time_limit_from
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS holds few of them")
 
@@ -137,13 +139,18 @@ class TestGroups:
     def test_none_has_more_than_its_share_and_all_together_do(self, executor):
         hold = "import mmap\nroom = mmap.mmap(-1, 80_000_000)\nroom.write(b'x' * 80_000_000)\ninput()"
         code = f"import subprocess, sys\nfor _ in range(4): subprocess.Popen([sys.executable, '-c', {hold!r}],"
-        code += " stdin=subprocess.PIPE)\nimport time\ntime.sleep(1000)"
+        code += (
+            " stdin=subprocess.PIPE)\nimport os, time\nos.wait()\nprint('killed', flush=True)\ntime.sleep(1000)"
+        )
         limits = Limits(memory_bytes=200 * MIB)
         if VERSION == 2:
             error = executor.run(code, limits=limits).error
             assert error.text == "memory limit 200 MB exceeded: the system's OOM killer ended the run."
         else:  # one of them was killed, and the code goes on without it
-            assert executor.run(code, limits=limits, timeout_secs=3).peak_memory_bytes > 190 * MIB
+            killed = threading.Event()
+            with time_limit_from(killed.is_set):
+                result = executor.run(code, limits=limits, timeout_secs=1, on_output=lambda *_: killed.set())
+            assert result.peak_memory_bytes > 190 * MIB
 
     def test_the_peak_is_that_of_all_processes_together(self, executor):
         hold = "import mmap\nroom = mmap.mmap(-1, 50_000_000)\nroom.write(b'x' * 50_000_000)\nprint(1, flush=True)\ninput()"
@@ -214,7 +221,7 @@ class TestGroups:
                 "from isolated_magic.child.limits import ControlGroup; ControlGroup({'processes': 5}).close()"
             )
             subprocess.run([sys.executable, "-c", next_one], check=True, timeout=HANG_GUARD_SECS)
-        wait_until(lambda: not left(), 5)
+        wait_until(lambda: not left())
 
     @pytest.mark.skipif(VERSION != 2, reason="control groups of version 1 cannot kill what is in them")
     def test_nothing_outlives_an_owner_and_a_guardian_that_were_killed(self, tmp_path):
@@ -255,7 +262,8 @@ class TestGroups:
             f"            pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
             "    except OSError: pass"
         )
-        result = executor.run(code, limits=Limits(processes=40), timeout_secs=3)
+        with time_limit_from(lambda: len(pids_in(tmp_path)) > 1):
+            result = executor.run(code, limits=Limits(processes=40), timeout_secs=1)
         assert result.error.kind == "timeout"
         limits = Limits(processes=40)
         wait_until(lambda: executor.run("0.5", limits=limits).ok and not groups_left())

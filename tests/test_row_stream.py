@@ -33,13 +33,13 @@ def executor(request):
     elif request.param == "cold":
         settings = {"launch": "cold"}
     name = "isolated" if request.param == "cold" else request.param
-    with create_executor(name, timeout_secs=60, **settings) as made:
+    with create_executor(name, timeout_secs=300, **settings) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def isolated():
-    with create_executor("isolated", timeout_secs=60) as made:
+    with create_executor("isolated", timeout_secs=300) as made:
         yield made
 
 
@@ -332,7 +332,7 @@ def pids_of(folder):
 
 
 def test_a_teardown_ends_processes_that_run_and_those_that_wait(tmp_path):
-    with create_executor("isolated", timeout_secs=60) as executor:
+    with create_executor("isolated", timeout_secs=300) as executor:
         thread, found = waiting_evaluation(executor, tmp_path)
         executor.teardown()
         thread.join()
@@ -343,7 +343,7 @@ def test_a_teardown_ends_processes_that_run_and_those_that_wait(tmp_path):
 
 
 def test_a_process_killed_by_its_pid_fails_the_row_that_runs_and_no_other(tmp_path):
-    with create_executor("isolated", timeout_secs=60) as executor:
+    with create_executor("isolated", timeout_secs=300) as executor:
         thread, found = waiting_evaluation(executor, tmp_path)
         while thread.is_alive():
             for pid in executor.active_pids:
@@ -361,7 +361,7 @@ import textwrap
 from isolated_magic import IsolatedSubprocessExecutor
 from pathlib import Path
 from tests.test_row_stream import WAITS, by_tenant, rows_that_wait
-with IsolatedSubprocessExecutor(timeout_secs=60) as executor:
+with IsolatedSubprocessExecutor(timeout_secs=300) as executor:
     rows = rows_that_wait(Path(sys.argv[1]))
     executor.evaluate(WAITS, rows, per=by_tenant, env_vars={"FOLDER": sys.argv[1]}, jobs=2)
 """
@@ -474,7 +474,7 @@ def test_a_row_that_exceeds_a_limit_leaves_nothing_to_the_next_one(isolated):
 def test_the_oom_killer_takes_one_row_in_containers(daemon):
     settings = {"image": daemons.IMAGE, "base_url": daemon.url, "standby": 1, "memory_bytes": 128 << 20}
     rows = rows_with("x = b'1' * (400 << 20)", 6, at=(2,))
-    with create_executor("docker", timeout_secs=60, **settings) as executor:
+    with create_executor("docker", timeout_secs=300, **settings) as executor:
         result = executor.evaluate(METRIC, rows, per=by_tenant)
     assert [row.index for row in result.failures] == [2]
     assert result.rows[2].error.text == "memory limit 128 MB exceeded: the system's OOM killer ended the run."

@@ -6,6 +6,7 @@ import tempfile
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
+from tests.time_limits import time_limit_from
 
 CRASH = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.{})\n"
 VALUE = "0.5"
@@ -84,7 +85,8 @@ class TestTheEndOfTheProcess:
         ],
     )
     def test_a_timeout_says_that_the_code_had_finished(self, executor, code):
-        result = executor.run(code, timeout_secs=2)
+        with time_limit_from(secs=2):
+            result = executor.run(code, timeout_secs=2)
         assert result.error.kind == "timeout"
         assert result.error.text == (
             "Execution timed out after 2 seconds "
