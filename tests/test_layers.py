@@ -29,7 +29,7 @@ LAYERS = [
     ["limits"],
     ["errors"],
     ["sanitize"],
-    ["strict_json", "new_file"],
+    ["strict_json", "new_file", "syntax"],
     ["child"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -14,6 +14,7 @@ from isolated_magic.magic import lexer
 from isolated_magic.magic.values import VARIABLE, checked_secret
 from isolated_magic.redaction.redactor import Secret, is_credential, looks_like_credentials
 from isolated_magic.sanitize import warn
+from isolated_magic.syntax import expression_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -169,7 +170,7 @@ def _references(word: str) -> list[tuple[str, ast.expr]]:
 
 def _parsed(expression: str) -> ast.expr | None:
     try:
-        return ast.parse(expression.strip(), mode="eval").body
+        return expression_of(expression.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

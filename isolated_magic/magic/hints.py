@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.executors.row_values import NO_ROW
 from isolated_magic.magic.datasets import are_rows
 from isolated_magic.models import ErrorKind, Found
+from isolated_magic.syntax import expression_of, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,14 +223,14 @@ def _is_number(value: object) -> bool:
 def _literal(text: str) -> object:
     """The value whose repr this is, if it is a literal."""
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval(expression_of(text.lstrip(" \t")))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return _UNKNOWN
 
 
 def _last_statement(code: str) -> ast.stmt | None:
     try:
-        body = ast.parse(code).body
+        body = module_of(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return body[-1] if body else None

@@ -26,6 +26,7 @@ from isolated_magic.magic.values import (
     is_expression,
     own_variables,
 )
+from isolated_magic.syntax import expression_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -145,7 +146,7 @@ def _has_constant(source: str, value: object) -> bool:
     """Whether an expression has this value written out."""
     return any(
         isinstance(node, ast.Constant) and type(node.value) is type(value) and node.value == value
-        for node in ast.walk(ast.parse(source.strip(), mode="eval"))
+        for node in ast.walk(expression_of(source.strip()))
     )
 
 

@@ -15,6 +15,7 @@ from isolated_magic.errors import OptionError
 from isolated_magic.history import CellKey, digest
 from isolated_magic.magic.values import VARIABLE, expanded
 from isolated_magic.new_file import replacing
+from isolated_magic.syntax import module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,7 @@ def name_of(options: Options, body: str | None, hide: Callable[[str], str]) -> s
 def _telling_line(code: str) -> str:
     """The name of the last class, else the first line that neither imports nor only speaks to readers."""
     try:
-        statements = ast.parse(code).body
+        statements = module_of(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         statements = []
     classes = [one.name for one in statements if isinstance(one, ast.ClassDef)]

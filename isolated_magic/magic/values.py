@@ -26,6 +26,7 @@ from isolated_magic.magic.data import merged_data
 from isolated_magic.magic.kinds import ROW, ROW_FILES
 from isolated_magic.redaction.redactor import TOO_SHORT, is_too_short
 from isolated_magic.sanitize import warn
+from isolated_magic.syntax import expression_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -417,7 +418,7 @@ def is_expression(text: str) -> bool:
 def is_about(text: str, is_known: Callable[[str], bool]) -> bool:
     """Whether a text is an expression, and more than a name, in which all names are known."""
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = expression_of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
@@ -439,7 +440,7 @@ def followed(text: str, names: Mapping[str, object]) -> tuple[str, str, object]:
         The expression as it has to be written, a key for its value, and the value, which may be UNKNOWN.
     """
     try:
-        node = ast.parse(text, mode="eval").body
+        node = expression_of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return in_short(text), "value", UNKNOWN
     expression, value = _followed(node, names)

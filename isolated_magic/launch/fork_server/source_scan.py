@@ -20,6 +20,7 @@ from isolated_magic.child.modules import is_standard
 from isolated_magic.launch.fork_server.freshness import environment_for
 from isolated_magic.launch.fork_server.mutations import Mutations
 from isolated_magic.launch.resources import is_shortage
+from isolated_magic.syntax import module_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -93,10 +94,10 @@ def scan_source(source: str | bytes) -> SourceScan:
 def _parsed(source: str | bytes) -> ast.AST:
     backslash = "\\" if isinstance(source, str) else b"\\"
     if backslash not in source:  # type: ignore[operator]  # of its own type
-        return ast.parse(source)
+        return module_of(source)
     with warnings.catch_warnings():  # the run itself will warn of invalid escapes
         warnings.simplefilter("ignore")
-        return ast.parse(source)
+        return module_of(source)
 
 
 def scan_file(path: str) -> SourceScan:
