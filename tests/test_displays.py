@@ -419,10 +419,10 @@ display([2])
 
     def test_at_exit_their_text_is_printed(self, executor):
         code = """
-import atexit, threading, time
+import atexit, threading
 atexit.register(lambda: display(["at exit"]))
 main = threading.main_thread()
-threading.Thread(target=lambda: (time.sleep(0.3), display(["in a thread"]))).start()
+threading.Thread(target=lambda: (main.join(), display(["in a thread"]))).start()
 display(1)
 0.5"""
         result = executor.run(code)

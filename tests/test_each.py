@@ -7,10 +7,11 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from isolated_magic import EvaluationResult, IsolatedSubprocessExecutor
 from isolated_magic.evaluation.report import view_of_evaluation
+from isolated_magic.magic import commands
 from isolated_magic.render.text import to_text
 from isolated_magic.render.view import view_of_history
 from tests.kernels import kernel
-from tests.processes import wait_until
+from tests.processes import HANG_GUARD_SECS, wait_until
 
 ROWS = [{"tenant": f"t{n % 3}", "n": n} for n in range(6)]
 KEYS = {f"t{n}": f"sk-abcdef{n}" for n in range(3)}
@@ -482,7 +483,8 @@ def test_in_a_function_the_rows_and_expressions_are_of_its_variables(shell, tmp_
 
 
 @pytest.mark.parametrize("per", [None, "n"])
-def test_an_evaluation_that_is_stopped_counts_as_one_run(shell, capsys, per):
+def test_an_evaluation_that_is_stopped_counts_as_one_run(shell, capsys, per, monkeypatch):
+    monkeypatch.setattr(commands, "STOP_TIMEOUT_SECS", HANG_GUARD_SECS)
     found = []
     with IsolatedSubprocessExecutor() as executor:
         rows = [{"n": n} for n in range(5)]

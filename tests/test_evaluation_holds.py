@@ -19,18 +19,18 @@ from tests.processes import is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
-EVALUATION_SECS = 240  # hang guard of a cell: half a minute is enough
+EVALUATION_SECS = 900  # hang guard of a cell: half a minute is enough
 LEFT_BEHIND = "4711.5"  # seconds that a process which a row leaves behind would sleep
 
 # What is wrong with a row, and what its error says: its kind, and words of its sentence.
 FAULTS = {
     "exception": ("user_code", "ValueError: a bad row"),
-    "timeout": ("timeout", "timed out after 2 seconds"),
+    "timeout": ("timeout", "timed out after 6 seconds"),
     "segfault": ("died", "SIGSEGV"),
     "exit": ("no_result", "exit status 3"),
     "kill": ("died", "SIGKILL"),
     "memory": ("limit", "memory limit 256 MB exceeded"),
-    "flood": ("timeout", "timed out after 2 seconds"),
+    "flood": ("timeout", "timed out after 6 seconds"),
     "unserialisable": ("no_result", "returned an object"),
     "no result": ("no_result", "returned None"),
     "bad data": ("invalid_request", 'data["text"]: set'),
@@ -98,7 +98,7 @@ class Faithful:
 Faithful
 """
 
-CELL = """%%isolated --each rows {how} --key row["id"] -e TENANT_ID={{row["tenant"]}} -e LOG={{log}} --secret API_KEY={{keys[row["tenant"]]}} --timeout 2 --memory 256M --max-output 64K --jobs 6 -o scores
+CELL = """%%isolated --each rows {how} --key row["id"] -e TENANT_ID={{row["tenant"]}} -e LOG={{log}} --secret API_KEY={{keys[row["tenant"]]}} --timeout 6 --memory 256M --max-output 64K --jobs 6 -o scores
 """
 TABLE = """
 import json
@@ -205,7 +205,7 @@ class TestKilledKernel:
         with kernel() as started:
             started.ok(evaluation.setup)
             started.start(evaluation.cell)
-            wait_until(lambda: file.exists() and file.read_bytes().count(b"\n") > 2000)
+            wait_until(lambda: file.exists() and file.read_bytes().count(b"\n") > 2000, EVALUATION_SECS)
             os.kill(started.pid, signal.SIGKILL)
             wait_until(lambda: not is_alive(started.pid))
         wait_until(lambda: not [pid for _, pid in evaluation.runs() if is_alive(pid)])

@@ -109,9 +109,13 @@ class TestInterrupt:
 
     def test_a_row_that_waits_for_its_next_attempt_has_failed(self, workers, tmp_path):
         ran = tmp_path / "ran"
-        code = f"open({str(ran)!r}, 'a').write('x')\nraise ConnectionError('attempt')"
+        code = f"open({str(ran)!r}, 'a').write(str(data['n']))\nraise ConnectionError('attempt')"
+
+        def each_ran_twice():  # the first attempt is over
+            return ran.exists() and all(ran.read_text().count(str(n)) >= 2 for n in range(3))
+
         with (
-            Interrupts(lambda: ran.exists() and len(ran.read_text()) > 3),  # each first attempt is long over
+            Interrupts(each_ran_twice),
             pytest.raises(EvaluationInterrupted) as caught,
         ):
             workers.evaluate(code, rows_of(3), retries=50)
@@ -126,7 +130,7 @@ class TestInterrupt:
             Interrupts(condition, again_after=(0, 0, 0.001, 0.005, 0.01)),
             pytest.raises(EvaluationInterrupted),
         ):
-            executor.evaluate("import time; time.sleep(1000)", rows_of(20))
+            executor.evaluate("import time; time.sleep(1000)", rows_of(20), jobs=2)
         assert is_over(executor)
         assert not any(map(is_alive, pids))
 
@@ -229,7 +233,7 @@ class TestInterrupt:
             results.close()
 
     def test_rows_that_are_results_of_another_evaluation(self, workers, executor):
-        rows = ({"n": row.scores[0].value} for row in executor.map(SOME_END, rows_of(100)))
+        rows = ({"n": row.scores[0].value} for row in executor.map(SOME_END, rows_of(100), jobs=2))
         with Interrupts(lambda: len(executor.active_pids) == 2), pytest.raises(EvaluationInterrupted) as caught:
             workers.evaluate(ECHO, rows)
         assert set(numbers(caught.value.result)) <= {*range(5)}
@@ -293,25 +297,29 @@ class TestTeardown:
         with pytest.raises(EvaluationStoppedError, match="all runs of its executor were"):
             list(results)
 
-    def test_when_all_rows_of_map_are_done(self, workers):
-        code = "import time\nif data['n'] == 0: time.sleep(0.5)\ndata['n']"  # meanwhile the others are read
+    def test_when_all_rows_of_map_are_done(self, workers, tmp_path):
+        code = textwrap.dedent(
+            f"""
+            import pathlib, time
+            folder = pathlib.Path({str(tmp_path)!r})
+            (folder / str(data["n"])).touch()
+            while data["n"] == 0 and len(list(folder.iterdir())) < 4: time.sleep(0.01)
+            data["n"]
+            """
+        )
         results = workers.map(code, rows_of(4))
         assert next(results).index == 0
         wait_until(lambda: not workers.active_pids)
         workers.kill_all_processes()
         assert numbers(results) == [1, 2, 3]
 
-    def test_one_process_is_one_row(self, executor):
-        code = "import time\nif data['n'] == 3: time.sleep(1000)\ndata['n']"
+    def test_one_process_is_one_row(self, executor, tmp_path):
+        hangs = f"os.mkdir({str(tmp_path)!r} + f'/{{os.getpid()}}'); time.sleep(1000)"
+        code = f"import os, time\nif data['n'] == 3: {hangs}\ndata['n']"
 
         def kill():
-            def hanging():
-                return [
-                    live.pid for live in executor.live_runs if live.pid and time.monotonic() - live.begun_at > 1
-                ]
-
-            wait_until(hanging)
-            executor.kill_process(hanging()[0])
+            wait_until(lambda: pids_in(tmp_path))
+            executor.kill_process(*pids_in(tmp_path))
 
         thread = threading.Thread(target=kill)
         thread.start()
@@ -351,9 +359,12 @@ executor = IsolatedSubprocessExecutor()
 CODE = "import os, time\\nopen(os.path.join(data['folder'], str(os.getpid())), 'w').close()\\ntime.sleep(1000)"
 rows = [{"folder": sys.argv[1], "n": n} for n in range(20)]
 
+told = threading.Event()
+
 def evaluate():
     result = executor.evaluate(CODE, rows, jobs=2)
     print(result.stopped, result.not_run, flush=True)
+    told.set()
 
 def wait_for_runs():
     while len(os.listdir(sys.argv[1])) < 2:
@@ -400,7 +411,7 @@ class TestEndOfTheProgram:
     def test_that_tears_down(self, ended):
         done = ended(
             """
-            executor.register_teardown_callback(lambda: time.sleep(0.5))
+            executor.register_teardown_callback(lambda: told.wait(60))
             threading.Thread(target=evaluate, daemon=True).start()
             wait_for_runs()
             """

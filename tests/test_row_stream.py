@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from isolated_magic import Limits, create_executor
-from isolated_magic.executors import retries
+from isolated_magic.executors import lane, retries
 from isolated_magic.executors.lane import Lanes
 from tests import daemon as daemons
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
+from tests.time_limits import time_limit_from
 
 STRATEGIES = ["isolated", "cold", "process", "docker"]
 
@@ -138,11 +139,12 @@ def test_rows_of_different_values_never_meet(isolated):
 
 
 def test_a_row_that_hangs_is_timed_out_and_says_where(isolated):
-    result = isolated.evaluate(METRIC, rows_with("time.sleep(60)", at=(2, 5)), per=by_tenant, timeout_secs=1)
+    with time_limit_from(secs=4):
+        result = isolated.evaluate(METRIC, rows_with("time.sleep(1000)", at=(2, 5)), per=by_tenant, timeout_secs=1)
     assert [row.index for row in result.failures] == [2, 5]
     for row in result.failures:
         assert row.error.text.startswith("Execution timed out after 1 seconds")
-        assert "time.sleep(60)" in row.error.stack or "in score" in row.error.stack
+        assert "time.sleep(1000)" in row.error.stack or "in score" in row.error.stack
     assert [values(row)["rows"] for row in result if row.ok] == [1, 2, 1, 2, 1, 2, 3, 4, 5, 6]
 
 
@@ -272,7 +274,8 @@ def test_data_that_cannot_be_sent_is_the_error_of_its_row(isolated):
     assert [row.index for row in result.failures] == [1, 2]
 
 
-def test_nothing_is_left_and_processes_end_in_order(isolated, tmp_path):
+def test_nothing_is_left_and_processes_end_in_order(isolated, tmp_path, monkeypatch):
+    monkeypatch.setattr(lane, "END_SECS", HANG_GUARD_SECS)  # on a busy machine a hundred of them take a while
     code = """
 import atexit, os, pathlib
 folder = pathlib.Path(os.environ["FOLDER"])
@@ -314,15 +317,14 @@ def rows_that_wait(folder):
 
 
 def waiting_evaluation(executor, folder):
-    found = []
-    variables = {"FOLDER": str(folder)}
+    found, told = [], []
+    options = {"per": by_tenant, "env_vars": {"FOLDER": str(folder)}, "jobs": 2, "progress": told.append}
     thread = threading.Thread(
-        target=lambda: found.append(
-            executor.evaluate(WAITS, rows_that_wait(folder), per=by_tenant, env_vars=variables, jobs=2)
-        )
+        target=lambda: found.append(executor.evaluate(WAITS, rows_that_wait(folder), **options))
     )
     thread.start()
     wait_until((folder / "waits").exists)
+    wait_until(lambda: told and told[-1].done == 20)
     wait_until(lambda: len(executor.active_pids) == 10)
     return thread, found
 
@@ -339,7 +341,7 @@ def test_a_teardown_ends_processes_that_run_and_those_that_wait(tmp_path):
         assert executor.active_pids == ()
     assert not any(map(is_alive, pids_of(tmp_path)))
     assert found[0].stopped
-    assert len(found[0].rows) >= 18
+    assert len(found[0].rows) == 20
 
 
 def test_a_process_killed_by_its_pid_fails_the_row_that_runs_and_no_other(tmp_path):
@@ -414,10 +416,9 @@ def test_each_value_has_a_rate_of_its_own(isolated):
     rows = [{"tenant": f"t{n % 2}", "n": n} for n in range(8)]
     begun = time.monotonic()
     result = isolated.evaluate("import time\ntime.monotonic()", rows, per=by_tenant, rate="10/s", jobs=2)
-    assert time.monotonic() - begun > 0.25
     for tenant in ("t0", "t1"):
         times = [row.scores[0].value for row in result if row.row["tenant"] == tenant]
-        assert all(after - before > 0.05 for before, after in itertools.pairwise(times))
+        assert all(at - begun >= nth * 0.1 for nth, at in enumerate(times))
 
 
 def test_an_event_loop_lasts_as_long_as_the_metric(isolated):
@@ -439,7 +440,7 @@ M
 def test_faults_of_every_kind_among_good_rows(executor):
     faults = {
         5: ("sys.exit(3)", "no_result"),
-        6: ("time.sleep(60)", "timeout"),
+        6: ("time.sleep(1000)", "timeout"),
         9: ("ctypes.string_at(0)", "died"),
         12: ("os.kill(os.getpid(), signal.SIGKILL)", "died"),
         13: ("x = bytearray(400 << 20)", "limit"),
@@ -448,7 +449,8 @@ def test_faults_of_every_kind_among_good_rows(executor):
     }
     rows = [{"tenant": f"t{n % 2}", "n": n, "do": faults.get(n, ("", ""))[0]} for n in range(24)]
     limits = Limits(memory_bytes=200 << 20)
-    result = executor.evaluate(METRIC, rows, per=by_tenant, timeout_secs=3, limits=limits)
+    with time_limit_from(secs=6):
+        result = executor.evaluate(METRIC, rows, per=by_tenant, timeout_secs=1, limits=limits)
     assert {row.index: str(row.error.kind) for row in result.failures} == {
         n: kind for n, (_, kind) in faults.items()
     }

@@ -22,6 +22,7 @@ from isolated_magic import (
 )
 from isolated_magic.evaluation.causes import group_failures
 from isolated_magic.models import ErrorKind
+from tests.time_limits import time_limit_from
 
 FAILED = RunError(ErrorKind.USER_CODE, "KeyError: 'x'", "KeyError: 'x' (line 1)")
 
@@ -291,8 +292,8 @@ class TestFailures:
         """.replace("\n            ", "\n")
         ways = ["key", "attribute", "message", "timeout", "segfault", "kill", "exit", "memory", "failed", "object"]
         rows = [{"way": way, "n": n} for n in range(2) for way in [*ways, "ok"]]
-        with IsolatedSubprocessExecutor() as executor:
-            result = executor.evaluate(code, rows, timeout_secs=5, limits=Limits(memory_bytes=512 << 20))
+        with IsolatedSubprocessExecutor() as executor, time_limit_from(secs=4):
+            result = executor.evaluate(code, rows, timeout_secs=1, limits=Limits(memory_bytes=512 << 20))
         summary = result.summary
         assert [(one["cause"], one["count"]) for one in summary["failures"]] == [
             ("KeyError 'reference'", 2),
