@@ -18,7 +18,7 @@ from isolated_magic.evaluation.checkpoint import Checkpoint, Session, digests_of
 from isolated_magic.evaluation.row_result import RowResult
 from isolated_magic.launch.resources import processors
 from isolated_magic.models import Score
-from tests.processes import wait_until
+from tests.processes import HANG_GUARD_SECS, wait_until
 
 CODE = """
 import os
@@ -444,14 +444,14 @@ float(data["n"])
 """
 
 
-def start_owner(**options):
-    Path("code.py").write_text(OWNER_CODE)
+def start_owner(code=OWNER_CODE, **options):
+    Path("code.py").write_text(code)
     environment = os.environ | {"OPTIONS": repr(options)}
     return subprocess.Popen([sys.executable, "-c", OWNER], env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def output_of(owner):
-    output, _ = owner.communicate(timeout=120)
+    output, _ = owner.communicate(timeout=4 * HANG_GUARD_SECS)
     assert owner.returncode == 0, output
     return output.splitlines()
 
@@ -472,7 +472,7 @@ class TestEnds:
             stop_at = len(scored) + 2 + chance.randrange(max(1, most - len(scored)))
             wait_until(lambda at=stop_at, owner=owner: lines_in(file) >= at or owner.poll() is not None)
             owner.send_signal(signal_number)
-            owner.communicate(timeout=60)
+            owner.communicate(timeout=HANG_GUARD_SECS)
             ran = set(map(str, taken_ran()))
             assert not scored & ran, seed
             scored = scored_in(file)
@@ -486,7 +486,7 @@ class TestEnds:
         assert output[2] == f"{len(scored)} of 200 rows come from the checkpoint c.jsonl."
 
     def test_an_interrupt_keeps_what_is_done(self, folder):
-        owner = start_owner()
+        owner = start_owner(f"{OWNER_CODE}if data['n'] >= 100: time.sleep(1000)\nfloat(data['n'])")
         wait_until(lambda: lines_in(folder / "c.jsonl") > 20)
         owner.send_signal(signal.SIGINT)
         told, count, *_ = output_of(owner)

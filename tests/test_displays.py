@@ -3,11 +3,13 @@
 import base64
 import json
 import os
+import threading
 
 import pytest
 
 from isolated_magic import FigureSettings, InvalidRequestError, IsolatedSubprocessExecutor, Limits, ProcessExecutor
 from tests.runs import run_cell
+from tests.time_limits import time_limit_from
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\n"
 FRAME = "import pandas as pd\npd.DataFrame({'a': ['x', 'y']})"
@@ -520,8 +522,10 @@ display({"text/plain": "\\ud800", 5: {1, 2}}, raw=True)
         assert fourth == {"text/plain": "\\ud800"}
 
     def test_a_run_that_is_killed_keeps_what_it_displayed(self, run):
-        assert run(f"{FIGURE}0.5").ok  # the first import may take longer than the time limit below
-        result = run(f"display(1)\n{FIGURE}plt.show()\nprint('a', flush=True)\nwhile True: pass", timeout_secs=8)
+        printed = threading.Event()
+        code = f"display(1)\n{FIGURE}plt.show()\nprint('a', flush=True)\nwhile True: pass"
+        with time_limit_from(printed.is_set):
+            result = run(code, timeout_secs=1, on_output=lambda *_: printed.set())
         assert result.error.kind == "timeout"
         assert texts(result) == ["1", ONE_AXES]
         result = run("display(1)\nimport os\nos._exit(3)")

@@ -15,6 +15,7 @@ from isolated_magic import DockerExecutor, Limits
 from isolated_magic.environment import QUIET_DEFAULTS
 from tests.daemon import executor_of
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
+from tests.time_limits import time_limit_from
 
 MB = 1 << 20
 
@@ -270,7 +271,8 @@ own = [os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if
 class TestEnds:
     def test_time_is_up_and_the_container_is_gone(self, daemon, executor):
         begun = time.monotonic()
-        result = executor.run("import time\ndef wait():\n    time.sleep(1000)\nwait()", timeout_secs=1)
+        with time_limit_from():
+            result = executor.run("import time\ndef wait():\n    time.sleep(1000)\nwait()", timeout_secs=1)
         assert result.error.text.startswith("Execution timed out after 1 seconds")
         assert "time.sleep(1000)" in result.error.excerpt
         assert result.error.stack.count("File") == 2

@@ -12,6 +12,7 @@ from isolated_magic.render.markdown import to_markdown
 from isolated_magic.render.view import view_of
 from tests.kernels import kernel
 from tests.runs import OURS, as_text, run_cell
+from tests.time_limits import time_limit_from
 
 
 class TestPlace:
@@ -192,10 +193,11 @@ class TestOneFrame:
         assert "Traceback (most recent call last):" in as_text(run_cell(executor, code))
 
     def test_a_timeout(self, executor):
-        shown = as_text(run_cell(executor, "import time\ntime.sleep(1000)", timeout_secs=1))
-        assert shown.count("time.sleep(1000)") == 1
-        shown = as_text(run_cell(executor, "import time\ndef f():\n    time.sleep(1000)\nf()", timeout_secs=1))
-        assert shown.count("time.sleep(1000)") == 2
+        with time_limit_from():
+            shown = as_text(run_cell(executor, "import time\ntime.sleep(1000)", timeout_secs=1))
+            assert shown.count("time.sleep(1000)") == 1
+            shown = as_text(run_cell(executor, "import time\ndef f():\n    time.sleep(1000)\nf()", timeout_secs=1))
+            assert shown.count("time.sleep(1000)") == 2
 
 
 class TestWidth:
@@ -467,7 +469,8 @@ class TestColours:
         assert cells.run("%%isolated\ndef f():\n    raise ValueError('bad')\nf()").painted == shown.painted
 
     def test_a_run_that_timed_out(self, cells):
-        shown = cells.run("%%isolated -t 1\nimport time\ntime.sleep(1000)")
+        cells.ok("%%isolated\nimport time\n1")  # its launch is no part of what the next cell has
+        shown = cells.run("%%isolated -t 4\nimport time\ntime.sleep(1000)")
         assert "\x1b[31m----> 3 time.sleep(1000)\x1b[0m" in shown.painted
 
     @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {}])

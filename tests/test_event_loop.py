@@ -4,6 +4,7 @@ import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor, ProcessExecutor
 from tests.runs import LIGHT, as_text, refusal, run_cell, scores
+from tests.time_limits import time_limit_from
 
 AWAITS = "import asyncio\nasync def f(value=0.5):\n    await asyncio.sleep(0)\n    return value\n"
 
@@ -137,7 +138,10 @@ class TestEnd:
         assert executor.run(AWAITS + code).exit_status == 3
 
     def test_a_timeout_shows_the_codes_own_stack(self, executor):
-        result = run_cell(executor, "import time\nasync def g():\n    time.sleep(1000)\nawait g()", timeout_secs=1)
+        with time_limit_from(secs=4):
+            result = run_cell(
+                executor, "import time\nasync def g():\n    time.sleep(1000)\nawait g()", timeout_secs=1
+            )
         assert result.error.excerpt.startswith("Cell, line 4, in g")
         assert result.error.stack.count("  File ") == 2
         assert "event_loop" not in as_text(

@@ -13,7 +13,7 @@ import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor, RunInterrupted
 from tests.kernels import kernel
-from tests.processes import HANG_GUARD_SECS, HIDING_TREE, is_alive, pids_in, wait_until
+from tests.processes import HANG_GUARD_SECS, HIDING_TREE, is_alive, pids_in, wait_as_promised, wait_until
 from tests.time_limits import time_limit_from
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
@@ -102,7 +102,7 @@ class TestLadder:
             executor.run(code, {"folder": str(tmp_path)})
         pids = [int(file.name) for file in tmp_path.iterdir() if file.name.isdigit()]
         assert len(pids) == 1
-        wait_until(lambda: not is_alive(pids[0]), 2)
+        wait_as_promised(lambda: not is_alive(pids[0]))
         assert not (tmp_path / "terminated").exists()
 
     def test_the_group_of_the_run_is_interrupted_as_in_a_terminal(self, executor, tmp_path):
@@ -198,7 +198,7 @@ class TestMishaps:
                 with time_limit_from(stopped.is_set):
                     result = executor.run(HIDING_TREE + "time.sleep(1000)", {"folder": str(pids)}, timeout_secs=1)
                 assert "timed out" in result.error.text
-                wait_until(lambda: not any(map(is_alive, pids_in(pids))), 2)
+                wait_as_promised(lambda: not any(map(is_alive, pids_in(pids))))
             finally:
                 os.kill(guardian, signal.SIGCONT)
 

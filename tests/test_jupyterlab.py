@@ -10,11 +10,10 @@ import pytest
 from playwright.sync_api import expect
 
 from tests import jupyterlab
-from tests.processes import HIDING_TREE, is_alive, pids_in, wait_until
+from tests.processes import HIDING_TREE, is_alive, pids_in, wait_as_promised, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
-GONE_SECS = 2  # after the end of the kernel: what the README promises
 LOAD = "%load_ext isolated_magic"
 SCORE = "%%isolated\n0.5"
 # An interrupt reaches the processes in the run's group too; what those say to it is theirs, and not what is tested.
@@ -110,7 +109,7 @@ def expect_score(notebook: jupyterlab.Notebook, index: int) -> None:
 def test_interrupt_stops_the_tree_and_the_next_cell_runs(busy):
     busy.notebook.press("notebook:interrupt-kernel")
     busy.notebook.wait_for_end(1)
-    wait_until(lambda: none_alive(busy.tree), GONE_SECS)
+    wait_as_promised(lambda: none_alive(busy.tree))
     said = busy.notebook.output(1)
     expect(said).to_have_text(["RunInterrupted: The run was stopped, with everything that it had started."])
     assert is_alive(busy.kernel.pid)
@@ -121,7 +120,7 @@ def test_restart_stops_the_tree_and_the_new_kernel_runs(busy):
     busy.notebook.choose("Kernel", "Restart Kernel…")
     busy.notebook.accept()
     wait_until(lambda: not is_alive(busy.kernel.pid), jupyterlab.STEP_SECS)
-    wait_until(lambda: none_alive(busy.below), GONE_SECS)
+    wait_as_promised(lambda: none_alive(busy.below))
     busy.notebook.wait_until_ready()
     busy.notebook.run(2)
     expect_score(busy.notebook, 3)
@@ -130,7 +129,7 @@ def test_restart_stops_the_tree_and_the_new_kernel_runs(busy):
 def test_shutting_down_the_kernel_stops_the_tree(busy):
     busy.notebook.choose("Kernel", "Shut Down Kernel")
     wait_until(lambda: not is_alive(busy.kernel.pid), jupyterlab.STEP_SECS)
-    wait_until(lambda: none_alive(busy.below), GONE_SECS)
+    wait_as_promised(lambda: none_alive(busy.below))
     wait_until(lambda: not busy.notebook.server.kernel_of(busy.notebook.name))
 
 
@@ -142,4 +141,4 @@ def test_the_end_of_the_server_leaves_no_process(browser, folder):
         busy = begin(notebook, folder)
         server.process.terminate()
         server.process.wait(jupyterlab.STEP_SECS)
-        wait_until(lambda: none_alive([busy.kernel.pid, *busy.below]), GONE_SECS)
+        wait_as_promised(lambda: none_alive([busy.kernel.pid, *busy.below]))

@@ -13,7 +13,7 @@ import pytest
 
 from isolated_magic import ProcessExecutor
 from tests.kernels import kernel
-from tests.processes import HANG_GUARD_SECS, HIDING_TREE, TREES, is_alive, pids_in, wait_until
+from tests.processes import HANG_GUARD_SECS, HIDING_TREE, TREES, is_alive, pids_in, wait_as_promised, wait_until
 from tests.time_limits import time_limit_from
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
@@ -209,6 +209,17 @@ exec(ending)
 """
 
 
+# A copy of the owner that lives on, and says who it is before the owner is killed.
+LEAVES_A_COPY = """
+import pathlib, time
+copy = os.fork()
+if copy:
+    pathlib.Path(folder).with_name("copy").write_text(str(copy))
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(1000)
+"""
+
+
 class TestOwners:
     @pytest.mark.parametrize(
         "ending",
@@ -220,7 +231,7 @@ class TestOwners:
             "os.kill(os.getpid(), signal.SIGSEGV)",
             "import ctypes; ctypes.string_at(0)",
             # a copy that lives on, with every descriptor, keeps no run alive
-            "os.fork() and os.kill(os.getpid(), signal.SIGKILL); import time; time.sleep(5)",
+            LEAVES_A_COPY,
         ],
     )
     @pytest.mark.parametrize("launch", ["cold", "forked"])
@@ -235,7 +246,9 @@ class TestOwners:
             owner.stdin.write(b"\n")
             owner.stdin.flush()
             owner.wait(HANG_GUARD_SECS)
-            wait_until(lambda: gone(folder), 2)
+            wait_as_promised(lambda: gone(folder))
+            if (folder.parent / "copy").exists():
+                os.kill(int((folder.parent / "copy").read_text()), signal.SIGKILL)
 
     @pytest.mark.parametrize("launch", ["cold", "forked"])
     def test_no_shared_memory_outlives_the_owner(self, folder, launch):
@@ -247,7 +260,7 @@ class TestOwners:
             path = (folder / "name").read_text()
             assert Path(path).exists()
             owner.communicate(b"\n", timeout=HANG_GUARD_SECS)
-            wait_until(lambda: not Path(path).exists(), 2)
+            wait_as_promised(lambda: not Path(path).exists())
 
     @pytest.mark.parametrize("launch", ["cold", "forked"])
     @pytest.mark.parametrize("leave", ["sys.exit()", "os._exit(0)", "executor.teardown()"])
@@ -310,9 +323,9 @@ class TestKernels:
         with kernel() as cells:
             self.begin(cells, folder)
             end(cells.manager)
-            wait_until(lambda: gone(folder), 2)
+            wait_as_promised(lambda: gone(folder))
             if callbacks_run:
-                wait_until((folder.parent / "torn down").exists, 2)
+                wait_as_promised((folder.parent / "torn down").exists)
 
     def test_callbacks_run_on_sigterm_without_the_extension(self, folder):
         with kernel() as cells:

@@ -170,32 +170,41 @@ class TestNotebook:
 
 
 class TestWhere:
-    def lines(self, started, tmp_path, *, allow_stdin=True):
-        """How many lines are shown before the summary."""
-        (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.45)\n1.0")
-        started.ok("rows = [{'n': n} for n in range(3)]")
-        cell = Watched(
-            started, f"%isolated run {tmp_path / 'slow.py'} --each rows --jobs 1", allow_stdin=allow_stdin
+    def lines(self, started, tmp_path, *, expected, allow_stdin=True):
+        """Whether a line is shown before the summary: the rows take until it is, or long enough for one."""
+        (tmp_path / "slow.py").write_text(
+            "import os, time\nbegun = time.monotonic()\n"
+            f"while time.monotonic() < begun + data['secs'] and not os.path.exists({str(tmp_path / 'seen')!r}):\n"
+            "    time.sleep(0.01)\n1.0"
         )
-        return sum("rows" in text_of(content).split("·")[0] for _, content in cell.rest())
+        (tmp_path / "seen").unlink(missing_ok=True)
+        started.ok(f"rows = [{{'secs': {60 if expected else 0.7}}} for n in range(3)]")
+        line = f"%isolated run {tmp_path / 'slow.py'} --each rows --jobs 1"
+        cell = Watched(started, line, allow_stdin=allow_stdin)
+        seen = 0
+        while message := cell.next():
+            if "rows" in text_of(message[1]).split("·")[0]:
+                seen += 1
+                (tmp_path / "seen").touch()
+        return seen
 
     def test_ci_has_none(self, cells, tmp_path):
         try:
             cells.ok("import os; os.environ['CI'] = 'true'")
-            assert not self.lines(cells, tmp_path)
+            assert not self.lines(cells, tmp_path, expected=False)
             cells.ok("os.environ['CI'] = 'false'")
-            assert self.lines(cells, tmp_path)
+            assert self.lines(cells, tmp_path, expected=True)
         finally:
             cells.ok("os.environ['CI'] = ''")
 
     def test_the_setting_and_the_variable_over_it(self, cells, tmp_path):
         try:
             cells.ok("%config IsolatedMagic.progress = 'off'")
-            assert not self.lines(cells, tmp_path)
+            assert not self.lines(cells, tmp_path, expected=False)
             cells.ok("%config IsolatedMagic.progress = 'on'")
-            assert self.lines(cells, tmp_path, allow_stdin=False)
+            assert self.lines(cells, tmp_path, expected=True, allow_stdin=False)
             cells.ok("import os; os.environ['ISOLATED_MAGIC_PROGRESS'] = 'off'")
-            assert not self.lines(cells, tmp_path)
+            assert not self.lines(cells, tmp_path, expected=False)
             cells.ok("os.environ['ISOLATED_MAGIC_PROGRESS'] = 'perhaps'")
             refused = cells.run("%%isolated --each rows\n1")
             assert (
@@ -277,7 +286,7 @@ class TestTerminal:
             go = tmp_path / "go"
             terminal.run(f"rows = [{{'n': n, 'go': {str(go)!r}}} for n in range(5)]")
             terminal.child.sendline("%isolated run waiting.py --each rows")
-            terminal.child.expect(r"0/5 \[00:0\d<\?, \? rows/s\]")
+            terminal.child.expect(r"0/5 \[\d\d:\d\d<\?, \? rows/s\]")
             go.touch()
             terminal.child.expect(PROMPT)
             after = plain(terminal.child.before.rpartition("\r")[2]) + plain(terminal.child.before)

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests import jupyterlab
 from tests.conftest import NOTEBOOKS
-from tests.processes import is_alive, wait_until
+from tests.processes import is_alive, wait_as_promised, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
@@ -246,7 +246,7 @@ class TestTheEnd:
             notebook.choose("Kernel", "Restart Kernel and Run All Cells…")
             notebook.accept()
             wait_until(lambda: not is_alive(first.pid), jupyterlab.STEP_SECS)
-            wait_until(lambda: not any(map(is_alive, below)), 2)
+            wait_as_promised(lambda: not any(map(is_alive, below)))
             wait_until(
                 lambda: notebook.prompt(len(CODE) - 1).inner_text() == f"[{len(CODE)}]:", jupyterlab.START_SECS
             )
@@ -254,4 +254,4 @@ class TestTheEnd:
             below = [second.pid, *(process.pid for process in second.children(recursive=True))]
             notebook.choose("Kernel", "Shut Down Kernel")
             wait_until(lambda: not is_alive(second.pid), jupyterlab.STEP_SECS)
-            wait_until(lambda: not any(map(is_alive, below)), 2)
+            wait_as_promised(lambda: not any(map(is_alive, below)))
