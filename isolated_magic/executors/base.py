@@ -20,6 +20,7 @@ from isolated_magic.executors.evaluation_options import (
     lists_evaluate_options,
 )
 from isolated_magic.executors.lifecycle import Lifetime, LiveEvaluation, LiveRun, in_thread
+from isolated_magic.executors.local_dispatch import LocalDispatch
 from isolated_magic.executors.progress import shown
 from isolated_magic.executors.row_process import RowHost
 from isolated_magic.executors.runner import NOBODY, Watchers, failed_run, run_child
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.progress import Progress
     from isolated_magic.evaluation.result import EvaluationResult
     from isolated_magic.evaluation.row_result import RowResult
+    from isolated_magic.executors.dispatch import Dispatch, Reports
     from isolated_magic.executors.evaluation import Evaluation
     from isolated_magic.executors.evaluation_options import EvaluateOptions, Variables
     from isolated_magic.executors.progress import OnProgress
@@ -363,9 +365,13 @@ class Executor(Lifetime):
         check_evaluate_options(options)
         self._check_variables(env_vars)
         settings = EvaluationSettings(**options)
-        processes = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
-        host = Host(self.prepare, self._run, processes, self._begin, self._end, self.jobs)
+        host = Host(self.prepare, self._dispatch, self._begin, self._end)
         return evaluation_of(host, code, rows, env_vars, settings, is_endless=is_endless, live=live)
+
+    def _dispatch(self, settings: EvaluationSettings, reports: Reports) -> Dispatch:
+        """What runs the tasks of an evaluation."""
+        processes = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
+        return LocalDispatch(self._run, processes, self.jobs, settings, reports)
 
     def _check_variables(self, env_vars: object) -> None:
         """Refuse variables, or a function that gives them, where there can be none."""
@@ -384,7 +390,7 @@ class Executor(Lifetime):
             self._begin(live)
             try:
                 with sigint.HeldBack(live.interrupt):
-                    result = run_child(self._launcher, request, watchers, live)
+                    result = self._run_one(request, watchers, live)
             finally:
                 self._end(live)
         except BaseException:
@@ -394,6 +400,9 @@ class Executor(Lifetime):
         if instruments:
             instruments.ended(result)
         return result
+
+    def _run_one(self, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:
+        return run_child(self._launcher, request, watchers, live)
 
     def _record_row(self, result: RunResult) -> None:
         """Record a row of a process that runs many."""

@@ -18,32 +18,26 @@ from isolated_magic.evaluation.progress import INTERRUPTED, Tally
 from isolated_magic.evaluation.result import EvaluationInterrupted, EvaluationResult
 from isolated_magic.evaluation.row_result import Attempt, row_result, timings_of
 from isolated_magic.evaluation.rows import row_source, taken
-from isolated_magic.executors.lane import Lanes
-from isolated_magic.executors.lifecycle import LiveEvaluation, LiveRun
+from isolated_magic.executors.dispatch import Reports
+from isolated_magic.executors.lifecycle import LiveEvaluation
 from isolated_magic.executors.retries import Retries
 from isolated_magic.executors.row_values import exception_text
-from isolated_magic.executors.scheduler import Pace, Scheduler, Work
 from isolated_magic.executors.sigint import Noted
 from isolated_magic.executors.tasks import TaskMaker
 from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.models import RunError, RunResult
-from isolated_magic.supervisor.row_stream import MOST_AHEAD
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
     from isolated_magic.evaluation.row_result import RowResult
+    from isolated_magic.executors.dispatch import Dispatch
     from isolated_magic.executors.evaluation_options import EvaluationSettings, Variables
+    from isolated_magic.executors.lifecycle import LiveRun
     from isolated_magic.executors.progress import OnProgress
-    from isolated_magic.executors.row_process import RowHost
     from isolated_magic.executors.tasks import Prepares, Task
-    from isolated_magic.request import RunRequest
 
-    RunRow = Callable[[RunRequest, LiveRun], RunResult]
-
-AHEAD_OF_JOBS = 8  # rows that are read ahead for each job
-AHEAD_IN_LANES = 2048  # likewise, in all, where rows share processes
 MOST_BYTES_AHEAD = 64 << 20  # of their payloads together
 MOST_TO_RUN_AGAIN = 1000  # failed rows that wait to be run again, and do not count as read ahead
 MOST_KEYS = 10_000  # that map() remembers
@@ -58,43 +52,15 @@ class Host(NamedTuple):
 
     Args:
         prepare: makes a request.
-        run: runs one.
-        rows: for processes that run many rows.
+        dispatch: makes what runs the tasks of an evaluation.
         begin: makes an evaluation known to those who stop all runs.
         end: it is over.
-        jobs: how many rows to run at once, unless the caller says so.
     """
 
     prepare: Prepares
-    run: RunRow
-    rows: RowHost
+    dispatch: Callable[[EvaluationSettings, Reports], Dispatch]
     begin: Callable[[LiveRun], object]
     end: Callable[[LiveRun], object]
-    jobs: int
-
-
-class _RowRun(Work):
-    """One task, in a process of its own, run again after failures."""
-
-    def __init__(self, task: Task, evaluation: Evaluation) -> None:
-        self._task = task
-        self._evaluation = evaluation
-        self._live: LiveRun | None = None
-
-    def run(self) -> float | None:
-        """See :class:`Work`."""
-        task, evaluation = self._task, self._evaluation
-        assert task.request is not None  # noqa: S101 - others are not scheduled
-        self._live = LiveRun(task.request.source_name, is_of_evaluation=True)
-        if evaluation.is_stopped:  # perhaps before there was something to stop
-            return None
-        result = evaluation.host.run(task.request, self._live)
-        return evaluation.ended(task, result)
-
-    def stop(self) -> None:
-        """See :class:`Work`."""
-        if self._live is not None:
-            self._live.stop()
 
 
 class Evaluation:
@@ -128,16 +94,8 @@ class Evaluation:
         self._settings = settings
         self._hidden = hidden
         self._checkpoint = checkpoint
-        jobs = settings.jobs or host.jobs
-        self._most_ahead = jobs * AHEAD_OF_JOBS if settings.per is None else AHEAD_IN_LANES
-        rate = settings.rate_per_sec if settings.per is None else math.inf  # then each value has its own
         self._retries = Retries(settings.retries, settings.retry_on)
-        self._scheduler = Scheduler(jobs, self._on_fault, self._gone, Pace(rate))
-        self._lanes: Lanes | None = None
-        if settings.per is not None:
-            # With a checkpoint a row begins when the one before is in the file: no more than it may run twice.
-            most_ahead = MOST_AHEAD if checkpoint is None else 1
-            self._lanes = Lanes(host.rows, self._scheduler, self.ended, settings.rate_per_sec, most_ahead)
+        self._dispatch = host.dispatch(settings, Reports(self.ended, self._on_fault, self.stop, self._gone))
         self._sigint = Noted(self._on_sigint)
         self._reported_at = -math.inf
         self._begun = 0
@@ -202,7 +160,7 @@ class Evaluation:
                 self._open()
                 is_first = True
                 while not (self._is_read or self.is_stopped or (number in self._done and not is_first)):
-                    if self._begun - number >= self._most_ahead or not self._has_room():
+                    if self._begun - number >= self._dispatch.most_ahead or not self._has_room():
                         break
                     self._read()
                     is_first = False
@@ -233,11 +191,10 @@ class Evaluation:
     def _close(self) -> None:
         """Kill what runs, and wait until nothing is left."""
         try:
-            if self._lanes is not None and self._begun == self._tally.done and not self.is_stopped:
-                self._scheduler.close()  # nothing runs: processes that wait for rows end in order
-                self._lanes.close()
+            if self._begun == self._tally.done and not self.is_stopped:
+                self._dispatch.finish()
             self.stop("")
-            self._scheduler.close()
+            self._dispatch.close()
             for task, result in list(self._retrying.values()):  # there will be no further attempt
                 task.failed_attempts = task.failed_attempts[:-1]
                 self._finish(task, result)
@@ -273,10 +230,7 @@ class Evaluation:
         else:
             with self._changed:
                 self._bytes_ahead += task.size
-            if self._lanes is not None:
-                self._lanes.add(task)
-            else:
-                self._scheduler.add(_RowRun(task, self))
+            self._dispatch.add(task)
 
     def _resumed(self, task: Task) -> RowResult | None:
         """The result that a checkpoint has of a task."""
@@ -290,7 +244,7 @@ class Evaluation:
         """Whether another row may be read now."""
         ahead = self._begun - self._tally.done
         waiting = min(len(self._retrying), MOST_TO_RUN_AGAIN)
-        return ahead == 0 or (ahead - waiting < self._most_ahead and self._bytes_ahead < MOST_BYTES_AHEAD)
+        return ahead == 0 or (ahead - waiting < self._dispatch.most_ahead and self._bytes_ahead < MOST_BYTES_AHEAD)
 
     def _wait(self, is_true: Callable[[], bool], progress: OnProgress | None) -> None:
         while True:
@@ -346,9 +300,7 @@ class Evaluation:
                 self._stopped = self._stopped or reason
             self.is_stopped = True
             self._changed.notify_all()
-        self._scheduler.stop()
-        if self._lanes is not None:
-            self._lanes.stop()
+        self._dispatch.stop()
 
     def kill(self) -> None:
         """See :class:`RunControl`."""
@@ -438,7 +390,7 @@ class Evaluation:
     def forget(self) -> None:
         """In a fork: what runs is the original's."""
         self._changed = threading.Condition(threading.RLock())
-        self.is_stopped, self._lanes = True, None
+        self.is_stopped = True
 
 
 def evaluation_of(
