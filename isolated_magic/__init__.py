@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from isolated_magic.distributed.executor import DistributedExecutor
     from isolated_magic.errors import (
         EvaluationStoppedError,
         InvalidRequestError,
@@ -62,6 +63,7 @@ _HOMES = {
     "BackgroundRun": "isolated_magic.executors.background",
     "Comparison": "isolated_magic.evaluation.compare",
     "DisplayData": "isolated_magic.models",
+    "DistributedExecutor": "isolated_magic.distributed.executor",
     "DockerExecutor": "isolated_magic.executors.docker",
     "EvaluationInterrupted": "isolated_magic.evaluation.result",
     "EvaluationResult": "isolated_magic.evaluation.result",
@@ -106,6 +108,7 @@ __all__ = [
     "BackgroundRun",
     "Comparison",
     "DisplayData",
+    "DistributedExecutor",
     "DockerExecutor",
     "EvaluationInterrupted",
     "EvaluationResult",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
 import json
 import math
 import os
 import stat
+import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
@@ -41,6 +43,15 @@ class ContainerTarget:
     unset: frozenset[bytes] = frozenset()  # names of variables that it must not have, whatever the image sets
     folder: str = ""  # where the child program lies in the container
     memory_bytes: int | None = None  # of all its processes together, None for no limit
+
+
+@dataclass(frozen=True)
+class RemoteTarget:
+    """For a run on another machine, whose environment and folders it has."""
+
+    unset: frozenset[bytes] = frozenset()  # names of variables that it must not have, whatever is set there
+    inherits: bool = True  # the whole environment of the worker; else what an interpreter needs of it
+    secret_names: tuple[str, ...] = ()  # or patterns, for variables that only the worker has
 
 
 FIGURE_FORMATS = ("png", "retina", "jpeg", "svg", "pdf")
@@ -91,6 +102,7 @@ class RunRequest:
     confinement: Confinement = Confinement()  # made when it is launched
     arrivals: tuple[Arrival, ...] = field(default=(), repr=False)  # data that has another type in the run
     container: ContainerTarget | None = None  # None for a run of this machine
+    remote: RemoteTarget | None = None  # likewise
     figures: FigureSettings | None = None  # None for the defaults
 
     def with_data(self, payload: bytes, arrivals: tuple[Arrival, ...]) -> RunRequest:
@@ -331,3 +343,21 @@ def working_directory() -> str:
         raise InvalidRequestError(
             "The current working directory no longer exists: change to one that does (os.chdir)."
         ) from None
+
+
+def source_of(path: str, where: str) -> str:
+    """The text of a file of Python, whatever its encoding, for a run somewhere else.
+
+    Args:
+        path: of the file.
+        where: the run is, for the message.
+
+    Raises:
+        InvalidRequestError: it cannot be read.
+    """
+    try:
+        content = Path(path).read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        return content.decode(encoding)
+    except (OSError, SyntaxError, UnicodeError) as problem:
+        raise InvalidRequestError(f"The file {path} cannot be sent to {where}: {problem}.") from None

@@ -17,6 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     ["__init__"],
     ["magic"],
+    ["distributed"],
     ["executors"],
     ["evaluation"],
     ["supervisor", "telemetry", "render"],
@@ -33,7 +34,12 @@ LAYERS = [
     ["child"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-ONLY_IMPORTER = {"IPython": "magic", "opentelemetry": "telemetry", "docker": "launch"}
+ONLY_IMPORTER = {
+    "IPython": "magic",
+    "opentelemetry": "telemetry",
+    "docker": "launch",
+    "distributed": "distributed",
+}
 
 
 def layer_of(file: Path) -> str:

@@ -45,6 +45,8 @@ class RowResult:
         failed_attempts: those before the last one, oldest first.
         timings: of the last attempt, in milliseconds.
         is_resumed: whether it was read from a checkpoint instead of run.
+        worker: the process of a cluster that ran it, such as ``"tcp://10.0.0.7:40331"``; None for a run of this
+            process.
     """
 
     index: int
@@ -62,6 +64,7 @@ class RowResult:
     failed_attempts: tuple[Attempt, ...] = field(default=(), repr=False)
     timings: Timings = field(default=Timings(), repr=False)
     is_resumed: bool = field(default=False, repr=False)
+    worker: str | None = field(default=None, repr=False)
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
@@ -110,6 +113,7 @@ def row_result(
         cluster=cluster,
         failed_attempts=failed_attempts,
         timings=timings_of(result),
+        worker=result.worker,
     )
 
 

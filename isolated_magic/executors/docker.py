@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tokenize
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.child.wire import CONTAINER_FOLDER
@@ -16,7 +13,7 @@ from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
 from isolated_magic.limits import MIB, NO_LIMITS
-from isolated_magic.request import ContainerTarget, lists_options
+from isolated_magic.request import ContainerTarget, lists_options, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -139,7 +136,7 @@ class DockerExecutor(Executor):
         )
         if request.path is None:
             return request
-        return replace(request, source=_source_of(request.path), source_name=request.path, path=None)
+        return replace(request, source=source_of(request.path, "a container"), source_name=request.path, path=None)
 
 
 def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) -> dict[str, str]:
@@ -155,13 +152,3 @@ def _names(what: str, names: Collection[str]) -> tuple[str, ...]:
     if isinstance(names, str):
         raise InvalidRequestError(f"{what} is {names!r}: give a list of names.")
     return tuple(names)
-
-
-def _source_of(path: str) -> str:
-    """The text of a file of Python, whatever its encoding."""
-    try:
-        content = Path(path).read_bytes()
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        return content.decode(encoding)
-    except (OSError, SyntaxError, UnicodeError) as problem:
-        raise InvalidRequestError(f"The file {path} cannot be sent to a container: {problem}.") from None

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from isolated_magic.executors.base import Executor
 
 
-ExecutorName: TypeAlias = Literal["isolated", "process", "docker"]
+ExecutorName: TypeAlias = Literal["isolated", "process", "docker", "distributed"]
 
 # Imported when they are asked for: one needs no docker SDK for the others.
 HOMES: dict[ExecutorName, tuple[str, str]] = {
     "isolated": ("isolated_magic.executors.isolated", "IsolatedSubprocessExecutor"),
     "process": ("isolated_magic.executors.process", "ProcessExecutor"),
     "docker": ("isolated_magic.executors.docker", "DockerExecutor"),
+    "distributed": ("isolated_magic.distributed.executor", "DistributedExecutor"),
 }
 
 
@@ -31,7 +32,7 @@ def create_executor(name: ExecutorName, **settings: object) -> Executor:
     """Create an executor by the name of its strategy.
 
     Args:
-        name: ``"isolated"``, ``"process"`` or ``"docker"``.
+        name: ``"isolated"``, ``"process"``, ``"docker"`` or ``"distributed"``.
         settings: keyword arguments of its class.
 
     Raises:

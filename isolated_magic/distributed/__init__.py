@@ -1,0 +1,1 @@
+"""Evaluations on other machines: what travels, what runs there, and engines that carry it (Dask, executors)."""

@@ -1,0 +1,125 @@
+"""In a Dask worker: a plugin that holds the executor of one client, and the functions that the client calls."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from distributed import WorkerPlugin, get_worker
+
+from isolated_magic.distributed.chunk import Refused
+from isolated_magic.distributed.cipher import AesCipher
+from isolated_magic.distributed.worker import WorkerExecutor
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from distributed import Worker
+
+    from isolated_magic.distributed.chunk import Chunk, Done
+    from isolated_magic.executors.isolated import LaunchSettings
+
+PREFIX = "isolated-"  # of the keys of chunks
+SETTLED_SECS = 0.02  # between two looks
+
+
+def plugin_name(executor_id: str) -> str:
+    """What the plugin of an executor is called."""
+    return f"isolated_magic-{executor_id}"
+
+
+class IsolatedPlugin(WorkerPlugin):
+    """Starts an executor in a worker process, and tears it down when the worker or the plugin goes.
+
+    Args:
+        executor_id: of the client's executor.
+        key: that opens its chunks.
+        settings: how runs start.
+    """
+
+    def __init__(self, executor_id: str, key: bytes, settings: LaunchSettings) -> None:
+        self.name = plugin_name(executor_id)
+        self._executor_id = executor_id
+        self._key = key
+        self._settings = settings
+        self.executor: WorkerExecutor | None = None
+
+    def setup(self, worker: Worker) -> None:
+        """The plugin has come to a worker."""
+        outlive_interrupts()
+        self.executor = WorkerExecutor(self._settings, AesCipher(self._key), worker.address)
+
+    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - dask's signature
+        """The plugin or the worker goes."""
+        executor, self.executor = self.executor, None
+        if executor is not None:
+            await asyncio.get_running_loop().run_in_executor(None, executor.teardown)
+
+    def transition(self, key: object, start: str, finish: str, **_more: object) -> None:  # noqa: ARG002 - dask's
+        """A task goes from one state to another: what the client cancels is killed."""
+        if finish == "cancelled" and isinstance(key, str) and key.startswith(PREFIX) and self.executor is not None:
+            self.executor.stop_chunk(key.removeprefix(PREFIX))
+
+
+def outlive_interrupts() -> None:
+    """Have this process outlive a SIGINT, if nobody handles it better.
+
+    Ctrl-C in a terminal and a notebook's stop go to all processes of their group, the workers of a LocalCluster
+    among them; they would end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    # That of asyncio.Runner ends its loop; a worker that was started by itself waits for signals, with another.
+    is_runners = getattr(getattr(handler, "func", None), "__qualname__", "") == "Runner._on_sigint"
+    if handler in {signal.default_int_handler, signal.SIG_DFL} or is_runners:
+        signal.signal(signal.SIGINT, _outlive)
+
+
+def _outlive(_number: int, _frame: FrameType | None) -> None:
+    """Not SIG_IGN, which children would inherit."""
+
+
+async def install(executor_id: str, key: bytes, settings: LaunchSettings, dask_worker: Worker) -> None:
+    """Give a worker the plugin, unless it has it."""
+    name = plugin_name(executor_id)
+    if name not in dask_worker.plugins:
+        await dask_worker.plugin_add(
+            plugin=IsolatedPlugin(executor_id, key, settings), name=name, catch_errors=False
+        )
+
+
+async def uninstall(executor_id: str, dask_worker: Worker) -> None:
+    """Take the plugin from a worker."""
+    if plugin_name(executor_id) in dask_worker.plugins:
+        await dask_worker.plugin_remove(name=plugin_name(executor_id))
+
+
+async def settled(executor_id: str, dispatch: str, timeout_secs: float, dask_worker: Worker) -> bool:
+    """Wait until no chunk of an evaluation runs in a worker."""
+    executor = _executor_in(dask_worker, executor_id)
+    for _ in range(int(timeout_secs / SETTLED_SECS)):
+        if executor is None or executor.is_idle(dispatch):
+            return True
+        await asyncio.sleep(SETTLED_SECS)
+    return False
+
+
+async def end_lanes(executor_id: str, dispatch: str, dask_worker: Worker) -> None:
+    """End the processes of an evaluation that wait for rows."""
+    executor = _executor_in(dask_worker, executor_id)
+    if executor is not None:
+        await asyncio.get_running_loop().run_in_executor(None, executor.end_lanes, dispatch)
+
+
+def run_chunk(chunk: Chunk) -> Done | Refused:
+    """The task: run a chunk."""
+    executor = _executor_in(get_worker(), chunk.executor)
+    return Refused(lacks_program=False) if executor is None else executor.run_chunk(chunk)
+
+
+def _executor_in(worker: Worker, executor_id: str) -> WorkerExecutor | None:
+    plugin = worker.plugins.get(plugin_name(executor_id))
+    return plugin.executor if isinstance(plugin, IsolatedPlugin) else None

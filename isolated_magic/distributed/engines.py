@@ -1,0 +1,44 @@
+"""Which engine carries chunks for what the caller gave."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from isolated_magic.errors import InvalidRequestError, MissingLibraryError
+
+if TYPE_CHECKING:
+    from isolated_magic.distributed.engine import Engine
+    from isolated_magic.executors.isolated import LaunchSettings
+
+SCHEMES = ("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")
+NO_DASK = (
+    "Runs on a Dask cluster need dask.distributed and cryptography, which are not both installed: "
+    "pip install 'isolated-magic[dask]'"
+)
+
+
+def engine_for(client: object, settings: LaunchSettings) -> Engine:
+    """An engine for a Dask client, a cluster, the address of a scheduler, or an executor.
+
+    Raises:
+        InvalidRequestError: it is none of these.
+        MissingLibraryError: dask.distributed is not installed.
+    """
+    if isinstance(client, Executor) and not hasattr(client, "_client"):
+        from isolated_magic.distributed.futures_engine import FuturesEngine  # noqa: PLC0415 - one of two
+
+        return FuturesEngine(client, settings)
+    try:
+        from isolated_magic.distributed.dask_engine import DaskEngine, client_of  # noqa: PLC0415 - loads for 0.5 s
+    except ImportError:
+        if isinstance(client, str):
+            raise MissingLibraryError(NO_DASK) from None
+        raise
+    found, is_ours = client_of(client)
+    if found is None:
+        raise InvalidRequestError(
+            f"client is {type(client).__name__}: give a Dask Client, a cluster, the address of a scheduler "
+            "such as 'tcp://scheduler:8786', or a concurrent.futures.Executor."
+        )
+    return DaskEngine(found, settings, closes_client=is_ours)

@@ -1,0 +1,113 @@
+"""Runs on the workers of a cluster: for evaluations that one machine is not enough for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Unpack
+
+from isolated_magic.distributed.dispatch import ClusterDispatch
+from isolated_magic.distributed.engines import engine_for
+from isolated_magic.distributed.launcher import ClusterLauncher
+from isolated_magic.distributed.single import run_on
+from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
+from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, LaunchSettings, check_launch
+from isolated_magic.limits import NO_LIMITS
+from isolated_magic.redaction.redactor import Secret
+from isolated_magic.request import RemoteTarget, lists_options, source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from isolated_magic.environment import EnvValue
+    from isolated_magic.executors.dispatch import Dispatch, Reports
+    from isolated_magic.executors.evaluation_options import EvaluationSettings
+    from isolated_magic.executors.lifecycle import LiveRun
+    from isolated_magic.executors.runner import Watchers
+    from isolated_magic.launch.fork_server.launcher import Preload
+    from isolated_magic.limits import Limits
+    from isolated_magic.models import ProcessLaunchMethod, RunResult
+    from isolated_magic.request import RunOptions, RunRequest
+
+
+class DistributedExecutor(Executor):
+    """Runs each piece of code in a new process on a worker of a cluster.
+
+    ::
+
+        with DistributedExecutor(client) as executor:
+            executor.evaluate(code, rows, env_vars=lambda row: {"TENANT_ID": row["tenant"]})
+
+    A run has the environment and the files of its worker, with ``env_vars`` over them. A file of code is read here
+    and sent as source.
+
+    Args:
+        client: a Dask ``Client``, a cluster or the address of a scheduler, such as ``"tcp://scheduler:8786"``; or
+            any ``concurrent.futures.Executor``.
+        timeout_secs: default time limit of a run in seconds; infinity for no limit.
+        launch: see :class:`IsolatedSubprocessExecutor`; each worker process has one with these settings.
+        preload: likewise.
+        standby: likewise.
+        idle_secs: likewise.
+        limits: default limits of a run.
+
+    Raises:
+        InvalidRequestError: one of these is invalid.
+        MissingLibraryError: a library that it needs is not installed.
+    """
+
+    def __init__(
+        self,
+        client: object,
+        timeout_secs: float = DEFAULT_TIMEOUT_SECS,
+        *,
+        launch: ProcessLaunchMethod = "forked",
+        preload: Preload = "learned",
+        standby: int = DEFAULT_STANDBY,
+        idle_secs: float = DEFAULT_IDLE_SECS,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
+        check_launch(launch, preload, standby, idle_secs)
+        settings = LaunchSettings(launch=launch, preload=preload, standby=standby, idle_secs=idle_secs)
+        self._engine = engine_for(client, settings)
+        super().__init__(ClusterLauncher(self._engine), "distributed", timeout_secs, limits)
+
+    @lists_options
+    def prepare(
+        self,
+        code: str | PathLike[str],
+        data: object = None,
+        env_vars: Mapping[str, EnvValue] | None = None,
+        timeout_secs: float | None = None,
+        payload_type: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunRequest:
+        """As every executor's; the run has the environment of its worker below the variables that it is given."""
+        inherits = options.get("inherit_env", True)
+        names = options.get("secrets", ())
+        options["inherit_env"] = False
+        request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
+        env_vars = env_vars or {}
+        given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
+        unset = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
+        request = replace(
+            request,
+            environment={name: value for name, value in request.environment.items() if name in given},
+            remote=RemoteTarget(unset, inherits, tuple(name for name in names if not isinstance(name, Secret))),
+        )
+        if request.path is None:
+            return request
+        source = source_of(request.path, "a worker")
+        return replace(request, source=source, source_name=request.path, path=None)
+
+    @property
+    def jobs(self) -> int:
+        """How many rows an evaluation runs at once: one for each thread of all workers."""
+        return sum(worker.threads for worker in self._engine.workers()) or 1
+
+    def _dispatch(self, settings: EvaluationSettings, reports: Reports) -> Dispatch:
+        return ClusterDispatch(self._engine, settings, reports, self._record_row)
+
+    def _run_one(self, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:
+        return run_on(self._engine, request, watchers, live)

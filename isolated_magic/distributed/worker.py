@@ -1,0 +1,223 @@
+"""In a worker process: one executor for each executor of a client's, which runs the chunks that are sent to it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from isolated_magic.distributed.chunk import Done, Refused
+from isolated_magic.environment import environment_for_run
+from isolated_magic.errors import LaunchError
+from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+from isolated_magic.executors.lifecycle import LiveRun
+from isolated_magic.executors.row_process import RowHost, start_row_process
+from isolated_magic.executors.runner import failed_run
+from isolated_magic.redaction.redactor import secret_values
+from isolated_magic.supervisor.row_stream import MOST_AHEAD
+
+if TYPE_CHECKING:
+    from isolated_magic.distributed.chunk import Chunk, Cipher, Content, SentRow, Variant
+    from isolated_magic.executors.isolated import LaunchSettings
+    from isolated_magic.executors.row_process import RowProcess
+    from isolated_magic.models import RunResult
+    from isolated_magic.request import RunRequest
+
+MOST_PROGRAMS = 64  # that are kept
+MOST_LANES = 64  # processes that wait for rows
+END_SECS = 5.0  # for exit functions of a process that is not needed any more
+
+
+class WorkerExecutor(IsolatedSubprocessExecutor):
+    """Runs chunks in one worker process. Chunks run in several threads at once.
+
+    Args:
+        settings: how runs start.
+        cipher: opens chunks; None for those that are not sealed.
+        name: what the engine calls this worker.
+    """
+
+    def __init__(self, settings: LaunchSettings, cipher: Cipher | None, name: str) -> None:
+        super().__init__(**settings)
+        self._cipher = cipher
+        self._name = name
+        self._programs: OrderedDict[str, RunRequest] = OrderedDict()
+        self._rows = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
+        self._lanes: OrderedDict[tuple[str, int], _Lane] = OrderedDict()  # by dispatch; the last used one last
+        self._going: dict[str, _Going] = {}  # chunks, by id
+        self._table = threading.RLock()
+
+    def run_chunk(self, chunk: Chunk) -> Done | Refused:
+        """Run the rows of a chunk, one after the other."""
+        content = chunk.content(self._cipher)
+        program = self._program(chunk.dispatch, content)
+        if program is None:
+            return Refused(lacks_program=True)
+        begun_at = time.monotonic()
+        going = _Going()
+        with self._table:
+            self._going[chunk.id] = going
+        try:
+            requests = _requests(program, content)
+            if chunk.lane is None:
+                results = self._run_each(requests, going)
+            else:
+                results = self._run_in_lane(chunk, requests, going)
+        finally:
+            with self._table:
+                del self._going[chunk.id]
+        return Done(tuple(results), time.monotonic() - begun_at, self._name)
+
+    def stop_chunk(self, chunk_id: str) -> None:
+        """Kill what runs of a chunk, and begin no further row of it. Does not wait."""
+        with self._table:
+            going = self._going.get(chunk_id)
+        if going is not None:
+            going.stop()
+
+    def is_idle(self, dispatch: str) -> bool:
+        """Whether no chunk of this evaluation runs here."""
+        with self._table:
+            return not any(chunk_id.startswith(dispatch) for chunk_id in self._going)
+
+    def end_lanes(self, dispatch: str) -> None:
+        """End the processes of an evaluation that wait for rows, in order if they can."""
+        with self._table:
+            ending = [self._lanes.pop(key) for key in [*self._lanes] if key[0] == dispatch]
+            self._programs.pop(dispatch, None)
+        _end(ending)
+
+    def _program(self, dispatch: str, content: Content) -> RunRequest | None:
+        with self._table:
+            if content.program is not None:
+                self._programs[dispatch] = content.program
+                if len(self._programs) > MOST_PROGRAMS:
+                    self._programs.popitem(last=False)
+            return self._programs.get(dispatch)
+
+    def _run_each(self, requests: list[RunRequest], going: _Going) -> list[RunResult]:
+        results: list[RunResult] = []
+        for request in requests:
+            live = LiveRun(request.source_name, is_of_evaluation=True)
+            if not going.has_begun(live):
+                break
+            results.append(self._run(request, live))
+        return results
+
+    def _run_in_lane(self, chunk: Chunk, requests: list[RunRequest], going: _Going) -> list[RunResult]:
+        lane = self._lane(chunk)
+        try:
+            return lane.run(self._rows, requests, going)
+        finally:
+            self._keep(chunk, lane)
+
+    def _lane(self, chunk: Chunk) -> _Lane:
+        assert chunk.lane is not None  # noqa: S101 - others have none
+        with self._table:
+            return self._lanes.pop((chunk.dispatch, chunk.lane), None) or _Lane()
+
+    def _keep(self, chunk: Chunk, lane: _Lane) -> None:
+        assert chunk.lane is not None  # noqa: S101 - likewise
+        ending = []
+        with self._table:
+            if chunk.keeps_lane:
+                self._lanes[chunk.dispatch, chunk.lane] = lane
+                if len(self._lanes) > MOST_LANES:
+                    ending.append(self._lanes.popitem(last=False)[1])
+            else:
+                ending.append(lane)
+        _end(ending)
+
+
+class _Going:
+    """A chunk that runs."""
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+        self._live: LiveRun | None = None
+        self._lock = threading.RLock()
+
+    def has_begun(self, live: LiveRun) -> bool:
+        """From now on this is what runs of it; False if it is to begin nothing more."""
+        with self._lock:
+            self._live = live
+            return not self.is_stopped
+
+    def stop(self) -> None:
+        with self._lock:
+            self.is_stopped = True
+            live = self._live
+        if live is not None:
+            live.stop()
+
+
+class _Lane:
+    """The rows of one value of ``per``: they stream through one process. One chunk of them runs at a time."""
+
+    def __init__(self) -> None:
+        self._process: RowProcess | None = None
+        self._results: list[RunResult] = []
+
+    def run(self, host: RowHost, requests: list[RunRequest], going: _Going) -> list[RunResult]:
+        results: list[RunResult] = []
+        self._results = results
+        starts_cold = False
+        while len(results) < len(requests) and not going.is_stopped:
+            if self._process is None:
+                first = replace(requests[0], fresh=True) if starts_cold else requests[0]
+                try:
+                    self._process = start_row_process(host, first, self._on_result, MOST_AHEAD)
+                except LaunchError as problem:
+                    results.append(failed_run(problem))
+                    continue
+            process = self._process
+            going.has_begun(process.live)
+            if going.is_stopped:
+                process.live.stop()
+            waiting = iter(requests[len(results) :])
+            if not process.run(lambda waiting=waiting: None if going.is_stopped else next(waiting, None)):  # type: ignore[misc]
+                starts_cold, self._process = process.is_to_be_cold, None
+        return results
+
+    def _on_result(self, result: RunResult) -> None:
+        self._results.append(result)
+
+    def hang_up(self) -> None:
+        if self._process is not None:
+            self._process.hang_up()
+
+    def end(self, deadline: float) -> None:
+        if self._process is not None:
+            self._process.end(deadline)
+
+
+def _end(lanes: list[_Lane]) -> None:
+    for lane in lanes:
+        lane.hang_up()
+    deadline = time.monotonic() + END_SECS
+    for lane in lanes:
+        lane.end(deadline)
+
+
+def _requests(program: RunRequest, content: Content) -> list[RunRequest]:
+    """The runs of a chunk, complete."""
+    complete = [_completed(program, variant) for variant in content.variants]
+    return [_with_data(complete[row.variant], row) for row in content.rows]
+
+
+def _with_data(request: RunRequest, row: SentRow) -> RunRequest:
+    return request.with_data(row.payload, row.arrivals)
+
+
+def _completed(program: RunRequest, variant: Variant) -> RunRequest:
+    """The run with the environment of this process below its own."""
+    environment = environment_for_run(inherit=variant.remote.inherits)
+    for name in variant.remote.unset:
+        environment.pop(name, None)
+    environment.update(variant.environment)
+    secrets = {*variant.secrets, *secret_values(environment, variant.remote.secret_names)}
+    cwd = program.cwd if os.path.isdir(program.cwd) else os.getcwd()  # noqa: PTH109,PTH112 - of every run
+    return replace(program, environment=environment, secrets=tuple(sorted(secrets)), cwd=cwd)
