@@ -291,8 +291,7 @@ class RunResult:
         notes: sentences to show beside the scores: the run succeeded, but may not mean what you think.
         displays: what the code displayed, in its order; each with its last update.
         score_label: what scores that are only called ``score`` are called where they are shown; empty for that.
-        worker: the process of a cluster that ran it, such as ``"tcp://10.0.0.7:40331"``; None for a run of this
-            process.
+        worker: the process of a cluster that ran it, such as ``"tcp://10.0.0.7:40331"``; else None.
     """
 
     payload: JsonObject | None = None

@@ -12,7 +12,7 @@ from tests import daemon as daemons
 from tests import jupyterlab
 from tests.kernels import Kernel, kernel
 
-pytest_plugins = ["tests.fixtures", "tests.parallel", "tests.quick", "tests.fork_servers"]
+pytest_plugins = ["tests.clusters", "tests.fixtures", "tests.parallel", "tests.quick", "tests.fork_servers"]
 
 TESTS = Path(__file__).parent
 NOTEBOOKS = TESTS.parent / "notebooks"

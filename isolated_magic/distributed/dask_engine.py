@@ -23,7 +23,7 @@ from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.row_values import exception_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Callable, Collection, Coroutine, Mapping
 
     from isolated_magic.distributed.chunk import Chunk, Outcome
     from isolated_magic.executors.isolated import LaunchSettings
@@ -190,31 +190,29 @@ class DaskEngine(Engine):
             self._gone = f"The Dask scheduler does not answer: {exception_text(problem)}."
             self._tell_watchers()
             return
-        now = time.monotonic()
-        has_changed = False
+        found = {info["id"]: (address, info) for address, info in identity["workers"].items()}
         with self._lock:
-            found = {info["id"]: (address, info) for address, info in identity["workers"].items()}
-            lost = [known for worker_id, known in self._known.items() if worker_id not in found]
-            for known in lost:
-                del self._known[known.worker.id]
-            for worker_id, (address, info) in found.items():
-                if worker_id not in self._known:
-                    worker = Worker(worker_id, address, info["nthreads"])
-                    self._known[worker_id] = _Known(worker, info["last_seen"], now)
-                known = self._known[worker_id]
-                if info["last_seen"] != known.last_seen:
-                    known.last_seen, known.heard_at = info["last_seen"], now
-                is_silent = now - known.heard_at > SILENT_SECS
-                if is_silent != known.worker.is_silent:
-                    known.worker, has_changed = known.worker._replace(is_silent=is_silent), True
+            lost = [self._known.pop(worker_id) for worker_id in [*self._known] if worker_id not in found]
+            has_changed = [self._hear(*each) for each in found.values()]
             new = [known for known in self._known.values() if not (known.is_ready or known.is_being_prepared)]
         for known in lost:
             self._on_lost(known)
         for known in new:
             known.is_being_prepared = True
             asyncio.ensure_future(self._prepare(known))  # noqa: RUF006 - it tells when it has ended
-        if lost or has_changed:
+        if lost or any(has_changed):
             self._tell_watchers()
+
+    def _hear(self, address: str, info: Mapping[str, Any]) -> bool:
+        """Take what the scheduler says of a worker; whether it has fallen silent or was heard of again."""
+        now = time.monotonic()
+        worker = Worker(info["id"], address, info["nthreads"])
+        known = self._known.setdefault(worker.id, _Known(worker, info["last_seen"], now))
+        if info["last_seen"] != known.last_seen:
+            known.last_seen, known.heard_at = info["last_seen"], now
+        was_silent = known.worker.is_silent
+        known.worker = known.worker._replace(is_silent=now - known.heard_at > SILENT_SECS)
+        return known.worker.is_silent != was_silent
 
     async def _prepare(self, known: _Known) -> None:
         """Make a worker ready for chunks."""
