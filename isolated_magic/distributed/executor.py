@@ -102,6 +102,16 @@ class DistributedExecutor(Executor):
         return replace(request, source=source, source_name=request.path, path=None)
 
     @property
+    def workers(self) -> tuple[str, ...]:
+        """What the workers that can take runs are called: their addresses, as last seen."""
+        return tuple(worker.name for worker in self._engine.workers())
+
+    @property
+    def gone(self) -> str:
+        """Why nothing can be run any more, in one sentence; empty as long as that is not known."""
+        return self._engine.gone
+
+    @property
     def jobs(self) -> int:
         """How many rows an evaluation runs at once: one for each thread of all workers."""
         return sum(worker.threads for worker in self._engine.workers()) or 1

@@ -75,7 +75,9 @@ class Commands:
         table = [("pid", "age", "label"), *rows]
         widths = [max(len(row[column]) for row in table) for column in (0, 1)]
         lines = [f"{pid:>{widths[0]}}  {age:>{widths[1]}}  {label}" for pid, age, label in table]
-        return "\n".join([*(lines if rows else ["Nothing runs."]), *self._ends, *_preloads(lifecycle.preloaded())])
+        lines = lines if rows else ["Nothing runs."]
+        where = self._executors.clusters.status
+        return "\n".join([*lines, *where, *self._ends, *_preloads(lifecycle.preloaded())])
 
     def _stop(self, words: list[str]) -> str:
         _require(len(words) <= 1, "stop", "takes one pid, or none to stop all")

@@ -13,6 +13,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from isolated_magic.evaluation.result import EvaluationResult
 from isolated_magic.executors import lifecycle
+from isolated_magic.magic.clusters import can_run_rows
 from isolated_magic.magic.datasets import can_be_rows, field_names
 from isolated_magic.magic.kinds import ROW
 from isolated_magic.magic.options import FIRST_WORDS, TABLE
@@ -80,14 +81,14 @@ class Completion:
         if word.startswith("--") and equals:  # --env=NAME
             last, word = flag, value
         option = _BY_FLAG.get(last)
-        if option is not None and (option.repeats or option.offers in {"rows", "field"}):
+        if option is not None and (option.repeats or option.offers in {"rows", "field", "cluster"}):
             _, equals, value = word.partition("=")
             if match := _KEY_OF_ROW.search(word):
                 return match[2], self._fields(before) if match[1] == _row_name(before) else (), "key"
             if equals and option.repeats and option.offers != "file":
                 return self._reference(value, before)
             if word.startswith(("$", "{")):
-                return self._reference(word, before)
+                return self._reference(word, before if option.offers != "cluster" else [])
         if option is not None and not word.startswith("-"):
             return word, *self._values(option, word, before)
         if not is_cell and len(before) <= 1 and not word.startswith("-"):
@@ -118,6 +119,9 @@ class Completion:
             own = self._variables(word)
             known = [name for name in own if can_be_rows(self._shell.user_ns.get(name))]
             return [*known, *_files(word, option.words)], "variable"
+        if option.offers == "cluster":
+            own = self._variables(word)
+            return [name for name in own if can_run_rows(self._shell.user_ns.get(name))], "variable"
         if option.offers == "field":
             return [name for name in self._fields(before) if name.isidentifier()], "key"
         if option.offers == "environment":

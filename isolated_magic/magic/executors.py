@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.executors.factory import create_executor
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+from isolated_magic.magic.clusters import Clusters
 from isolated_magic.magic.options import TABLE
 
 if TYPE_CHECKING:
@@ -24,24 +25,34 @@ class Executors:
     def __init__(self, settings: IsolatedMagic) -> None:
         self._settings = settings
         self.isolated = IsolatedSubprocessExecutor(**settings.launch_settings)
+        self.clusters = Clusters(settings)
         self._others: dict[ExecutorName, tuple[Mapping[str, object], Executor]] = {}
 
     def configure(self) -> None:
         """Start runs as the settings say from now on."""
         self.isolated.configure(self._settings.launch_settings)
 
-    def executor_for(self, options: Options) -> Executor:
+    def executor_for(self, options: Options, names: dict[str, object], hidden: Mapping[str, object]) -> Executor:
         """The executor that the line asks for.
+
+        Args:
+            options: of the line.
+            names: the notebook's variables.
+            hidden: those among them that IPython put there, with their values.
 
         Raises:
             OptionError: it cannot be made, or an option belongs to another one.
+            LaunchError: there is no such cluster.
+            MissingLibraryError: a library that it needs is not installed.
         """
-        name = options.executor
+        name = options.executor if options.on is None else "distributed"
         for said in options.said:
             if TABLE[said].executor not in {None, name}:
                 raise OptionError(
                     f"{TABLE[said].flag} is for --executor {TABLE[said].executor}: give that with it."
                 )
+        if options.on is not None:
+            return self.clusters.executor_for(options.on, names, hidden)
         if name == "isolated":
             return self.isolated
         if name == "process":
@@ -70,4 +81,5 @@ class Executors:
         others, self._others = self._others, {}
         for _, executor in others.values():
             executor.teardown()
+        self.clusters.teardown()
         self.isolated.teardown()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.evaluation_options import EvaluationSettings
-from isolated_magic.executors.factory import HOMES, NAMES
+from isolated_magic.executors.factory import HOMES
 from isolated_magic.limits import MIB, parse_size
 from isolated_magic.magic import lexer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 NO_LIMIT = "none"
 ROW = "row"  # what a row is called where --as does not say
 ROW_FILES = (".jsonl", ".csv", ".parquet")  # that hold rows
+EXECUTORS = tuple(name for name in HOMES if name != "distributed")  # that --executor and its setting take
+_EXECUTORS = ", ".join(map(repr, EXECUTORS))
 LEAST_MEMORY_BYTES = 16 * MIB  # an interpreter needs about ten
 
 
@@ -115,7 +117,9 @@ def _earlier(text: str) -> str:
 
 
 def _executor(text: str) -> str:
-    if text not in HOMES:
+    if text == "distributed":
+        raise InvalidRequestError("--on says where rows run on other machines, such as --each rows --on client.")
+    if text not in EXECUTORS:
         raise ValueError
     return text
 
@@ -123,7 +127,7 @@ def _executor(text: str) -> str:
 SWITCH = Kind("", types=(bool,), setting_wants="True or False")
 TEXT, PATH, REFERENCE = Kind("TYPE"), Kind("PATH"), Kind("NAME")
 # What is in single quotes is told apart later.
-ROWS, FIELD, FILE = Kind("ROWS", str), Kind("EXPR", str), Kind("PATH", str)
+ROWS, FIELD, FILE, CLUSTER = Kind("ROWS", str), Kind("EXPR", str), Kind("PATH", str), Kind("CLUSTER", str)
 FAILURES = Kind("N", _failures, "a number of rows, or a share of them between 0 and 1")
 RATE = Kind("RATE", _rate)
 RETRY_ON = Kind("NAME", _exception, "the name of an exception, or timeout")
@@ -133,7 +137,7 @@ VARIABLE = Kind("NAME", _variable, "the name of a variable")
 _EARLIER = "the name of a variable, or of a file that an evaluation was saved to"
 EARLIER = Kind("NAME", _earlier, _EARLIER, (bool,), "True or False")
 IMAGE = Kind("NAME", setting_wants="the name of an image, or None for the default")
-EXECUTOR = Kind("NAME", _executor, f"one of {', '.join(HOMES)}", setting_wants=f"one of {NAMES}")
+EXECUTOR = Kind("NAME", _executor, f"one of {', '.join(EXECUTORS)}", setting_wants=f"one of {_EXECUTORS}")
 _OF_SIZES = ("a size, such as 512M or 2G", (int, str), "a size, such as '512M', or a number of bytes", None)
 SIZE, MEMORY = Kind("SIZE", _size, *_OF_SIZES), Kind("SIZE", _memory, *_OF_SIZES)
 _OF_TIMES = ("a number of seconds greater than zero", (float,))

@@ -151,13 +151,15 @@ class IsolatedMagics(Magics):
         options = parse(line, self.settings.defaults, is_cell=body is not None)
         if options.help:
             return help_text()
-        executor = self.executors.executor_for(options)
+        executor = self.executors.executor_for(options, names, self._shell.user_ns_hidden)
         to_save = source.saving(options.save, body) if options.save is not None and body is not None else None
         result: RunResult | BackgroundRun | EvaluationResult | None = None
         if options.each is not None:
             code = source.code_of(options, body)
             if problem := each.problem_of_compiling(code):  # one run says why, and not as many as there are rows
-                result = self._broken(executor, each.without_rows(options), body, names, problem)
+                # On a worker it fails alike.
+                runs_here = self.executors.isolated if options.on is not None else executor
+                result = self._broken(runs_here, each.without_rows(options), body, names, problem)
             if result is None:
                 result = self._evaluate(executor, code, options, body, names)
         else:

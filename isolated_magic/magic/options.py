@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
-from isolated_magic.executors.factory import HOMES, NAMES
 from isolated_magic.limits import Limits
 from isolated_magic.magic.kinds import (
     CHECKPOINT_MODE,
+    CLUSTER,
     COUNT,
     CPU,
     EARLIER,
     EXECUTOR,
+    EXECUTORS,
     FAILURES,
     FIELD,
     FILE,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.factory import ExecutorName
 
     _Anything: TypeAlias = Any  # a field of whatever type it is annotated with
-    Offers: TypeAlias = Literal["value", "file", "environment", "data", "result", "rows", "field"]
+    Offers: TypeAlias = Literal["value", "file", "environment", "data", "result", "rows", "field", "cluster"]
 
 COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
 FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
@@ -218,8 +219,8 @@ class Options:
         help="what runs the code: `isolated`, a new process (default); `process`, a reused worker; `docker`, a "
         "container",
         kind=EXECUTOR,
-        words=tuple(HOMES),
-        setting=Setting("executor", "isolated", f"what runs code: one of {NAMES}"),
+        words=EXECUTORS,
+        setting=Setting("executor", "isolated", f"what runs code: one of {', '.join(map(repr, EXECUTORS))}"),
     )
     image: str | None = _option(
         "--image",
@@ -307,13 +308,23 @@ class Options:
         help="what the row is called in expressions (default `row`)",
         kind=VARIABLE,
     )
+    on: str | None = _of_rows(
+        "--on",
+        help="run the rows on a cluster: a Dask client or cluster, or any `concurrent.futures.Executor`, in a "
+        "notebook variable, `$variable` or `{expression}`; or the address of a Dask scheduler",
+        manual="An address is such as `tcp://scheduler:8786`. A run has the environment of its worker, with "
+        "`--env` over it, and its files",
+        kind=CLUSTER,
+        offers="cluster",
+        executor="distributed",
+    )
     limit: int | None = _of_rows("--limit", help="take the first N rows alone", kind=NUMBER, words=("5", "20"))
     sample: int | None = _of_rows(
         "--sample", help="take N rows at random, the same ones every time", kind=NUMBER, words=("5", "20")
     )
     jobs: int | None = _of_rows(
         "--jobs",
-        help="how many rows run at once (default: one for each processor)",
+        help="how many rows run at once (default: one for each processor, or for each thread of the workers)",
         kind=WORKERS,
         words=("1", "2", "4", "8"),
         setting=Setting("jobs", None, "how many rows run at once; `None` for one for each processor"),

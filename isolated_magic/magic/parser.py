@@ -33,6 +33,7 @@ MEANT = {
     **dict.fromkeys(("--rate-limit", "--rps", "--qps"), "--rate"),
     **dict.fromkeys(("--epochs", "--trials", "--runs"), "--repeat"),
     **dict.fromkeys(("--max-retries", "--retry"), "--retries"),
+    **dict.fromkeys(("--client", "--dask", "--scheduler", "--pool", "--backend", "--remote"), "--on"),
     "--baseline": "--compare",
 }
 
@@ -64,6 +65,8 @@ Examples:
       The cell runs once for each row, which is data there; all rows of a tenant in one process.
   %%isolated --each rows.jsonl --limit 20 --key id --compare
       The first 20 rows of a file; the output says whether they score better than the last time.
+  %%isolated --each rows --on client --checkpoint done.jsonl
+      The rows run on the workers of a Dask client; --on tcp://scheduler:8786 makes one for that address.
   %%isolated --bg -o run --memory 512M
       The cell ends at once: run.pid, run.done(), run.result(timeout), run.stdout, run.kill().
 
@@ -111,6 +114,8 @@ def _check_together(options: Options) -> None:
             )
         if options.no_score:
             raise OptionError("--no-score is for one run without scores, and --each collects them: leave it out.")
+        if options.on is not None and "executor" in options.said:
+            raise OptionError("--on says what runs the rows, and so does --executor: give one of them.")
         if options.retry_on and not options.retries:
             raise OptionError("--retry-on says after what a row is run again: add how often, such as --retries 2.")
         if options.checkpoint_mode is not None and options.checkpoint is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.magic import lexer
+from isolated_magic.magic.clusters import can_run_rows
 from isolated_magic.magic.credentials import SecretSources, expressions
 from isolated_magic.magic.data import merged_data
 from isolated_magic.magic.options import TABLE
@@ -350,6 +351,8 @@ class _FieldOption:
             fields = list(map(str, first)) if isinstance(first, Mapping) else []
             shown = ", ".join(fields[:MOST_NAMED]) + (", ..." if len(fields) > MOST_NAMED else "")
             listed = f"the first row has {shown}." if fields else f"the first row is {type(first).__name__}."
+            if can_run_rows(self._rows.names.get(name)):
+                listed = f"to run rows on it, write --on {name}."
             raise OptionError(
                 f"{self._flag} {name}: neither is that a field of the row nor a function of the notebook; "
                 f"{listed}{did_you_mean(name, fields)}"
