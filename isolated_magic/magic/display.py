@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import weakref
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -243,8 +244,10 @@ def bundle(
     """
     view = _view_of(shown, most_scores, is_just_begun=is_just_begun)
     formats = {"text/plain": to_text(view), "text/html": to_html(view), "text/markdown": to_markdown(view)}
-    if isinstance(shown, (History, Comparison, Groups, RowResult)) or is_just_begun:
+    if isinstance(shown, (History, Comparison, Groups)) or is_just_begun:
         return formats, {}
+    if isinstance(shown, RowResult):
+        return formats, {RUN_METADATA_KEY: {"worker": shown.worker}} if has_run_metadata and shown.worker else {}
     if isinstance(shown, EvaluationResult):
         return formats, _evaluation_metadata(shown, has_run_metadata=has_run_metadata)
     metadata: dict[str, object] = {}
@@ -273,7 +276,9 @@ def _evaluation_metadata(result: EvaluationResult, *, has_run_metadata: bool) ->
     metadata |= _json_metadata(lambda: summary, "result.summary")
     if has_run_metadata:
         resumed = sum(row.is_resumed for row in result.rows)
-        metadata[RUN_METADATA_KEY] = printable_json({"slowest": slowest, "resumed": resumed})
+        workers = Counter(row.worker for row in result.rows if row.worker is not None and not row.is_resumed)
+        told: JsonObject = {"slowest": slowest, "resumed": resumed, **({"workers": {**workers}} if workers else {})}
+        metadata[RUN_METADATA_KEY] = printable_json(told)
     return metadata
 
 
@@ -314,6 +319,8 @@ def _view_with_times(shown: Shown, view: View) -> View:
 def _run_metadata(result: RunResult) -> dict[str, object]:
     metadata: dict[str, object] = {"pid": result.pid, "launch": result.launch, "exit_status": result.exit_status}
     metadata["peak_memory_bytes"] = result.peak_memory_bytes
+    if result.worker is not None:
+        metadata["worker"] = result.worker
     for name, ms in asdict(result.timings).items():
         metadata[name] = None if math.isnan(ms) else round(ms, 3)
     return metadata

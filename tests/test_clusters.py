@@ -1,0 +1,101 @@
+"""``--on``: the rows of a cell on a cluster, or on a pool of the notebook, in real kernels."""
+
+import psutil
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from tests.kernels import kernel
+from tests.processes import HANG_GUARD_SECS, wait_until
+
+CLUSTER = """
+from concurrent.futures import ProcessPoolExecutor
+from dask.distributed import Client, LocalCluster
+cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+client = Client(cluster)
+pool = ProcessPoolExecutor(2)
+rows = [{"n": n, "tenant": f"t{n % 3}"} for n in range(24)]
+keys = {f"t{n}": f"sk-hunter-{n}" for n in range(3)}
+"""
+SLOW = "import os, time\nopen(f\"{data['folder']}/{os.getpid()}\", 'w').close()\ntime.sleep(0.1)\n1.0"
+
+
+@pytest.fixture(scope="module")
+def cells():
+    with kernel() as started:
+        started.ok(CLUSTER)
+        yield started
+
+
+@pytest.mark.parametrize("target", ["client", "cluster", "$client", "{cluster.scheduler_address}", "pool"])
+def test_rows_run_there_each_with_its_own_environment(cells, target):
+    line = f"--each rows --on {target} -e TENANT={{row['tenant']}} --secret KEY={{keys[row['tenant']]}} -o scores"
+    code = "import os\nprint(os.environ['TENANT'], os.environ['KEY'])\nfloat(data['n'])"
+    shown = cells.ok(f"%%isolated {line}\n{code}")
+    assert shown.text.startswith("scores: score 11.5 ")
+    assert "24 of 24 scored" in shown.text
+    told = cells.ok("sorted({row.stdout for row in scores}), all(row.worker for row in scores)").text
+    assert told == r"(['t0 ***\n', 't1 ***\n', 't2 ***\n'], True)"
+
+
+def test_rows_of_one_value_share_a_process(cells):
+    code = "import os\nclass Pid:\n    def __init__(self): self.name = 'pid'\n    def score(self, **_): return os.getpid()\nPid()"
+    cells.ok(f"%%isolated --each rows --on client --per tenant -o scores\n{code}")
+    told = cells.ok(
+        "len({row.scores[0].value for row in scores}), len({(r.row['tenant'], r.scores[0].value) for r in scores})"
+    ).text
+    assert told == "(3, 3)"
+
+
+def test_what_is_saved_is_the_same_on_every_run(cells):
+    line = "%%isolated --each rows --on client -o s\n1 / data['n']"
+    first, second = (cells.run_as("one", line) for _ in range(2))
+    for shown in (first, second):
+        workers = shown.metadata.pop("isolated_magic_run")["workers"]
+        assert sum(workers.values()) == 24
+        assert all(name.startswith("tcp://127.0.0.1:") for name in workers)
+    assert first == second
+    assert "23 of 24 scored" in first.text
+    row, again = (cells.run_as("two", "s.rows[0]"), cells.run_as("two", "s.rows[0]"))
+    assert row.metadata["isolated_magic_run"]["worker"].startswith("tcp://")
+    assert "tcp://" not in str(row.data)
+    assert row == again
+
+
+def test_an_interrupt_keeps_what_is_done_and_the_cluster(cells, tmp_path):
+    cells.ok(f"many = [{{'n': n, 'folder': '{tmp_path}'}} for n in range(1000)]")
+    request = cells.start(f"%%isolated --each many --on client -o scores\n{SLOW}")
+    wait_until(lambda: len(list(tmp_path.iterdir())) >= 20)
+    cells.manager.interrupt_kernel()
+    shown = cells.collect(request)
+    assert (shown.ename, shown.stderr) == (None, "")
+    done = int(cells.ok("len(scores)").text)
+    assert 0 < done < 1000
+    assert shown.text.startswith(f"Interrupted after {done:,} of 1,000 rows; {1000 - done:,} were not run.")
+    assert not [pid for pid in map(int, (file.name for file in tmp_path.iterdir())) if psutil.pid_exists(pid)]
+    assert cells.ok("%isolated status").stdout.startswith("Nothing runs.")
+    assert cells.ok("client.submit(sum, [1, 2]).result(), len(client.scheduler_info()['workers'])").text == "(3, 2)"
+    assert "24 of 24" in cells.ok("%%isolated --each rows --on client\n1.0").text
+
+
+def test_an_evaluation_is_listed_with_where_it_runs_and_stopped(cells, tmp_path):
+    cells.ok(f"many = [{{'n': n, 'folder': '{tmp_path}'}} for n in range(1000)]")
+    subshell = cells.new_subshell()
+    request = cells.start(f"%%isolated --each many --on client -o scores\n{SLOW}")
+    wait_until(lambda: len(list(tmp_path.iterdir())) >= 3)
+    status = cells.collect(cells.start("%isolated status", subshell=subshell)).stdout
+    assert "evaluation\nRows run on client: 2 workers, 2 at once.\n" in f"{status}\n"
+    assert cells.collect(cells.start("%isolated stop", subshell=subshell)).stdout == "1 run stopped.\n"
+    while cells.client.get_shell_msg(timeout=HANG_GUARD_SECS)["parent_header"].get("msg_id") != request:
+        pass
+    assert cells.ok("0 < len(scores) < 1000, scores.stopped").text.startswith("(True, 'The evaluation was stopped")
+
+
+def test_after_a_teardown_nothing_is_left_on_the_workers(cells):
+    cells.ok("%%isolated --each rows --on client\n1.0")
+    cells.ok("%%isolated --each rows --on {cluster.scheduler_address}\n1.0")
+    plugins = "[name for names in client.run(lambda dask_worker: list(dask_worker.plugins)).values() for name in names]"
+    left = f"[name for name in {plugins} if 'isolated' in name], len(cluster.scheduler.clients)"
+    assert cells.ok(f"len({left}[0]), {left}[1]").text == "(4, 2)"
+    cells.ok("%isolated teardown")
+    assert cells.ok(f"{left}, client.status").text == "([], 1, 'running')"
+    assert "24 of 24" in cells.ok("%%isolated --each rows --on client\n1.0").text
