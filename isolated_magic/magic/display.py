@@ -277,7 +277,9 @@ def _evaluation_metadata(result: EvaluationResult, *, has_run_metadata: bool) ->
     if has_run_metadata:
         resumed = sum(row.is_resumed for row in result.rows)
         workers = Counter(row.worker for row in result.rows if row.worker is not None and not row.is_resumed)
-        told: JsonObject = {"slowest": slowest, "resumed": resumed, **({"workers": {**workers}} if workers else {})}
+        told: JsonObject = {"slowest": slowest, "resumed": resumed}
+        if workers:
+            told["workers"] = {**workers}
         metadata[RUN_METADATA_KEY] = printable_json(told)
     return metadata
 
