@@ -16,6 +16,7 @@ import evaluation
 import measure
 import memory
 import report
+import scaling
 import targets
 from workloads import BARE, OPIK, QUIET, Workload
 
@@ -71,6 +72,7 @@ class Suite:
         _say("handing over data")
         self.targets += data.measure(min(self.rounds, data.ROUNDS))
         self.targets += evaluation.measure(is_quick=self.is_quick)
+        self.targets += scaling.measure(is_quick=self.is_quick)
         report.targets(self.targets)
 
     def _times(self, workload: Workload, rounds: int, paced: int) -> dict[str, measure.Series]:

@@ -1,4 +1,4 @@
-"""The benchmark of evaluations works: how fast it is, `make bench` tells."""
+"""The benchmarks of evaluations work: how fast these are, `make bench` tells."""
 
 import json
 import subprocess
@@ -21,3 +21,11 @@ def test_one_measurement_of_an_evaluation(way):
     cost = json.loads(done.stdout)
     assert cost["rows"] == 60
     assert cost["secs"] > 0
+
+
+def test_the_benchmark_of_a_cluster():
+    done = subprocess.run(
+        [sys.executable, SCRIPT.with_name("scaling.py"), "--quick"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the scheduler's memory is flat" in done.stdout
