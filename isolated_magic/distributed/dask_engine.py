@@ -19,6 +19,9 @@ from isolated_magic.distributed import dask_plugin
 from isolated_magic.distributed.chunk import Cancelled, Failed, Lost
 from isolated_magic.distributed.cipher import AesCipher, new_key
 from isolated_magic.distributed.engine import Engine, Worker
+from isolated_magic.distributed.fitness import refusal
+from isolated_magic.distributed.inspection import Inspection
+from isolated_magic.distributed.needs import NOTHING
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.row_values import exception_text
 
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping
 
     from isolated_magic.distributed.chunk import Chunk, Outcome
+    from isolated_magic.distributed.needs import Needs
     from isolated_magic.executors.isolated import LaunchSettings
 
 LOOK_SECS = 0.5  # between two looks at the workers
+INSPECT_SECS = 20.0  # for workers to answer what they have; those that take longer are used when they have
 SILENT_SECS = 10.0  # without a heartbeat
 ASK_SECS = 10.0  # for an answer of the scheduler or of a worker
 
@@ -66,28 +71,50 @@ class DaskEngine(Engine):
         self._closes_client = closes_client
         self._known: dict[str, _Known] = {}  # by id
         self._sent: dict[str, tuple[Any, str, Callable[[Outcome], object]]] = {}  # futures, by chunk id
-        self._watchers: list[Callable[[], object]] = []
+        self._watchers: dict[Callable[[], object], Needs] = {}
+        self._checked: list[Needs] = []  # by those who wait for a check
+        self._inspection = Inspection(client)
         self._is_watching = False
         self._gone = ""
         self._lock = threading.RLock()
         loop: Any = client.loop
         self._loop: asyncio.AbstractEventLoop = loop.asyncio_loop
 
-    def check(self, modules: Collection[str], timeout_secs: float) -> None:  # noqa: ARG002 - to come
+    def check(self, needs: Needs, timeout_secs: float) -> None:
         """See :class:`Engine`."""
         deadline = time.monotonic() + timeout_secs
-        while not self.workers():
-            self._ask(self._look())
-            if self._gone or time.monotonic() > deadline:
-                raise LaunchError(
-                    self._gone or f"The cluster has no worker: none came in {timeout_secs:g} seconds."
-                )
-            time.sleep(0.05)
+        self._inspection.begin_check(needs)
+        with self._lock:
+            self._checked.append(needs)
+        try:
+            while not self._is_fit_for(needs):
+                if time.monotonic() > deadline:
+                    raise LaunchError(f"The cluster has no worker: none came in {timeout_secs:g} seconds.")
+                time.sleep(0.05)
+        finally:
+            with self._lock:
+                self._checked.remove(needs)
 
-    def watch(self, changed: Callable[[], object]) -> None:
+    def _is_fit_for(self, needs: Needs) -> bool:
+        """Look at all workers; whether one of them is fit. None may be unfit."""
+        self._ask(self._look())
+        if self._gone:
+            raise LaunchError(self._gone)
+        deadline = time.monotonic() + INSPECT_SECS
+        while time.monotonic() < deadline and self._are_being_prepared():
+            time.sleep(0.005)
+        if lacks := self.unfit(needs):
+            raise InvalidRequestError(refusal(lacks))
+        return bool(self.workers(needs))
+
+    def _are_being_prepared(self) -> bool:
+        with self._lock:
+            return any(known.is_being_prepared and not known.worker.is_silent for known in self._known.values())
+
+    def watch(self, changed: Callable[[], object], needs: Needs = NOTHING) -> None:
         """See :class:`Engine`."""
         with self._lock:
-            self._watchers.append(changed)
+            self._watchers[changed] = needs
             begins = not self._is_watching
             self._is_watching = True
         if begins:
@@ -96,12 +123,19 @@ class DaskEngine(Engine):
     def unwatch(self, changed: Callable[[], object]) -> None:
         """See :class:`Engine`."""
         with self._lock:
-            self._watchers.remove(changed)
+            del self._watchers[changed]
 
-    def workers(self) -> tuple[Worker, ...]:
+    def workers(self, needs: Needs = NOTHING) -> tuple[Worker, ...]:
         """See :class:`Engine`."""
         with self._lock:
-            return tuple(known.worker for known in self._known.values() if known.is_ready)
+            ready = [known.worker for known in self._known.values() if known.is_ready]
+        return tuple(worker for worker in ready if self._inspection.lack(worker, needs) == "")
+
+    def unfit(self, needs: Needs) -> dict[str, str]:
+        """See :class:`Engine`."""
+        with self._lock:
+            workers = [known.worker for known in self._known.values()]
+        return {worker.name: lack for worker in workers if (lack := self._inspection.lack(worker, needs))}
 
     @property
     def gone(self) -> str:
@@ -139,7 +173,7 @@ class DaskEngine(Engine):
 
     def warm_up(self, timeout_secs: float) -> bool:
         """See :class:`Engine`."""
-        self.check((), timeout_secs)
+        self.check(NOTHING, timeout_secs)
         return True
 
     def close(self) -> None:
@@ -194,7 +228,7 @@ class DaskEngine(Engine):
         with self._lock:
             lost = [self._known.pop(worker_id) for worker_id in [*self._known] if worker_id not in found]
             has_changed = [self._hear(*each) for each in found.values()]
-            new = [known for known in self._known.values() if not (known.is_ready or known.is_being_prepared)]
+            new = [known for known in self._known.values() if self._is_to_be_prepared(known)]
         for known in lost:
             self._on_lost(known)
         for known in new:
@@ -214,9 +248,18 @@ class DaskEngine(Engine):
         known.worker = known.worker._replace(is_silent=now - known.heard_at > SILENT_SECS)
         return known.worker.is_silent != was_silent
 
+    def _is_to_be_prepared(self, known: _Known) -> bool:
+        if known.is_being_prepared:
+            return False
+        lacks = [self._inspection.lack(known.worker, needs) for needs in self._wanted()]
+        return None in lacks or not (known.is_ready or lacks[0])
+
     async def _prepare(self, known: _Known) -> None:
-        """Make a worker ready for chunks."""
+        """Ask a worker what it has, and make it ready for chunks if it is fit."""
         try:
+            await self._inspect(known.worker)
+            if known.is_ready or self._inspection.lack(known.worker, NOTHING) != "":
+                return
             await self._client.run(
                 dask_plugin.install,
                 self.id,
@@ -230,9 +273,20 @@ class DaskEngine(Engine):
             return
         finally:
             known.is_being_prepared = False
-        self._tell_watchers()
+            self._tell_watchers()
+
+    def _wanted(self) -> list[Needs]:
+        """What workers have to be asked for; first what all code needs."""
+        with self._lock:
+            return [*dict.fromkeys([NOTHING, *self._checked, *self._watchers.values()])]
+
+    async def _inspect(self, worker: Worker) -> None:
+        for needs in self._wanted():
+            if self._inspection.lack(worker, needs) is None:
+                await self._inspection.ask(worker, needs)
 
     def _on_lost(self, known: _Known) -> None:
+        self._inspection.forget(known.worker)
         with self._lock:
             lost = [chunk for chunk, (_, worker, _) in self._sent.items() if worker == known.worker.id]
             futures = [self._sent[chunk][0] for chunk in lost]

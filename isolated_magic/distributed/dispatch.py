@@ -33,6 +33,7 @@ from isolated_magic.distributed.chunk import (
     program_of,
     sealed,
 )
+from isolated_magic.distributed.fitness import not_used
 from isolated_magic.executors.dispatch import Dispatch
 from isolated_magic.launch.resources import start_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.distributed.chunk import Outcome
     from isolated_magic.distributed.engine import Engine, Worker
+    from isolated_magic.distributed.needs import Needs
     from isolated_magic.executors.dispatch import Reports
     from isolated_magic.executors.evaluation_options import EvaluationSettings
     from isolated_magic.executors.tasks import Task
@@ -90,20 +92,23 @@ class ClusterDispatch(Dispatch):
 
     Args:
         engine: carries chunks.
+        needs: of the code.
         settings: of the evaluation.
-        reports: told what comes of the tasks.
         record: takes the result of each row.
+        reports: told what comes of the tasks.
     """
 
     def __init__(
         self,
         engine: Engine,
+        needs: Needs,
         settings: EvaluationSettings,
-        reports: Reports,
         record: Callable[[RunResult], object],
+        reports: Reports,
     ) -> None:
         self.id = secrets.token_hex(8)
         self._engine = engine
+        self._needs = needs
         self._settings = settings
         self._reports = reports
         self._record = record
@@ -119,13 +124,19 @@ class ClusterDispatch(Dispatch):
         self._known: set[str] = set()  # ids of workers that have the program
         self._secs: dict[str, float] = {}  # that a row takes on a worker, by its id
         self._order = itertools.count()
+        self._unfit: dict[str, str] = {}  # what workers lack that came, by their names
         self._is_stopped = False
         self._is_closing = False
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """See :class:`Dispatch`."""
+        return not_used(self._unfit)
+
+    @property
     def most_ahead(self) -> int:
         """See :class:`Dispatch`."""
-        threads = sum(worker.threads for worker in self._engine.workers()) or 1
+        threads = sum(worker.threads for worker in self._engine.workers(self._needs)) or 1
         fastest = min(self._secs.values(), default=CHUNK_SECS)
         rows = min(MOST_ROWS, max(4, int(CHUNK_SECS / max(fastest, 1e-6))))
         return threads * CHUNKS_PER_THREAD * rows * 2
@@ -163,7 +174,7 @@ class ClusterDispatch(Dispatch):
 
     def _work(self) -> None:
         changed = lambda: self._events.put(self._look)  # noqa: E731 - compared by identity below
-        self._engine.watch(changed)
+        self._engine.watch(changed, self._needs)
         try:
             while not self._is_closing:
                 self._next_event()
@@ -208,6 +219,7 @@ class ClusterDispatch(Dispatch):
 
     def _look(self) -> None:
         """Workers have come or gone."""
+        self._unfit.update(self._engine.unfit(self._needs))
         if self._engine.gone:
             self._reports.stopped(self._engine.gone)
 
@@ -217,7 +229,7 @@ class ClusterDispatch(Dispatch):
         """Give each worker as much as it should have."""
         if self._is_stopped:
             return
-        loads = {worker: 0 for worker in self._engine.workers() if not worker.is_silent}
+        loads = {worker: 0 for worker in self._engine.workers(self._needs) if not worker.is_silent}
         for sent in self._sent.values():
             if sent.worker in loads:
                 loads[sent.worker] += 1

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
+from isolated_magic.distributed.needs import NOTHING
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from isolated_magic.distributed.chunk import Chunk, Cipher, Outcome
+    from isolated_magic.distributed.needs import Needs
 
 
 class Worker(NamedTuple):
@@ -42,11 +45,11 @@ class Engine(ABC):
     keeps_lanes: bool
 
     @abstractmethod
-    def check(self, modules: Collection[str], timeout_secs: float) -> None:
+    def check(self, needs: Needs, timeout_secs: float) -> None:
         """Wait for a worker, and find those that cannot run the code as this process would.
 
         Args:
-            modules: top-level ones that the code imports.
+            needs: of the code.
             timeout_secs: to wait for a first worker.
 
         Raises:
@@ -55,16 +58,23 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def watch(self, changed: Callable[[], object]) -> None:
-        """Call this, from any thread, when workers have come, gone, fallen silent or been heard of again."""
+    def watch(self, changed: Callable[[], object], needs: Needs = NOTHING) -> None:
+        """Call this, from any thread, when workers have come, gone, fallen silent or been heard of again.
+
+        Those that come are asked whether they can run code with these needs.
+        """
 
     @abstractmethod
     def unwatch(self, changed: Callable[[], object]) -> None:
         """Do not any more."""
 
     @abstractmethod
-    def workers(self) -> tuple[Worker, ...]:
-        """Those that are there now and have been found fit."""
+    def workers(self, needs: Needs = NOTHING) -> tuple[Worker, ...]:
+        """Those that are there now and have been found fit for code with these needs."""
+
+    def unfit(self, needs: Needs) -> Mapping[str, str]:  # noqa: ARG002 - of this one
+        """What workers lack that are there now and cannot run such code, by their names."""
+        return {}
 
     @property
     @abstractmethod

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.distributed.dispatch import ClusterDispatch
 from isolated_magic.distributed.engines import engine_for
 from isolated_magic.distributed.launcher import ClusterLauncher
-from isolated_magic.distributed.single import run_on
+from isolated_magic.distributed.needs import needs_of
+from isolated_magic.distributed.single import WORKER_SECS, run_on
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, LaunchSettings, check_launch
 from isolated_magic.limits import NO_LIMITS
@@ -17,7 +19,7 @@ from isolated_magic.redaction.redactor import Secret
 from isolated_magic.request import RemoteTarget, lists_options, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from os import PathLike
 
     from isolated_magic.environment import EnvValue
@@ -116,8 +118,10 @@ class DistributedExecutor(Executor):
         """How many rows an evaluation runs at once: one for each thread of all workers."""
         return sum(worker.threads for worker in self._engine.workers()) or 1
 
-    def _dispatch(self, settings: EvaluationSettings, reports: Reports) -> Dispatch:
-        return ClusterDispatch(self._engine, settings, reports, self._record_row)
+    def _dispatch(self, request: RunRequest, settings: EvaluationSettings) -> Callable[[Reports], Dispatch]:
+        needs = needs_of(request)
+        self._engine.check(needs, WORKER_SECS)
+        return partial(ClusterDispatch, self._engine, needs, settings, self._record_row)
 
     def _run_one(self, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:
         return run_on(self._engine, request, watchers, live)

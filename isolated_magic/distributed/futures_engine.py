@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from isolated_magic.distributed.chunk import Cancelled, Failed, Lost
 from isolated_magic.distributed.engine import Engine, Worker
+from isolated_magic.distributed.needs import NOTHING
 from isolated_magic.distributed.worker import WorkerExecutor
 from isolated_magic.executors.row_values import exception_text
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from isolated_magic.distributed.chunk import Chunk, Done, Outcome, Refused
+    from isolated_magic.distributed.needs import Needs
     from isolated_magic.executors.isolated import LaunchSettings
 
 _executors: dict[str, WorkerExecutor] = {}  # in a worker process
@@ -55,10 +57,10 @@ class FuturesEngine(Engine):
         self._watchers: list[Callable[[], object]] = []
         self._worker = Worker(self.id, type(executor).__name__, getattr(executor, "_max_workers", 0) or 1)
 
-    def check(self, modules: Collection[str], timeout_secs: float) -> None:
+    def check(self, needs: Needs, timeout_secs: float) -> None:
         """See :class:`Engine`."""
 
-    def watch(self, changed: Callable[[], object]) -> None:
+    def watch(self, changed: Callable[[], object], needs: Needs = NOTHING) -> None:  # noqa: ARG002
         """See :class:`Engine`."""
         self._watchers.append(changed)
 
@@ -66,7 +68,7 @@ class FuturesEngine(Engine):
         """See :class:`Engine`."""
         self._watchers.remove(changed)
 
-    def workers(self) -> tuple[Worker, ...]:
+    def workers(self, needs: Needs = NOTHING) -> tuple[Worker, ...]:  # noqa: ARG002 - all alike
         """See :class:`Engine`."""
         return () if self._gone else (self._worker,)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.distributed.chunk import Chunk, Content, Done, Failed, SentRow, Variant, program_of, sealed
+from isolated_magic.distributed.needs import needs_of
 from isolated_magic.models import ErrorKind, RunError, RunResult
 from isolated_magic.request import RemoteTarget
 
@@ -38,8 +39,9 @@ class _Control:
 
 def run_on(engine: Engine, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:
     """Run one request on any worker."""
-    engine.check((), WORKER_SECS)
-    worker = engine.workers()[0]
+    needs = needs_of(request)
+    engine.check(needs, WORKER_SECS)
+    worker = engine.workers(needs)[0]
     dispatch = secrets.token_hex(8)
     variant = Variant(request.environment, request.secrets, request.remote or RemoteTarget())
     content = Content(program_of(request), (variant,), (SentRow(0, request.payload, request.arrivals),))

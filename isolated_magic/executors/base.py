@@ -37,7 +37,7 @@ from isolated_magic.request import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.evaluation.progress import Progress
@@ -368,10 +368,14 @@ class Executor(Lifetime):
         host = Host(self.prepare, self._dispatch, self._begin, self._end)
         return evaluation_of(host, code, rows, env_vars, settings, is_endless=is_endless, live=live)
 
-    def _dispatch(self, settings: EvaluationSettings, reports: Reports) -> Dispatch:
-        """What runs the tasks of an evaluation."""
+    def _dispatch(
+        self,
+        request: RunRequest,  # noqa: ARG002 - of all its runs: what is of this machine needs no check
+        settings: EvaluationSettings,
+    ) -> Callable[[Reports], Dispatch]:
+        """Gives what begins to run the tasks of an evaluation."""
         processes = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
-        return LocalDispatch(self._run, processes, self.jobs, settings, reports)
+        return partial(LocalDispatch, self._run, processes, self.jobs, settings)
 
     def _check_variables(self, env_vars: object) -> None:
         """Refuse variables, or a function that gives them, where there can be none."""

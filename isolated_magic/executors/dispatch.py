@@ -32,6 +32,11 @@ class Dispatch(ABC):
     """Runs the tasks of one evaluation, which adds them as it reads them."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about how the tasks were run, for the result."""
+        return ()
+
+    @property
     @abstractmethod
     def most_ahead(self) -> int:
         """How many tasks to add before they have ended."""

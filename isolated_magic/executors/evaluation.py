@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.lifecycle import LiveRun
     from isolated_magic.executors.progress import OnProgress
     from isolated_magic.executors.tasks import Prepares, Task
+    from isolated_magic.request import RunRequest
 
 MOST_BYTES_AHEAD = 64 << 20  # of their payloads together
 MOST_TO_RUN_AGAIN = 1000  # failed rows that wait to be run again, and do not count as read ahead
@@ -52,13 +53,13 @@ class Host(NamedTuple):
 
     Args:
         prepare: makes a request.
-        dispatch: makes what runs the tasks of an evaluation.
+        dispatch: checks that runs like this request can be run, and gives what begins to run tasks.
         begin: makes an evaluation known to those who stop all runs.
         end: it is over.
     """
 
     prepare: Prepares
-    dispatch: Callable[[EvaluationSettings, Reports], Dispatch]
+    dispatch: Callable[[RunRequest, EvaluationSettings], Callable[[Reports], Dispatch]]
     begin: Callable[[LiveRun], object]
     end: Callable[[LiveRun], object]
 
@@ -68,6 +69,7 @@ class Evaluation:
 
     Args:
         host: runs its rows.
+        dispatch: made by the host.
         tasks: what is to be run, lazily.
         total: how many tasks there will be; None if nobody knows.
         settings: of the evaluation.
@@ -79,6 +81,7 @@ class Evaluation:
     def __init__(
         self,
         host: Host,
+        dispatch: Callable[[Reports], Dispatch],
         tasks: Iterator[Task],
         total: int | None,
         settings: EvaluationSettings,
@@ -95,7 +98,7 @@ class Evaluation:
         self._hidden = hidden
         self._checkpoint = checkpoint
         self._retries = Retries(settings.retries, settings.retry_on)
-        self._dispatch = host.dispatch(settings, Reports(self.ended, self._on_fault, self.stop, self._gone))
+        self._dispatch = dispatch(Reports(self.ended, self._on_fault, self.stop, self._gone))
         self._sigint = Noted(self._on_sigint)
         self._reported_at = -math.inf
         self._begun = 0
@@ -282,9 +285,9 @@ class Evaluation:
     def _result(self) -> EvaluationResult:
         rows = tuple(self._done[number] for number in sorted(self._done))
         not_run = None if self._total is None else self._total - len(rows)
-        notes: tuple[str, ...] = ()
+        notes = self._dispatch.notes
         if self._checkpoint is not None:
-            notes = self._checkpoint.notes(len(rows), is_complete=not self._stopped)
+            notes += self._checkpoint.notes(len(rows), is_complete=not self._stopped)
         return EvaluationResult(rows, not_run, self._stopped, self._settings.repeat, notes)
 
     def _on_sigint(self) -> None:
@@ -416,16 +419,18 @@ def evaluation_of(
 
     Raises:
         InvalidRequestError: it cannot be run as given.
+        LaunchError: there is nothing that could run it.
     """
     is_bounded = is_endless and settings.checkpoint is None  # which remembers all keys, too
     maker = TaskMaker(host.prepare, code, env_vars, settings, MOST_KEYS if is_bounded else math.inf)
     chosen = taken(row_source(rows), settings.limit, settings.sample, settings.seed)
     total = None if chosen.count is None else chosen.count * settings.repeat
+    dispatch = host.dispatch(maker.request, settings)
     checkpoint = None
     if settings.checkpoint is not None:
         session = Session(maker.code_digest, chosen.count, settings.repeat)
         checkpoint = Checkpoint(settings.checkpoint, settings.checkpoint_mode, session)
-    return Evaluation(host, maker.tasks(chosen.rows), total, settings, maker.hidden, checkpoint, live)
+    return Evaluation(host, dispatch, maker.tasks(chosen.rows), total, settings, maker.hidden, checkpoint, live)
 
 
 def not_evaluated(problem: LaunchError) -> EvaluationResult:

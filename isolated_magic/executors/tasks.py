@@ -114,6 +114,11 @@ class TaskMaker:
             self._payload = payload_of(settings.data, settings.payload_type, is_row=False)
 
     @property
+    def request(self) -> RunRequest:
+        """What the requests of all rows have in common."""
+        return self._base
+
+    @property
     def code_digest(self) -> str:
         """A digest of the code of all runs.
 
