@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,15 +76,20 @@ class Chunk:
 
     def content(self, cipher: Cipher | None) -> Content:
         """What it holds."""
-        opened = self.sealed if cipher is None else cipher.decrypt(self.sealed)
-        content: Content = pickle.loads(opened)  # noqa: S301 - whoever sends chunks may run code here: that is what they are for
+        content: Content = opened(self.sealed, cipher)
         return content
 
 
-def sealed(content: Content, cipher: Cipher | None) -> bytes:
+def sealed(content: Content | Outcome, cipher: Cipher | None) -> bytes:
     """The content as bytes that show nothing of it, if there is a cipher."""
     packed = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
     return packed if cipher is None else cipher.encrypt(packed)
+
+
+def opened(content: bytes, cipher: Cipher | None) -> Any:  # noqa: ANN401 - whatever was sealed
+    """What :func:`sealed` sealed."""
+    packed = content if cipher is None else cipher.decrypt(content)
+    return pickle.loads(packed)  # noqa: S301 - whoever sends chunks may run code here, and whom they are sent to is trusted
 
 
 def program_of(request: RunRequest) -> RunRequest:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 
 from isolated_magic.distributed import dask_plugin
-from isolated_magic.distributed.chunk import Cancelled, Failed, Lost
-from isolated_magic.distributed.cipher import AesCipher, new_key
+from isolated_magic.distributed.chunk import Cancelled, Failed, Lost, opened
+from isolated_magic.distributed.cipher import AesCipher, new_key, sealed_for
 from isolated_magic.distributed.engine import Engine, Worker
 from isolated_magic.distributed.fitness import refusal
 from isolated_magic.distributed.inspection import Inspection
@@ -260,10 +260,13 @@ class DaskEngine(Engine):
             await self._inspect(known.worker)
             if known.is_ready or self._inspection.lack(known.worker, NOTHING) != "":
                 return
+            public_keys = await self._client.run(
+                dask_plugin.public_key, workers=[known.worker.name], asynchronous=True
+            )
             await self._client.run(
                 dask_plugin.install,
                 self.id,
-                self._key,
+                sealed_for(public_keys[known.worker.name], self._key),
                 self._settings,
                 workers=[known.worker.name],
                 asynchronous=True,
@@ -304,7 +307,8 @@ class DaskEngine(Engine):
     async def _collect(self, chunk_id: str, future: Any) -> None:  # noqa: ANN401 - dask has no types
         outcome: Outcome
         try:
-            outcome = await self._client.gather(future, asynchronous=True)
+            found = await self._client.gather(future, asynchronous=True)
+            outcome = opened(found, self.cipher) if isinstance(found, bytes) else found
         except asyncio.CancelledError:
             outcome = Cancelled()
         except Exception as problem:  # noqa: BLE001 - whatever comes from there

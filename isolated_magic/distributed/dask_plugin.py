@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 from distributed import WorkerPlugin, get_worker
 
-from isolated_magic.distributed.chunk import Refused
-from isolated_magic.distributed.cipher import AesCipher
+from isolated_magic.distributed.chunk import Failed, Refused, sealed
+from isolated_magic.distributed.cipher import AesCipher, KeyBox
 from isolated_magic.distributed.worker import WorkerExecutor
+from isolated_magic.executors.row_values import exception_text
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from distributed import Worker
 
-    from isolated_magic.distributed.chunk import Chunk, Done
+    from isolated_magic.distributed.chunk import Chunk, Outcome
     from isolated_magic.executors.isolated import LaunchSettings
 
 PREFIX = "isolated-"  # of the keys of chunks
@@ -42,14 +43,28 @@ class IsolatedPlugin(WorkerPlugin):
     def __init__(self, executor_id: str, key: bytes, settings: LaunchSettings) -> None:
         self.name = plugin_name(executor_id)
         self._executor_id = executor_id
-        self._key = key
+        self.cipher = AesCipher(key)
         self._settings = settings
         self.executor: WorkerExecutor | None = None
 
     def setup(self, worker: Worker) -> None:
         """The plugin has come to a worker."""
         outlive_interrupts()
-        self.executor = WorkerExecutor(self._settings, AesCipher(self._key), worker.address)
+        self.executor = WorkerExecutor(self._settings, self.cipher, worker.address)
+
+    def run(self, chunk: Chunk) -> bytes:
+        """Run a chunk; its outcome, sealed. No exception tells Dask, and its logs, what was wrong."""
+        outcome: Outcome
+        try:
+            executor = self.executor
+            outcome = Refused(lacks_program=False) if executor is None else executor.run_chunk(chunk)
+        except Exception as problem:  # noqa: BLE001 - a fault of ours, or a system that is short of something
+            outcome = Failed(exception_text(problem))
+        return sealed(outcome, self.cipher)
+
+    def __getstate__(self) -> dict[str, object]:
+        """It is made in its worker, and never leaves it: it has the key."""
+        raise TypeError("an IsolatedPlugin stays in its worker")
 
     async def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - dask's signature
         """The plugin or the worker goes."""
@@ -82,10 +97,22 @@ def _outlive(_number: int, _frame: FrameType | None) -> None:
     """Not SIG_IGN, which children would inherit."""
 
 
-async def install(executor_id: str, key: bytes, settings: LaunchSettings, dask_worker: Worker) -> None:
-    """Give a worker the plugin, unless it has it."""
+_box: KeyBox | None = None  # of this process
+
+
+def public_key() -> bytes:
+    """For what is to be read in this process alone."""
+    global _box  # noqa: PLW0603 - a fact about the process
+    _box = _box or KeyBox()
+    return _box.public
+
+
+async def install(executor_id: str, sealed_key: bytes, settings: LaunchSettings, dask_worker: Worker) -> None:
+    """Give a worker the plugin, unless it has it. Should it fail, Dask writes these arguments to the log."""
     name = plugin_name(executor_id)
     if name not in dask_worker.plugins:
+        assert _box is not None  # noqa: S101 - the key was sealed for it
+        key = _box.opened(sealed_key)
         await dask_worker.plugin_add(
             plugin=IsolatedPlugin(executor_id, key, settings), name=name, catch_errors=False
         )
@@ -114,10 +141,10 @@ async def end_lanes(executor_id: str, dispatch: str, dask_worker: Worker) -> Non
         await asyncio.get_running_loop().run_in_executor(None, executor.end_lanes, dispatch)
 
 
-def run_chunk(chunk: Chunk) -> Done | Refused:
-    """The task: run a chunk."""
-    executor = _executor_in(get_worker(), chunk.executor)
-    return Refused(lacks_program=False) if executor is None else executor.run_chunk(chunk)
+def run_chunk(chunk: Chunk) -> bytes | Refused:
+    """The task: run a chunk; its outcome, sealed."""
+    plugin = get_worker().plugins.get(plugin_name(chunk.executor))
+    return plugin.run(chunk) if isinstance(plugin, IsolatedPlugin) else Refused(lacks_program=False)
 
 
 def _executor_in(worker: Worker, executor_id: str) -> WorkerExecutor | None:
