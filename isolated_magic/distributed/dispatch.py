@@ -281,7 +281,9 @@ class ClusterDispatch(Dispatch):
     def _send(self, worker: Worker, rows: list[_Row], lane: _Lane | None, *, is_suspect: bool = False) -> None:
         first = rows[0].task.request
         assert first is not None  # noqa: S101 - others are not run
-        program = None if worker.id in self._known else program_of(first)
+        # Where no chunk can be sent to a certain process, any may be the first that one gets.
+        has_program = self._engine.keeps_lanes and worker.id in self._known
+        program = None if has_program else program_of(first)
         content = Content(program, *_packed([row.task.request for row in rows if row.task.request is not None]))
         chunk = Chunk(
             id=f"{self.id}-{next(self._order)}",

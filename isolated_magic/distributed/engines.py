@@ -25,20 +25,25 @@ def engine_for(client: object, settings: LaunchSettings) -> Engine:
         InvalidRequestError: it is none of these.
         MissingLibraryError: dask.distributed is not installed.
     """
-    if isinstance(client, Executor) and not hasattr(client, "_client"):
+    is_of_dask = type(client).__module__.partition(".")[0] == "distributed"
+    if isinstance(client, Executor) and not is_of_dask:
         from isolated_magic.distributed.futures_engine import FuturesEngine  # noqa: PLC0415 - one of two
 
         return FuturesEngine(client, settings)
     try:
         from isolated_magic.distributed.dask_engine import DaskEngine, client_of  # noqa: PLC0415 - loads for 0.5 s
     except ImportError:
-        if isinstance(client, str):
+        if is_of_dask or isinstance(client, str):
             raise MissingLibraryError(NO_DASK) from None
-        raise
+        raise _invalid(client) from None
     found, is_ours = client_of(client)
     if found is None:
-        raise InvalidRequestError(
-            f"client is {type(client).__name__}: give a Dask Client, a cluster, the address of a scheduler "
-            "such as 'tcp://scheduler:8786', or a concurrent.futures.Executor."
-        )
+        raise _invalid(client)
     return DaskEngine(found, settings, closes_client=is_ours)
+
+
+def _invalid(client: object) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"client is {type(client).__name__}: give a Dask Client, a cluster, the address of a scheduler "
+        "such as 'tcp://scheduler:8786', or a concurrent.futures.Executor."
+    )

@@ -1,47 +1,49 @@
-"""Carries chunks on any ``concurrent.futures.Executor``, for what it can do."""
+"""Carries chunks on any ``concurrent.futures.Executor``, for what it can do.
+
+Its processes cannot be told apart from here: to the dispatch they are one worker that runs several chunks at once.
+Which process a chunk came to is in its results.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import socket
 import threading
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any
 
+from isolated_magic.distributed import pool_process
 from isolated_magic.distributed.chunk import Cancelled, Failed, Lost
 from isolated_magic.distributed.engine import Engine, Worker
+from isolated_magic.distributed.fitness import lack_of, question_for, refusal
+from isolated_magic.distributed.lease import WELCOME, Lease
 from isolated_magic.distributed.needs import NOTHING
-from isolated_magic.distributed.worker import WorkerExecutor
+from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.row_values import exception_text
+from isolated_magic.launch.base import forget_in_forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
-    from isolated_magic.distributed.chunk import Chunk, Done, Outcome, Refused
+    from isolated_magic.distributed.chunk import Chunk, Outcome
     from isolated_magic.distributed.needs import Needs
     from isolated_magic.executors.isolated import LaunchSettings
 
-_executors: dict[str, WorkerExecutor] = {}  # in a worker process
-_lock = threading.Lock()
-
-
-def run_chunk(chunk: Chunk, settings: LaunchSettings) -> Done | Refused:
-    """In a worker process: run a chunk."""
-    with _lock:
-        executor = _executors.get(chunk.executor)
-        if executor is None:
-            name = f"{socket.gethostname()}:{os.getpid()}"
-            executor = _executors[chunk.executor] = WorkerExecutor(settings, None, name)
-    return executor.run_chunk(chunk)
+QUIET_SECS = 2.0  # without a new process of a pool: the others are busy with something else
+END_SECS = 10.0  # for what runs in processes to be gone
+# What libraries call it when a process of theirs dies with a task, where they do not call it a broken executor.
+DEATHS = frozenset({"EngineError", "WorkerCrashedError", "NodeDiedError", "ActorDiedError", "OutOfMemoryError"})
 
 
 class FuturesEngine(Engine):
     """See the module.
 
     Args:
-        executor: of the user's.
+        executor: of the user's, who shuts it down.
         settings: how runs start.
     """
 
@@ -51,25 +53,44 @@ class FuturesEngine(Engine):
     def __init__(self, executor: Executor, settings: LaunchSettings) -> None:
         self.id = secrets.token_hex(8)
         self._executor = executor
+        self._name = type(executor).__name__
         self._settings = settings
         self._gone = ""
-        self._futures: dict[str, Any] = {}
+        self._worker: Worker | None = None
+        self._home: pool_process.Home | None = None  # None where nothing has been sent
+        self._lease: Lease | None = None
+        self._futures: dict[str, Future[Any] | None] = {}  # by chunk id; None while it is being submitted
         self._watchers: list[Callable[[], object]] = []
-        self._worker = Worker(self.id, type(executor).__name__, getattr(executor, "_max_workers", 0) or 1)
+        self._has_processes = hasattr(executor, "_processes")  # of multiprocessing or loky
+        self._is_here = self._has_processes or isinstance(executor, ThreadPoolExecutor)
+        self._fit: set[Needs] = set()  # that processes have been asked for
+        self._rounds = itertools.count()
+        self._forget_locks()
+        forget_in_forks(self)
 
     def check(self, needs: Needs, timeout_secs: float) -> None:
         """See :class:`Engine`."""
+        if not self._gone and needs not in self._fit and not self._is_here:
+            self._inspect(needs, timeout_secs)
+        if not self._gone and self._home is None:
+            self._gather(0.0, timeout_secs)
+        if self._gone:
+            raise LaunchError(self._gone)
 
     def watch(self, changed: Callable[[], object], needs: Needs = NOTHING) -> None:  # noqa: ARG002
         """See :class:`Engine`."""
-        self._watchers.append(changed)
+        with self._lock:
+            self._watchers.append(changed)
 
     def unwatch(self, changed: Callable[[], object]) -> None:
         """See :class:`Engine`."""
-        self._watchers.remove(changed)
+        with self._lock:
+            self._watchers.remove(changed)
 
     def workers(self, needs: Needs = NOTHING) -> tuple[Worker, ...]:  # noqa: ARG002 - all alike
         """See :class:`Engine`."""
+        if self._worker is None:
+            self._worker = Worker(self.id, self._name, _processes_of(self._executor))
         return () if self._gone else (self._worker,)
 
     @property
@@ -79,40 +100,160 @@ class FuturesEngine(Engine):
 
     def submit(self, worker: Worker, chunk: Chunk, ended: Callable[[Outcome], object]) -> None:  # noqa: ARG002
         """See :class:`Engine`."""
-        future = self._executor.submit(run_chunk, chunk, self._settings)
-        self._futures[chunk.id] = future
-        future.add_done_callback(lambda done: self._on_end(chunk.id, done, ended))
-
-    def _on_end(self, chunk_id: str, future: Any, ended: Callable[[Outcome], object]) -> None:  # noqa: ANN401
-        self._futures.pop(chunk_id, None)
-        if future.cancelled():
-            ended(Cancelled())
-        elif (problem := future.exception()) is None:
-            ended(future.result())
-        elif isinstance(problem, BrokenExecutor):
-            self._gone = f"The executor is broken: {exception_text(problem)}"
-            ended(Lost(self._gone))
-            for changed in list(self._watchers):
-                changed()
-        else:
-            ended(Failed(exception_text(problem)))
+        with self._lock:
+            self._futures[chunk.id] = None
+        try:
+            future = self._submit(pool_process.run_chunk, chunk, self._at_home())
+        except LaunchError as problem:
+            self._end(chunk.id, ended, Lost(str(problem)))
+            return
+        with self._lock:
+            self._futures[chunk.id] = future
+        future.add_done_callback(lambda done: self._end(chunk.id, ended, self._outcome_of(done)))
 
     def cancel(self, chunk_ids: Collection[str]) -> None:
         """See :class:`Engine`."""
-        for chunk_id in chunk_ids:
-            future = self._futures.get(chunk_id)
+        with self._lock:
+            futures = {each: self._futures[each] for each in chunk_ids if each in self._futures}
+            lease = self._lease
+            if lease is not None:
+                lease.stop([*futures])
+        for future in futures.values():
             if future is not None:
                 future.cancel()
 
     def settle(self, dispatch: str, timeout_secs: float) -> None:
         """See :class:`Engine`."""
+        with self._lock:
+            self._changed.wait_for(
+                lambda: not any(each.startswith(dispatch) for each in self._futures), timeout_secs
+            )
 
     def end_lanes(self, dispatch: str, timeout_secs: float) -> None:
         """See :class:`Engine`."""
 
-    def warm_up(self, timeout_secs: float) -> bool:  # noqa: ARG002 - nothing to wait for
+    def warm_up(self, timeout_secs: float) -> bool:
         """See :class:`Engine`."""
-        return True
+        return self._gather(timeout_secs, timeout_secs)
 
     def close(self) -> None:
         """See :class:`Engine`."""
+        self.cancel([*self._futures])
+        with self._lock:
+            lease, self._lease, self._home = self._lease, None, None
+        if lease is not None:
+            lease.close(END_SECS)
+
+    def forget(self) -> None:
+        """In a fork: the processes belong to the original."""
+        self._forget_locks()
+        self._futures, self._lease, self._home = {}, None, None
+
+    def _forget_locks(self) -> None:
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+
+    def _at_home(self) -> pool_process.Home:
+        with self._lock:
+            if self._home is None:
+                if hasattr(socket, "AF_UNIX"):
+                    self._lease = Lease()
+                address = None if self._lease is None else self._lease.address
+                self._home = pool_process.Home(self.id, os.getpid(), self._settings, address)
+            return self._home
+
+    def _submit(self, function: Callable[..., object], *args: object) -> Future[Any]:
+        """Raises LaunchError if the executor takes no tasks."""
+        try:
+            return self._executor.submit(function, *args)
+        except Exception as problem:
+            if not isinstance(problem, BrokenExecutor):
+                self._ends(f"The {self._name} takes no tasks: {exception_text(problem)}. Give one that does.")
+            else:
+                self._breaks(problem)
+            raise LaunchError(self._gone) from problem
+
+    def _inspect(self, needs: Needs, timeout_secs: float) -> None:
+        """Find out whether processes elsewhere can run such code.
+
+        Raises:
+            InvalidRequestError: one that was asked cannot. Others may, as it is not for us to say who is asked.
+        """
+        question = question_for(needs, pool_process.__name__)
+        try:
+            futures = [self._submit(eval, *question) for _ in range(self.workers()[0].threads)]
+        except LaunchError:
+            return
+        done, waiting = wait_for(futures, timeout_secs)
+        for future in waiting:
+            future.cancel()
+        for future in done:
+            if isinstance(problem := future.exception(), BrokenExecutor):
+                self._breaks(problem)
+            elif lack := lack_of(needs, None if problem else future.result()):
+                raise InvalidRequestError(refusal({self._name: lack}))
+        self._fit.add(needs)
+
+    def _gather(self, warm_up_secs: float, timeout_secs: float) -> bool:
+        """Let all processes of a pool begin; whether runs are fast in them, if they are to be warmed up.
+
+        Each is held until the others are there, as they could not be reached by a task each otherwise.
+        """
+        home, lease = self._at_home(), self._lease
+        count = self.workers()[0].threads if lease is not None and self._has_processes else 1
+        name = f"round-{next(self._rounds)}" if count > 1 else WELCOME
+        try:
+            futures = [self._submit(pool_process.gather, name, warm_up_secs, home) for _ in range(count)]
+            if lease is not None and count > 1:
+                lease.gather(count, QUIET_SECS, timeout_secs)
+        except LaunchError:
+            return False
+        finally:
+            if lease is not None:
+                lease.release(name)
+        done, waiting = wait_for(futures, timeout_secs)
+        problems = [future.exception() for future in done if not future.cancelled()]
+        if any(isinstance(problem, BrokenExecutor) for problem in problems):
+            self._breaks(next(problem for problem in problems if problem is not None))
+        return not waiting and not any(problems) and all(future.result() for future in done)
+
+    def _outcome_of(self, future: Future[Any]) -> Outcome:
+        if future.cancelled():
+            return Cancelled()
+        problem = future.exception()
+        if problem is None:
+            outcome: Outcome = future.result()
+            return outcome
+        if isinstance(problem, BrokenExecutor):
+            self._breaks(problem)
+            return Lost(self._gone)
+        text = exception_text(problem)
+        return Lost(text) if type(problem).__name__ in DEATHS else Failed(text)
+
+    def _end(self, chunk_id: str, ended: Callable[[Outcome], object], outcome: Outcome) -> None:
+        with self._lock:
+            self._futures.pop(chunk_id, None)
+            if self._lease is not None:
+                self._lease.has_ended(chunk_id)
+            self._changed.notify_all()
+        ended(outcome)
+
+    def _breaks(self, problem: BaseException) -> None:
+        self._ends(f"The {self._name} is broken: {exception_text(problem)} Give a new one.")
+
+    def _ends(self, reason: str) -> None:
+        """Nothing will run any more."""
+        with self._lock:
+            self._gone = self._gone or reason
+            watchers = list(self._watchers)
+        for changed in watchers:
+            changed()
+
+
+def _processes_of(executor: Executor) -> int:
+    """How many tasks it runs at once: by the attributes of known ones; of others, one for each processor here."""
+    for name in ("_max_workers", "max_workers", "num_workers"):
+        count = getattr(executor, name, None)
+        if isinstance(count, int) and count > 0:
+            return count
+    return os.cpu_count() or 1

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
 MOST_PROGRAMS = 64  # that are kept
+MOST_STOPPED = 4096  # chunks that are known to have been stopped before they came
 MOST_LANES = 64  # processes that wait for rows
 END_SECS = 5.0  # for exit functions of a process that is not needed any more
 
@@ -48,6 +49,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         self._rows = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
         self._lanes: OrderedDict[tuple[str, int], _Lane] = OrderedDict()  # by dispatch; the last used one last
         self._going: dict[str, _Going] = {}  # chunks, by id
+        self._stopped: OrderedDict[str, None] = OrderedDict()  # chunks that have not come, and may never come
         self._table = threading.RLock()
 
     def run_chunk(self, chunk: Chunk) -> Done | Refused:
@@ -60,6 +62,8 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         going = _Going()
         with self._table:
             self._going[chunk.id] = going
+            if chunk.id in self._stopped:
+                going.stop()
         try:
             requests = _requests(program, content)
             if chunk.lane is None:
@@ -72,9 +76,13 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         return Done(tuple(results), time.monotonic() - begun_at, self._name)
 
     def stop_chunk(self, chunk_id: str) -> None:
-        """Kill what runs of a chunk, and begin no further row of it. Does not wait."""
+        """Kill what runs of a chunk, and begin no further row of it, even if it is yet to come. Does not wait."""
         with self._table:
             going = self._going.get(chunk_id)
+            if going is None:
+                self._stopped[chunk_id] = None
+                if len(self._stopped) > MOST_STOPPED:
+                    self._stopped.popitem(last=False)
         if going is not None:
             going.stop()
 

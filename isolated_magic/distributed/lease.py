@@ -1,0 +1,202 @@
+"""What an executor holds while its runs may go on in other processes of this machine.
+
+The processes of a pool take tasks and give results, and cannot be told anything while a task runs. So each
+connects to a socket of the executor when it gets its first chunk. It is told there which chunks to stop. When the
+connection ends, as the executor was torn down or its process died, it kills all that it runs for that executor.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import selectors
+import socket
+import struct
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.resources import start_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+SEND_SECS = 1.0  # for a process that does not read, once its buffer is full
+BACKLOG = 128
+STOP, GO = "stop", "go"
+WELCOME = ""  # what a process waits for before it begins: it has been told of all chunks stopped so far
+
+
+class LeaseAddress(NamedTuple):
+    """Where processes of the same machine connect to.
+
+    Args:
+        machine: the one whose processes can, as :func:`this_machine` has it.
+        socket: a path, or a name that is in no folder: it begins with a null character.
+    """
+
+    machine: str
+    socket: str
+
+
+def this_machine() -> str:
+    """What processes have in common that can connect to each other's sockets, and others have not."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {os.stat('/proc/self/ns/net').st_ino}"  # noqa: PTH116 - of what the link means
+    except OSError:
+        return socket.gethostname()
+
+
+class Lease:
+    """The executor's end. Thread-safe; a fork of this process does not hold it."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._folder = ""
+        if sys.platform == "linux":
+            name = f"\0isolated_magic-{secrets.token_hex(16)}"
+        else:
+            self._folder = tempfile.mkdtemp(prefix="isolated_magic-")  # for this user alone
+            name = str(Path(self._folder, "lease"))
+        self.address = LeaseAddress(this_machine(), name)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(name)
+        self._listener.listen(BACKLOG)
+        self._listener.settimeout(0)
+        self._woken, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        for each in (self._listener, self._woken):
+            self._selector.register(each, selectors.EVENT_READ)
+        self._holders: set[socket.socket] = set()  # one for each process
+        self._stopped: dict[str, None] = {}  # chunks that have not ended
+        self._is_closed = False
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        forget_in_forks(self)
+        start_thread(self._serve, "isolated_magic lease")
+
+    def stop(self, chunk_ids: Collection[str]) -> None:
+        """Have these chunks stopped, wherever they run or are about to."""
+        with self._lock:
+            self._stopped.update(dict.fromkeys(chunk_ids))
+            for holder in self._holders:
+                _tell(holder, [(STOP, chunk_id) for chunk_id in chunk_ids])
+
+    def has_ended(self, chunk_id: str) -> None:
+        """Nobody has to be told of this chunk any more."""
+        with self._lock:
+            self._stopped.pop(chunk_id, None)
+
+    def gather(self, count: int, quiet_secs: float, timeout_secs: float) -> None:
+        """Wait until so many processes hold it, or none has come for a while.
+
+        Args:
+            count: of processes.
+            quiet_secs: to wait for the next one.
+            timeout_secs: to wait for the first one.
+        """
+        with self._lock:
+            there = len(self._holders)
+            while there < count:
+                wait_secs = quiet_secs if there else timeout_secs
+                if not self._changed.wait_for(lambda there=there: len(self._holders) > there, wait_secs):  # type: ignore[misc]
+                    return
+                there = len(self._holders)
+
+    def release(self, name: str) -> None:
+        """Let those go on who wait for this."""
+        with self._lock:
+            for holder in self._holders:
+                _tell(holder, [(GO, name)])
+
+    def close(self, timeout_secs: float) -> None:
+        """End it, and wait until nothing runs any more in those who held it."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            for holder in self._holders:
+                with suppress(OSError):
+                    holder.shutdown(socket.SHUT_WR)
+            self._changed.wait_for(lambda: not self._holders, timeout_secs)
+            self._waker.close()
+
+    def forget(self) -> None:
+        """In a fork: its processes wait for the end of this process, not of all its forks."""
+        self._lock = threading.RLock()
+        self._is_closed = True
+        self._close_all()
+
+    def _close_all(self) -> None:
+        for each in (*self._holders, self._listener, self._woken, self._waker):
+            each.close()
+        self._holders.clear()
+        self._selector.close()
+        if self._folder and os.getpid() == self._pid:
+            with suppress(OSError):
+                Path(self.address.socket).unlink()
+                Path(self._folder).rmdir()
+
+    # In its thread.
+
+    def _serve(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                found = key.fileobj
+                assert isinstance(found, socket.socket)  # noqa: S101 - nothing else is registered
+                if found is self._woken:
+                    with self._lock:
+                        self._close_all()
+                    return
+                if found is self._listener:
+                    self._accept()
+                else:
+                    self._has_left(found)
+
+    def _accept(self) -> None:
+        try:
+            holder, _ = self._listener.accept()
+        except OSError:  # it has left, or there are no descriptors: it runs without being told
+            return
+        if not _is_ours(holder):
+            holder.close()
+            return
+        holder.settimeout(SEND_SECS)
+        with self._lock:
+            self._holders.add(holder)
+            self._selector.register(holder, selectors.EVENT_READ)
+            _tell(holder, [*((STOP, chunk_id) for chunk_id in self._stopped), (GO, WELCOME)])
+            if self._is_closed:
+                with suppress(OSError):
+                    holder.shutdown(socket.SHUT_WR)
+            self._changed.notify_all()
+
+    def _has_left(self, holder: socket.socket) -> None:
+        with self._lock:
+            self._selector.unregister(holder)
+            self._holders.discard(holder)
+            holder.close()
+            self._changed.notify_all()
+
+
+def _tell(holder: socket.socket, orders: Collection[tuple[str, str]]) -> None:
+    """Give a process orders. One that does not read them is left: to it, the executor has ended."""
+    try:
+        holder.sendall("".join(f"{order} {name}\n" for order, name in orders).encode())
+    except OSError:
+        with suppress(OSError):
+            holder.shutdown(socket.SHUT_RDWR)
+
+
+def _is_ours(holder: socket.socket) -> bool:
+    """Whether it belongs to this user; elsewhere than on Linux, nobody else can open the folder."""
+    if sys.platform != "linux":
+        return True
+    size = struct.calcsize("3i")
+    _pid, user, _group = struct.unpack("3i", holder.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return bool(user == os.geteuid())
