@@ -81,6 +81,8 @@ class FuturesEngine(Engine):
         """See :class:`Engine`."""
         with self._lock:
             self._watchers.append(changed)
+        if self._gone:
+            changed()
 
     def unwatch(self, changed: Callable[[], object]) -> None:
         """See :class:`Engine`."""
