@@ -8,13 +8,12 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+import loky
 import psutil
 import pytest
 
-from isolated_magic import DistributedExecutor
+from isolated_magic import DistributedExecutor, LaunchError
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
-
-loky = pytest.importorskip("loky")  # comes with the extra `dask`
 
 WORKERS = 2
 SLEEPS = """
@@ -27,7 +26,7 @@ time.sleep(1000)
 OWNER = f"""
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from isolated_magic import DistributedExecutor
+from isolated_magic import DistributedExecutor, LaunchError
 
 DistributedExecutor(ProcessPoolExecutor({WORKERS})).evaluate({SLEEPS!r}, [{{"folder": sys.argv[1]}}] * 4)
 """
@@ -117,15 +116,15 @@ class TestPoolsThatEnd:
             result = found[0]
             assert result.stopped.startswith("The ProcessPoolExecutor is broken: ")
             assert [row.scores[0].value for row in result.rows if row.scores] == [1] * 4
-            assert "ProcessPoolExecutor is broken" in executor.evaluate("1", [{}]).stopped
+            with pytest.raises(LaunchError, match=r"^The ProcessPoolExecutor is broken: "):
+                executor.evaluate("1", [{}])
 
     def test_one_that_was_shut_down(self):
         pool = ThreadPoolExecutor(1)
         pool.shutdown()
-        with DistributedExecutor(pool) as executor:
-            result = executor.evaluate("1", [{}, {}])
-            assert "ThreadPoolExecutor takes no tasks" in result.stopped
-            assert "after shutdown" in result.stopped
+        refusal = r"ThreadPoolExecutor takes no tasks: .* after shutdown"
+        with DistributedExecutor(pool) as executor, pytest.raises(LaunchError, match=refusal):
+            executor.evaluate("1", [{}, {}])
 
     def test_runs_end_with_the_process_that_they_are_for(self, tmp_path):
         script = tmp_path / "script.py"
