@@ -178,7 +178,7 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
         timeout_secs=checked_timeout(timeout_secs),
         fresh=fresh,
         limits=NO_LIMITS if limits is None else checked_limits(limits),
-        secrets=_secrets_in(environment, secrets),
+        secrets=secrets_in(environment, secrets),
         strict=bool(strict),
         arrivals=arrivals_in(data),
         data_name=data_name,
@@ -273,8 +273,12 @@ def _checked_figures(figures: FigureSettings) -> FigureSettings:
     return figures
 
 
-def _secrets_in(environment: Mapping[bytes, bytes], names: Collection[str]) -> tuple[str, ...]:
-    """The values to hide."""
+def secrets_in(environment: Mapping[bytes, bytes], names: Collection[str]) -> tuple[str, ...]:
+    """The values to hide of a run with this environment.
+
+    Raises:
+        InvalidRequestError: these are no names, or a value is too short to be hidden.
+    """
     if not isinstance(names, (list, tuple, set, frozenset)):
         raise InvalidRequestError(_NO_SECRETS.format(type(names).__name__))
     for name in names:

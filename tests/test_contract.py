@@ -14,7 +14,7 @@ from tests import daemon as daemons
 from tests.processes import wait_until
 from tests.time_limits import time_limit_from
 
-STRATEGIES = ["isolated", "cold", "process", "docker"]
+STRATEGIES = ["isolated", "cold", "process", "docker", "distributed"]
 
 
 @pytest.fixture(scope="module", params=STRATEGIES)
@@ -28,6 +28,8 @@ def strategy(request):
         settings = {"workers": 2}
     elif request.param == "cold":
         settings = {"launch": "cold"}
+    elif request.param == "distributed":
+        settings = {"client": request.getfixturevalue("dask_client")}
     name = "isolated" if request.param == "cold" else request.param
     return request.param, lambda **more: create_executor(name, timeout_secs=300, **settings, **more)
 
@@ -404,8 +406,9 @@ def test_a_secret_that_stands_in_other_words_is_refused(executor, strategy, monk
     monkeypatch.setenv("CONTRACT_DIGIT", "7")
     if strategy[0] == "docker":
         return  # it has nothing of our environment
+    given = {"CONTRACT_DIGIT": "7"} if strategy[0] == "distributed" else None  # it has that of its worker
     for secrets in (["CONTRACT_DIGIT"], [Secret("7")]):
-        error = executor.run("print('total 77')\n1", secrets=secrets).error
+        error = executor.run("print('total 77')\n1", None, given, secrets=secrets).error
         assert error.code == 400
         assert "fewer than 4 characters" in error.text
         assert "7" not in error.text
@@ -480,12 +483,12 @@ data['n'] * 2 if data['n'] > 6 or not data['n'] else None
         assert (len(result), result.not_run, result.stopped) == (9, 0, "")
         assert executor.live_runs == ()
 
-    def test_rows_come_lazily_in_order_and_from_asyncio(self, executor):
+    def test_rows_come_lazily_in_order_and_from_asyncio(self, executor, strategy):
         read = []
-        results = executor.map("data['n']", (read.append(n) or {"n": n} for n in range(500)), jobs=1)
+        results = executor.map("data['n']", (read.append(n) or {"n": n} for n in range(10_000)), jobs=1)
         assert [next(results).scores[0].value for _ in range(3)] == [0, 1, 2]
         results.close()
-        assert len(read) < 50
+        assert len(read) < (5000 if strategy[0] == "distributed" else 50)  # rows that fill chunks for all workers
         result = asyncio.run(executor.aevaluate("data['n']", [{"n": n} for n in range(3)]))
         assert [row.scores[0].value for row in result] == [0, 1, 2]
 

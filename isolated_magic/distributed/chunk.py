@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
+    from isolated_magic.distributed.news import News
     from isolated_magic.models import RunResult
     from isolated_magic.payload.encode import Arrival
     from isolated_magic.request import RemoteTarget, RunRequest
@@ -64,6 +65,7 @@ class Chunk:
         lane: where rows share processes, which of them; else None.
         keeps_lane: whether the process of its lane is to wait for further rows.
         sealed: a pickled :class:`Content`, encrypted if there is a cipher.
+        is_followed: whether it is one run, which somebody wants to see while it runs.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Chunk:
     lane: int | None
     keeps_lane: bool
     sealed: bytes = field(repr=False)
+    is_followed: bool = False
 
     def content(self, cipher: Cipher | None) -> Content:
         """What it holds."""
@@ -80,7 +83,7 @@ class Chunk:
         return content
 
 
-def sealed(content: Content | Outcome, cipher: Cipher | None) -> bytes:
+def sealed(content: Content | Outcome | list[News], cipher: Cipher | None) -> bytes:
     """The content as bytes that show nothing of it, if there is a cipher."""
     packed = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
     return packed if cipher is None else cipher.encrypt(packed)
@@ -104,11 +107,13 @@ class Done(NamedTuple):
         results: of its rows, in their order. Fewer if it was stopped.
         secs: that they took together.
         worker: the process that ran them: what the engine calls it.
+        news: of a followed run, those that may not have arrived, with the number of the first one.
     """
 
     results: tuple[RunResult, ...]
     secs: float
     worker: str
+    news: tuple[int, tuple[News, ...]] = (0, ())
 
 
 class Lost(NamedTuple):

@@ -10,6 +10,8 @@ import asyncio
 import secrets
 import threading
 import time
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from distributed import Client
 from isolated_magic.distributed import dask_plugin
 from isolated_magic.distributed.chunk import Cancelled, Failed, Lost, opened
 from isolated_magic.distributed.cipher import AesCipher, new_key, sealed_for
+from isolated_magic.distributed.dask_calls import WorkerCalls
 from isolated_magic.distributed.engine import Engine, Worker
 from isolated_magic.distributed.fitness import refusal
 from isolated_magic.distributed.inspection import Inspection
@@ -26,15 +29,17 @@ from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.row_values import exception_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 
     from isolated_magic.distributed.chunk import Chunk, Outcome
     from isolated_magic.distributed.needs import Needs
+    from isolated_magic.distributed.news import News
     from isolated_magic.executors.isolated import LaunchSettings
 
 LOOK_SECS = 0.5  # between two looks at the workers
 INSPECT_SECS = 20.0  # for workers to answer what they have; those that take longer are used when they have
 SILENT_SECS = 10.0  # without a heartbeat
+LARGE_BYTES = 1 << 20
 ASK_SECS = 10.0  # for an answer of the scheduler or of a worker
 
 
@@ -66,6 +71,7 @@ class DaskEngine(Engine):
         self.id = secrets.token_hex(8)
         self._key = new_key()
         self.cipher = AesCipher(self._key)
+        self._calls = WorkerCalls(client, self.id, self.cipher)
         self._client = client
         self._settings = settings
         self._closes_client = closes_client
@@ -144,14 +150,15 @@ class DaskEngine(Engine):
 
     def submit(self, worker: Worker, chunk: Chunk, ended: Callable[[Outcome], object]) -> None:
         """See :class:`Engine`."""
-        future = self._client.submit(
-            dask_plugin.run_chunk,
-            chunk,
-            key=dask_plugin.PREFIX + chunk.id,
-            pure=False,
-            workers=[worker.name],
-            allow_other_workers=False,
-        )
+        with _silent_about_size(chunk):
+            future = self._client.submit(
+                dask_plugin.run_chunk,
+                chunk,
+                key=dask_plugin.PREFIX + chunk.id,
+                pure=False,
+                workers=[worker.name],
+                allow_other_workers=False,
+            )
         with self._lock:
             self._sent[chunk.id] = future, worker.id, ended
         self._begin(self._collect(chunk.id, future))
@@ -174,7 +181,32 @@ class DaskEngine(Engine):
     def warm_up(self, timeout_secs: float) -> bool:
         """See :class:`Engine`."""
         self.check(NOTHING, timeout_secs)
-        return True
+        answers = self.ask_all("warm_up", timeout_secs, timeout_secs=timeout_secs + ASK_SECS)
+        return len(answers) == len(self.workers()) and all(answers.values())
+
+    def follow(self, worker: Worker, chunk_id: str, told: Callable[[int, Sequence[News]], object]) -> None:
+        """See :class:`Engine`."""
+        self._begin(self._calls.follow(worker.name, chunk_id, self._sent.__contains__, told))
+
+    def ask(
+        self,
+        worker: Worker,
+        method: str,
+        *args: object,
+        timeout_secs: float,
+        answered: Callable[[object], object],
+    ) -> None:
+        """See :class:`Engine`."""
+        asked = self._begin(self._calls.ask(worker.name, method, args, timeout_secs))
+        asked.add_done_callback(lambda done: answered(None if done.cancelled() else done.result()))
+
+    def ask_all(self, method: str, *args: object, timeout_secs: float, only: str = "") -> dict[str, object]:
+        """See :class:`Engine`."""
+        addresses = [worker.name for worker in self.workers() if only in {"", worker.name}]
+        if not addresses or self._client.status != "running":
+            return {}
+        asked = self._calls.ask_all(addresses, method, args, timeout_secs)
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
     def close(self) -> None:
         """See :class:`Engine`."""
@@ -321,6 +353,17 @@ class DaskEngine(Engine):
             sent = self._sent.pop(chunk_id, None)
         if sent is not None:
             sent[2](outcome)
+
+
+@contextmanager
+def _silent_about_size(chunk: Chunk) -> Iterator[None]:
+    """Dask warns of large arguments: a large row is one, once."""
+    if len(chunk.sealed) < LARGE_BYTES:  # in most cases the filters, which all threads share, are left alone
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")
+        yield
 
 
 def client_of(given: object) -> tuple[Client | None, bool]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PREFIX = "isolated-"  # of the keys of chunks
 SETTLED_SECS = 0.02  # between two looks
+FOLLOW_SECS = 2.0  # to wait for something new
+NEWS_SECS = 0.002, 0.05  # between two looks for it: they get longer
 
 
 def plugin_name(executor_id: str) -> str:
@@ -139,6 +141,29 @@ async def end_lanes(executor_id: str, dispatch: str, dask_worker: Worker) -> Non
     executor = _executor_in(dask_worker, executor_id)
     if executor is not None:
         await asyncio.get_running_loop().run_in_executor(None, executor.end_lanes, dispatch)
+
+
+async def ask(executor_id: str, method: str, args: tuple[object, ...], dask_worker: Worker) -> object:
+    """Call a method of an executor; None if it is not there."""
+    executor = _executor_in(dask_worker, executor_id)
+    if executor is None:
+        return None
+    return await asyncio.get_running_loop().run_in_executor(None, getattr(executor, method), *args)
+
+
+async def follow(executor_id: str, chunk_id: str, number: int, dask_worker: Worker) -> bytes | None:
+    """News of a chunk from this number on, as soon as there are any; None if it has ended, or not come yet."""
+    executor = _executor_in(dask_worker, executor_id)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + FOLLOW_SECS
+    wait_secs, longest_secs = NEWS_SECS
+    while executor is not None and PREFIX + chunk_id in dask_worker.state.tasks:
+        news = executor.news_of(chunk_id, number)
+        if news or loop.time() > until:
+            return sealed(news, executor.cipher)
+        await asyncio.sleep(wait_secs)
+        wait_secs = min(wait_secs * 1.5, longest_secs)
+    return None
 
 
 def run_chunk(chunk: Chunk) -> bytes | Refused:

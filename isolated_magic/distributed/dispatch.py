@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from isolated_magic.executors.tasks import Task
     from isolated_magic.request import RunRequest
 
+    Submit = Callable[[Worker, Chunk, Callable[[Outcome], object]], object]
+
 CHUNK_SECS = 0.5  # that a chunk is to take: lost if its worker is
 MOST_ROWS = 2000  # of a chunk
 MOST_BYTES = 4 << 20  # of its payloads
@@ -96,6 +98,7 @@ class ClusterDispatch(Dispatch):
         settings: of the evaluation.
         record: takes the result of each row.
         reports: told what comes of the tasks.
+        submit: sends a chunk; None for what the engine does.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class ClusterDispatch(Dispatch):
         settings: EvaluationSettings,
         record: Callable[[RunResult], object],
         reports: Reports,
+        submit: Submit | None = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self._engine = engine
@@ -112,6 +116,7 @@ class ClusterDispatch(Dispatch):
         self._settings = settings
         self._reports = reports
         self._record = record
+        self._submit = submit or engine.submit
         self._events: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._has_thread = False
         self._ended = threading.Event()
@@ -295,9 +300,7 @@ class ClusterDispatch(Dispatch):
             sealed=sealed(content, self._engine.cipher),
         )
         self._sent[chunk.id] = _Sent(worker, rows, lane, is_suspect)
-        self._engine.submit(
-            worker, chunk, lambda outcome: self._events.put(lambda: self._on_outcome(chunk.id, outcome))
-        )
+        self._submit(worker, chunk, lambda outcome: self._events.put(lambda: self._on_outcome(chunk.id, outcome)))
 
     # What comes back.
 

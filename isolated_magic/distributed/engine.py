@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from isolated_magic.distributed.needs import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from isolated_magic.distributed.chunk import Chunk, Cipher, Outcome
     from isolated_magic.distributed.needs import Needs
+    from isolated_magic.distributed.news import News
 
 
 class Worker(NamedTuple):
@@ -32,7 +33,7 @@ class Worker(NamedTuple):
 
 
 class Engine(ABC):
-    """Carries chunks. Thread-safe; no method but :meth:`check`, :meth:`settle` and :meth:`close` waits.
+    """Carries chunks. Thread-safe. :meth:`check`, :meth:`settle`, :meth:`ask_all` and :meth:`close` alone wait.
 
     Args:
         id: of the executor that it carries for.
@@ -104,3 +105,39 @@ class Engine(ABC):
     @abstractmethod
     def close(self) -> None:
         """End what was started on the workers. A later :meth:`submit` starts it again."""
+
+    # What only some can do: to call the executors in the workers, beside the chunks that they run.
+
+    def follow(  # noqa: B027 - others tell it when the chunk has ended
+        self, worker: Worker, chunk_id: str, told: Callable[[int, Sequence[News]], object]
+    ) -> None:
+        """Tell news of a followed chunk, from any thread, as long as it runs; with the number of the first one."""
+
+    def ask(
+        self,
+        worker: Worker,  # noqa: ARG002 - of those who can
+        method: str,  # noqa: ARG002
+        *args: object,  # noqa: ARG002
+        timeout_secs: float,  # noqa: ARG002
+        answered: Callable[[object], object],
+    ) -> None:
+        """Call a method of a worker's :class:`WorkerExecutor`. Does not wait.
+
+        Args:
+            worker: that has it.
+            method: its name.
+            args: its arguments.
+            timeout_secs: to wait for the answer.
+            answered: called, from any thread, with what it returned; None without an answer.
+        """
+        answered(None)
+
+    def ask_all(
+        self,
+        method: str,  # noqa: ARG002 - likewise
+        *args: object,  # noqa: ARG002
+        timeout_secs: float,  # noqa: ARG002
+        only: str = "",  # noqa: ARG002
+    ) -> dict[str, object]:
+        """The answers of all workers that answer in time, or of one alone, by their names. Waits for them."""
+        return {}

@@ -8,12 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.distributed.dispatch import ClusterDispatch
-from isolated_magic.distributed.engines import engine_for
-from isolated_magic.distributed.launcher import ClusterLauncher
+from isolated_magic.distributed.launcher import ANSWER_SECS, ClusterLauncher
 from isolated_magic.distributed.needs import needs_of
 from isolated_magic.distributed.single import WORKER_SECS, run_on
+from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, LaunchSettings, check_launch
+from isolated_magic.executors.lifecycle import DEFAULT_TEARDOWN_TIMEOUT_SECS
+from isolated_magic.executors.runner import failed_run
 from isolated_magic.limits import NO_LIMITS
 from isolated_magic.redaction.redactor import Secret
 from isolated_magic.request import RemoteTarget, lists_options, source_of
@@ -72,8 +74,8 @@ class DistributedExecutor(Executor):
     ) -> None:
         check_launch(launch, preload, standby, idle_secs)
         settings = LaunchSettings(launch=launch, preload=preload, standby=standby, idle_secs=idle_secs)
-        self._engine = engine_for(client, settings)
-        super().__init__(ClusterLauncher(self._engine), "distributed", timeout_secs, limits)
+        self._cluster = ClusterLauncher(client, settings)
+        super().__init__(self._cluster, "distributed", timeout_secs, limits)
 
     @lists_options
     def prepare(
@@ -106,22 +108,58 @@ class DistributedExecutor(Executor):
     @property
     def workers(self) -> tuple[str, ...]:
         """What the workers that can take runs are called: their addresses, as last seen."""
-        return tuple(worker.name for worker in self._engine.workers())
+        engine = self._cluster.current
+        return () if engine is None else tuple(worker.name for worker in engine.workers())
 
     @property
     def gone(self) -> str:
         """Why nothing can be run any more, in one sentence; empty as long as that is not known."""
-        return self._engine.gone
+        return "" if self._cluster.current is None else self._cluster.current.gone
 
     @property
     def jobs(self) -> int:
         """How many rows an evaluation runs at once: one for each thread of all workers."""
-        return sum(worker.threads for worker in self._engine.workers()) or 1
+        return sum(worker.threads for worker in self._cluster.engine.workers()) or 1
 
     def _dispatch(self, request: RunRequest, settings: EvaluationSettings) -> Callable[[Reports], Dispatch]:
         needs = needs_of(request)
-        self._engine.check(needs, WORKER_SECS)
-        return partial(ClusterDispatch, self._engine, needs, settings, self._record_row)
+        self._cluster.engine.check(needs, WORKER_SECS)
+        return partial(ClusterDispatch, self._cluster.engine, needs, settings, self._record_row)
 
     def _run_one(self, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:
-        return run_on(self._engine, request, watchers, live)
+        try:
+            engine = self._cluster.engine
+        except (InvalidRequestError, LaunchError) as problem:
+            return failed_run(problem)
+        return run_on(engine, request, watchers, live)
+
+    @property
+    def active_pids(self) -> tuple[int, ...]:
+        """The pids of the runs that are going on, each on the machine of its worker, in ascending order."""
+        if not self.live_runs:
+            return ()
+        return tuple(sorted(pid for _, pid in self._pids()))
+
+    def kill_process(self, pid: int, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> bool:
+        """Kill one run and everything that it started. Of two with this pid on two machines, one is killed.
+
+        Args:
+            pid: one of :attr:`active_pids`.
+            timeout: seconds to wait until it is gone.
+
+        Returns:
+            True when it is gone; False when no run has that pid, or it was not gone in time.
+        """
+        if any(live.pid == pid for live in self.live_runs):
+            return super().kill_process(pid, timeout)
+        worker = next((worker for worker, active in self._pids() if active == pid), None)
+        if worker is None:
+            return False
+        secs = timeout + ANSWER_SECS
+        answers = self._cluster.engine.ask_all("kill_process", pid, timeout, timeout_secs=secs, only=worker)
+        return answers.get(worker) is True
+
+    def _pids(self) -> list[tuple[str, int]]:
+        """Of all runs, each after the name of its worker."""
+        answers = self._cluster.engine.ask_all("pids", timeout_secs=ANSWER_SECS)
+        return [(worker, pid) for worker, pids in answers.items() if isinstance(pids, tuple) for pid in pids]

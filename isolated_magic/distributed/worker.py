@@ -10,19 +10,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.distributed.chunk import Done, Refused
+from isolated_magic.distributed.news import FollowedRun, Journal
 from isolated_magic.environment import environment_for_run
-from isolated_magic.errors import LaunchError
+from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 from isolated_magic.executors.lifecycle import LiveRun
 from isolated_magic.executors.row_process import RowHost, start_row_process
-from isolated_magic.executors.runner import failed_run
-from isolated_magic.redaction.redactor import secret_values
+from isolated_magic.executors.runner import NOBODY, failed_run
+from isolated_magic.request import secrets_in
 from isolated_magic.supervisor.row_stream import MOST_AHEAD
 
 if TYPE_CHECKING:
     from isolated_magic.distributed.chunk import Chunk, Cipher, Content, SentRow, Variant
+    from isolated_magic.distributed.news import News
     from isolated_magic.executors.isolated import LaunchSettings
     from isolated_magic.executors.row_process import RowProcess
+    from isolated_magic.executors.runner import Watchers
+    from isolated_magic.launch.base import Preloaded
     from isolated_magic.models import RunResult
     from isolated_magic.request import RunRequest
 
@@ -43,7 +47,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
 
     def __init__(self, settings: LaunchSettings, cipher: Cipher | None, name: str) -> None:
         super().__init__(**settings)
-        self._cipher = cipher
+        self.cipher = cipher
         self._name = name
         self._programs: OrderedDict[str, RunRequest] = OrderedDict()
         self._rows = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
@@ -54,18 +58,21 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
 
     def run_chunk(self, chunk: Chunk) -> Done | Refused:
         """Run the rows of a chunk, one after the other."""
-        content = chunk.content(self._cipher)
+        content = chunk.content(self.cipher)
         program = self._program(chunk.dispatch, content)
         if program is None:
             return Refused(lacks_program=True)
         begun_at = time.monotonic()
-        going = _Going()
+        try:
+            requests = _requests(program, content)
+        except InvalidRequestError as problem:  # for this worker's environment
+            return Done((failed_run(problem),) * chunk.count, 0.0, self._name)
+        going = _Going(Journal() if chunk.is_followed else None)
         with self._table:
             self._going[chunk.id] = going
             if chunk.id in self._stopped:
                 going.stop()
         try:
-            requests = _requests(program, content)
             if chunk.lane is None:
                 results = self._run_each(requests, going)
             else:
@@ -73,10 +80,15 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         finally:
             with self._table:
                 del self._going[chunk.id]
-        return Done(tuple(results), time.monotonic() - begun_at, self._name)
+        news = (0, ()) if going.journal is None else going.journal.rest()
+        return Done(tuple(results), time.monotonic() - begun_at, self._name, news)
 
-    def stop_chunk(self, chunk_id: str) -> None:
-        """Kill what runs of a chunk, and begin no further row of it, even if it is yet to come. Does not wait."""
+    def stop_chunk(self, chunk_id: str) -> bool:
+        """Kill what runs of a chunk, and begin no further row of it, even if it is yet to come. Does not wait.
+
+        Returns:
+            Whether it runs here now.
+        """
         with self._table:
             going = self._going.get(chunk_id)
             if going is None:
@@ -85,6 +97,31 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
                     self._stopped.popitem(last=False)
         if going is not None:
             going.stop()
+        return going is not None
+
+    def interrupt_chunk(self, chunk_id: str) -> bool:
+        """Ask what runs of a chunk to end, as Ctrl-C does. Does not wait. Whether it runs here."""
+        going = self._going_of(chunk_id)
+        if going is not None:
+            going.interrupt()
+        return going is not None
+
+    def news_of(self, chunk_id: str, number: int) -> list[News]:
+        """What a followed chunk has shown, from this number on."""
+        going = self._going_of(chunk_id)
+        return [] if going is None or going.journal is None else going.journal.since(number)
+
+    def pids(self) -> tuple[int, ...]:
+        """Of what runs here."""
+        return self.active_pids
+
+    def preloads(self) -> Preloaded:
+        """What is imported ahead of runs here."""
+        return self.preloaded
+
+    def _going_of(self, chunk_id: str) -> _Going | None:
+        with self._table:
+            return self._going.get(chunk_id)
 
     def is_idle(self, dispatch: str) -> bool:
         """Whether no chunk of this evaluation runs here."""
@@ -109,10 +146,10 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
     def _run_each(self, requests: list[RunRequest], going: _Going) -> list[RunResult]:
         results: list[RunResult] = []
         for request in requests:
-            live = LiveRun(request.source_name, is_of_evaluation=True)
+            live, watchers = _watched(request, going.journal)
             if not going.has_begun(live):
                 break
-            results.append(self._run(request, live))
+            results.append(self._run(request, live, watchers))
         return results
 
     def _run_in_lane(self, chunk: Chunk, requests: list[RunRequest], going: _Going) -> list[RunResult]:
@@ -141,10 +178,16 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
 
 
 class _Going:
-    """A chunk that runs."""
+    """A chunk that runs.
 
-    def __init__(self) -> None:
+    Args:
+        journal: takes what it shows; None if nobody follows it.
+    """
+
+    def __init__(self, journal: Journal | None = None) -> None:
+        self.journal = journal
         self.is_stopped = False
+        self._is_interrupted = False
         self._live: LiveRun | None = None
         self._lock = threading.RLock()
 
@@ -152,6 +195,8 @@ class _Going:
         """From now on this is what runs of it; False if it is to begin nothing more."""
         with self._lock:
             self._live = live
+            if self._is_interrupted:
+                live.interrupt()
             return not self.is_stopped
 
     def stop(self) -> None:
@@ -160,6 +205,13 @@ class _Going:
             live = self._live
         if live is not None:
             live.stop()
+
+    def interrupt(self) -> None:
+        with self._lock:
+            self._is_interrupted = True
+            live = self._live
+        if live is not None:
+            live.interrupt()
 
 
 class _Lane:
@@ -210,6 +262,12 @@ def _end(lanes: list[_Lane]) -> None:
         lane.end(deadline)
 
 
+def _watched(request: RunRequest, journal: Journal | None) -> tuple[LiveRun, Watchers]:
+    if journal is None:
+        return LiveRun(request.source_name, is_of_evaluation=True), NOBODY
+    return FollowedRun(request.source_name, journal), journal.watchers
+
+
 def _requests(program: RunRequest, content: Content) -> list[RunRequest]:
     """The runs of a chunk, complete."""
     complete = [_completed(program, variant) for variant in content.variants]
@@ -226,6 +284,6 @@ def _completed(program: RunRequest, variant: Variant) -> RunRequest:
     for name in variant.remote.unset:
         environment.pop(name, None)
     environment.update(variant.environment)
-    secrets = {*variant.secrets, *secret_values(environment, variant.remote.secret_names)}
+    secrets = {*variant.secrets, *secrets_in(environment, variant.remote.secret_names)}
     cwd = program.cwd if os.path.isdir(program.cwd) else os.getcwd()  # noqa: PTH109,PTH112 - of every run
     return replace(program, environment=environment, secrets=tuple(sorted(secrets)), cwd=cwd)
