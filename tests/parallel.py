@@ -14,7 +14,7 @@ GROUPS = {
     "programs": r"/test_differential\.py",
     "browser": r"/test_(quickstart|jupyterlab|displays_browser|themes)\.py",
 }
-LAUNCH = re.compile(r"[\[-](cold|forked|process)[]-]")
+LAUNCH = re.compile(r"[\[-](cold|forked|process|distributed)[]-]")
 
 
 def group_of(node_id: str) -> str:
