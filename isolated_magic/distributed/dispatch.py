@@ -9,17 +9,18 @@ All decisions are made in one thread, which is told what happens.
 
 from __future__ import annotations
 
-import heapq
 import itertools
+import math
 import queue
 import secrets
+import sys
 import threading
 import time
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from isolated_magic.distributed.backlog import Backlog, Row
 from isolated_magic.distributed.chunk import (
     Cancelled,
     Chunk,
@@ -34,14 +35,17 @@ from isolated_magic.distributed.chunk import (
     sealed,
 )
 from isolated_magic.distributed.fitness import not_used
+from isolated_magic.distributed.load import CHUNK_SECS, CHUNKS_PER_THREAD, SMALL_CHUNK_SECS, Load, Sent
 from isolated_magic.executors.dispatch import Dispatch
+from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.launch.resources import start_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult
 from isolated_magic.request import RemoteTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from isolated_magic.distributed.backlog import Batch
     from isolated_magic.distributed.chunk import Outcome
     from isolated_magic.distributed.engine import Engine, Worker
     from isolated_magic.distributed.needs import Needs
@@ -52,41 +56,16 @@ if TYPE_CHECKING:
 
     Submit = Callable[[Worker, Chunk, Callable[[Outcome], object]], object]
 
-CHUNK_SECS = 0.5  # that a chunk is to take: lost if its worker is
-MOST_ROWS = 2000  # of a chunk
-MOST_BYTES = 4 << 20  # of its payloads
-CHUNKS_PER_THREAD = 2  # of a worker: one runs, one waits
-MOST_DEATHS = 3  # of workers while they ran a row: then the row is to blame
+MOST_DEATHS = 3  # of workers that ran a row: then the row is to blame
 NO_WORKER_SECS = 30.0  # without any worker, until an evaluation gives up
 SETTLE_SECS = 5.0  # for what runs to be gone after a stop
 LONGEST_WAIT_SECS = 60.0
-
-
-@dataclass(eq=False, slots=True)
-class _Row:
-    """A task, until it is done."""
-
-    task: Task
-    deaths: int = 0
-    is_done: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Lane:
-    number: int
-    rows: deque[_Row] = field(default_factory=deque)
-    worker: str = ""  # id of the worker that has its process
-    is_out: bool = False  # a chunk of it is
-
-
-@dataclass(eq=False, slots=True)
-class _Sent:
-    """A chunk that is out."""
-
-    worker: Worker
-    rows: list[_Row]
-    lane: _Lane | None
-    is_suspect: bool
+FIRST_AHEAD = 64  # rows to read until it is known how many workers there are, and how fast they are
+AHEAD_IN_LANES = 2048  # rows to read at least, where they share processes: those of several are to be among them
+DIED = (
+    f"The worker process died each of the {MOST_DEATHS} times that this row ran. It may need more memory than a "
+    "worker has, or end the worker's process."
+)
 
 
 class ClusterDispatch(Dispatch):
@@ -118,20 +97,19 @@ class ClusterDispatch(Dispatch):
         self._record = record
         self._submit = submit or engine.submit
         self._events: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._most_ahead = FIRST_AHEAD
         self._has_thread = False
         self._ended = threading.Event()
         # Of the thread alone:
-        self._waiting: deque[_Row] = deque()
-        self._suspects: deque[_Row] = deque()  # rows that a worker died with: each runs alone on its worker
-        self._later: list[tuple[float, int, _Row]] = []  # a heap
-        self._lanes: dict[object, _Lane] = {}
-        self._sent: dict[str, _Sent] = {}  # by chunk id
-        self._known: set[str] = set()  # ids of workers that have the program
-        self._secs: dict[str, float] = {}  # that a row takes on a worker, by its id
+        self._backlog = Backlog(settings)
+        self._loads: dict[str, Load] = {}  # of the workers that are there, by id
+        self._sent: dict[str, Sent] = {}  # by chunk id
         self._order = itertools.count()
+        self._had_worker_at = time.monotonic()
         self._unfit: dict[str, str] = {}  # what workers lack that came, by their names
         self._is_stopped = False
         self._is_closing = False
+        forget_in_forks(self)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -141,10 +119,7 @@ class ClusterDispatch(Dispatch):
     @property
     def most_ahead(self) -> int:
         """See :class:`Dispatch`."""
-        threads = sum(worker.threads for worker in self._engine.workers(self._needs)) or 1
-        fastest = min(self._secs.values(), default=CHUNK_SECS)
-        rows = min(MOST_ROWS, max(4, int(CHUNK_SECS / max(fastest, 1e-6))))
-        return threads * CHUNKS_PER_THREAD * rows * 2
+        return self._most_ahead
 
     # What other threads do.
 
@@ -153,7 +128,7 @@ class ClusterDispatch(Dispatch):
         if not self._has_thread:
             start_thread(self._work, "isolated_magic dispatch")
             self._has_thread = True
-        self._events.put(lambda: self._take(_Row(task)))
+        self._events.put(lambda: self._add(Row(task)))
 
     def stop(self) -> None:
         """See :class:`Dispatch`."""
@@ -164,23 +139,32 @@ class ClusterDispatch(Dispatch):
 
     def finish(self) -> None:
         """See :class:`Dispatch`."""
-        if self._settings.per is not None and self._engine.keeps_lanes:
+        if self._backlog.has_lanes and self._engine.keeps_lanes:
             self._engine.end_lanes(self.id, SETTLE_SECS)
 
     def close(self) -> None:
         """See :class:`Dispatch`."""
-        if self._has_thread:
-            self._events.put(self._close)
-            self._ended.wait()
-        else:
+        if not self._has_thread:
             self._reports.gone()
+            return
+        self._events.put(self._close)
+        # A program that ends stops its daemon threads: an iterator that is closed then would wait for ever.
+        while not self._ended.wait(1.0) and not sys.is_finalizing():
+            pass
+
+    def forget(self) -> None:
+        """In a fork: the thread is the original's, and so is what runs."""
+        self._has_thread = False
+        self._events = queue.SimpleQueue()
 
     # What its own thread does.
 
     def _work(self) -> None:
-        changed = lambda: self._events.put(self._look)  # noqa: E731 - compared by identity below
+        changed = lambda: self._events.put(self._look)  # noqa: E731 - the engine is given the same one twice
+        self._had_worker_at = time.monotonic()
         self._engine.watch(changed, self._needs)
         try:
+            self._look()
             while not self._is_closing:
                 self._next_event()
                 self._give_out()
@@ -196,24 +180,25 @@ class ClusterDispatch(Dispatch):
 
     def _next_event(self) -> None:
         """Wait for something to happen, and take all that has happened."""
-        wait_secs = LONGEST_WAIT_SECS
-        if self._later:
-            wait_secs = min(wait_secs, max(0.0, self._later[0][0] - time.monotonic()))
+        due_at = min([time.monotonic() + LONGEST_WAIT_SECS, *self._due()])
         with suppress(queue.Empty):
-            self._events.get(timeout=wait_secs)()
+            self._events.get(timeout=max(0.0, due_at - time.monotonic()))()
             while True:
                 self._events.get_nowait()()
-        while self._later and self._later[0][0] <= time.monotonic():
-            self._take(heapq.heappop(self._later)[2])
 
-    def _take(self, row: _Row) -> None:
+    def _due(self) -> Iterable[float]:
+        """When there is something to do even if nothing happens."""
         if self._is_stopped:
             return
-        if self._settings.per is None:
-            self._waiting.append(row)
-            return
-        lane = self._lanes.setdefault(row.task.per, _Lane(len(self._lanes)))
-        lane.rows.append(row)
+        yield self._backlog.due_at
+        if not self._has_worker():
+            yield self._had_worker_at + NO_WORKER_SECS
+        now = time.monotonic()
+        yield from (load.free_at for load in self._loads.values() if load.free_at > now)
+
+    def _add(self, row: Row) -> None:
+        if not self._is_stopped and (problem := self._backlog.add(row)):
+            self._on_result(row, RunResult(error=RunError.from_text(ErrorKind.INVALID_REQUEST, problem)))
 
     def _stop(self) -> None:
         self._is_stopped = True
@@ -222,11 +207,47 @@ class ClusterDispatch(Dispatch):
     def _close(self) -> None:
         self._is_closing = True
 
+    def _give_up(self, reason: str) -> None:
+        self._stop()
+        self._reports.stopped(reason)
+
+    # Workers.
+
     def _look(self) -> None:
         """Workers have come or gone."""
         self._unfit.update(self._engine.unfit(self._needs))
+        if self._is_stopped:
+            return
         if self._engine.gone:
-            self._reports.stopped(self._engine.gone)
+            self._give_up(self._engine.gone)
+            return
+        workers = {worker.id: worker for worker in self._engine.workers(self._needs)}
+        for worker_id in [worker_id for worker_id in self._loads if worker_id not in workers]:
+            del self._loads[worker_id]
+            self._backlog.lost(worker_id)
+        for worker_id, worker in workers.items():
+            load = self._loads.setdefault(worker_id, Load(worker))
+            if worker.is_silent and not load.worker.is_silent:
+                self._on_silent(load)
+            load.worker = worker
+
+    def _on_silent(self, load: Load) -> None:
+        """A worker has not been heard of: others run what it has, too, and the first result counts."""
+        self._backlog.lost(load.worker.id)
+        for sent in reversed(load.sent.values()):
+            self._backlog.put_back(sent.batch)
+
+    def _has_worker(self) -> bool:
+        return any(not (load.worker.is_silent or load.is_refusing) for load in self._loads.values())
+
+    def _check_workers(self) -> None:
+        """Give up where nothing can be run any more."""
+        now = time.monotonic()
+        if self._has_worker():
+            self._had_worker_at = now
+        elif now >= self._had_worker_at + NO_WORKER_SECS:
+            told = "no worker has been heard of" if self._loads else "there has been no worker"
+            self._give_up(f"The evaluation was stopped: {told} for {NO_WORKER_SECS:g} seconds.")
 
     # Giving out.
 
@@ -234,73 +255,89 @@ class ClusterDispatch(Dispatch):
         """Give each worker as much as it should have."""
         if self._is_stopped:
             return
-        loads = {worker: 0 for worker in self._engine.workers(self._needs) if not worker.is_silent}
-        for sent in self._sent.values():
-            if sent.worker in loads:
-                loads[sent.worker] += 1
+        self._check_workers()
+        self._backlog.advance()
+        self._cancel_needless()
+        loads = {load for load in self._loads.values() if load.takes and not load.has_suspects}
+        loads -= self._give_out_suspects(loads)
         while loads:
-            worker = min(loads, key=lambda one: loads[one] / one.threads)
-            if loads[worker] >= worker.threads * CHUNKS_PER_THREAD or not self._send_next(worker):
-                del loads[worker]
+            load = min(loads, key=lambda one: len(one.sent) / one.worker.threads)
+            batch = self._backlog.take(load.worker.id, self._rows_for(load)) if self._has_room(load) else None
+            if batch is None:
+                loads.discard(load)
             else:
-                loads[worker] += 1
+                self._send(load, batch)
+        self._measure_ahead()
 
-    def _send_next(self, worker: Worker) -> bool:
-        """Send a chunk to this worker, if there is one for it."""
-        if self._settings.per is None:
-            rows = self._chunk_of(self._waiting, worker)
-            lane = None
-        else:
-            lane = self._lane_for(worker)
-            rows = [] if lane is None else self._chunk_of(lane.rows, worker)
-        if not rows:
-            return False
-        if lane is not None:
-            lane.is_out, lane.worker = True, worker.id
-        self._send(worker, rows, lane)
-        return True
+    def _give_out_suspects(self, loads: set[Load]) -> set[Load]:
+        """Give suspects to workers that have nothing else. The workers that others wait for, so as to be alone."""
+        if not self._backlog.suspects:
+            return set()
+        # Others go on meanwhile: suspects take half of the workers at most.
+        most = max(1, len(self._loads) // 2)
+        most -= sum(load.has_suspects for load in self._loads.values())
+        kept = set()
+        for load in sorted(loads, key=lambda one: len(one.sent))[: max(0, most)]:
+            if not load.sent and self._has_room(load):
+                batch = self._backlog.take_suspects()
+                if batch is None:
+                    break
+                self._send(load, batch)
+            kept.add(load)
+        return kept
 
-    def _lane_for(self, worker: Worker) -> _Lane | None:
-        free = [lane for lane in self._lanes.values() if lane.rows and not lane.is_out]
-        own = [lane for lane in free if lane.worker == worker.id]
-        return next(iter(own or [lane for lane in free if not lane.worker]), None)
+    def _has_room(self, load: Load) -> bool:
+        """Whether a worker may have one more chunk."""
+        if len(load.sent) < load.worker.threads:
+            jobs = self._settings.jobs
+            return jobs is None or sum(one.running for one in self._heard()) < jobs
+        # With a rate, rows begin when they are sent.
+        return not self._backlog.is_paced and len(load.sent) < load.worker.threads * CHUNKS_PER_THREAD
 
-    def _chunk_of(self, waiting: deque[_Row], worker: Worker) -> list[_Row]:
-        most = self._most_rows(worker, len(waiting))
-        rows: list[_Row] = []
-        size = 0
-        while waiting and len(rows) < most and (not rows or size + waiting[0].task.size <= MOST_BYTES):
-            row = waiting.popleft()
-            if not row.is_done:
-                rows.append(row)
-                size += row.task.size
-        return rows
+    def _heard(self) -> Iterable[Load]:
+        return (load for load in self._loads.values() if not load.worker.is_silent)
 
-    def _most_rows(self, worker: Worker, waiting: int) -> int:
+    def _rows_for(self, load: Load) -> int:
         """How many rows a chunk for this worker is to have: what takes it so long, but no more than its share."""
-        if self._settings.rate is not None:
+        if self._backlog.is_paced:
             return 1
-        secs = self._secs.get(worker.id) or max(self._secs.values(), default=CHUNK_SECS)
-        return max(1, min(MOST_ROWS, int(CHUNK_SECS / max(secs, 1e-6)), waiting))
+        most = load.rows_in(CHUNK_SECS)
+        if self._backlog.has_lanes:
+            return most
+        threads = sum(one.worker.threads for one in self._heard())
+        share = math.ceil(self._backlog.waiting / (threads * CHUNKS_PER_THREAD))
+        return min(most, max(share, load.rows_in(SMALL_CHUNK_SECS)))
 
-    def _send(self, worker: Worker, rows: list[_Row], lane: _Lane | None, *, is_suspect: bool = False) -> None:
-        first = rows[0].task.request
-        assert first is not None  # noqa: S101 - others are not run
+    def _measure_ahead(self) -> None:
+        rows = sum(load.worker.threads * load.rows_in(CHUNK_SECS) for load in self._heard())
+        ahead = max(rows * CHUNKS_PER_THREAD * 2, FIRST_AHEAD)
+        self._most_ahead = max(ahead, AHEAD_IN_LANES) if self._backlog.has_lanes else ahead
+
+    def _cancel_needless(self) -> None:
+        """Cancel chunks of workers that were silent, where others have run all their rows."""
+        for load in self._loads.values():
+            for sent in load.sent.values():
+                if not sent.batch.is_held and all(row.is_done for row in sent.batch.rows):
+                    self._engine.cancel([sent.id])
+
+    def _send(self, load: Load, batch: Batch) -> None:
+        requests = [row.task.request for row in batch.rows if row.task.request is not None]
         # Where no chunk can be sent to a certain process, any may be the first that one gets.
-        has_program = self._engine.keeps_lanes and worker.id in self._known
-        program = None if has_program else program_of(first)
-        content = Content(program, *_packed([row.task.request for row in rows if row.task.request is not None]))
+        has_program = self._engine.keeps_lanes and load.has_program
+        program = None if has_program else program_of(requests[0])
         chunk = Chunk(
             id=f"{self.id}-{next(self._order)}",
             executor=self._engine.id,
             dispatch=self.id,
-            count=len(rows),
-            lane=None if lane is None else lane.number,
+            count=len(requests),
+            lane=None if batch.lane is None else batch.lane.number,
             keeps_lane=self._engine.keeps_lanes,
-            sealed=sealed(content, self._engine.cipher),
+            sealed=sealed(Content(program, *_packed(requests)), self._engine.cipher),
         )
-        self._sent[chunk.id] = _Sent(worker, rows, lane, is_suspect)
-        self._submit(worker, chunk, lambda outcome: self._events.put(lambda: self._on_outcome(chunk.id, outcome)))
+        self._sent[chunk.id] = load.sent[chunk.id] = Sent(chunk.id, batch, load, time.monotonic())
+        self._submit(
+            load.worker, chunk, lambda outcome: self._events.put(lambda: self._on_outcome(chunk.id, outcome))
+        )
 
     # What comes back.
 
@@ -308,55 +345,58 @@ class ClusterDispatch(Dispatch):
         sent = self._sent.pop(chunk_id, None)
         if sent is None:
             return
-        if sent.lane is not None:
-            sent.lane.is_out = False
+        load, batch = sent.load, sent.batch
+        del load.sent[chunk_id]
         match outcome:
             case Done():
-                self._known.add(sent.worker.id)
-                self._on_done(sent, outcome)
+                load.has_program = True
+                load.measured(len(outcome.results), outcome.secs)
+                for row, result in zip(batch.rows, outcome.results, strict=False):
+                    self._on_result(row, replace(result, worker=outcome.worker))
+                self._backlog.put_back(batch)
             case Refused():
-                self._known.discard(sent.worker.id)
-                self._put_back(sent)
+                load.has_program = False
+                if not outcome.lacks_program:
+                    load.refused()
+                self._backlog.put_back(batch)
             case Lost():
-                self._on_lost(sent, outcome)
+                self._on_lost(load, batch)
             case Failed():
-                failure = RunResult(error=RunError.from_text(ErrorKind.LAUNCH, outcome.reason))
-                for row in sent.rows:
-                    self._on_result(row, failure)
+                self._on_failed(load, batch, outcome.reason)
             case Cancelled():
-                self._put_back(sent)
+                load.refused()  # unless we did: then nothing is sent there anyway
+                self._backlog.put_back(batch)
 
-    def _on_done(self, sent: _Sent, done: Done) -> None:
-        if done.results:
-            secs = done.secs / len(done.results)
-            before = self._secs.get(sent.worker.id, secs)
-            self._secs[sent.worker.id] = (before + secs) / 2
-        for row, result in zip(sent.rows, done.results, strict=False):
-            self._on_result(row, replace(result, worker=done.worker))
-        self._put_back(sent)
-
-    def _on_result(self, row: _Row, result: RunResult) -> None:
+    def _on_result(self, row: Row, result: RunResult) -> None:
         if row.is_done:
             return
         row.is_done = True
         self._record(result)
         again_at = self._reports.ended(row.task, result)
         if again_at is not None:
-            heapq.heappush(self._later, (again_at, next(self._order), _Row(row.task, row.deaths)))
+            self._backlog.add_later(Row(row.task, row.deaths), again_at)
 
-    def _on_lost(self, sent: _Sent, lost: Lost) -> None:
-        for row in sent.rows:
+    def _on_lost(self, load: Load, batch: Batch) -> None:
+        """A worker has died with a chunk: a row of it may be to blame."""
+        self._backlog.release(batch)
+        for row in batch.rows:
             row.deaths += 1
-            if row.deaths >= MOST_DEATHS:
-                text = f"The worker process died {row.deaths} times while this row ran: {lost.reason}"
-                self._on_result(row, RunResult(error=RunError.from_text(ErrorKind.DIED, text)))
-        self._put_back(sent)
+            if row.deaths >= MOST_DEATHS and not row.out and not row.is_waiting:
+                self._on_result(row, RunResult(error=RunError.from_text(ErrorKind.DIED, DIED)))
+        self._suspect(load, batch)
 
-    def _put_back(self, sent: _Sent) -> None:
-        """Rows that have no result wait again, before the others."""
-        rows = [row for row in sent.rows if not row.is_done]
-        where = self._waiting if sent.lane is None else sent.lane.rows
-        where.extendleft(reversed(rows))
+    def _on_failed(self, load: Load, batch: Batch, reason: str) -> None:
+        """A chunk could not be carried: a row of it may be to blame."""
+        if len(batch.rows) > 1:
+            self._suspect(load, batch)
+            return
+        self._on_result(batch.rows[0], RunResult(error=RunError.from_text(ErrorKind.LAUNCH, reason)))
+        self._backlog.put_back(batch)
+
+    def _suspect(self, load: Load, batch: Batch) -> None:
+        """Have the rows of a batch run apart from others: first a few that take no time, then one by one."""
+        few = 1 if batch.is_suspect or self._backlog.is_paced else load.rows_in(SMALL_CHUNK_SECS)
+        self._backlog.suspect(batch, itertools.repeat(few))
 
 
 def _packed(requests: list[RunRequest]) -> tuple[tuple[Variant, ...], tuple[SentRow, ...]]:

@@ -34,6 +34,28 @@ MOST_WAITING = 64  # processes
 END_SECS = 5.0  # for exit functions and threads of a process that is not needed any more
 
 
+def difference(first: RunRequest, request: RunRequest) -> str:
+    """Why a row cannot share the process of a first one; empty if it can."""
+    mine, its = first.environment, request.environment
+    if mine is not its and mine != its:
+        names = {name for name in {*mine, *its} if mine.get(name) != its.get(name)}
+    else:
+        names = set()
+    if first.remote is not None and request.remote is not None:
+        names |= first.remote.unset ^ request.remote.unset
+    if names:
+        told = ", ".join(sorted(name.decode("utf-8", "replace") for name in names))
+        what = f"{told} {'differs' if len(names) == 1 else 'differ'}"
+    elif first.secrets != request.secrets or first.remote != request.remote:
+        what = "the secrets differ"
+    else:
+        return ""
+    return (
+        f"per: {what} from what the first row with the same value has, and rows that share a process share "
+        "its environment: add what it depends on to per, such as (row['tenant'], row['region'])."
+    )
+
+
 class Lane(Work):
     """The rows of one value.
 
@@ -47,7 +69,7 @@ class Lane(Work):
     def __init__(self, lanes: Lanes, value: object, request: RunRequest, pace: Pace | None) -> None:
         self.value = value
         self._lanes = lanes
-        self._request = request
+        self.request = request
         self._pace = pace
         self._turn: float | None = None  # when the next row may begin
         self._waiting: deque[Task] = deque()
@@ -58,23 +80,6 @@ class Lane(Work):
         self._is_running = False
         self._is_stopped = False
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-
-    def difference(self, request: RunRequest) -> str:
-        """Why a row with this request cannot run in this lane; empty if it can."""
-        mine, its = self._request.environment, request.environment
-        if mine is not its and mine != its:
-            names = sorted(name for name in {*mine, *its} if mine.get(name) != its.get(name))
-            told = ", ".join(name.decode("utf-8", "replace") for name in names)
-            verb = "differs" if len(names) == 1 else "differ"
-            what = f"{told} {verb}"
-        elif self._request.secrets != request.secrets:
-            what = "the secrets differ"
-        else:
-            return ""
-        return (
-            f"per: {what} from what the first row with the same value has, and rows that share a process share "
-            "its environment: add what it depends on to per, such as (row['tenant'], row['region'])."
-        )
 
     @property
     def is_idle(self) -> bool:
@@ -136,7 +141,7 @@ class Lane(Work):
         return task.request
 
     def _started(self) -> RowProcess | None:
-        request = replace(self._request, fresh=True) if self._starts_cold else self._request
+        request = replace(self.request, fresh=True) if self._starts_cold else self.request
         try:
             process = start_row_process(self._lanes.host, request, self._on_result, self._lanes.most_ahead)
         except LaunchError as problem:
@@ -227,7 +232,7 @@ class Lanes:
             if lane is None:
                 pace = None if self._rate_per_sec == math.inf else Pace(self._rate_per_sec)
                 lane = self._lanes[task.per] = Lane(self, task.per, request, pace)
-            problem = lane.difference(request)
+            problem = difference(lane.request, request)
             is_to_be_run = not problem and lane.add(task)
         if problem:
             self.ended(task, RunResult(error=RunError.from_text(ErrorKind.INVALID_REQUEST, problem)))

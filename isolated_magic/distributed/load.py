@@ -1,0 +1,80 @@
+"""What each worker has to do, and how fast it does it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from isolated_magic.distributed.backlog import Batch
+    from isolated_magic.distributed.engine import Worker
+
+CHUNK_SECS = 0.5  # that a chunk is to take: lost if its worker is
+SMALL_CHUNK_SECS = 0.02  # what it takes to send one is little beside that
+MOST_ROWS = 2000  # of a chunk
+GROWTH = 8  # of the number of rows, from one chunk to the next: the first rows may not be like the others
+CHUNKS_PER_THREAD = 2  # of a worker: one runs, one waits
+REFUSED_SECS = 0.5  # that a worker gets nothing after it has refused a chunk
+
+
+@dataclass(eq=False, slots=True)
+class Sent:
+    """A chunk that is out."""
+
+    id: str
+    batch: Batch
+    load: Load
+    at: float  # when it was sent, by time.monotonic()
+
+
+@dataclass(eq=False, slots=True)
+class Load:
+    """What a worker has."""
+
+    worker: Worker
+    sent: dict[str, Sent] = field(default_factory=dict)  # chunks, by id, in the order in which it runs them
+    has_program: bool = False
+    is_refusing: bool = False
+    free_at: float = -math.inf  # when it takes chunks again
+    _secs: float | None = None  # that a row takes
+    _most: int = 1  # rows of its next chunk, as its last one had so many
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether it runs suspects, and is to have nothing else."""
+        return any(sent.batch.is_suspect for sent in self.sent.values())
+
+    @property
+    def takes(self) -> bool:
+        """Whether it takes chunks now."""
+        return not self.worker.is_silent and self.free_at <= time.monotonic()
+
+    @property
+    def running(self) -> int:
+        """How many chunks it may be running."""
+        return min(len(self.sent), self.worker.threads)
+
+    def refused(self) -> None:
+        """It did not begin a chunk."""
+        self.is_refusing = True
+        self.free_at = time.monotonic() + REFUSED_SECS
+
+    def measured(self, rows: int, secs: float) -> None:
+        """It has run a chunk."""
+        self.is_refusing = False
+        if not rows:
+            return
+        each = secs / rows
+        if self._secs is None:
+            self._secs = each
+        else:  # what is measured first has a start in it that others have not
+            self._secs += (each - self._secs) * (0.8 if each < self._secs else 0.5)
+        self._most = max(self._most, min(MOST_ROWS, rows * GROWTH))
+
+    def rows_in(self, secs: float) -> int:
+        """How many rows it runs in so many seconds; at least one."""
+        if self._secs is None:
+            return 1
+        return max(1, min(self._most, int(secs / max(self._secs, 1e-6))))
