@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from isolated_magic import DistributedExecutor, EvaluationStoppedError
+from isolated_magic import DistributedExecutor
 from isolated_magic.distributed import dispatch
 from isolated_magic.models import ErrorKind
 from tests.clusters import local_cluster, worker_pids
@@ -160,15 +160,13 @@ def test_no_worker_for_too_long_ends_it_with_what_was_done(tmp_path, monkeypatch
         def leave():
             wait_until(lambda: len(names_in(tmp_path)) > 20)
             monkeypatch.setattr(dispatch, "NO_WORKER_SECS", 2.0)
-            client.retire_workers(close_workers=True)
+            client.retire_workers(list(worker_pids(client)))
 
         leaving = threading.Thread(target=leave)
         leaving.start()
         with DistributedExecutor(client) as executor:
             result = executor.evaluate(KILLER, rows)
             leaving.join()
-            with pytest.raises(EvaluationStoppedError, match="no worker"):
-                list(executor.map("data['n']", rows))
     assert result.stopped == "The evaluation was stopped: there has been no worker for 2 seconds."
     assert 0 < len(result) < 10_000
     assert result.not_run == 10_000 - len(result)
