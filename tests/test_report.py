@@ -282,6 +282,29 @@ class TestTimes:
         assert re.search(r"row-8 +1,008 ms", text_of(result, has_times=True))
         assert "1,008 ms" in to_html_report(result)
 
+    def test_and_so_do_the_workers_of_a_cluster_those_that_failed_first(self):
+        rows = [
+            row(n, Score("a", 0.5), timings=Timings(1.0, 1000.0 + n), worker=f"tcp://host:{n % 3}")
+            for n in range(30)
+        ]
+        rows[4:5] = [dataclasses.replace(rows[4], scores=(), error=TIMEOUT, timings=Timings())]
+        result = EvaluationResult(tuple(rows))
+        elsewhere = EvaluationResult(tuple(dataclasses.replace(one, worker=None) for one in rows))
+        for renderer in FORMATS.values():
+            assert renderer(view_of_evaluation(result)) == renderer(view_of_evaluation(elsewhere))
+        shown = text_of(result, has_times=True)
+        assert re.search(r"row-29 +1,029 ms +tcp://host:2\n", shown)
+        assert re.search(r"worker +rows +failed +mean time", shown)
+        table = [line.split() for line in shown.splitlines() if line.startswith("tcp://host")]
+        assert table == [
+            ["tcp://host:1", "10", "1", "1,016", "ms"],
+            ["tcp://host:0", "10", "1,014", "ms"],
+            ["tcp://host:2", "10", "1,016", "ms"],
+        ]
+        assert "tcp://" not in text_of(elsewhere, has_times=True)
+        many = EvaluationResult(tuple(dataclasses.replace(one, worker=f"w{one.index}") for one in rows))
+        assert "... 10 more workers" in text_of(many, has_times=True)
+
 
 @pytest.fixture(scope="module")
 def better():

@@ -308,6 +308,43 @@ except InvalidRequestError as problem:
         assert not list(tmp_path.iterdir())
 
 
+class TestWorkers:
+    """Where rows ran is kept in each kind of file."""
+
+    ROWS = (
+        RowResult(0, "a", {"worker": "Ann", "n": 1}, (Score("x", 1),), worker="tcp://10.0.0.7:1"),
+        RowResult(
+            1, "b", {"worker": "Bob", "n": 2}, (Score("x", 2),), stdout="printed", worker="tcp://10.0.0.8:2"
+        ),
+        RowResult(2, "c", {"worker": "Cid", "n": 3}, error=BROKEN),
+    )
+
+    @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+    def test_what_is_loaded_is_what_was_saved(self, tmp_path, suffix):
+        result = EvaluationResult(self.ROWS)
+        loaded = EvaluationResult.load(result.save(tmp_path / f"r.{suffix}"))
+        assert loaded == result
+        assert [row.worker for row in loaded] == ["tcp://10.0.0.7:1", "tcp://10.0.0.8:2", None]
+        assert [row.row for row in loaded] == [row.row for row in result]
+
+    def test_they_are_a_column_where_there_are_any(self):
+        frame = EvaluationResult(self.ROWS).to_pandas()
+        assert [*frame] == [
+            "index",
+            "key",
+            "row.worker",
+            "n",
+            "error_kind",
+            "error",
+            "x",
+            "attempts",
+            "ms",
+            "worker",
+        ]
+        assert frame["worker"].tolist()[:2] == ["tcp://10.0.0.7:1", "tcp://10.0.0.8:2"]
+        assert frame["row.worker"].tolist() == ["Ann", "Bob", "Cid"]
+
+
 class TestPandas:
     def test_columns(self):
         frame = rich_result().to_pandas()

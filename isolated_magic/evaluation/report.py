@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from itertools import islice
@@ -60,6 +61,7 @@ MOST_NOTES = 20
 MOST_HINTS = 3
 MOST_ROW_NOTES = 3  # that are not the same
 MOST_USAGE = 10
+MOST_WORKERS = 20
 MOST_ROWS = 20  # of each kind in the output of a cell
 LONGEST_CAUSE = 80
 NOTHING = "Nothing was scored."
@@ -264,6 +266,43 @@ def _time_blocks(result: Evaluated, summary: Summary) -> list[Block]:
     blocks: list[Block] = []
     if slowest := summary["slowest"]:
         named = _rows_of({each["key"] for each in slowest}, result.rows)
-        rows = [(Cell(row_name(named[each["key"]]), Role.NAME), Cell(f"{each['ms']:,.0f} ms")) for each in slowest]
-        blocks.append(Table(("slowest rows", "time"), tuple(rows), has_headers_in_text=True))
+        ran_on = {(row.key, row.timings.execution_ms): row.worker for row in result.rows if row.key in named}
+        rows = [
+            (
+                Cell(row_name(named[each["key"]]), Role.NAME),
+                Cell(f"{each['ms']:,.0f} ms"),
+                Cell(brief(ran_on.get((each["key"], each["ms"])) or "")),
+            )
+            for each in slowest
+        ]
+        table = Table(("slowest rows", "time", "worker"), tuple(rows), has_headers_in_text=True)
+        blocks.append(table.without_empty_columns())
+    return [*blocks, *_worker_blocks(result.rows)]
+
+
+def _worker_blocks(rows: Sequence[RowResult]) -> list[Block]:
+    """What each worker of a cluster has done, those with the most failures first."""
+    done: dict[str, list[RowResult]] = {}
+    for row in rows:
+        if row.worker is not None:
+            done.setdefault(row.worker, []).append(row)
+    if not done:
+        return []
+    failed = {worker: sum(not row.ok for row in some) for worker, some in done.items()}
+    order = sorted(done, key=lambda worker: (-failed[worker], -len(done[worker]), worker))
+    lines = [_worker_line(worker, done[worker], failed[worker]) for worker in order[:MOST_WORKERS]]
+    table = Table(("worker", "rows", "failed", "mean time"), tuple(lines), has_headers_in_text=True)
+    blocks: list[Block] = [table.without_empty_columns()]
+    if len(order) > MOST_WORKERS:
+        blocks.append(Line(f"... {len(order) - MOST_WORKERS:,} more workers", Role.NOTE))
     return blocks
+
+
+def _worker_line(worker: str, rows: Sequence[RowResult], failed: int) -> tuple[Cell, ...]:
+    times = [row.timings.execution_ms for row in rows if not math.isnan(row.timings.execution_ms)]
+    return (
+        Cell(brief(worker), Role.NAME),
+        count_cell(len(rows)),
+        count_cell(failed) if failed else Cell(""),
+        Cell(f"{sum(times) / len(times):,.0f} ms" if times else ""),
+    )

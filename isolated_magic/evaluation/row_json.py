@@ -53,6 +53,8 @@ def row_to_json(row: RowResult) -> JsonObject:
     if row.failed_attempts:
         told["failed_attempts"] = [_attempt_to_json(attempt) for attempt in row.failed_attempts]
     told["timings"] = _timings_to_json(row.timings)
+    if row.worker is not None:
+        told["worker"] = row.worker
     return told
 
 
@@ -85,6 +87,7 @@ def row_from_json(told: JsonValue, row: object = None) -> RowResult:
         cluster=_of_type(told, "cluster", str, None),
         failed_attempts=tuple(map(_attempt, _objects(told, "failed_attempts"))),
         timings=_timings(told.get("timings")),
+        worker=_of_type(told, "worker", str, None),
     )
 
 

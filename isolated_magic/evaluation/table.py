@@ -2,9 +2,9 @@
 
 Columns, in this order: ``index``, ``key``, ``repetition`` and ``cluster`` where there are any; the fields of the
 row; ``error_kind`` and ``error``; for each metric its value, ``NAME.reason`` and ``NAME.passed`` where there are
-any; ``attempts``, ``ms``. A field of the row that has the name of another column is called ``row.NAME``, and a
-metric that has one of these fixed names is called ``score.NAME``. In files, ``details`` follows where there is
-more: see ``table_rows.py``.
+any; ``attempts``, ``ms``, and ``worker`` where rows ran on a cluster. A field of the row that has the name of
+another column is called ``row.NAME``, and a metric that has one of these fixed names is called ``score.NAME``. In
+files, ``details`` follows where there is more: see ``table_rows.py``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BEFORE_ROW = ("index", "key", "repetition", "cluster")
 ERRORS = ("error_kind", "error")
-LAST = ("attempts", "ms", "details")
+LAST = ("attempts", "ms", "worker", "details")
 FIXED = {*BEFORE_ROW, *ERRORS, *LAST}
 REASON, PASSED = ".reason", ".passed"
 OF_ROW, OF_SCORE = "row.", "score."
@@ -75,6 +75,8 @@ def columns_of(rows: Sequence[RowResult]) -> list[Column]:
     columns += metrics
     columns.append(Column("attempts", lambda row: len(row.attempts)))
     columns.append(Column("ms", lambda row: row.timings.execution_ms))
+    if any(row.worker is not None for row in rows):
+        columns.append(Column("worker", lambda row: row.worker))
     return columns
 
 

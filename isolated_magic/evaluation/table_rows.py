@@ -44,7 +44,8 @@ _FACTS: dict[str, tuple[type, ...]] = {
     "notes": (list,),
     "label": (str,),
 }
-_TEXT_COLUMNS = {"key", "cluster", *ERRORS, DETAILS}
+_NUMBER_COLUMNS = {"attempts", "ms"}
+_TEXT_COLUMNS = {"key", "cluster", *ERRORS, *LAST} - _NUMBER_COLUMNS
 
 
 class Loaded(NamedTuple):
@@ -61,7 +62,7 @@ class Loaded(NamedTuple):
 def text_columns(names: Sequence[str]) -> set[str]:
     """The columns of a table of text whose cells are not to be taken for numbers: keys, errors and metrics."""
     after = names[names.index(ERRORS[-1]) :] if ERRORS[-1] in names else ()
-    return {*_TEXT_COLUMNS, *after} - {*LAST[:-1]}
+    return {*_TEXT_COLUMNS, *after} - _NUMBER_COLUMNS
 
 
 class Layout:
@@ -85,6 +86,7 @@ class Layout:
             )
         before, last = names.index("error_kind"), names.index("error")
         self._fields = [name for name in names[:before] if name not in BEFORE_ROW]
+        self._has_worker = "worker" in names[last + 1 :]  # else it is a field of the rows
         scores = [name for name in names[last + 1 :] if name not in LAST]
         self._not_metrics = {*FIXED, *columns_beside(scores), ""}
         self._metrics = [name for name in scores if name not in self._not_metrics]
@@ -93,7 +95,7 @@ class Layout:
     def row_result(self, row: Mapping[str, object], number: int) -> RowResult:
         """One row of the table, of which the number is given."""
         index, repetition, ms = (_number(row.get(name)) for name in ("index", "repetition", "ms"))
-        cluster = row.get("cluster")
+        cluster, worker = row.get("cluster"), row.get("worker") if self._has_worker else None
         fields = {self._field_name(name): row[name] for name in self._fields}
         with suppress(NotARowError):
             return row_from_json(_details(row), fields)
@@ -106,6 +108,7 @@ class Layout:
             repetition=int(repetition or 0),
             cluster=None if cluster is None or cluster == "" else str(cluster),
             timings=Timings(execution_ms=math.nan if ms is None else ms),
+            worker=None if _is_missing(worker) else str(worker),
         )
 
     def _field_name(self, column: str) -> str:
