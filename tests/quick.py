@@ -19,6 +19,7 @@ QUICK = {
     "test_event_loop.py": r"::TestTopLevelAwait.*\[forked",
     "test_executor.py": r"::Test(Process|Code|Errors|Output).*\[forked",
     "test_exit_report.py": r"",
+    "test_fitness.py": r"::test_(?!a_worker)",
     "test_fork_server.py": r"::TestChoice",
     "test_groups.py": r"",
     "test_hints.py": r"::Test(Names|Imports).*\[forked",

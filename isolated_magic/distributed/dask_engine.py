@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.isolated import LaunchSettings
 
 LOOK_SECS = 0.5  # between two looks at the workers
-INSPECT_SECS = 20.0  # for workers to answer what they have; those that take longer are used when they have
+INSPECT_SECS = 10.0  # for workers to answer what they have; those that take longer are used when they have
 SILENT_SECS = 10.0  # without a heartbeat
 LARGE_BYTES = 1 << 20
 ASK_SECS = 10.0  # for an answer of the scheduler or of a worker

@@ -114,7 +114,7 @@ class ClusterDispatch(Dispatch):
     @property
     def notes(self) -> tuple[str, ...]:
         """See :class:`Dispatch`."""
-        return not_used(self._unfit)
+        return not_used({**self._unfit, **self._engine.unfit(self._needs)})
 
     @property
     def most_ahead(self) -> int:

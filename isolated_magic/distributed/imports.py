@@ -156,10 +156,10 @@ def _files_of(spec: ModuleSpec, name: str) -> Iterator[tuple[Path, str]]:
 
 
 def _is_installed(spec: ModuleSpec) -> bool:
-    """Whether a module lies where packages are installed, and is not the user's own."""
-    root = str(probe.root_of(spec))
-    folders = [*site.getsitepackages(), site.getusersitepackages()]
-    return any(Path(folder) == Path(root) for folder in folders)
+    """Whether a module was installed, and is not the user's own."""
+    root = probe.root_of(spec)
+    is_for_packages = root in map(Path, [*site.getsitepackages(), site.getusersitepackages()])
+    return is_for_packages or bool(_owners(root, [spec.name]))  # by pip install --target
 
 
 def _owners(root: Path, names: Iterable[str]) -> tuple[str, ...]:
