@@ -1,10 +1,14 @@
 """``--on``: the rows of a cell on a cluster, or on a pool of the notebook, in real kernels."""
 
+import os
+import signal
+
 import psutil
 import pytest
 
+from tests.clusters import tcp_cluster
 from tests.kernels import kernel
-from tests.processes import HANG_GUARD_SECS, wait_until
+from tests.processes import HANG_GUARD_SECS, pids_in, wait_until
 
 CLUSTER = """
 from concurrent.futures import ProcessPoolExecutor
@@ -70,7 +74,7 @@ def test_an_interrupt_keeps_what_is_done_and_the_cluster(cells, tmp_path):
     done = int(cells.ok("len(scores)").text)
     assert 0 < done < 1000
     assert shown.text.startswith(f"Interrupted after {done:,} of 1,000 rows; {1000 - done:,} were not run.")
-    assert not [pid for pid in map(int, (file.name for file in tmp_path.iterdir())) if psutil.pid_exists(pid)]
+    assert not [pid for pid in pids_in(tmp_path) if psutil.pid_exists(pid)]
     assert cells.ok("%isolated status").stdout.startswith("Nothing runs.")
     assert (
         cells.ok("client.submit(sum, [1, 2]).result(), len(client.scheduler_info()['workers'])").text == "(3, 2)"
@@ -106,3 +110,29 @@ def test_after_a_teardown_nothing_is_left_on_the_workers(cells):
     cells.ok("%isolated teardown")
     assert cells.ok(LEFT).text == "(0, 1, 'running')"
     assert "24 of 24" in cells.ok("%%isolated --each rows --on client\n1.0").text
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """Workers that are no children of a kernel's."""
+    with tcp_cluster(tmp_path_factory.mktemp("cluster"), workers=1) as started:
+        yield started
+
+
+@pytest.mark.parametrize("ends", ["in order", "at once"])
+def test_when_the_kernel_ends_what_runs_elsewhere_does_too(elsewhere, tmp_path, ends):
+    with kernel() as cells:
+        cells.ok(f"many = [{{'n': n, 'folder': '{tmp_path}'}} for n in range(1000)]")
+        cells.start(f"%%isolated --each many --on {elsewhere.address} -t inf\n{SLOW.replace('0.1', '1000')}")
+        wait_until(lambda: list(tmp_path.iterdir()))
+        if ends == "in order":
+            cells.manager.shutdown_kernel()
+        else:
+            os.kill(cells.pid, signal.SIGKILL)
+        wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids_in(tmp_path)))
+    with elsewhere.client() as client:
+        if ends == "in order":
+            (plugins,) = client.run(lambda dask_worker: [*dask_worker.plugins]).values()
+            assert not [name for name in plugins if "isolated" in name]
+        assert client.submit(sum, [1, 2]).result() == 3
+    assert len(pids_in(tmp_path)) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import weakref
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
@@ -76,6 +78,9 @@ class DistributedExecutor(Executor):
         settings = LaunchSettings(launch=launch, preload=preload, standby=standby, idle_secs=idle_secs)
         self._cluster = ClusterLauncher(client, settings)
         super().__init__(self._cluster, "distributed", timeout_secs, limits)
+        _made.add(self)
+        atexit.unregister(_teardown_at_exit)
+        atexit.register(_teardown_at_exit)  # anew, as Dask's own exit functions have to come after it
 
     @lists_options
     def prepare(
@@ -163,3 +168,12 @@ class DistributedExecutor(Executor):
         """Of all runs, each after the name of its worker."""
         answers = self._cluster.engine.ask_all("pids", timeout_secs=ANSWER_SECS)
         return [(worker, pid) for worker, pids in answers.items() if isinstance(pids, tuple) for pid in pids]
+
+
+_made: weakref.WeakSet[DistributedExecutor] = weakref.WeakSet()
+
+
+def _teardown_at_exit() -> None:
+    """Leave nothing on the workers. In a fork there is nothing to leave."""
+    for executor in list(_made):
+        executor.teardown()
