@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.isolated import LaunchSettings
 
 PREFIX = "isolated-"  # of the keys of chunks
+UNFINISHED = ("waiting", "ready", "constrained", "executing", "long-running")  # states of tasks
 SETTLED_SECS = 0.02  # between two looks
 FOLLOW_SECS = 2.0  # to wait for something new
 NEWS_SECS = 0.002, 0.05  # between two looks for it: they get longer
@@ -74,9 +75,13 @@ class IsolatedPlugin(WorkerPlugin):
         if executor is not None:
             await asyncio.get_running_loop().run_in_executor(None, executor.teardown)
 
-    def transition(self, key: object, start: str, finish: str, **_more: object) -> None:  # noqa: ARG002 - dask's
-        """A task goes from one state to another: what the client cancels is killed."""
-        if finish == "cancelled" and isinstance(key, str) and key.startswith(PREFIX) and self.executor is not None:
+    def transition(self, key: object, start: str, finish: str, **_more: object) -> None:
+        """A task goes from one state to another: one that nobody wants any more, as its client is gone, is killed.
+
+        Dask calls that state "cancelled" as long as the task runs, and names "released" as what it changes to.
+        """
+        is_unwanted = finish == "released" and start in UNFINISHED
+        if is_unwanted and isinstance(key, str) and key.startswith(PREFIX) and self.executor is not None:
             self.executor.stop_chunk(key.removeprefix(PREFIX))
 
 
