@@ -62,18 +62,22 @@ class Inputs:
     data: bytes  # with payload_type
     code: bytes  # of the cell, or the file's contents at the time
     environment: Mapping[str, bytes]  # by variable
+    is_remote: bool = False  # the variables are over those of another machine, which nobody here knows
 
     @classmethod
     def of(cls, request: RunRequest) -> Inputs:
         """The digests for a request."""
         code = _contents(request.path or "") if request.source is None else request.source
         environment = {os.fsdecode(name): digest(value) for name, value in request.environment.items()}
-        return cls(digest(request.payload), digest(code), environment)
+        return cls(digest(request.payload), digest(code), environment, request.remote is not None)
 
     def differences(self, other: Inputs) -> tuple[str, ...]:
         """Names of the inputs that differ, as in :attr:`RunResult.differs_in`."""
         mine, others = self.environment, other.environment
-        names = sorted(name for name in {*mine, *others} if mine.get(name) != others.get(name))
+        known = {*mine, *others}
+        if self.is_remote != other.is_remote:  # one has all variables, the other those that it was given
+            known = set(mine if self.is_remote else others)
+        names = sorted(name for name in known if mine.get(name) != others.get(name))
         told = names[:MOST_VARIABLES] + [f"{len(names) - MOST_VARIABLES} more"] * (len(names) > MOST_VARIABLES)
         differs = {
             "data": self.data != other.data,

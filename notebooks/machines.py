@@ -1,4 +1,4 @@
-"""A Dask scheduler and workers that stand for as many machines, for `scaling_out.ipynb`: processes that talk over TCP."""
+"""A Dask scheduler and workers, each a process that stands for a machine, for `scaling_out.ipynb`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,16 @@ class Machines:
                 self.end()
                 raise RuntimeError(f"The scheduler did not start:\n{said}")
             time.sleep(0.05)
-        options = ["--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--scheduler-file", file]
+        options = [
+            "--host",
+            "127.0.0.1",
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--scheduler-file",
+            file,
+        ]
         for _ in range(workers):
             self._start("worker", *options, "--local-directory", self._folder.name)
         self.file = file

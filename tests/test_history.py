@@ -2,11 +2,14 @@
 
 import ast
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
-from isolated_magic.history import MOST_RUNS, CellKey, History
+from isolated_magic import DistributedExecutor, IsolatedSubprocessExecutor
+from isolated_magic.history import MOST_RUNS, CellKey, History, Inputs
 from isolated_magic.magic.display import bundle
 from isolated_magic.models import ErrorKind, RunError, RunResult, Score
 from isolated_magic.render.html import to_html
@@ -416,3 +419,27 @@ def test_scores_without_a_name_have_that_of_their_cell_or_file(cells, tmp_path):
         *("[1] mine mine 0.5", "[2] closeness.py closeness 0.25", "[3] kept kept 0.25"),
         *("[4] 0.5 score 0.5", "[5] later later 0.75"),
     ]
+
+
+class TestInputs:
+    @pytest.fixture
+    def prepared(self):
+        def inputs(executor, **env_vars):
+            return Inputs.of(executor.prepare("1", env_vars=env_vars))
+
+        with (
+            ThreadPoolExecutor(1) as pool,
+            DistributedExecutor(pool) as distributed,
+            IsolatedSubprocessExecutor() as local,
+        ):
+            yield partial(inputs, local), partial(inputs, distributed)
+
+    def test_of_the_environment_of_another_machine_what_was_given_counts(self, prepared):
+        here, there = prepared
+        assert there(TENANT="a").differences(here(TENANT="a")) == ()
+        assert here(TENANT="a").differences(there(TENANT="a")) == ()
+        assert here(TENANT="a").differences(there(TENANT="b")) == ("environment (TENANT)",)
+
+    def test_on_other_machines_twice_a_variable_less_is_a_difference(self, prepared):
+        _, there = prepared
+        assert there(TENANT="a").differences(there()) == ("environment (TENANT)",)

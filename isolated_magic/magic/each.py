@@ -158,7 +158,7 @@ class Batch:
             data = encode_payload({"parts": self.of_rows.told_of_data})
         except InvalidRequestError:
             data = b""
-        return Inputs(digest(data), inputs.code, {**inputs.environment, **varying})
+        return replace(inputs, data=digest(data), environment={**inputs.environment, **varying})
 
     def without_secrets(self, text: str) -> str:
         """The text without the secrets of all rows."""
