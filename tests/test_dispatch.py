@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from isolated_magic import DistributedExecutor
-from isolated_magic.distributed import dispatch
+from isolated_magic.distributed import dispatch, load
 from isolated_magic.models import ErrorKind
 from tests.clusters import local_cluster, worker_pids
 from tests.processes import is_alive, wait_until
@@ -124,6 +124,52 @@ def test_rows_begin_no_faster_than_the_rate(executor, tmp_path, per):
     assert numbers(result) == [*range(20)]
     values = 1 if per is None else 4
     assert time.monotonic() - begun_at >= (20 / values - 1) / 20
+
+
+# From the 100th row on, a row on the slow worker lasts until all others have run, or all of other values.
+SLOW = """
+import os, time
+folder, own = data["folder"], str(data["lane"]) if data["per"] else "none"
+def others():
+    return len([name for name in os.listdir(folder) if name[0] != own])
+if data["n"] >= 100 and "SLOW" in os.environ:
+    while others() < data["others"]:
+        time.sleep(0.01)
+open(os.path.join(folder, f"{data['lane']}-{data['n']}-{os.getpid()}"), "w").close()
+data["n"]
+"""
+
+
+@pytest.mark.parametrize("per", [None, "lane"])
+def test_a_slow_worker_does_not_hold_up_the_rest(dask_client, executor, tmp_path, per, monkeypatch):
+    monkeypatch.setattr(load, "FAR_BEHIND_SECS", 1.0)
+    slow = next(iter(worker_pids(dask_client)))
+    dask_client.run(exec, "import os; os.environ['SLOW'] = '1'", workers=[slow])
+    try:
+        rows = rows_of(400, folder=str(tmp_path), others=300 if per else 399, per=per is not None)
+        result = executor.evaluate(SLOW, rows, per=per)
+    finally:
+        dask_client.run(exec, "import os; del os.environ['SLOW']", workers=[slow])
+    assert numbers(result) == [*range(400)]
+    ran = Counter(int(name.split("-")[1]) for name in names_in(tmp_path))
+    assert ran == Counter(range(400))  # none twice
+    if per is None:
+        assert sum(row.worker == slow for row in result if row.index >= 100) <= 1
+
+
+def test_what_has_ended_when_it_is_stopped_is_kept(executor, tmp_path):
+    code = """
+import os, time
+if data["n"] == 20:
+    raise ValueError("enough")
+time.sleep(0.02)
+open(os.path.join(data["folder"], f"{data['n']}-"), "w").close()
+data["n"]
+"""
+    result = executor.evaluate(code, rows_of(1000, folder=str(tmp_path)), fail_on_error=1)
+    assert "fail_on_error" in result.stopped
+    ran = {int(name.partition("-")[0]) for name in names_in(tmp_path)}
+    assert len(ran - {row.index for row in result}) <= 2  # that were about to end
 
 
 def test_rows_of_one_value_that_differ_in_their_environment_are_named(executor):

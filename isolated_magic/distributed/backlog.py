@@ -63,6 +63,7 @@ class Batch:
     lane: Lane | None = None
     is_suspect: bool = False
     is_held: bool = False  # it counts as what its rows are in
+    is_first: bool = False  # its lane has no process yet
 
 
 class Backlog:
@@ -150,6 +151,26 @@ class Backlog:
         if batch.lane is not None:
             self._queue(batch.lane)
 
+    def give_back(self, batch: Batch, begun: int) -> None:
+        """Rows of a batch will not run where it is: others may have them."""
+        rest = Batch(batch.rows[begun:], batch.lane, is_held=batch.is_held)
+        batch.rows = batch.rows[:begun]
+        if batch.lane is not None and batch.lane.out is batch:
+            batch.lane.out, batch.lane.worker = None, ""
+        self.put_back(rest)
+
+    def waiting_for(self, worker_id: str) -> int:
+        """Number of rows in lanes that wait for a worker."""
+        return sum(len(lane.rows) for lane in self._ready.get(worker_id, ()))
+
+    def free_lane(self, worker_id: str) -> None:
+        """Have a lane that waits for a worker wait for any."""
+        lanes = self._ready.get(worker_id)
+        if lanes:
+            lane = lanes.pop()
+            lane.worker = ""
+            self._ready[""].append(lane)
+
     def suspect(self, batch: Batch, sizes: Iterable[int]) -> None:
         """A batch is over: likewise, in batches of such sizes, each of which is to be alone on a worker."""
         self.release(batch)
@@ -214,8 +235,8 @@ class Backlog:
         while (lane := self._ready_lane(worker_id)) is not None:
             rows = _first(lane.rows, most)
             if rows:
-                lane.worker = worker_id
-                return self._taken(Batch(rows, lane), lane.pace)
+                is_first, lane.worker = lane.worker != worker_id, worker_id
+                return self._taken(Batch(rows, lane, is_first=is_first), lane.pace)
         return None
 
     def _taken(self, batch: Batch, pace: Pace | None) -> Batch:

@@ -1,8 +1,8 @@
 """The rows of one evaluation on many workers: who gets which chunk, of what size, and what when a worker is lost.
 
 Chunks are given out as workers come to need them, two for each thread of a worker: one that runs and one that
-waits. So nothing is stolen back from a slow worker but what waits there, and the size of a chunk follows what rows
-cost on that worker.
+waits. The size of a chunk follows what rows cost on that worker. Where one is behind and another has nothing to
+do, rows that have not begun are taken back, so that none runs twice.
 
 All decisions are made in one thread, which is told what happens.
 """
@@ -18,6 +18,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isolated_magic.distributed.backlog import Backlog, Row
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 
 MOST_DEATHS = 3  # of workers that ran a row: then the row is to blame
 NO_WORKER_SECS = 30.0  # without any worker, until an evaluation gives up
+ANSWER_SECS = 3.0  # for a worker to say what it gives back
+STOP_SECS = 2.0  # after a stop, for the results of what had ended by then
+AGAIN_SECS = 0.1  # between two looks whether a worker is behind
 SETTLE_SECS = 5.0  # for what runs to be gone after a stop
 LONGEST_WAIT_SECS = 60.0
 FIRST_AHEAD = 64  # rows to read until it is known how many workers there are, and how fast they are
@@ -108,7 +112,8 @@ class ClusterDispatch(Dispatch):
         self._had_worker_at = time.monotonic()
         self._unfit: dict[str, str] = {}  # what workers lack that came, by their names
         self._is_stopped = False
-        self._is_closing = False
+        self._close_at = math.inf
+        self._look_again_at = math.inf  # whether a worker is behind
         forget_in_forks(self)
 
     @property
@@ -165,7 +170,7 @@ class ClusterDispatch(Dispatch):
         self._engine.watch(changed, self._needs)
         try:
             self._look()
-            while not self._is_closing:
+            while time.monotonic() < self._close_at and (self._sent or self._close_at == math.inf):
                 self._next_event()
                 self._give_out()
         except BaseException as problem:  # noqa: BLE001 - the thread has nobody else to tell
@@ -188,9 +193,11 @@ class ClusterDispatch(Dispatch):
 
     def _due(self) -> Iterable[float]:
         """When there is something to do even if nothing happens."""
+        yield self._close_at
         if self._is_stopped:
             return
         yield self._backlog.due_at
+        yield self._look_again_at
         if not self._has_worker():
             yield self._had_worker_at + NO_WORKER_SECS
         now = time.monotonic()
@@ -201,11 +208,21 @@ class ClusterDispatch(Dispatch):
             self._on_result(row, RunResult(error=RunError.from_text(ErrorKind.INVALID_REQUEST, problem)))
 
     def _stop(self) -> None:
+        """Have workers kill what runs, so that the results of rows that have ended come back."""
+        if self._is_stopped:
+            return
         self._is_stopped = True
-        self._engine.cancel([*self._sent])
+        for load in {sent.load for sent in self._sent.values()}:
+            chunk_ids = [*load.sent]
+            answered = partial(self._on_stopped, chunk_ids)
+            self._engine.ask(load.worker, "stop_chunks", chunk_ids, timeout_secs=STOP_SECS, answered=answered)
+
+    def _on_stopped(self, chunk_ids: list[str], answer: object) -> None:
+        if answer is None:  # it cannot be asked, or does not answer
+            self._engine.cancel(chunk_ids)
 
     def _close(self) -> None:
-        self._is_closing = True
+        self._close_at = time.monotonic() + (0.0 if self._engine.gone else STOP_SECS)
 
     def _give_up(self, reason: str) -> None:
         self._stop()
@@ -267,6 +284,7 @@ class ClusterDispatch(Dispatch):
                 loads.discard(load)
             else:
                 self._send(load, batch)
+        self._take_back()
         self._measure_ahead()
 
     def _give_out_suspects(self, loads: set[Load]) -> set[Load]:
@@ -313,6 +331,40 @@ class ClusterDispatch(Dispatch):
         ahead = max(rows * CHUNKS_PER_THREAD * 2, FIRST_AHEAD)
         self._most_ahead = max(ahead, AHEAD_IN_LANES) if self._backlog.has_lanes else ahead
 
+    def _take_back(self) -> None:
+        """Where workers have nothing to do, have others give rows back that they have not begun."""
+        self._look_again_at = math.inf
+        are_idle = any(load.is_idle and self._has_room(load) for load in self._loads.values())
+        if not are_idle or self._backlog.suspects:
+            return
+        self._look_again_at = time.monotonic() + AGAIN_SECS if self._sent else math.inf
+        for load in [load for load in self._heard() if not (load.is_asked or load.is_idle)]:
+            rows = self._backlog.waiting_for(load.worker.id)
+            if load.is_far_behind(rows):
+                self._backlog.free_lane(load.worker.id)
+            rows += sum(len(sent.batch.rows) for sent in load.sent.values())
+            chunk_ids = [sent.id for sent in load.behind(rows)]
+            if chunk_ids:
+                load.is_asked = True
+                answered = partial(self._on_answer, load)
+                self._engine.ask(load.worker, "give_back", chunk_ids, timeout_secs=ANSWER_SECS, answered=answered)
+
+    def _on_answer(self, load: Load, answer: object) -> None:
+        self._events.put(lambda: self._on_given_back(load, answer if isinstance(answer, dict) else {}))
+
+    def _on_given_back(self, load: Load, begun: dict[str, int]) -> None:
+        """A worker says how many rows of chunks it has begun, and that it begins no more."""
+        load.is_asked = False
+        for chunk_id, count in begun.items():
+            sent = self._sent.get(chunk_id)
+            if sent is None or self._is_stopped:
+                continue
+            self._backlog.give_back(sent.batch, count)
+            if not sent.batch.rows:
+                del self._sent[chunk_id]
+                load.over(sent)
+                self._engine.cancel([chunk_id])
+
     def _cancel_needless(self) -> None:
         """Cancel chunks of workers that were silent, where others have run all their rows."""
         for load in self._loads.values():
@@ -346,7 +398,7 @@ class ClusterDispatch(Dispatch):
         if sent is None:
             return
         load, batch = sent.load, sent.batch
-        del load.sent[chunk_id]
+        load.over(sent)
         match outcome:
             case Done():
                 load.has_program = True

@@ -16,6 +16,9 @@ SMALL_CHUNK_SECS = 0.02  # what it takes to send one is little beside that
 MOST_ROWS = 2000  # of a chunk
 GROWTH = 8  # of the number of rows, from one chunk to the next: the first rows may not be like the others
 CHUNKS_PER_THREAD = 2  # of a worker: one runs, one waits
+BEHIND_SECS = 1.0  # that a chunk runs: then others may have its rows, if they have nothing to do
+FAR_BEHIND_SECS = 5.0  # that the rows of its lanes take a worker: then others may have one, with a new process
+WAITED_SECS = 0.1  # likewise, that it waits
 REFUSED_SECS = 0.5  # that a worker gets nothing after it has refused a chunk
 
 
@@ -26,7 +29,7 @@ class Sent:
     id: str
     batch: Batch
     load: Load
-    at: float  # when it was sent, by time.monotonic()
+    at: float  # when it was sent, by time.monotonic(), or began to run, as far as that is known
 
 
 @dataclass(eq=False, slots=True)
@@ -38,6 +41,7 @@ class Load:
     has_program: bool = False
     is_refusing: bool = False
     free_at: float = -math.inf  # when it takes chunks again
+    is_asked: bool = False  # to give rows back
     _secs: float | None = None  # that a row takes
     _most: int = 1  # rows of its next chunk, as its last one had so many
 
@@ -55,6 +59,45 @@ class Load:
     def running(self) -> int:
         """How many chunks it may be running."""
         return min(len(self.sent), self.worker.threads)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it could run something now."""
+        return self.takes and len(self.sent) < self.worker.threads and not self.has_suspects
+
+    def over(self, sent: Sent) -> None:
+        """It has a chunk no longer; another one begins."""
+        del self.sent[sent.id]
+        for position, other in enumerate(self.sent.values()):
+            if position == self.worker.threads - 1:
+                other.at = time.monotonic()
+
+    def behind(self, waiting_rows: int) -> list[Sent]:
+        """Chunks that others should have some rows of, if they have nothing to do.
+
+        Args:
+            waiting_rows: that wait for this worker alone.
+        """
+        now = time.monotonic()
+        found = []
+        for position, sent in enumerate(self.sent.values()):
+            runs, lane = position < self.worker.threads, sent.batch.lane
+            if now < sent.at + (BEHIND_SECS if runs else WAITED_SECS) or sent.batch.is_suspect:
+                continue
+            if lane is None:
+                is_left = not runs or len(sent.batch.rows) > 1
+            else:  # its process may have been expensive to make
+                is_left = not runs and (sent.batch.is_first or self.is_far_behind(waiting_rows))
+            if is_left:
+                found.append(sent)
+        return found
+
+    def is_far_behind(self, rows: int) -> bool:
+        """Whether so many rows take it so long that others should have some, whatever that costs."""
+        if self._secs is not None and rows * self._secs / self.worker.threads > FAR_BEHIND_SECS:
+            return True
+        since = min((sent.at for sent in self.sent.values()), default=math.inf)
+        return time.monotonic() - since > FAR_BEHIND_SECS
 
     def refused(self) -> None:
         """It did not begin a chunk."""

@@ -21,6 +21,8 @@ from isolated_magic.request import secrets_in
 from isolated_magic.supervisor.row_stream import MOST_AHEAD
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from isolated_magic.distributed.chunk import Chunk, Cipher, Content, SentRow, Variant
     from isolated_magic.distributed.news import News
     from isolated_magic.executors.isolated import LaunchSettings
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
 MOST_PROGRAMS = 64  # that are kept
-MOST_STOPPED = 4096  # chunks that are known to have been stopped before they came
+MOST_REMEMBERED = 4096  # chunks that were stopped before they came, and chunks that have ended
 MOST_LANES = 64  # processes that wait for rows
 END_SECS = 5.0  # for exit functions of a process that is not needed any more
 
@@ -54,6 +56,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         self._lanes: OrderedDict[tuple[str, int], _Lane] = OrderedDict()  # by dispatch; the last used one last
         self._going: dict[str, _Going] = {}  # chunks, by id
         self._stopped: OrderedDict[str, None] = OrderedDict()  # chunks that have not come, and may never come
+        self._ended: OrderedDict[str, None] = OrderedDict()  # chunks
         self._table = threading.RLock()
 
     def run_chunk(self, chunk: Chunk) -> Done | Refused:
@@ -67,7 +70,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
             requests = _requests(program, content)
         except InvalidRequestError as problem:  # for this worker's environment
             return Done((failed_run(problem),) * chunk.count, 0.0, self._name)
-        going = _Going(Journal() if chunk.is_followed else None)
+        going = _Going(Journal() if chunk.is_followed else None, has_lane=chunk.lane is not None)
         with self._table:
             self._going[chunk.id] = going
             if chunk.id in self._stopped:
@@ -80,6 +83,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         finally:
             with self._table:
                 del self._going[chunk.id]
+                _remember(self._ended, chunk.id)
         news = (0, ()) if going.journal is None else going.journal.rest()
         return Done(tuple(results), time.monotonic() - begun_at, self._name, news)
 
@@ -92,12 +96,31 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         with self._table:
             going = self._going.get(chunk_id)
             if going is None:
-                self._stopped[chunk_id] = None
-                if len(self._stopped) > MOST_STOPPED:
-                    self._stopped.popitem(last=False)
+                _remember(self._stopped, chunk_id)
         if going is not None:
             going.stop()
         return going is not None
+
+    def stop_chunks(self, chunk_ids: Collection[str]) -> list[bool]:
+        """Likewise for several."""
+        return [self.stop_chunk(each) for each in chunk_ids]
+
+    def give_back(self, chunk_ids: Collection[str]) -> dict[str, int]:
+        """Begin no further row of chunks that have no lane, and do not begin those that have not begun.
+
+        Returns:
+            How many rows of each chunk run or have run. Those that are not in it cannot be given back.
+        """
+        begun: dict[str, int] = {}
+        with self._table:
+            for chunk_id in chunk_ids:
+                going = self._going.get(chunk_id)
+                if going is not None and not going.has_lane:
+                    begun[chunk_id] = going.end_early()
+                elif going is None and chunk_id not in self._ended:
+                    _remember(self._stopped, chunk_id)
+                    begun[chunk_id] = 0
+        return begun
 
     def interrupt_chunk(self, chunk_id: str) -> bool:
         """Ask what runs of a chunk to end, as Ctrl-C does. Does not wait. Whether it runs here."""
@@ -182,11 +205,15 @@ class _Going:
 
     Args:
         journal: takes what it shows; None if nobody follows it.
+        has_lane: whether its rows share a process.
     """
 
-    def __init__(self, journal: Journal | None = None) -> None:
+    def __init__(self, journal: Journal | None = None, *, has_lane: bool = False) -> None:
         self.journal = journal
+        self.has_lane = has_lane
         self.is_stopped = False
+        self._begun = 0  # rows
+        self._ends_early = False
         self._is_interrupted = False
         self._live: LiveRun | None = None
         self._lock = threading.RLock()
@@ -194,10 +221,19 @@ class _Going:
     def has_begun(self, live: LiveRun) -> bool:
         """From now on this is what runs of it; False if it is to begin nothing more."""
         with self._lock:
+            if self.is_stopped or self._ends_early:
+                return False
+            self._begun += 1
             self._live = live
             if self._is_interrupted:
                 live.interrupt()
-            return not self.is_stopped
+            return True
+
+    def end_early(self) -> int:
+        """Begin no further row; how many have begun."""
+        with self._lock:
+            self._ends_early = True
+            return self._begun
 
     def stop(self) -> None:
         with self._lock:
@@ -234,8 +270,7 @@ class _Lane:
                     results.append(failed_run(problem))
                     continue
             process = self._process
-            going.has_begun(process.live)
-            if going.is_stopped:
+            if not going.has_begun(process.live):
                 process.live.stop()
             waiting = iter(requests[len(results) :])
             if not process.run(lambda waiting=waiting: None if going.is_stopped else next(waiting, None)):  # type: ignore[misc]
@@ -252,6 +287,12 @@ class _Lane:
     def end(self, deadline: float) -> None:
         if self._process is not None:
             self._process.end(deadline)
+
+
+def _remember(chunks: OrderedDict[str, None], chunk_id: str) -> None:
+    chunks[chunk_id] = None
+    if len(chunks) > MOST_REMEMBERED:
+        chunks.popitem(last=False)
 
 
 def _end(lanes: list[_Lane]) -> None:
