@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any
@@ -126,10 +127,15 @@ class FuturesEngine(Engine):
 
     def settle(self, dispatch: str, timeout_secs: float) -> None:
         """See :class:`Engine`."""
+        deadline = time.monotonic() + timeout_secs
         with self._lock:
-            self._changed.wait_for(
-                lambda: not any(each.startswith(dispatch) for each in self._futures), timeout_secs
-            )
+            self._changed.wait_for(lambda: not self._carries(dispatch), timeout_secs)
+            lease = self._lease
+        if lease is not None:
+            lease.settle(dispatch, max(0.0, deadline - time.monotonic()))
+
+    def _carries(self, dispatch: str) -> bool:
+        return any(chunk_id.startswith(dispatch) for chunk_id in self._futures)
 
     def end_lanes(self, dispatch: str, timeout_secs: float) -> None:
         """See :class:`Engine`."""
@@ -230,12 +236,14 @@ class FuturesEngine(Engine):
             self._breaks(problem)
             return Lost(self._gone)
         text = exception_text(problem)
-        return Lost(text) if type(problem).__name__ in DEATHS else Failed(text)
+        names = {type(problem).__name__, getattr(problem, "ename", "")}  # ipyparallel has it there
+        return Lost(text) if names & DEATHS else Failed(text)
 
     def _end(self, chunk_id: str, ended: Callable[[Outcome], object], outcome: Outcome) -> None:
         with self._lock:
             self._futures.pop(chunk_id, None)
-            if self._lease is not None:
+            # The task of a future that was cancelled may run all the same: not all executors hear of that.
+            if self._lease is not None and not isinstance(outcome, Cancelled):
                 self._lease.has_ended(chunk_id)
             self._changed.notify_all()
         ended(outcome)

@@ -3,6 +3,7 @@
 The processes of a pool take tasks and give results, and cannot be told anything while a task runs. So each
 connects to a socket of the executor when it gets its first chunk. It is told there which chunks to stop. When the
 connection ends, as the executor was torn down or its process died, it kills all that it runs for that executor.
+It tells which chunks it runs, as not all futures know that: some can be cancelled while their task runs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 
 SEND_SECS = 1.0  # for a process that does not read, once its buffer is full
 BACKLOG = 128
-STOP, GO = "stop", "go"
+MOST_BYTES = 1 << 16  # that are read at once
+MOST_STOPPED = 4096  # chunks that may still come to a process
+STOP, GO = "stop", "go"  # what the executor tells
+BEGUN, ENDED = "begun", "ended"  # what a process tells
 WELCOME = ""  # what a process waits for before it begins: it has been told of all chunks stopped so far
 
 
@@ -52,6 +57,40 @@ def this_machine() -> str:
         return socket.gethostname()
 
 
+@dataclass(eq=False)
+class _Holder:
+    """A process that runs chunks."""
+
+    socket: socket.socket
+    unread: bytes = b""  # the beginning of a line
+    chunks: set[str] = field(default_factory=set)
+
+    def tell(self, orders: Collection[tuple[str, str]]) -> None:
+        """Give it orders. One that does not read them is left: to it, the executor has ended."""
+        try:
+            self.socket.sendall("".join(f"{order} {name}\n" for order, name in orders).encode())
+        except OSError:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+
+    def hang_up(self) -> None:
+        """The executor ends. What the process still has to say is read."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def read(self) -> bool:
+        """Take what it tells; False if it has gone."""
+        try:
+            received = self.socket.recv(MOST_BYTES)
+        except OSError:
+            return False
+        *lines, self.unread = (self.unread + received).split(b"\n")
+        for line in lines:
+            word, _, chunk_id = line.decode().partition(" ")
+            (self.chunks.add if word == BEGUN else self.chunks.discard)(chunk_id)
+        return bool(received)
+
+
 class Lease:
     """The executor's end. Thread-safe; a fork of this process does not hold it."""
 
@@ -72,8 +111,8 @@ class Lease:
         self._selector = selectors.DefaultSelector()
         for each in (self._listener, self._woken):
             self._selector.register(each, selectors.EVENT_READ)
-        self._holders: set[socket.socket] = set()  # one for each process
-        self._stopped: dict[str, None] = {}  # chunks that have not ended
+        self._holders: dict[socket.socket, _Holder] = {}  # one for each process
+        self._stopped: dict[str, None] = {}  # chunks that have not ended, for those who connect later
         self._is_closed = False
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -84,13 +123,24 @@ class Lease:
         """Have these chunks stopped, wherever they run or are about to."""
         with self._lock:
             self._stopped.update(dict.fromkeys(chunk_ids))
-            for holder in self._holders:
-                _tell(holder, [(STOP, chunk_id) for chunk_id in chunk_ids])
+            while len(self._stopped) > MOST_STOPPED:
+                del self._stopped[next(iter(self._stopped))]
+            for holder in self._holders.values():
+                holder.tell([(STOP, chunk_id) for chunk_id in chunk_ids])
 
     def has_ended(self, chunk_id: str) -> None:
         """Nobody has to be told of this chunk any more."""
         with self._lock:
             self._stopped.pop(chunk_id, None)
+
+    def settle(self, dispatch: str, timeout_secs: float) -> None:
+        """Wait until no chunk of an evaluation runs."""
+        with self._lock:
+            self._changed.wait_for(lambda: not self._runs(dispatch), timeout_secs)
+
+    def _runs(self, dispatch: str) -> bool:
+        chunks = (chunk_id for holder in self._holders.values() for chunk_id in holder.chunks)
+        return any(chunk_id.startswith(dispatch) for chunk_id in chunks)
 
     def gather(self, count: int, quiet_secs: float, timeout_secs: float) -> None:
         """Wait until so many processes hold it, or none has come for a while.
@@ -111,8 +161,8 @@ class Lease:
     def release(self, name: str) -> None:
         """Let those go on who wait for this."""
         with self._lock:
-            for holder in self._holders:
-                _tell(holder, [(GO, name)])
+            for holder in self._holders.values():
+                holder.tell([(GO, name)])
 
     def close(self, timeout_secs: float) -> None:
         """End it, and wait until nothing runs any more in those who held it."""
@@ -120,9 +170,8 @@ class Lease:
             if self._is_closed:
                 return
             self._is_closed = True
-            for holder in self._holders:
-                with suppress(OSError):
-                    holder.shutdown(socket.SHUT_WR)
+            for holder in self._holders.values():
+                holder.hang_up()
             self._changed.wait_for(lambda: not self._holders, timeout_secs)
             self._waker.close()
 
@@ -156,47 +205,39 @@ class Lease:
                 if found is self._listener:
                     self._accept()
                 else:
-                    self._has_left(found)
+                    self._read(found)
 
     def _accept(self) -> None:
         try:
-            holder, _ = self._listener.accept()
-        except OSError:  # it has left, or there are no descriptors: it runs without being told
+            connection, _ = self._listener.accept()
+        except OSError:  # it has left, or there are no descriptors
             return
-        if not _is_ours(holder):
-            holder.close()
+        if not _is_ours(connection):
+            connection.close()
             return
-        holder.settimeout(SEND_SECS)
+        connection.settimeout(SEND_SECS)
+        holder = _Holder(connection)
         with self._lock:
-            self._holders.add(holder)
-            self._selector.register(holder, selectors.EVENT_READ)
-            _tell(holder, [*((STOP, chunk_id) for chunk_id in self._stopped), (GO, WELCOME)])
+            self._holders[connection] = holder
+            self._selector.register(connection, selectors.EVENT_READ)
+            holder.tell([*((STOP, chunk_id) for chunk_id in self._stopped), (GO, WELCOME)])
             if self._is_closed:
-                with suppress(OSError):
-                    holder.shutdown(socket.SHUT_WR)
+                holder.hang_up()
             self._changed.notify_all()
 
-    def _has_left(self, holder: socket.socket) -> None:
+    def _read(self, connection: socket.socket) -> None:
         with self._lock:
-            self._selector.unregister(holder)
-            self._holders.discard(holder)
-            holder.close()
+            if not self._holders[connection].read():
+                self._selector.unregister(connection)
+                del self._holders[connection]
+                connection.close()
             self._changed.notify_all()
 
 
-def _tell(holder: socket.socket, orders: Collection[tuple[str, str]]) -> None:
-    """Give a process orders. One that does not read them is left: to it, the executor has ended."""
-    try:
-        holder.sendall("".join(f"{order} {name}\n" for order, name in orders).encode())
-    except OSError:
-        with suppress(OSError):
-            holder.shutdown(socket.SHUT_RDWR)
-
-
-def _is_ours(holder: socket.socket) -> bool:
+def _is_ours(connection: socket.socket) -> bool:
     """Whether it belongs to this user; elsewhere than on Linux, nobody else can open the folder."""
     if sys.platform != "linux":
         return True
     size = struct.calcsize("3i")
-    _pid, user, _group = struct.unpack("3i", holder.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    _pid, user, _group = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return bool(user == os.geteuid())

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.distributed.chunk import Cancelled, Failed
-from isolated_magic.distributed.lease import GO, STOP, WELCOME, LeaseAddress, this_machine
+from isolated_magic.distributed.lease import BEGUN, ENDED, GO, STOP, WELCOME, LeaseAddress, this_machine
 from isolated_magic.distributed.worker import WorkerExecutor
 from isolated_magic.errors import IsolatedError
 from isolated_magic.executors.row_values import exception_text
@@ -75,16 +75,23 @@ class _Post:
             if self._is_ended:
                 return Cancelled()
             self._chunks.add(chunk.id)
+            self._tell(BEGUN, chunk.id)
         try:
             return self._runner.run_chunk(chunk)
         finally:
             with self._lock:
                 self._chunks.discard(chunk.id)
+                self._tell(ENDED, chunk.id)
 
     def wait_for(self, name: str) -> None:
         with self._lock:
             if self._socket is not None:
                 self._changed.wait_for(lambda: name in self._heard or self._is_ended, LONGEST_GATHERING_SECS)
+
+    def _tell(self, word: str, chunk_id: str) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # the executor is gone: the other thread sees that, too
+                self._socket.sendall(f"{word} {chunk_id}\n".encode())
 
     def warm_up(self, timeout_secs: float) -> bool:
         return self._runner.warm_up(timeout_secs)
