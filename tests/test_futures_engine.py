@@ -2,20 +2,23 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import loky
 import psutil
 import pytest
 
-from isolated_magic import DistributedExecutor, LaunchError
+from isolated_magic import DistributedExecutor, InvalidRequestError, LaunchError
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
 
 WORKERS = 2
+ROOT = Path(__file__).parents[1]
 SLEEPS = """
 import os, pathlib, time
 
@@ -26,10 +29,37 @@ time.sleep(1000)
 OWNER = f"""
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from isolated_magic import DistributedExecutor, LaunchError
+from isolated_magic import DistributedExecutor, InvalidRequestError, LaunchError
 
 DistributedExecutor(ProcessPoolExecutor({WORKERS})).evaluate({SLEEPS!r}, [{{"folder": sys.argv[1]}}] * 4)
 """
+
+INTERRUPTED = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from isolated_magic import DistributedExecutor
+from tests.test_futures_engine import SLEEPS, is_interruptible, made_pool
+
+if __name__ == "__main__":
+    with made_pool(sys.argv[1]) as pool:
+        with DistributedExecutor(pool) as executor:
+            try:
+                executor.evaluate(SLEEPS, [{{"folder": sys.argv[2]}}])
+            except KeyboardInterrupt as stopped:
+                print("stopped", len(stopped.result.rows), flush=True)
+            print("again", executor.run("data['n']", {{"n": 5}}).scores[0].value, flush=True)
+        print("pool", pool.submit(abs, -1).result() == 1)
+        print("interrupted", all(pool.map(is_interruptible, range({WORKERS}))), flush=True)
+"""
+
+
+def is_interruptible(_number):
+    """Whether this process of a pool is again as it was."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def made_pool(kind):
@@ -141,3 +171,129 @@ class TestPoolsThatEnd:
         for pid in pool & {pid for pid in psutil.pids() if is_alive(pid)}:  # processes of a forked pool stay
             wait_until(lambda pid=pid: not below({pid}))
             os.kill(pid, signal.SIGKILL)
+
+
+class OneThread(Executor):
+    """Nothing is known of it but that it is an executor: its futures can be cancelled while they run."""
+
+    def __init__(self):
+        self._tasks = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        self._tasks.put((future, fn, args, kwargs))
+        return future
+
+    def _work(self):
+        while True:
+            future, fn, args, kwargs = self._tasks.get()
+            try:
+                outcome = fn(*args, **kwargs)
+            except Exception as problem:  # noqa: BLE001 - the future has it
+                if not future.done():
+                    future.set_exception(problem)
+            else:
+                if not future.done():
+                    future.set_result(outcome)
+
+
+class AtOnce(Executor):
+    """Runs a task where it is submitted."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as problem:  # noqa: BLE001 - the future has it
+            future.set_exception(problem)
+        return future
+
+
+class Elsewhere(AtOnce):
+    """As if its processes had other packages than this one, or died."""
+
+    def __init__(self, *problems):
+        self.problems = [*problems]
+
+    def submit(self, fn, /, *args, **kwargs):
+        if fn is not eval and self.problems:
+            future = Future()
+            future.set_exception(self.problems.pop(0))
+            return future
+        return super().submit(fn, *args, **kwargs)
+
+
+class EngineError(Exception):
+    """As ipyparallel calls it."""
+
+
+class TestUnknownExecutors:
+    @pytest.mark.parametrize("made", [OneThread, AtOnce])
+    def test_rows_and_runs(self, made):
+        with DistributedExecutor(made()) as executor:
+            result = executor.evaluate("data['n']", [{"n": n} for n in range(5)])
+            assert [row.scores[0].value for row in result.rows] == [0, 1, 2, 3, 4]
+            assert executor.run("data['n']", {"n": 3}).scores[0].value == 3
+
+    def test_a_stop_waits_for_what_runs_though_its_future_was_cancelled(self, tmp_path):
+        with DistributedExecutor(OneThread()) as executor:
+            found = []
+            rows = [{"folder": str(tmp_path)}] * 8
+            thread = threading.Thread(target=lambda: found.append(executor.evaluate(SLEEPS, rows, jobs=2)))
+            thread.start()
+            wait_until(lambda: pids_in(tmp_path))
+            executor.kill_all_processes(HANG_GUARD_SECS)
+            thread.join(HANG_GUARD_SECS)
+            assert not [pid for pid in pids_in(tmp_path) if is_alive(pid)]
+            assert executor.run("data['n']", {"n": 3}).scores[0].value == 3  # nothing of the other rows runs
+            assert len(pids_in(tmp_path)) == 1
+
+    def test_an_interrupt_in_the_thread_that_runs_the_task(self):
+        with DistributedExecutor(AtOnce()) as executor:
+            executor.run("1")
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_a_task_that_dies_with_its_process_runs_again(self):
+        pool = Elsewhere()
+        with DistributedExecutor(pool) as executor:
+            executor.run("1")
+            pool.problems += [EngineError("Engine 3 died")] * 2
+            result = executor.evaluate("data['n']", [{"n": n} for n in range(3)])
+        assert [row.scores[0].value for row in result.rows] == [0, 1, 2]
+        assert not pool.problems
+
+    def test_a_task_that_cannot_be_sent_fails_its_rows(self):
+        pool = Elsewhere()
+        with DistributedExecutor(pool) as executor:
+            executor.run("1")
+            pool.problems.append(ValueError("too large to be sent"))
+            result = executor.evaluate("data['n']", [{"n": n} for n in range(3)], rate="100/s")
+        assert result.rows[0].error.kind == "launch"
+        assert "too large to be sent" in result.rows[0].error.text
+        assert [row.scores[0].value for row in result.rows[1:]] == [1, 2]
+
+    def test_what_is_no_executor_is_refused(self):
+        with pytest.raises(InvalidRequestError, match=r"client is int: give a Dask Client, .*Executor"):
+            DistributedExecutor(3)
+
+
+class TestInterrupts:
+    @pytest.mark.parametrize("kind", ["fork", "spawn", "loky"])
+    def test_of_the_whole_group_leaves_the_pool_usable(self, kind, tmp_path):
+        """As a terminal's Ctrl-C and a notebook's stop."""
+        (tmp_path / "rows").mkdir()
+        script = tmp_path / "script.py"
+        script.write_text(INTERRUPTED)
+        command = [sys.executable, str(script), kind, tmp_path / "rows"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, start_new_session=True, text=True, cwd=ROOT
+        ) as owner:
+            try:
+                wait_until(lambda: len(pids_in(tmp_path / "rows")) == 1)  # the other process of the pool is idle
+                os.killpg(owner.pid, signal.SIGINT)
+                output, _ = owner.communicate(timeout=HANG_GUARD_SECS)
+            finally:
+                owner.kill()
+        assert output.splitlines() == ["stopped 0", "again 5", "pool True", "interrupted True"]
+        assert not [pid for pid in pids_in(tmp_path / "rows") if is_alive(pid)]

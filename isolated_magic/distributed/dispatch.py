@@ -112,6 +112,7 @@ class ClusterDispatch(Dispatch):
         self._had_worker_at = time.monotonic()
         self._unfit: dict[str, str] = {}  # what workers lack that came, by their names
         self._is_stopped = False
+        self._is_unsettled = False  # what was cancelled may run for a moment after it has been said to have ended
         self._close_at = math.inf
         self._look_again_at = math.inf  # whether a worker is behind
         forget_in_forks(self)
@@ -178,7 +179,7 @@ class ClusterDispatch(Dispatch):
         finally:
             self._engine.unwatch(changed)
             self._engine.cancel([*self._sent])
-            if self._sent:
+            if self._sent or self._is_unsettled:
                 self._engine.settle(self.id, SETTLE_SECS)
             self._ended.set()
             self._reports.gone()
@@ -219,6 +220,7 @@ class ClusterDispatch(Dispatch):
 
     def _on_stopped(self, chunk_ids: list[str], answer: object) -> None:
         if answer is None:  # it cannot be asked, or does not answer
+            self._is_unsettled = True
             self._engine.cancel(chunk_ids)
 
     def _close(self) -> None:
