@@ -247,7 +247,7 @@ class TestModules:
             running.start()
             try:
                 with worker_of(cluster, bare.python) as unfit:
-                    wait_until(lambda: executor._engine.unfit(needs), 2 * HANG_GUARD_SECS)
+                    wait_until(lambda: executor._cluster.engine.unfit(needs), 2 * HANG_GUARD_SECS)
                     go.touch()
                     running.join(2 * HANG_GUARD_SECS)
             finally:
