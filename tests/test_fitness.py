@@ -158,12 +158,13 @@ class TestPackage:
         with worker_of(cluster, bare.python) as worker, DistributedExecutor(cluster.address) as executor:
             expected = f"On worker {worker.address}, {told}"
             assert refusal_of(executor, checkpoint=tmp_path / "done") == expected
+            assert refusal_of(executor, "import yaml\n1.0") == expected
             assert not (tmp_path / "done").exists()
             assert executor.execute("1.0") == {"code": 400, "error": expected}
             with pytest.raises(InvalidRequestError):
                 executor.map("1.0", ROWS)
             bare.add_package()  # and no restart
-            assert scores_of(executor.evaluate("data['n']", ROWS)) == [1.0, 2.0]
+            assert scores_of(executor.evaluate("import yaml\ndata['n']", ROWS)) == [1.0, 2.0]
 
     def test_another_version_of_it(self, tmp_path):
         other = Interpreter(tmp_path / "python")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.distributed.fitness import lack_of, question_for
+from isolated_magic.distributed.needs import NOTHING
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -36,6 +38,7 @@ class Inspection:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._verdicts: OrderedDict[tuple[str, Needs], _Verdict] = OrderedDict()  # by ids of workers
+        self._lock = threading.Lock()
 
     async def ask(self, worker: Worker, needs: Needs) -> str | None:
         """Have a worker say what it has; what it lacks, or None if it does not answer."""
@@ -47,12 +50,13 @@ class Inspection:
         except (OSError, TimeoutError):
             return None
         answer = answers.get(worker.name)
-        if isinstance(answer, OSError):
+        if answer is None or isinstance(answer, OSError):
             return None
         lack = lack_of(needs, answer)
-        self._verdicts[worker.id, needs] = _Verdict(lack, time.monotonic())
-        if len(self._verdicts) > MOST_VERDICTS:
-            self._verdicts.popitem(last=False)
+        with self._lock:
+            self._verdicts[worker.id, needs] = _Verdict(lack, time.monotonic())
+            if len(self._verdicts) > MOST_VERDICTS:
+                self._verdicts.popitem(last=False)
         return lack
 
     def lack(self, worker: Worker, needs: Needs) -> str | None:
@@ -63,12 +67,13 @@ class Inspection:
     def begin_check(self, needs: Needs) -> None:
         """Forget what may have changed: packages may have been installed where they were missing."""
         now = time.monotonic()
-        for key, verdict in [*self._verdicts.items()]:
-            if key[1] == needs and (verdict.lack or now - verdict.given_at > FRESH_SECS):
-                self._verdicts.pop(key, None)
+        with self._lock:
+            for key, verdict in [*self._verdicts.items()]:
+                if key[1] in {needs, NOTHING} and (verdict.lack or now - verdict.given_at > FRESH_SECS):
+                    del self._verdicts[key]
 
     def forget(self, worker: Worker) -> None:
         """The worker is gone."""
-        for key in [*self._verdicts]:
-            if key[0] == worker.id:
-                self._verdicts.pop(key, None)
+        with self._lock:
+            for key in [each for each in self._verdicts if each[0] == worker.id]:
+                del self._verdicts[key]
