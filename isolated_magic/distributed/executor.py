@@ -46,9 +46,11 @@ class DistributedExecutor(Executor):
             executor.evaluate(code, rows, env_vars=lambda row: {"TENANT_ID": row["tenant"]})
 
     A run has the environment and the files of its worker, with ``env_vars`` over them. A file of code is read here
-    and sent as source. Workers need the same minor version of Python, the same version of this package, and what the
-    code imports in the versions that are installed here: one that lacks something is named before the first row, and
-    one that comes later is not used. Code and data, variables and results pass the scheduler encrypted.
+    and sent as source. Code and data, variables and results pass the scheduler encrypted.
+
+    Workers need the same minor version of Python, the same version of this package, and what the code imports in
+    the versions that are installed here. One that lacks something is named before the first row; one that comes
+    later and lacks something is not used.
 
     Args:
         client: a Dask ``Client``, a cluster or the address of a scheduler, such as ``"tcp://scheduler:8786"``; or
