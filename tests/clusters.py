@@ -144,7 +144,7 @@ class TcpCluster:
         self.folder = folder
         self.workers: list[Process] = []
         self._threads, self._nannies, self._python = threads, nannies, python
-        self._certificates = _certificates(folder) if tls else {}
+        self.certificates = _certificates(folder) if tls else {}
         self._protocol = "tls" if tls else "tcp"
         self.address, port = self._free_address()
         _, dashboard = self._free_address()
@@ -178,16 +178,22 @@ class TcpCluster:
     @property
     def security(self) -> "Security | None":
         """What a client needs to connect."""
-        from distributed import Security
+        return security_of(self.certificates)
 
-        if not self._certificates:
-            return None
-        return Security(
-            tls_ca_file=self._certificates["tls-ca-file"],
-            tls_client_cert=self._certificates["tls-cert"],
-            tls_client_key=self._certificates["tls-key"],
-            require_encryption=True,
-        )
+    def repair(self) -> None:
+        """Start what a test has ended, and have all that goes on answer."""
+        parts = [self.scheduler, *self.workers]
+        for each in parts:
+            if each.is_running:
+                each.resume()
+        if not self.scheduler.is_running:  # the workers end with it
+            for each in self.workers:
+                each.wait()
+        for each in parts:
+            if not each.is_running:
+                each.start()
+        with self.client() as client:
+            client.wait_for_workers(len(self.workers), timeout=HANG_GUARD_SECS)
 
     def worker_at(self, address: str) -> Process:
         return next(each for each in self.workers if each.address == address)
@@ -205,7 +211,7 @@ class TcpCluster:
                 each.wait()
 
     def _started(self, python: list[str], role: str, options: list[str], address: str, name: str = "") -> Process:
-        certificates = [part for option, file in self._certificates.items() for part in (f"--{option}", file)]
+        certificates = [part for option, file in self.certificates.items() for part in (f"--{option}", file)]
         command = [*python, "-m", "dask", role, *options, *certificates]
         return Process(command, address, self.folder / f"{name or role}.log")
 
@@ -213,6 +219,20 @@ class TcpCluster:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         return f"{self._protocol}://127.0.0.1:{port}", port
+
+
+def security_of(certificates: dict[str, str]) -> "Security | None":
+    """What a client needs to connect, if connections are encrypted."""
+    from distributed import Security
+
+    if not certificates:
+        return None
+    return Security(
+        tls_ca_file=certificates["tls-ca-file"],
+        tls_client_cert=certificates["tls-cert"],
+        tls_client_key=certificates["tls-key"],
+        require_encryption=True,
+    )
 
 
 def _certificates(folder: Path) -> dict[str, str]:

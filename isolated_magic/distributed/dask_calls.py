@@ -11,9 +11,8 @@ from isolated_magic.distributed.chunk import opened
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from distributed import Client
-
     from isolated_magic.distributed.chunk import Cipher
+    from isolated_magic.distributed.dask_connection import Connection
     from isolated_magic.distributed.news import News
 
 AGAIN_SECS = 0.05  # after a chunk was not there yet, or could not be asked for
@@ -23,13 +22,13 @@ class WorkerCalls:
     """See the module. Coroutines for the client's event loop.
 
     Args:
-        client: of the cluster.
+        connection: to the cluster.
         executor_id: of the executor that is called in each worker.
         cipher: of that executor.
     """
 
-    def __init__(self, client: Client, executor_id: str, cipher: Cipher) -> None:
-        self._client = client
+    def __init__(self, connection: Connection, executor_id: str, cipher: Cipher) -> None:
+        self._connection = connection
         self._executor_id = executor_id
         self._cipher = cipher
 
@@ -53,7 +52,7 @@ class WorkerCalls:
     ) -> None:
         """Tell news of a chunk, with the number of the first of them, as long as it is out."""
         number = 0
-        while is_out(chunk_id) and self._client.status == "running":
+        while is_out(chunk_id) and self._connection.client.status == "running":
             secs = 2 * dask_plugin.FOLLOW_SECS
             found: Any = await self._call(address, dask_plugin.follow, chunk_id, number, timeout_secs=secs)
             if found is None:
@@ -66,7 +65,7 @@ class WorkerCalls:
     async def _call(
         self, address: str, function: Callable[..., object], *args: object, timeout_secs: float
     ) -> object:
-        called = self._client.run(
+        called = self._connection.client.run(
             function, self._executor_id, *args, workers=[address], on_error="ignore", asynchronous=True
         )
         try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from distributed import WorkerPlugin, get_worker
 
-from isolated_magic.distributed.chunk import Failed, Refused, sealed
+from isolated_magic.distributed.chunk import Failed, Lost, Refused, sealed
 from isolated_magic.distributed.cipher import AesCipher, KeyBox
 from isolated_magic.distributed.worker import WorkerExecutor
 from isolated_magic.executors.row_values import exception_text
@@ -27,11 +28,22 @@ UNFINISHED = ("waiting", "ready", "constrained", "executing", "long-running")  #
 SETTLED_SECS = 0.02  # between two looks
 FOLLOW_SECS = 2.0  # to wait for something new
 NEWS_SECS = 0.002, 0.05  # between two looks for it: they get longer
+IDLE_LOOK_SECS = 5.0  # between two looks whether the client still uses the plugin
 
 
 def plugin_name(executor_id: str) -> str:
     """What the plugin of an executor is called."""
     return f"isolated_magic-{executor_id}"
+
+
+def process_id(address: str, directory: str) -> str:
+    """What tells a worker process from all others: one that is started again may have the name and the address.
+
+    Args:
+        address: as the scheduler has it.
+        directory: the worker's own, whose name is made up at random.
+    """
+    return f"{address} {directory}"
 
 
 class IsolatedPlugin(WorkerPlugin):
@@ -49,11 +61,20 @@ class IsolatedPlugin(WorkerPlugin):
         self.cipher = AesCipher(key)
         self._settings = settings
         self.executor: WorkerExecutor | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     def setup(self, worker: Worker) -> None:
         """The plugin has come to a worker."""
         outlive_interrupts()
-        self.executor = WorkerExecutor(self._settings, self.cipher, worker.address)
+        self.executor = WorkerExecutor(self._settings, self.cipher, worker.contact_address or worker.address)
+        self._leaving = asyncio.ensure_future(self._leave_when_unused(worker))
+
+    async def _leave_when_unused(self, worker: Worker) -> None:
+        """Go when no chunk has come for long: the client may have died without a farewell."""
+        while self.executor is not None and self.executor.unused_secs() < self._settings["idle_secs"]:
+            await asyncio.sleep(min(IDLE_LOOK_SECS, self._settings["idle_secs"]))
+        self._leaving = None
+        await uninstall(self._executor_id, worker)
 
     def run(self, chunk: Chunk) -> bytes:
         """Run a chunk; its outcome, sealed. No exception tells Dask, and its logs, what was wrong."""
@@ -72,6 +93,8 @@ class IsolatedPlugin(WorkerPlugin):
     async def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - dask's signature
         """The plugin or the worker goes."""
         executor, self.executor = self.executor, None
+        if self._leaving is not None:
+            self._leaving.cancel()
         if executor is not None:
             await asyncio.get_running_loop().run_in_executor(None, executor.teardown)
 
@@ -116,13 +139,17 @@ def public_key() -> bytes:
 
 async def install(executor_id: str, sealed_key: bytes, settings: LaunchSettings, dask_worker: Worker) -> None:
     """Give a worker the plugin, unless it has it. Should it fail, Dask writes these arguments to the log."""
-    name = plugin_name(executor_id)
-    if name not in dask_worker.plugins:
-        assert _box is not None  # noqa: S101 - the key was sealed for it
-        key = _box.opened(sealed_key)
-        await dask_worker.plugin_add(
-            plugin=IsolatedPlugin(executor_id, key, settings), name=name, catch_errors=False
-        )
+    executor = _executor_in(dask_worker, executor_id)
+    if executor is not None:
+        executor.touch()
+        return
+    assert _box is not None  # noqa: S101 - the key was sealed for it
+    plugin = IsolatedPlugin(executor_id, _box.opened(sealed_key), settings)
+    try:
+        await dask_worker.plugin_add(plugin=plugin, name=plugin.name, catch_errors=False)
+    except BaseException:
+        dask_worker.plugins.pop(plugin.name, None)  # dask leaves it there
+        raise
 
 
 async def uninstall(executor_id: str, dask_worker: Worker) -> None:
@@ -132,10 +159,14 @@ async def uninstall(executor_id: str, dask_worker: Worker) -> None:
 
 
 async def settled(executor_id: str, dispatch: str, timeout_secs: float, dask_worker: Worker) -> bool:
-    """Wait until no chunk of an evaluation runs in a worker."""
+    """Have an evaluation run nothing more in a worker, and wait until it does not."""
     executor = _executor_in(dask_worker, executor_id)
-    for _ in range(int(timeout_secs / SETTLED_SECS)):
-        if executor is None or executor.is_idle(dispatch):
+    if executor is None:
+        return True
+    executor.end_dispatch(dispatch)
+    deadline = time.monotonic() + timeout_secs
+    while time.monotonic() < deadline:
+        if executor.is_idle(dispatch):
             return True
         await asyncio.sleep(SETTLED_SECS)
     return False
@@ -171,9 +202,17 @@ async def follow(executor_id: str, chunk_id: str, number: int, dask_worker: Work
     return None
 
 
-def run_chunk(chunk: Chunk) -> bytes | Refused:
-    """The task: run a chunk; its outcome, sealed."""
-    plugin = get_worker().plugins.get(plugin_name(chunk.executor))
+def run_chunk(chunk: Chunk, process: str) -> bytes | Refused | Lost:
+    """The task: run a chunk; its outcome, sealed.
+
+    Args:
+        chunk: to run.
+        process: that it was sent to. Dask would run it in another one at the same address, if it ended the first.
+    """
+    worker = get_worker()
+    if process_id(worker.contact_address or worker.address, worker.local_directory) != process:
+        return Lost("the worker process was started again")
+    plugin = worker.plugins.get(plugin_name(chunk.executor))
     return plugin.run(chunk) if isinstance(plugin, IsolatedPlugin) else Refused(lacks_program=False)
 
 

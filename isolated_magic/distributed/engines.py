@@ -22,7 +22,8 @@ def engine_for(client: object, settings: LaunchSettings) -> Engine:
     """An engine for a Dask client, a cluster, the address of a scheduler, or an executor.
 
     Raises:
-        InvalidRequestError: it is none of these.
+        InvalidRequestError: it is none of these, or a client that cannot be used.
+        LaunchError: no scheduler answers at the address.
         MissingLibraryError: dask.distributed is not installed.
     """
     is_of_dask = type(client).__module__.partition(".")[0] == "distributed"
@@ -31,15 +32,15 @@ def engine_for(client: object, settings: LaunchSettings) -> Engine:
 
         return FuturesEngine(client, settings)
     try:
-        from isolated_magic.distributed.dask_engine import DaskEngine, client_of  # noqa: PLC0415 - loads for 0.5 s
+        from isolated_magic.distributed.dask_connection import Connection, stands_for_client  # noqa: PLC0415 - 0.5 s
+        from isolated_magic.distributed.dask_engine import DaskEngine  # noqa: PLC0415 - likewise
     except ImportError:
         if is_of_dask or isinstance(client, str):
             raise MissingLibraryError(NO_DASK) from None
         raise _invalid(client) from None
-    found, is_ours = client_of(client)
-    if found is None:
+    if not stands_for_client(client):
         raise _invalid(client)
-    return DaskEngine(found, settings, closes_client=is_ours)
+    return DaskEngine(Connection(client), settings)
 
 
 def _invalid(client: object) -> InvalidRequestError:

@@ -12,8 +12,7 @@ from isolated_magic.distributed.fitness import lack_of, question_for
 from isolated_magic.distributed.needs import NOTHING
 
 if TYPE_CHECKING:
-    from distributed import Client
-
+    from isolated_magic.distributed.dask_connection import Connection
     from isolated_magic.distributed.engine import Worker
     from isolated_magic.distributed.needs import Needs
 
@@ -32,17 +31,17 @@ class Inspection:
     """See the module. Asked in the client's event loop, and read from any thread.
 
     Args:
-        client: of the cluster.
+        connection: to the cluster.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._verdicts: OrderedDict[tuple[str, Needs], _Verdict] = OrderedDict()  # by ids of workers
         self._lock = threading.Lock()
 
     async def ask(self, worker: Worker, needs: Needs) -> str | None:
         """Have a worker say what it has; what it lacks, or None if it does not answer."""
-        asked = self._client.run(
+        asked = self._connection.client.run(
             eval, *question_for(needs, ENTRY), workers=[worker.name], asynchronous=True, on_error="return"
         )
         try:

@@ -14,7 +14,7 @@ from isolated_magic.distributed.news import FollowedRun, Journal
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
-from isolated_magic.executors.lifecycle import LiveRun
+from isolated_magic.executors.lifecycle import DEFAULT_TEARDOWN_TIMEOUT_SECS, LiveRun
 from isolated_magic.executors.row_process import RowHost, start_row_process
 from isolated_magic.executors.runner import NOBODY, failed_run
 from isolated_magic.request import secrets_in
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
 MOST_PROGRAMS = 64  # that are kept
-MOST_REMEMBERED = 4096  # chunks that were stopped before they came, and chunks that have ended
+MOST_REMEMBERED = 4096  # chunks and dispatches that were stopped, and chunks that have ended
 MOST_LANES = 64  # processes that wait for rows
 END_SECS = 5.0  # for exit functions of a process that is not needed any more
 
@@ -57,6 +57,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         self._going: dict[str, _Going] = {}  # chunks, by id
         self._stopped: OrderedDict[str, None] = OrderedDict()  # chunks that have not come, and may never come
         self._ended: OrderedDict[str, None] = OrderedDict()  # chunks
+        self._used_at = time.monotonic()
         self._table = threading.RLock()
 
     def run_chunk(self, chunk: Chunk) -> Done | Refused:
@@ -73,7 +74,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         going = _Going(Journal() if chunk.is_followed else None, has_lane=chunk.lane is not None)
         with self._table:
             self._going[chunk.id] = going
-            if chunk.id in self._stopped:
+            if chunk.id in self._stopped or chunk.dispatch in self._stopped:
                 going.stop()
         try:
             if chunk.lane is None:
@@ -84,6 +85,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
             with self._table:
                 del self._going[chunk.id]
                 _remember(self._ended, chunk.id)
+            self.touch()
         news = (0, ()) if going.journal is None else going.journal.rest()
         return Done(tuple(results), time.monotonic() - begun_at, self._name, news)
 
@@ -121,6 +123,31 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
                     _remember(self._stopped, chunk_id)
                     begun[chunk_id] = 0
         return begun
+
+    def end_dispatch(self, dispatch: str) -> None:
+        """Likewise for all chunks of an evaluation, also those that come only now."""
+        with self._table:
+            _remember(self._stopped, dispatch)
+            chunks = [going for chunk_id, going in self._going.items() if chunk_id.startswith(dispatch)]
+        for going in chunks:
+            going.stop()
+
+    def teardown(self, timeout: float = DEFAULT_TEARDOWN_TIMEOUT_SECS) -> None:
+        """As every executor's. A chunk that runs ends with the rows that it has done: others run elsewhere."""
+        with self._table:
+            chunks = [*self._going.values()]
+        for going in chunks:
+            going.abandon()
+        super().teardown(timeout)
+
+    def touch(self) -> None:
+        """It is used."""
+        self._used_at = time.monotonic()
+
+    def unused_secs(self) -> float:
+        """How long no chunk has run here."""
+        with self._table:
+            return 0.0 if self._going else time.monotonic() - self._used_at
 
     def interrupt_chunk(self, chunk_id: str) -> bool:
         """Ask what runs of a chunk to end, as Ctrl-C does. Does not wait. Whether it runs here."""
@@ -172,7 +199,10 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
             live, watchers = _watched(request, going.journal)
             if not going.has_begun(live):
                 break
-            results.append(self._run(request, live, watchers))
+            result = self._run(request, live, watchers)
+            if going.is_abandoned:
+                break
+            results.append(result)
         return results
 
     def _run_in_lane(self, chunk: Chunk, requests: list[RunRequest], going: _Going) -> list[RunResult]:
@@ -214,6 +244,7 @@ class _Going:
         self.is_stopped = False
         self._begun = 0  # rows
         self._ends_early = False
+        self.is_abandoned = False  # what is killed of it has no result
         self._is_interrupted = False
         self._live: LiveRun | None = None
         self._lock = threading.RLock()
@@ -242,6 +273,10 @@ class _Going:
         if live is not None:
             live.stop()
 
+    def abandon(self) -> None:
+        self.is_abandoned = True
+        self.stop()
+
     def interrupt(self) -> None:
         with self._lock:
             self._is_interrupted = True
@@ -256,10 +291,11 @@ class _Lane:
     def __init__(self) -> None:
         self._process: RowProcess | None = None
         self._results: list[RunResult] = []
+        self._going = _Going()
 
     def run(self, host: RowHost, requests: list[RunRequest], going: _Going) -> list[RunResult]:
         results: list[RunResult] = []
-        self._results = results
+        self._results, self._going = results, going
         starts_cold = False
         while len(results) < len(requests) and not going.is_stopped:
             if self._process is None:
@@ -278,7 +314,8 @@ class _Lane:
         return results
 
     def _on_result(self, result: RunResult) -> None:
-        self._results.append(result)
+        if not self._going.is_abandoned:
+            self._results.append(result)
 
     def hang_up(self) -> None:
         if self._process is not None:

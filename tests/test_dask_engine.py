@@ -1,0 +1,288 @@
+"""Evaluations on a Dask cluster whose parts are killed, stopped, restarted and cut off while rows run."""
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import Client
+
+from isolated_magic import DistributedExecutor
+from isolated_magic.distributed import dask_connection, dask_workers
+from isolated_magic.errors import InvalidRequestError, LaunchError
+from tests.clusters import local_cluster, tcp_cluster, worker_pids
+from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
+from tests.runs import rows_of, values
+
+# Leaves the pid of its process in a folder, and waits until there is a file `go`.
+WAITING = """
+import os, pathlib, time
+folder = pathlib.Path(data["folder"])
+(folder / "pids" / str(os.getpid())).touch()
+while not (folder / "go").exists():
+    time.sleep(0.01)
+data["n"]
+"""
+
+
+@pytest.fixture(scope="module")
+def _cluster(tmp_path_factory):
+    with tcp_cluster(tmp_path_factory.mktemp("cluster"), workers=3, tls=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster):
+    """A scheduler and three workers, encrypted; what a test has ended of them runs again."""
+    _cluster.repair()
+    return _cluster
+
+
+@pytest.fixture
+def client(cluster):
+    with cluster.client() as client:
+        yield client
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pids").mkdir()
+    return tmp_path
+
+
+class Background:
+    """An evaluation that goes on while the test does something to the cluster."""
+
+    def __init__(self, executor, folder, count=30, **settings):
+        self.folder, self.count = folder, count
+        rows = rows_of(count, folder=str(folder))
+        self._thread = ThreadPoolExecutor(1)
+        settings.setdefault("timeout_secs", math.inf)  # a killed one must not end by itself
+        self._future = self._thread.submit(executor.evaluate, WAITING, rows, **settings)
+
+    def wait_for_runs(self, count):
+        wait_until(lambda: self._future.done() or len(pids_in(self.folder / "pids")) >= count)
+        assert not self._future.done(), self._future.result()
+
+    def go(self):
+        (self.folder / "go").touch()
+
+    def result(self):
+        result = self._future.result(2 * HANG_GUARD_SECS)
+        self._thread.shutdown()
+        return result
+
+    def finish(self):
+        """All rows, each once, whatever happened."""
+        self.go()
+        result = self.result()
+        assert not result.stopped
+        assert values(result) == [n + 1 for n in range(self.count)]
+        return result
+
+
+def children_of(cluster):
+    """What the workers have below them."""
+    return [child for each in cluster.workers for child in psutil.Process(each.pid).children(recursive=True)]
+
+
+def plugins_in(client):
+    def names(dask_worker):
+        return [name for name in dask_worker.plugins if "isolated" in name]
+
+    return [name for found in client.run(names).values() for name in found]
+
+
+class TestWhatStays:
+    def test_nothing_does_after_teardown(self, cluster, client):
+        with DistributedExecutor(client) as executor:
+            result = executor.evaluate("data['n']", rows_of(60))
+            assert {row.worker for row in result} == {each.address for each in cluster.workers}
+            assert plugins_in(client)
+        assert not plugins_in(client)
+        wait_until(lambda: not children_of(cluster))
+        with executor:
+            assert executor.run("data['n']", {"n": 7}).scores[0].value == 7
+            assert plugins_in(client)
+        assert not plugins_in(client)
+        wait_until(lambda: not client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.tasks]))
+
+    def test_a_plugin_that_was_removed_comes_back(self, client, folder):
+        def remove(dask_worker):
+            return [dask_worker.plugin_remove(name=name) for name in [*dask_worker.plugins] if "isolated" in name]
+
+        async def remove_all(dask_worker):
+            for each in remove(dask_worker):
+                await each
+
+        with DistributedExecutor(client) as executor:
+            running = Background(executor, folder)
+            running.wait_for_runs(3)
+            client.run(remove_all)
+            running.finish()
+
+    def test_nothing_does_when_the_client_dies(self, cluster, folder):
+        code = f"""
+            import math
+            from distributed import Client
+            from isolated_magic import DistributedExecutor
+            from tests.clusters import security_of
+            from tests.test_dask_engine import WAITING
+            client = Client({cluster.address!r}, security=security_of({cluster.certificates!r}))
+            rows = [{{"folder": {str(folder)!r}, "n": n}} for n in range(9)]
+            DistributedExecutor(client, idle_secs=1, timeout_secs=math.inf).evaluate(WAITING, rows)
+        """
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+        wait_until(lambda: len(pids_in(folder / "pids")) == 3)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not any(map(is_alive, pids_in(folder / "pids"))))
+        wait_until(lambda: not children_of(cluster))
+        with cluster.client() as client:
+            wait_until(lambda: not plugins_in(client))
+        assert len(pids_in(folder / "pids")) == 3
+
+
+class TestWorkers:
+    def test_one_that_is_killed_loses_no_row_and_is_used_when_it_is_back(self, cluster, client, folder):
+        with DistributedExecutor(client) as executor:
+            running = Background(executor, folder)
+            running.wait_for_runs(3)
+            cluster.workers[0].kill()
+            cluster.workers[0].start()
+            running.wait_for_runs(4)
+            result = running.finish()
+        assert {row.worker for row in result} <= {each.address for each in cluster.workers}
+        assert cluster.workers[0].address in {row.worker for row in result}
+
+    def test_client_restart_starts_the_rows_again(self, folder):
+        with local_cluster() as own, Client(own, set_as_default=False) as client:
+            before = {*worker_pids(client).values()}
+            with DistributedExecutor(client) as executor:
+                running = Background(executor, folder)
+                running.wait_for_runs(2)
+                client.restart()
+                running.wait_for_runs(4)
+                running.finish()
+            assert not before & {*worker_pids(client).values()}
+
+
+class TestScheduler:
+    def test_one_that_is_gone_stops_the_evaluation(self, cluster, client, folder, monkeypatch):
+        monkeypatch.setattr(dask_workers, "GONE_SECS", 1.0)
+        with DistributedExecutor(client) as executor:
+            executor.evaluate("data['n']", rows_of(3))
+            running = Background(executor, folder, checkpoint=folder / "rows.jsonl")
+            running.wait_for_runs(3)
+            cluster.scheduler.kill()
+            result = running.result()
+            assert result.not_run == 30
+            assert result.stopped == f"The Dask scheduler at {cluster.address} has not answered for 1 seconds."
+            wait_until(lambda: not any(map(is_alive, pids_in(folder / "pids"))))
+            with pytest.raises(LaunchError, match="scheduler"):
+                executor.evaluate("data['n']", rows_of(3))
+
+    def test_one_that_is_started_again_gets_the_rest(self, cluster, client, folder, monkeypatch):
+        monkeypatch.setattr(dask_workers, "GONE_SECS", HANG_GUARD_SECS)
+        with DistributedExecutor(client) as executor:
+            running = Background(executor, folder)
+            running.wait_for_runs(3)
+            cluster.scheduler.kill()
+            cluster.repair()
+            running.wait_for_runs(6)
+            running.finish()
+
+    def test_one_that_hangs_for_a_moment(self, cluster, client, folder):
+        with DistributedExecutor(client) as executor:
+            running = Background(executor, folder)
+            running.wait_for_runs(3)
+            cluster.scheduler.pause()
+            running.go()
+            time.sleep(1.5)  # the time of the fault
+            cluster.scheduler.resume()
+            running.finish()
+
+
+class TestClient:
+    def test_one_that_is_closed_meanwhile(self, cluster, folder):
+        client = Client(cluster.address, security=cluster.security, set_as_default=False)
+        executor = DistributedExecutor(client)
+        running = Background(executor, folder)
+        running.wait_for_runs(3)
+        client.close()
+        result = running.result()
+        assert result.not_run == 30
+        assert result.stopped == "The Dask client was closed, or has lost its scheduler."
+        wait_until(lambda: not any(map(is_alive, pids_in(folder / "pids"))))
+        assert "client was closed" in executor.run("1").error.text
+        executor.teardown()
+        with pytest.raises(InvalidRequestError, match="client is closed"):
+            DistributedExecutor(client)
+
+    def test_an_asynchronous_one_is_refused(self, cluster):
+        async def refused():
+            async with Client(cluster.address, security=cluster.security, asynchronous=True) as client:
+                with pytest.raises(InvalidRequestError, match="give a Client without asynchronous=True"):
+                    DistributedExecutor(client)
+
+        import asyncio
+
+        asyncio.run(refused())
+
+
+# What a notebook's interrupt does: SIGINT for the whole group, which the workers of a LocalCluster are in.
+INTERRUPTED = """
+import os, pathlib, signal, sys, threading, time
+import pytest
+from distributed import Client
+from isolated_magic import DistributedExecutor, EvaluationInterrupted
+from tests.clusters import local_cluster, worker_pids
+from tests.test_dask_engine import WAITING
+
+def interrupt():
+    while len(list((folder / "pids").iterdir())) < 2:
+        time.sleep(0.01)
+    os.killpg(0, signal.SIGINT)
+
+if __name__ == "__main__":
+    folder = pathlib.Path(sys.argv[1])
+    with local_cluster() as cluster, Client(cluster) as client, DistributedExecutor(client) as executor:
+        before = worker_pids(client)
+        rows = [{"folder": str(folder), "n": n} for n in range(9)]
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(EvaluationInterrupted) as interrupted:
+            executor.evaluate(WAITING, rows)
+        assert interrupted.value.result.not_run == 9
+        assert client.submit(lambda: 7).result() == 7
+        assert executor.run("8").scores[0].value == 8
+        assert worker_pids(client) == before
+        print("usable")
+"""
+
+
+def test_an_interrupt_of_the_group_ends_rows_and_no_worker(folder, tmp_path):
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, script, folder],
+        check=False,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        timeout=4 * HANG_GUARD_SECS,
+    )
+    assert done.stdout == "usable\n", done.stderr
+    assert not any(map(is_alive, pids_in(folder / "pids")))
+
+
+def test_what_is_no_scheduler(monkeypatch):
+    monkeypatch.setattr(dask_connection, "CONNECT_SECS", 1.0)
+    with pytest.raises(LaunchError, match=r"^No Dask scheduler answers at tcp://127\.0\.0\.1:9: "):
+        DistributedExecutor("tcp://127.0.0.1:9")
