@@ -2,10 +2,14 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import psutil
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
+from isolated_magic.magic.clusters import MOST_KEPT
 from tests.clusters import tcp_cluster
 from tests.kernels import kernel
 from tests.processes import HANG_GUARD_SECS, pids_in, wait_until
@@ -19,7 +23,8 @@ pool = ProcessPoolExecutor(2)
 rows = [{"n": n, "tenant": f"t{n % 3}"} for n in range(24)]
 keys = {f"t{n}": f"sk-hunter-{n}" for n in range(3)}
 """
-SLOW = "import os, time\nopen(f\"{data['folder']}/{os.getpid()}\", 'w').close()\ntime.sleep(0.1)\n1.0"
+BEGUN = "import os, time\nopen(f\"{data['folder']}/{os.getpid()}\", 'w').close()\n"
+SLOW = BEGUN + "time.sleep(0.1 if data['n'] < 10 else 1000)\n1.0"
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +69,22 @@ def test_what_is_saved_is_the_same_on_every_run(cells):
     assert row == again
 
 
+def test_a_run_here_and_one_there_are_compared(cells):
+    cells.ok("%%isolated --each rows --key n -e A=1 -o here\n1.0")
+    cells.ok("%%isolated --each rows --key n -e A=2 -o there --on client --compare here\n1.0")
+    told = cells.ok("there.comparison.notes, there.comparison.metrics['score'].ties").text
+    assert told == "(('That run differs in environment (A).',), 24)"
+
+
 def test_an_interrupt_keeps_what_is_done_and_the_cluster(cells, tmp_path):
     cells.ok(f"many = [{{'n': n, 'folder': '{tmp_path}'}} for n in range(1000)]")
-    request = cells.start(f"%%isolated --each many --on client -o scores\n{SLOW}")
-    wait_until(lambda: len(list(tmp_path.iterdir())) >= 20)
+    request = cells.start(f"%%isolated --each many --on client -t inf -o scores\n{SLOW}")
+    wait_until(lambda: len(pids_in(tmp_path)) == 12)  # each of two workers has met its first slow row
     cells.manager.interrupt_kernel()
     shown = cells.collect(request)
     assert (shown.ename, shown.stderr) == (None, "")
     done = int(cells.ok("len(scores)").text)
-    assert 0 < done < 1000
+    assert 0 < done <= 10
     assert shown.text.startswith(f"Interrupted after {done:,} of 1,000 rows; {1000 - done:,} were not run.")
     assert not [pid for pid in pids_in(tmp_path) if psutil.pid_exists(pid)]
     assert cells.ok("%isolated status").stdout.startswith("Nothing runs.")
@@ -85,14 +97,14 @@ def test_an_interrupt_keeps_what_is_done_and_the_cluster(cells, tmp_path):
 def test_an_evaluation_is_listed_with_where_it_runs_and_stopped(cells, tmp_path):
     cells.ok(f"many = [{{'n': n, 'folder': '{tmp_path}'}} for n in range(1000)]")
     subshell = cells.new_subshell()
-    request = cells.start(f"%%isolated --each many --on client -o scores\n{SLOW}")
-    wait_until(lambda: len(list(tmp_path.iterdir())) >= 3)
+    request = cells.start(f"%%isolated --each many --on client -t inf -o scores\n{SLOW}")
+    wait_until(lambda: len(pids_in(tmp_path)) == 12)
     status = cells.collect(cells.start("%isolated status", subshell=subshell)).stdout
     assert "evaluation\nRows run on client: 2 workers, 2 at once.\n" in f"{status}\n"
     assert cells.collect(cells.start("%isolated stop", subshell=subshell)).stdout == "1 run stopped.\n"
     while cells.client.get_shell_msg(timeout=HANG_GUARD_SECS)["parent_header"].get("msg_id") != request:
         pass
-    assert cells.ok("0 < len(scores) < 1000, scores.stopped").text.startswith("(True, 'The evaluation was stopped")
+    assert cells.ok("0 < len(scores) <= 10, scores.stopped").text.startswith("(True, 'The evaluation was stopped")
 
 
 LEFT = """
@@ -123,7 +135,7 @@ def elsewhere(tmp_path_factory):
 def test_when_the_kernel_ends_what_runs_elsewhere_does_too(elsewhere, tmp_path, ends):
     with kernel() as cells:
         cells.ok(f"many = [{{'n': n, 'folder': '{tmp_path}'}} for n in range(1000)]")
-        cells.start(f"%%isolated --each many --on {elsewhere.address} -t inf\n{SLOW.replace('0.1', '1000')}")
+        cells.start(f"%%isolated --each many --on {elsewhere.address} -t inf\n{BEGUN}time.sleep(1000)")
         wait_until(lambda: list(tmp_path.iterdir()))
         if ends == "in order":
             cells.manager.shutdown_kernel()
@@ -136,3 +148,66 @@ def test_when_the_kernel_ends_what_runs_elsewhere_does_too(elsewhere, tmp_path, 
             assert not [name for name in plugins if "isolated" in name]
         assert client.submit(sum, [1, 2]).result() == 3
     assert len(pids_in(tmp_path)) == 1
+
+
+@pytest.fixture(scope="module")
+def shell():
+    made = InteractiveShell()
+    made.run_line_magic("load_ext", "isolated_magic")
+    with ThreadPoolExecutor(1) as pool:
+        made.user_ns.update(rows=[{"n": 1}], pool=pool, pools=[pool], Pool=ThreadPoolExecutor, text="sk-hunter-2")
+        yield made
+        made.run_line_magic("unload_ext", "isolated_magic")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "--each rows --on pol",
+            "--on pol: the notebook has no variable of that name, and it is no address. Give a",
+        ),
+        ("--each rows --on pol", "tcp://scheduler:8786. Did you mean pool?"),
+        ("--each rows --on rows", "--on rows: client is list: give a Dask Client"),
+        ("--each rows --on pools[0]", "--on pools[0]: put an expression in braces. Write --on {pools[0]}."),
+        ("--each rows --on {pools[3]}", "--on: the expression in braces raised IndexError"),
+        ("--each rows --on $pol", "--on: the notebook has no variable pol. Did you mean pool?"),
+        (
+            "--each rows --on Pool",
+            "--on Pool: that is a class: give what it makes, such as {ThreadPoolExecutor(...)}.",
+        ),
+        ("--each rows --on text", "--on text: that is a text, and no address. Give a Dask client"),
+        (
+            "--each rows --on pool --executor docker",
+            "--on says what runs the rows, and so does --executor: give one",
+        ),
+        ("--each rows --on pool --image x", "--image is for --executor docker: give that with it."),
+        ("--on pool", "--on is for rows: give them with it, such as --each rows --on ..."),
+        (
+            "--each rows --executor distributed",
+            "--on says where rows run on other machines, such as --each rows --on",
+        ),
+        ("--each rows --cluster pool", "nor a function of the notebook; to run rows on it, write --on pool."),
+        ("--each rows --client pool", "unknown option --client; did you mean --on?"),
+        ("--each rows --on", "--on needs a value."),
+    ],
+)
+def test_a_mistake_is_one_sentence(shell, line, told):
+    problem = shell.run_cell(f"%%isolated {line}\n1.0").error_in_exec
+    assert type(problem).__name__ == "OptionError"
+    assert told in str(problem)
+    assert "hunter" not in str(problem)
+
+
+def test_executors_are_kept_and_the_oldest_are_let_go(shell):
+    clusters = shell.magics_manager.registry["IsolatedMagics"].executors.clusters
+    with ExitStack() as stack:
+        shell.user_ns["many"] = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(MOST_KEPT + 1)]
+        made = [clusters.executor_for(f"{{many[{n}]}}", shell.user_ns, {}) for n in range(MOST_KEPT + 1)]
+        assert len(set(map(id, made))) == MOST_KEPT + 1
+        last, first = f"{{many[{MOST_KEPT}]}}", "{many[0]}"
+        assert clusters.executor_for(last, shell.user_ns, {}) is made[-1]
+        assert clusters.executor_for(first, shell.user_ns, {}) is not made[0]
+        assert shell.run_cell("%%isolated --each rows --on {many[1]} -o scores\n2.0").success
+        assert shell.user_ns["scores"].rows[0].scores[0].value == 2
+        clusters.teardown()

@@ -24,6 +24,7 @@ def cells(folder):
         started.ok("zebra_rows = [{'tenant': 't', 'user_id': 1}]")
         started.ok("zebra_row = {'a': 1}; zebra_text = 'x'; zebra_number = 5\ndef zebra_bye(): pass")
         started.ok("%%isolated -o zebra_result\n0.5")
+        started.ok("from concurrent.futures import ThreadPoolExecutor\nzebra_pool = ThreadPoolExecutor(1)")
         yield started
 
 
@@ -57,6 +58,11 @@ def words(cells, code):
         ('%%isolated --each zebra_rows --as one -e T={one["t|\npass', ['T={one["tenant']),
         ("%%isolated --each zebra_rows -e T={ro|\npass", ["T={row"]),
         ("%%isolated -e T={ro|\npass", []),
+        ("%%isolated --each zebra_rows --on |\npass", ["zebra_pool"]),
+        ("%%isolated --each zebra_rows --on $zebra_p|\npass", ["$zebra_pool"]),
+        ("%%isolated --each zebra_rows --on {zebra_p|\npass", ["{zebra_pool"]),
+        ("%%isolated --each zebra_rows --on={ro|\npass", []),
+        ("%%isolated --each zebra_rows --on t|\npass", []),
         ("%%isolated --each zebra_rows --checkpoint-mode r|\npass", ["resume", "restart"]),
         ("%%isolated --each zebra_rows --retry-on Ti|\npass", ["TimeoutError"]),
         ("%%isolated -d zebra_r|", ["zebra_result", "zebra_row", "zebra_rows"]),

@@ -168,7 +168,7 @@ def _row_name(before: list[str]) -> str:
 
 
 def _value_of(before: list[str], flag: str) -> str:
-    for word, following in zip(before, [*before[1:], ""], strict=True):
+    for word, following in zip(before, [*before, ""][1:], strict=True):
         if word == flag:
             return following
         if word.startswith(f"{flag}="):
