@@ -85,16 +85,22 @@ def install(file, place):
         archive.extractall(place)
 
 
-def other_python():
-    """A Python of another minor version, if this machine has one."""
+def other_python(folder):
+    """A Python of another minor version that can be a worker, and its version; None if this machine has none."""
     found = [shutil.which(f"python3.{minor}") for minor in range(10, 20)]
     found += map(str, sorted(Path(sys.base_prefix).parent.glob("*/bin/python3")))
-    for python in filter(None, found):
-        program = "import sys, venv; print(sys.version_info[0], sys.version_info[1])"
-        told = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False).stdout.split()
-        if told and told[0] == "3" and int(told[1]) >= 10 and ".".join(told) != PYTHON:
-            return python, ".".join(told)
+    for number, base in enumerate(filter(None, found)):
+        version = output_of(base, "import sys, venv; print('{}.{}'.format(*sys.version_info[:2]))")
+        if version.startswith("3.1") and version != PYTHON:
+            python = Interpreter(folder / str(number), base).python
+            if output_of(python, "import distributed.cli.dask_worker; print('fit')") == "fit":
+                return python, version
     return None
+
+
+def output_of(python, program):
+    """Empty if the program fails."""
+    return subprocess.run([python, "-c", program], capture_output=True, text=True, check=False).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +192,9 @@ class TestPackage:
 
 @pytest.mark.filterwarnings("ignore:Mismatched versions")  # of Dask
 def test_a_worker_with_another_python(cluster, tmp_path):
-    python, version, env = sys.executable, "3.99", {}
-    if (other := other_python()) is not None:
-        python, version = Interpreter(tmp_path / "python", other[0]).python, other[1]
-    else:
+    env = {}
+    python, version = other_python(tmp_path) or (sys.executable, "3.99")
+    if python == sys.executable:  # which says that it is another one, once it has started
         preload = "import sys; sys.version_info = type('', (tuple,), {'major': 3})((3, 99, 0, 'final', 0))"
         env = {"DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([preload])}
     with worker_of(cluster, python, env) as worker, DistributedExecutor(cluster.address) as executor:
