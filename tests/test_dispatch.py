@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from isolated_magic import DistributedExecutor
-from isolated_magic.distributed import dispatch, load
+from isolated_magic.distributed import dask_engine, dispatch, load
 from isolated_magic.models import ErrorKind
-from tests.clusters import local_cluster, worker_pids
+from tests.clusters import local_cluster, tcp_cluster, worker_pids
 from tests.processes import is_alive, wait_until
 
 METRIC = "class M:\n    name = 'm'\n    def score(self, n, **_):\n        return n\nM()"
@@ -195,6 +195,33 @@ data["n"]
     result = executor.evaluate(code, rows_of(6, folder=str(tmp_path)), retries=1, per=per)
     assert numbers(result) == [*range(6)]
     assert [len(row.attempts) for row in result] == [2] * 6
+
+
+@pytest.mark.parametrize("per", [None, "lane"])
+def test_what_a_silent_worker_has_is_run_by_others_and_counts_once(tmp_path, monkeypatch, per):
+    monkeypatch.setattr(dask_engine, "SILENT_SECS", 1.5)
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    rows = rows_of(200, folder=str(folder), kills=False)
+    with tcp_cluster(tmp_path, 2) as cluster, cluster.client() as client:
+        silent = cluster.workers[0]
+
+        def hang():
+            wait_until(lambda: len(names_in(folder)) > 20)
+            silent.pause()
+
+        hanging = threading.Thread(target=hang)
+        hanging.start()
+        with DistributedExecutor(client) as executor:
+            result = executor.evaluate(KILLER, rows, per=per)
+            hanging.join()
+            assert (numbers(result), result.stopped) == ([*range(200)], "")
+            last = [row.worker for row in result if row.index > 150]
+            silent.resume()
+            # It is heard of again in the middle of another one, which it takes part in.
+            again = executor.evaluate(KILLER, rows * 3, per=per)
+            assert numbers(again) == [*range(200)] * 3
+        assert silent.address not in last
 
 
 def test_no_worker_for_too_long_ends_it_with_what_was_done(tmp_path, monkeypatch):

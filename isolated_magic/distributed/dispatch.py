@@ -179,7 +179,7 @@ class ClusterDispatch(Dispatch):
         finally:
             self._engine.unwatch(changed)
             self._engine.cancel([*self._sent])
-            if self._sent or self._is_unsettled:
+            if self._is_unsettled or self._are_heard():
                 self._engine.settle(self.id, SETTLE_SECS)
             self._ended.set()
             self._reports.gone()
@@ -224,7 +224,12 @@ class ClusterDispatch(Dispatch):
             self._engine.cancel(chunk_ids)
 
     def _close(self) -> None:
-        self._close_at = time.monotonic() + (0.0 if self._engine.gone else STOP_SECS)
+        can_answer = not self._engine.gone and self._are_heard()
+        self._close_at = time.monotonic() + (STOP_SECS if can_answer else 0.0)
+
+    def _are_heard(self) -> bool:
+        """Whether a worker that has chunks may answer."""
+        return any(not sent.load.worker.is_silent for sent in self._sent.values())
 
     def _give_up(self, reason: str) -> None:
         self._stop()
