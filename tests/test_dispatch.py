@@ -60,7 +60,7 @@ def numbers(result):
 
 @pytest.mark.parametrize("per", [None, "lane"])
 def test_a_worker_that_is_killed_loses_no_row_and_none_counts_twice(client, tmp_path, per):
-    rows = rows_of(150, folder=str(tmp_path), kills=False)
+    rows = rows_of(100, folder=str(tmp_path), kills=False)
     first, _ = worker_pids(client).values()
 
     def kill():
@@ -73,7 +73,7 @@ def test_a_worker_that_is_killed_loses_no_row_and_none_counts_twice(client, tmp_
         result = executor.evaluate(KILLER, rows, per=per)
     killer.join()
     assert not is_alive(first)
-    assert (numbers(result), result.not_run, result.stopped) == ([*range(150)], 0, "")
+    assert (numbers(result), result.not_run, result.stopped) == ([*range(100)], 0, "")
     assert all(row.worker for row in result)
 
 
@@ -126,13 +126,13 @@ def test_rows_begin_no_faster_than_the_rate(executor, tmp_path, per):
     assert time.monotonic() - begun_at >= (20 / values - 1) / 20
 
 
-# From the 100th row on, a row on the slow worker lasts until all others have run, or all of other values.
+# From the 50th row on, a row on the slow worker lasts until all others have run, or all of other values.
 SLOW = """
 import os, time
 folder, own = data["folder"], str(data["lane"]) if data["per"] else "none"
 def others():
     return len([name for name in os.listdir(folder) if name[0] != own])
-if data["n"] >= 100 and "SLOW" in os.environ:
+if data["n"] >= 50 and "SLOW" in os.environ:
     while others() < data["others"]:
         time.sleep(0.01)
 open(os.path.join(folder, f"{data['lane']}-{data['n']}-{os.getpid()}"), "w").close()
@@ -146,15 +146,15 @@ def test_a_slow_worker_does_not_hold_up_the_rest(dask_client, executor, tmp_path
     slow = next(iter(worker_pids(dask_client)))
     dask_client.run(exec, "import os; os.environ['SLOW'] = '1'", workers=[slow])
     try:
-        rows = rows_of(400, folder=str(tmp_path), others=300 if per else 399, per=per is not None)
+        rows = rows_of(200, folder=str(tmp_path), others=150 if per else 199, per=per is not None)
         result = executor.evaluate(SLOW, rows, per=per)
     finally:
         dask_client.run(exec, "import os; del os.environ['SLOW']", workers=[slow])
-    assert numbers(result) == [*range(400)]
+    assert numbers(result) == [*range(200)]
     ran = Counter(int(name.split("-")[1]) for name in names_in(tmp_path))
-    assert ran == Counter(range(400))  # none twice
+    assert ran == Counter(range(200))  # none twice
     if per is None:
-        assert sum(row.worker == slow for row in result if row.index >= 100) <= 1
+        assert sum(row.worker == slow for row in result if row.index >= 50) <= 1
 
 
 def test_what_has_ended_when_it_is_stopped_is_kept(executor, tmp_path):
@@ -202,12 +202,12 @@ def test_what_a_silent_worker_has_is_run_by_others_and_counts_once(tmp_path, mon
     monkeypatch.setattr(dask_engine, "SILENT_SECS", 1.5)
     folder = tmp_path / "rows"
     folder.mkdir()
-    rows = rows_of(200, folder=str(folder), kills=False)
+    rows = rows_of(100, folder=str(folder), kills=False)
     with tcp_cluster(tmp_path, 2) as cluster, cluster.client() as client:
         silent = cluster.workers[0]
 
         def hang():
-            wait_until(lambda: len(names_in(folder)) > 20)
+            wait_until(lambda: len(names_in(folder)) > 10)
             silent.pause()
 
         hanging = threading.Thread(target=hang)
@@ -215,12 +215,12 @@ def test_what_a_silent_worker_has_is_run_by_others_and_counts_once(tmp_path, mon
         with DistributedExecutor(client) as executor:
             result = executor.evaluate(KILLER, rows, per=per)
             hanging.join()
-            assert (numbers(result), result.stopped) == ([*range(200)], "")
-            last = [row.worker for row in result if row.index > 150]
+            assert (numbers(result), result.stopped) == ([*range(100)], "")
+            last = [row.worker for row in result if row.index > 80]
             silent.resume()
             # It is heard of again in the middle of another one, which it takes part in.
-            again = executor.evaluate(KILLER, rows * 3, per=per)
-            assert numbers(again) == [*range(200)] * 3
+            again = executor.evaluate(KILLER, rows, per=per)
+            assert numbers(again) == [*range(100)]
         assert silent.address not in last
 
 
