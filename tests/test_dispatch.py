@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from isolated_magic import DistributedExecutor
-from isolated_magic.distributed import dask_engine, dispatch, load
+from isolated_magic.distributed import dask_workers, dispatch, load
 from isolated_magic.models import ErrorKind
 from tests.clusters import local_cluster, tcp_cluster, worker_pids
 from tests.processes import is_alive, wait_until
@@ -199,7 +199,7 @@ data["n"]
 
 @pytest.mark.parametrize("per", [None, "lane"])
 def test_what_a_silent_worker_has_is_run_by_others_and_counts_once(tmp_path, monkeypatch, per):
-    monkeypatch.setattr(dask_engine, "SILENT_SECS", 1.5)
+    monkeypatch.setattr(dask_workers, "SILENT_SECS", 1.5)
     folder = tmp_path / "rows"
     folder.mkdir()
     rows = rows_of(100, folder=str(folder), kills=False)
