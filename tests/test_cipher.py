@@ -264,7 +264,9 @@ def test_a_chunk_that_cannot_be_opened_says_so_to_the_client_alone(cluster):
         engine = executor._cluster.engine
         chunk = Chunk("x-0", engine.id, "x", 1, None, False, b"not sealed by anybody, and long enough")
         worker = engine.workers()[0]
-        outcome = client.submit(dask_plugin.run_chunk, chunk, workers=[worker.name], pure=False).result()
+        outcome = client.submit(
+            dask_plugin.run_chunk, chunk, worker.id, workers=[worker.name], pure=False
+        ).result()
         assert isinstance(opened(outcome, engine.cipher), Failed)
 
 
