@@ -184,6 +184,9 @@ class DaskWorkers:
         except (OSError, TimeoutError) as problem:
             self._on_unheard(problem)
             return
+        if self._connection.client.status != "running":  # it connects again, and cannot send chunks meanwhile
+            self._on_unheard(OSError())
+            return
         was_unheard, self._unheard_since, self._gone = self._unheard_since is not None, None, ""
         found = {}
         for address, info in identity["workers"].items():
