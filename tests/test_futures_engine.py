@@ -70,7 +70,7 @@ def made_pool(kind):
     return ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context(kind))
 
 
-@pytest.fixture(scope="module", params=["threads", "fork", "spawn", "forkserver", "loky"])
+@pytest.fixture(scope="module", params=["threads", "fork", "spawn", "loky"])
 def pool(request):
     with made_pool(request.param) as made:
         yield made
@@ -125,10 +125,44 @@ class TestPools:
             thread.join(HANG_GUARD_SECS)
             assert not [pid for pid in pids_in(tmp_path) if is_alive(pid)]
             assert found[0].stopped
+            assert [row.scores[0].value for row in found[0].rows] == [7] * done
             assert len(pids_in(tmp_path)) == WORKERS
             again = executor.run("data['n']", {"n": 3})
             assert again.scores[0].value == 3, again.error
         assert pool.submit(os.getpid).result(HANG_GUARD_SECS) in pids_of(pool)
+
+
+class TestRuns:
+    """One run in a process of a pool is seen, killed and interrupted as it is elsewhere."""
+
+    def test_what_it_prints_is_told_while_it_runs(self, pool, tmp_path):
+        code = "import pathlib, time\nprint('first')\nwhile not pathlib.Path(data['path']).exists(): time.sleep(0.01)\n1"
+        seen = []
+
+        def on_output(stream, text):
+            seen.append((stream, text))
+            (tmp_path / "seen").touch()
+
+        with DistributedExecutor(pool) as executor:
+            result = executor.run(code, {"path": str(tmp_path / "seen")}, on_output=on_output)
+        assert result.scores[0].value == 1
+        assert seen == [("stdout", "first\n")]
+
+    @pytest.mark.parametrize("how", ["killed", "interrupted"])
+    def test_it_is_ended_by_its_pid(self, pool, how):
+        with DistributedExecutor(pool) as executor:
+            handle = executor.start("print('begun', flush=True)\nimport time\ntime.sleep(1000)")
+            wait_until(lambda: executor.active_pids)
+            if how == "killed":
+                pid = executor.active_pids[0]
+                wait_until(lambda: executor.live_runs[0].pid == pid)
+                assert executor.kill_process(pid, HANG_GUARD_SECS)
+                assert not is_alive(pid)
+            else:
+                executor.live_runs[0].interrupt()
+            result = handle.result(HANG_GUARD_SECS)
+            assert result.error.kind == how
+            assert executor.run("data['n']", {"n": 3}).scores[0].value == 3
 
 
 class TestPoolsThatEnd:
@@ -249,7 +283,7 @@ class TestUnknownExecutors:
             assert executor.run("data['n']", {"n": 3}).scores[0].value == 3  # nothing of the other rows runs
             assert len(pids_in(tmp_path)) == 1
 
-    def test_an_interrupt_in_the_thread_that_runs_the_task(self):
+    def test_handlers_of_this_process_stay(self):
         with DistributedExecutor(AtOnce()) as executor:
             executor.run("1")
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -279,7 +313,7 @@ class TestUnknownExecutors:
 
 
 class TestInterrupts:
-    @pytest.mark.parametrize("kind", ["fork", "spawn", "loky"])
+    @pytest.mark.parametrize("kind", ["fork", "forkserver", "loky"])
     def test_of_the_whole_group_leaves_the_pool_usable(self, kind, tmp_path):
         """As a terminal's Ctrl-C and a notebook's stop."""
         (tmp_path / "rows").mkdir()

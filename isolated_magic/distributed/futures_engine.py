@@ -27,11 +27,12 @@ from isolated_magic.executors.row_values import exception_text
 from isolated_magic.launch.base import forget_in_forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from concurrent.futures import Executor, Future
 
     from isolated_magic.distributed.chunk import Chunk, Outcome
     from isolated_magic.distributed.needs import Needs
+    from isolated_magic.distributed.news import News
     from isolated_magic.executors.isolated import LaunchSettings
 
 QUIET_SECS = 2.0  # without a new process of a pool: the others are busy with something else
@@ -161,6 +162,54 @@ class FuturesEngine(Engine):
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
+    def follow(self, worker: Worker, chunk_id: str, told: Callable[[int, Sequence[News]], object]) -> None:  # noqa: ARG002
+        """See :class:`Engine`."""
+        with self._lock:
+            if self._lease is not None and chunk_id in self._futures:
+                self._lease.follow(chunk_id, told)
+
+    def ask(
+        self,
+        worker: Worker,  # noqa: ARG002 - there is but one
+        method: str,
+        *args: object,
+        timeout_secs: float,
+        answered: Callable[[object], object],
+    ) -> None:
+        """See :class:`Engine`. All processes are asked."""
+        lease = self._lease
+        if lease is None:
+            answered(None)
+            return
+        if method == "stop_chunks" and isinstance(args[0], list):
+            self._stop_waiting(lease, args[0])
+        lease.ask(method, args, timeout_secs, lambda answers: answered(_one_answer([*answers.values()])))
+
+    def ask_all(self, method: str, *args: object, timeout_secs: float, only: str = "") -> dict[str, object]:
+        """See :class:`Engine`."""
+        lease = self._lease
+        if lease is None:
+            return {}
+        found: dict[str, object] = {}
+        has_ended = threading.Event()
+
+        def answered(answers: dict[str, object]) -> None:
+            found.update(answers)
+            has_ended.set()
+
+        lease.ask(method, args, timeout_secs, answered, only)
+        has_ended.wait(timeout_secs + 1.0)
+        return found
+
+    def _stop_waiting(self, lease: Lease, chunk_ids: Collection[str]) -> None:
+        """Cancel those of these chunks that no process has: nobody is to ask for them."""
+        lease.stop(chunk_ids)
+        with self._lock:
+            futures = {each: self._futures.get(each) for each in chunk_ids}
+        for chunk_id, future in futures.items():
+            if future is not None and not lease.runs(chunk_id):
+                future.cancel()
+
     def _at_home(self) -> pool_process.Home:
         with self._lock:
             if self._home is None:
@@ -242,9 +291,9 @@ class FuturesEngine(Engine):
     def _end(self, chunk_id: str, ended: Callable[[Outcome], object], outcome: Outcome) -> None:
         with self._lock:
             self._futures.pop(chunk_id, None)
-            # The task of a future that was cancelled may run all the same: not all executors hear of that.
-            if self._lease is not None and not isinstance(outcome, Cancelled):
-                self._lease.has_ended(chunk_id)
+            if self._lease is not None:
+                # The task of a future that was cancelled may run all the same: not all executors hear of that.
+                self._lease.has_ended(chunk_id, may_come=isinstance(outcome, Cancelled))
             self._changed.notify_all()
         ended(outcome)
 
@@ -258,6 +307,15 @@ class FuturesEngine(Engine):
             watchers = list(self._watchers)
         for changed in watchers:
             changed()
+
+
+def _one_answer(answers: list[object]) -> object:
+    """What all processes together have answered: whether any has it, of each thing that they were asked for."""
+    if not answers:
+        return None
+    if all(isinstance(answer, list) for answer in answers):
+        return [any(each) for each in zip(*answers, strict=False)]
+    return any(answers)
 
 
 def _processes_of(executor: Executor) -> int:

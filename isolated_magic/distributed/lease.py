@@ -3,12 +3,16 @@
 The processes of a pool take tasks and give results, and cannot be told anything while a task runs. So each
 connects to a socket of the executor when it gets its first chunk. It is told there which chunks to stop. When the
 connection ends, as the executor was torn down or its process died, it kills all that it runs for that executor.
-It tells which chunks it runs, as not all futures know that: some can be cancelled while their task runs.
+It tells which chunks it runs, as not all futures know that: some can be cancelled while their task runs. It tells
+what a run shows, and can be asked to call a method of its executor.
 """
 
 from __future__ import annotations
 
+import base64
+import itertools
 import os
+import pickle
 import secrets
 import selectors
 import socket
@@ -16,23 +20,28 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Sequence
+
+    from isolated_magic.distributed.news import News
 
 SEND_SECS = 1.0  # for a process that does not read, once its buffer is full
 BACKLOG = 128
 MOST_BYTES = 1 << 16  # that are read at once
 MOST_STOPPED = 4096  # chunks that may still come to a process
-STOP, GO = "stop", "go"  # what the executor tells
-BEGUN, ENDED = "begun", "ended"  # what a process tells
+# First words of lines. What the executor tells: stop a chunk, go on, call a method.
+STOP, GO, CALL = "stop", "go", "call"
+# What a process tells: a chunk has begun or ended, what a followed one shows, the answer to a call.
+BEGUN, ENDED, NEWS, ANSWER = "begun", "ended", "news", "answer"
 WELCOME = ""  # what a process waits for before it begins: it has been told of all chunks stopped so far
 
 
@@ -57,12 +66,23 @@ def this_machine() -> str:
         return socket.gethostname()
 
 
+def packed(value: object) -> str:
+    """A value as a word of a line."""
+    return base64.b64encode(pickle.dumps(value)).decode()
+
+
+def unpacked(word: str) -> Any:  # noqa: ANN401 - what was packed
+    """See :func:`packed`."""
+    return pickle.loads(base64.b64decode(word))  # noqa: S301 - of this user's executor or pool, which exchange pickles anyway
+
+
 @dataclass(eq=False)
 class _Holder:
     """A process that runs chunks."""
 
     socket: socket.socket
-    unread: bytes = b""  # the beginning of a line
+    name: str
+    unread: bytearray = field(default_factory=bytearray)  # the beginning of a line
     chunks: set[str] = field(default_factory=set)
 
     def tell(self, orders: Collection[tuple[str, str]]) -> None:
@@ -78,17 +98,27 @@ class _Holder:
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
 
-    def read(self) -> bool:
-        """Take what it tells; False if it has gone."""
+    def read(self) -> list[list[str]] | None:
+        """The words of the lines that have come; None if it has gone."""
         try:
             received = self.socket.recv(MOST_BYTES)
         except OSError:
-            return False
-        *lines, self.unread = (self.unread + received).split(b"\n")
-        for line in lines:
-            word, _, chunk_id = line.decode().partition(" ")
-            (self.chunks.add if word == BEGUN else self.chunks.discard)(chunk_id)
-        return bool(received)
+            return None
+        self.unread += received
+        if b"\n" not in received:
+            return [] if received else None
+        *lines, self.unread = self.unread.split(b"\n")
+        return [line.decode().split(" ") for line in lines]
+
+
+@dataclass(eq=False)
+class _Question:
+    """A call that has not been answered by all."""
+
+    waits_for: set[_Holder]
+    until: float
+    answered: Callable[[dict[str, object]], object]
+    answers: dict[str, object] = field(default_factory=dict)
 
 
 class Lease:
@@ -113,6 +143,9 @@ class Lease:
             self._selector.register(each, selectors.EVENT_READ)
         self._holders: dict[socket.socket, _Holder] = {}  # one for each process
         self._stopped: dict[str, None] = {}  # chunks that have not ended, for those who connect later
+        self._followers: dict[str, Callable[[int, Sequence[News]], object]] = {}  # by chunk
+        self._questions: dict[str, _Question] = {}  # by their numbers
+        self._numbers = itertools.count()
         self._is_closed = False
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -128,10 +161,50 @@ class Lease:
             for holder in self._holders.values():
                 holder.tell([(STOP, chunk_id) for chunk_id in chunk_ids])
 
-    def has_ended(self, chunk_id: str) -> None:
-        """Nobody has to be told of this chunk any more."""
+    def has_ended(self, chunk_id: str, *, may_come: bool) -> None:
+        """The future of this chunk has ended; its task may come to a process nevertheless."""
         with self._lock:
-            self._stopped.pop(chunk_id, None)
+            self._followers.pop(chunk_id, None)
+            if not may_come:
+                self._stopped.pop(chunk_id, None)
+
+    def runs(self, chunk_id: str) -> bool:
+        """Whether a process has begun with this chunk."""
+        with self._lock:
+            return any(chunk_id in holder.chunks for holder in self._holders.values())
+
+    def follow(self, chunk_id: str, told: Callable[[int, Sequence[News]], object]) -> None:
+        """Tell news of a followed chunk until it has ended."""
+        with self._lock:
+            self._followers[chunk_id] = told
+
+    def ask(
+        self,
+        method: str,
+        args: tuple[object, ...],
+        timeout_secs: float,
+        answered: Callable[[dict[str, object]], object],
+        only: str = "",
+    ) -> None:
+        """Have all processes, or one, call a method of their executor. Does not wait.
+
+        Args:
+            method: its name.
+            args: its arguments.
+            timeout_secs: to wait for answers.
+            answered: called, from any thread, with those that came, by the names of the processes.
+            only: name of the one process.
+        """
+        number = str(next(self._numbers))
+        with self._lock:
+            holders = {holder for holder in self._holders.values() if only in {"", holder.name}}
+            if holders and not self._is_closed:
+                self._questions[number] = _Question(holders, time.monotonic() + timeout_secs, answered)
+                for holder in holders:
+                    holder.tell([(CALL, f"{number} {packed((method, args))}")])
+                self._waker.send(b"\0")  # for the time to wait
+                return
+        answered({})
 
     def settle(self, dispatch: str, timeout_secs: float) -> None:
         """Wait until no chunk of an evaluation runs."""
@@ -195,17 +268,38 @@ class Lease:
 
     def _serve(self) -> None:
         while True:
-            for key, _ in self._selector.select():
+            with self._lock:
+                until = min((each.until for each in self._questions.values()), default=None)
+            wait_secs = None if until is None else max(0.0, until - time.monotonic())
+            for key, _ in self._selector.select(wait_secs):
                 found = key.fileobj
                 assert isinstance(found, socket.socket)  # noqa: S101 - nothing else is registered
                 if found is self._woken:
+                    if self._woken.recv(MOST_BYTES):
+                        continue
                     with self._lock:
                         self._close_all()
+                    self._answer_all()
                     return
                 if found is self._listener:
                     self._accept()
                 else:
                     self._read(found)
+            self._answer_all()
+
+    def _answer_all(self) -> None:
+        """End the questions that have been answered, or will not be."""
+        now = time.monotonic()
+        with self._lock:
+            there = {*self._holders.values()}
+            ended = [
+                number
+                for number, question in self._questions.items()
+                if not question.waits_for & there or question.until <= now
+            ]
+            questions = [self._questions.pop(number) for number in ended]
+        for question in questions:
+            question.answered(question.answers)
 
     def _accept(self) -> None:
         try:
@@ -216,7 +310,7 @@ class Lease:
             connection.close()
             return
         connection.settimeout(SEND_SECS)
-        holder = _Holder(connection)
+        holder = _Holder(connection, f"process {next(self._numbers)}")
         with self._lock:
             self._holders[connection] = holder
             self._selector.register(connection, selectors.EVENT_READ)
@@ -227,11 +321,29 @@ class Lease:
 
     def _read(self, connection: socket.socket) -> None:
         with self._lock:
-            if not self._holders[connection].read():
+            holder = self._holders[connection]
+            lines = holder.read()
+            if lines is None:
                 self._selector.unregister(connection)
                 del self._holders[connection]
                 connection.close()
+            for line in lines or ():
+                self._take(holder, *line)
             self._changed.notify_all()
+
+    def _take(self, holder: _Holder, first: str, *words: str) -> None:
+        """A process has told something."""
+        match first, *words:
+            case word, chunk_id if word == BEGUN:
+                holder.chunks.add(chunk_id)
+            case word, chunk_id if word == ENDED:
+                holder.chunks.discard(chunk_id)
+            case word, chunk_id, number, news if word == NEWS and chunk_id in self._followers:
+                self._followers[chunk_id](int(number), unpacked(news))
+            case word, number, answer if word == ANSWER and number in self._questions:
+                question = self._questions[number]
+                question.waits_for.discard(holder)
+                question.answers[holder.name] = unpacked(answer)
 
 
 def _is_ours(connection: socket.socket) -> bool:

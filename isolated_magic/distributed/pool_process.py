@@ -6,13 +6,28 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.distributed.chunk import Cancelled, Failed
-from isolated_magic.distributed.lease import BEGUN, ENDED, GO, STOP, WELCOME, LeaseAddress, this_machine
+from isolated_magic.distributed.lease import (
+    ANSWER,
+    BEGUN,
+    CALL,
+    ENDED,
+    GO,
+    NEWS,
+    STOP,
+    WELCOME,
+    LeaseAddress,
+    packed,
+    this_machine,
+    unpacked,
+)
 from isolated_magic.distributed.worker import WorkerExecutor
-from isolated_magic.errors import IsolatedError
+from isolated_magic.errors import IsolatedError, LaunchError
 from isolated_magic.executors.row_values import exception_text
 from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.launch.resources import start_thread
@@ -23,6 +38,7 @@ if TYPE_CHECKING:
     from isolated_magic.distributed.chunk import Chunk, Outcome
     from isolated_magic.executors.isolated import LaunchSettings
 
+NEWS_SECS = 0.002, 0.05  # between two looks for something new: they get longer
 LONGEST_GATHERING_SECS = 60.0  # the executor's word comes before that
 
 
@@ -56,6 +72,7 @@ class _Post:
         self._heard: set[str] = set()  # what those who waited for it may go on with
         self._is_ended = False
         self._lock = threading.RLock()
+        self._sending = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._socket: socket.socket | None = None
         if home.lease is not None and home.lease.machine == this_machine():
@@ -75,23 +92,44 @@ class _Post:
             if self._is_ended:
                 return Cancelled()
             self._chunks.add(chunk.id)
-            self._tell(BEGUN, chunk.id)
+        self._tell(BEGUN, chunk.id)
         try:
+            if chunk.is_followed and self._socket is not None:
+                with suppress(LaunchError):  # it all comes with the results
+                    start_thread(lambda: self._tell_news(chunk.id), "isolated_magic news")
             return self._runner.run_chunk(chunk)
         finally:
             with self._lock:
                 self._chunks.discard(chunk.id)
-                self._tell(ENDED, chunk.id)
+            self._tell(ENDED, chunk.id)
 
     def wait_for(self, name: str) -> None:
         with self._lock:
             if self._socket is not None:
                 self._changed.wait_for(lambda: name in self._heard or self._is_ended, LONGEST_GATHERING_SECS)
 
-    def _tell(self, word: str, chunk_id: str) -> None:
+    def _tell(self, word: str, *words: str) -> None:
         if self._socket is not None:
-            with suppress(OSError):  # the executor is gone: the other thread sees that, too
-                self._socket.sendall(f"{word} {chunk_id}\n".encode())
+            # Without an executor there is nobody to tell, which the other thread sees, too.
+            with self._sending, suppress(OSError):
+                self._socket.sendall(f"{' '.join((word, *words))}\n".encode())
+
+    def _tell_news(self, chunk_id: str) -> None:
+        """Tell what a chunk shows, as long as it runs. The rest comes with its results."""
+        number = 0
+        wait_secs, longest_secs = NEWS_SECS
+        while chunk_id in self._chunks:
+            news = self._runner.news_of(chunk_id, number)
+            if news:
+                self._tell(NEWS, chunk_id, str(number), packed(news))
+                number += len(news)
+                wait_secs = NEWS_SECS[0]
+            time.sleep(wait_secs)
+            wait_secs = min(wait_secs * 1.5, longest_secs)
+
+    def _call(self, number: str, packed_call: str) -> None:
+        method, args = unpacked(packed_call)
+        self._tell(ANSWER, number, packed(getattr(self._runner, method)(*args)))
 
     def warm_up(self, timeout_secs: float) -> bool:
         return self._runner.warm_up(timeout_secs)
@@ -107,6 +145,10 @@ class _Post:
                     with self._lock:
                         self._heard.add(name)
                         self._changed.notify_all()
+                elif order == CALL:
+                    number, _, call = name.partition(" ")
+                    with suppress(LaunchError):  # it is not answered
+                        start_thread(partial(self._call, number, call), "isolated_magic call")
         self._end()
 
     def _end(self) -> None:
