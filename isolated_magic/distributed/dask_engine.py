@@ -33,6 +33,8 @@ from isolated_magic.executors.row_values import exception_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+    from distributed import Client
+
     from isolated_magic.distributed.chunk import Chunk, Outcome
     from isolated_magic.distributed.dask_connection import Connection
     from isolated_magic.distributed.engine import Worker
@@ -237,7 +239,7 @@ class DaskEngine(Engine):
     async def _collect(self, chunk_id: str, future: Any) -> None:  # noqa: ANN401 - dask has no types
         outcome: Outcome
         try:
-            found = await self._connection.client.gather(future, asynchronous=True)
+            found = await _gathered(self._connection.client, future)
             outcome = opened(found, self.cipher) if isinstance(found, bytes) else found
         except asyncio.CancelledError:  # the loop ends
             self._end(chunk_id, Cancelled())
@@ -266,6 +268,19 @@ class DaskEngine(Engine):
             sent = self._sent.pop(chunk_id, None)
         if sent is not None:
             sent.ended(outcome)
+
+
+async def _gathered(client: Client, future: Any) -> Any:  # noqa: ANN401 - dask has no types
+    """The result of a task; raises what became of it if it has none.
+
+    A worker may die between the end of a task and our asking for its result. Dask then writes a warning into the
+    log, which a notebook shows, unless tasks without a result are to be skipped.
+    """
+    with suppress(Exception):  # the client was closed, which the other way tells better
+        found = await client.gather(future, errors="skip", asynchronous=True)
+        if found is not None:
+            return found
+    return await client.gather(future, asynchronous=True)
 
 
 @contextmanager

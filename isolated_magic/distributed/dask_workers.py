@@ -136,7 +136,7 @@ class DaskWorkers:
     def unwatch(self, changed: Callable[[], object]) -> None:
         """Do not any more."""
         with self._lock:
-            del self._watchers[changed]
+            self._watchers.pop(changed, None)  # it may be that watching could not begin
 
     def tell_watchers(self) -> None:
         """Something has changed."""

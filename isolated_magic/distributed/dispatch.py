@@ -168,8 +168,8 @@ class ClusterDispatch(Dispatch):
     def _work(self) -> None:
         changed = lambda: self._events.put(self._look)  # noqa: E731 - the engine is given the same one twice
         self._had_worker_at = time.monotonic()
-        self._engine.watch(changed, self._needs)
         try:
+            self._engine.watch(changed, self._needs)
             self._look()
             while time.monotonic() < self._close_at and (self._sent or self._close_at == math.inf):
                 self._next_event()

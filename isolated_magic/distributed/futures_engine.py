@@ -89,7 +89,8 @@ class FuturesEngine(Engine):
     def unwatch(self, changed: Callable[[], object]) -> None:
         """See :class:`Engine`."""
         with self._lock:
-            self._watchers.remove(changed)
+            if changed in self._watchers:
+                self._watchers.remove(changed)
 
     def workers(self, needs: Needs = NOTHING) -> tuple[Worker, ...]:  # noqa: ARG002 - all alike
         """See :class:`Engine`."""
