@@ -204,6 +204,15 @@ def test_a_worker_with_another_python(cluster, tmp_path):
         )
 
 
+def assert_some_workers_have_a_module_that_is_not_here(executor, interpreter, other):
+    code = "import only_there\nonly_there.VALUE"
+    result = executor.evaluate(code, ROWS)
+    assert [row.error.kind for row in result] == ["user_code"] * 2, "nobody has it: as on one machine"
+    (interpreter.site / "only_there.py").write_text("VALUE = 3.0")
+    there = f"On worker {other.address}, there is no module only_there, which other workers have"
+    assert refusal_of(executor, code) == f"{there}: install only_there there."
+
+
 class TestModules:
     def test_another_version_and_modules_that_are_not_there(self, cluster, interpreter, here, tmp_path):
         there = tmp_path / "there"
@@ -256,6 +265,7 @@ class TestModules:
                     wait_until(lambda: executor._cluster.engine.unfit(needs), 2 * HANG_GUARD_SECS)
                     go.touch()
                     running.join(2 * HANG_GUARD_SECS)
+                    assert_some_workers_have_a_module_that_is_not_here(executor, interpreter, unfit)
             finally:
                 go.touch()
                 running.join(2 * HANG_GUARD_SECS)
@@ -311,6 +321,7 @@ except (ImportError, OSError):
     assert [name for name, _ in found["yaml"].distributions] == ["pyyaml"]
     assert found["own"].files == ("own/__init__.py", "own/other.py", "own/used.py")
     assert not found["own"].distributions
+    assert needs_of(build_request(code, None, None, 1, None)).absent == ("nothing_of_this_name",)
 
 
 @pytest.mark.parametrize("code", ["1.0", "import json, isolated_magic", "import (", "import nothing_of_this_name"])

@@ -131,8 +131,15 @@ class DistributedExecutor(Executor):
         return sum(worker.threads for worker in self._cluster.engine.workers()) or 1
 
     def _dispatch(self, request: RunRequest, settings: EvaluationSettings) -> Callable[[Reports], Dispatch]:
-        needs = needs_of(request)
-        self._cluster.engine.check(needs, WORKER_SECS)
+        needs, engine = needs_of(request), self._cluster.engine
+        try:
+            engine.check(needs, WORKER_SECS)
+        except InvalidRequestError:
+            # Modules that are neither here nor on any worker are for the rows to tell, as on one machine.
+            if not needs.absent or (engine.unfit(needs) and engine.workers(needs)):
+                raise
+            needs = replace(needs, absent=())
+            engine.check(needs, WORKER_SECS)
         return partial(ClusterDispatch, self._cluster.engine, needs, settings, self._record_row)
 
     def _run_one(self, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:

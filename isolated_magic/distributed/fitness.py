@@ -48,7 +48,7 @@ def question_for(needs: Needs, entry: str) -> tuple[str, dict[str, object]]:
         "python": _PYTHON,
         "package": _VERSION,
         "entry": entry,
-        "modules": [module.name for module in needs.modules],
+        "modules": [*(module.name for module in needs.modules), *needs.absent],
         "digests": {module.name: module.files for module in needs.modules if module.digest},
         "distributions": sorted({name for module in needs.modules for name, _ in module.distributions}),
         "folder": needs.folder,
@@ -112,7 +112,9 @@ def _lack_of_modules(needs: Needs, found: Answer) -> str:
         elif there is not None and found["digests"].get(module.name, module.digest) != module.digest:
             told[f"{module.name} ({there}) has another content than {module.place} here"] = None
             copy[module.name] = None
-    advice = []
+    missing = [name for name in needs.absent if found["modules"][name] is None]
+    told.update(dict.fromkeys(f"there is no module {name}, which other workers have" for name in missing))
+    advice = [f"install {listed(missing)} there"] if missing else []
     if install:
         advice.append(f"install the same there, pip install {' '.join(install)}")
     if copy:

@@ -67,6 +67,11 @@ class ImportTree:
         """Those that are there."""
         return [self._module(spec) for spec in self._specs.values() if spec is not None]
 
+    def absent(self) -> list[str]:
+        """Names of those that are not, and that the code does not do without."""
+        names = [name.partition(".")[0] for name, is_required in self._names.items() if is_required]
+        return [name for name in dict.fromkeys(names) if name in self._specs and self._specs[name] is None]
+
     def _new_files(self, name: str) -> Iterator[tuple[str, str]]:
         """The source and the package of each file of the user's own that is imported with this name."""
         top = name.partition(".")[0]

@@ -22,11 +22,13 @@ class Needs:
 
     Args:
         modules: that it imports and this process has.
+        absent: names of those that it has not: all workers may have them.
         folder: where runs start.
         search: entries of PYTHONPATH; None for those of the worker.
     """
 
     modules: tuple[Module, ...] = ()
+    absent: tuple[str, ...] = ()
     folder: str = ""
     search: tuple[str, ...] | None = None
 
@@ -45,10 +47,11 @@ def needs_of(request: RunRequest) -> Needs:
     path = probe.search_path(folder, None if search is None else list(search))
     tree = ImportTree(path)
     tree.follow(source)
-    modules = tree.modules()
+    modules, absent = tree.modules(), tree.absent()
     if scan_source(source).redirects:  # modules may come from elsewhere
         modules = [module._replace(is_required=False, files=(), digest="") for module in modules]
-    return Needs(tuple(modules), request.cwd, search)
+        absent = []
+    return Needs(tuple(modules), tuple(absent), request.cwd, search)
 
 
 def _search_of(request: RunRequest) -> tuple[str, ...] | None:

@@ -60,7 +60,7 @@ class _SingleRun:
         self._is_followed = watchers != NOBODY
         self._task = Task(0, 0, "", None, request)
         reports = Reports(self._on_result, self._on_fault, self._on_stopped, lambda: None)
-        self._needs = needs_of(request)
+        self._needs = replace(needs_of(request), absent=())  # those are for the run to tell
         settings = EvaluationSettings()
         self._dispatch = ClusterDispatch(
             engine, self._needs, settings, lambda _: None, reports, submit=self._submit
