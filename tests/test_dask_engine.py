@@ -14,7 +14,7 @@ import pytest
 from distributed import Client
 
 from isolated_magic import DistributedExecutor
-from isolated_magic.distributed import dask_connection, dask_workers
+from isolated_magic.distributed import dask_connection, dask_workers, dispatch
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from tests.clusters import local_cluster, tcp_cluster, worker_pids
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
@@ -160,6 +160,29 @@ class TestWorkers:
             result = running.finish()
         assert {row.worker for row in result} <= {each.address for each in cluster.workers}
         assert cluster.workers[0].address in {row.worker for row in result}
+
+    def test_one_that_hangs_holds_nothing_up_and_may_go_on(self, cluster, client, folder, monkeypatch):
+        monkeypatch.setattr(dask_workers, "SILENT_SECS", 2.0)
+        with DistributedExecutor(client) as executor:
+            running = Background(executor, folder)
+            running.wait_for_runs(3)
+            cluster.workers[1].pause()
+            result = running.finish()
+            assert cluster.workers[1].address not in {row.worker for row in result}
+            cluster.workers[1].resume()
+            wait_until(lambda: executor.jobs == 3)
+            wait_until(lambda: len({row.worker for row in executor.evaluate("data['n']", rows_of(30))}) == 3)
+
+    def test_one_that_is_retired_has_done_nothing_wrong(self, cluster, client, folder, monkeypatch):
+        monkeypatch.setattr(dispatch, "MOST_DEATHS", 1)
+        with DistributedExecutor(client) as executor:
+            running = Background(executor, folder, count=3)
+            running.wait_for_runs(3)
+            client.retire_workers([cluster.workers[0].address])
+            cluster.workers[0].wait()
+            cluster.workers[0].start()
+            running.wait_for_runs(4)
+            running.finish()
 
     def test_client_restart_starts_the_rows_again(self, folder):
         with local_cluster() as own, Client(own, set_as_default=False) as client:

@@ -88,7 +88,7 @@ class Connection:
         answers: dict[str, Any]
         try:
             answers = self.ask(told, timeout_secs)
-        except (TimeoutError, OSError, LaunchError):
+        except Exception:  # noqa: BLE001 - they are late, gone, or the client is: nobody answers
             answers = {}
         return answers
 

@@ -181,7 +181,7 @@ class DaskWorkers:
         try:
             asked = self._connection.scheduler.identity(n_workers=-1)
             identity = await asyncio.wait_for(asked, self._patience_secs())
-        except (OSError, TimeoutError) as problem:
+        except Exception as problem:  # noqa: BLE001 - it is late, gone, or the client is being closed
             self._on_unheard(problem)
             return
         if self._connection.client.status != "running":  # it connects again, and cannot send chunks meanwhile
@@ -236,7 +236,7 @@ class DaskWorkers:
         """Whether a worker left in order, as those of an adaptive cluster do: no row is to blame for that."""
         try:
             events = await asyncio.wait_for(self._connection.scheduler.events(topic=address), ASK_SECS)
-        except (OSError, TimeoutError):
+        except Exception:  # noqa: BLE001 - likewise
             return False
         removals = [event for _, event in events if event.get("action") == "remove-worker"]
         return bool(removals) and bool(removals[-1].get("expected"))
