@@ -131,6 +131,31 @@ def elsewhere(tmp_path_factory):
         yield started
 
 
+def test_a_scheduler_that_dies_ends_the_cell_with_what_is_done(tmp_path):
+    folder, done = tmp_path / "cluster", tmp_path / "done"
+    folder.mkdir(), done.mkdir()
+    with tcp_cluster(folder, workers=1) as cluster, kernel() as cells:
+        cells.ok(f"many = [{{'n': n, 'folder': '{done}'}} for n in range(1000)]")
+        line = f"%%isolated --each many --on {cluster.address} --checkpoint {tmp_path}/rows.jsonl -o scores"
+        request = cells.start(f"{line} -t inf\n{SLOW}")
+        wait_until(lambda: len(pids_in(done)) == 11)
+        cluster.scheduler.kill()
+        shown = cells.collect(request)
+        assert shown.ename is None
+        assert "Traceback" not in shown.stderr
+        scored = int(cells.ok("len(scores)").text)
+        assert f"It ended after {scored} of 1,000 rows" in shown.text
+        assert scored <= 10
+        wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids_in(done)))
+        cluster.workers[0].kill()
+        cluster.scheduler.start()
+        cluster.add_worker()
+        with cluster.client(timeout=HANG_GUARD_SECS) as client:
+            client.wait_for_workers(1, timeout=HANG_GUARD_SECS)
+        assert "10 of 10 scored" in cells.ok(f"{line} --limit 10\n{SLOW}").text
+        assert cells.ok("sum(row.is_resumed for row in scores)").text == str(scored)
+
+
 @pytest.mark.parametrize("ends", ["in order", "at once"])
 def test_when_the_kernel_ends_what_runs_elsewhere_does_too(elsewhere, tmp_path, ends):
     with kernel() as cells:
