@@ -9,6 +9,7 @@ import pytest
 QUICK = {
     "test_background.py": r"::TestHandle",
     "test_callables.py": r".*\[forked",
+    "test_clusters.py": r"::test_(a_mistake|executors_are_kept)",
     "test_comparison.py": r"",
     "test_checkpoint.py": r"::TestResuming",
     "test_contract.py": r".*\[(isolated|process)\b(?!.*-50\])",
