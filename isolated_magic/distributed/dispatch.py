@@ -82,6 +82,7 @@ class ClusterDispatch(Dispatch):
         record: takes the result of each row.
         reports: told what comes of the tasks.
         submit: sends a chunk; None for what the engine does.
+        prefers: which of the workers that have equally much to do is to get a chunk.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class ClusterDispatch(Dispatch):
         record: Callable[[RunResult], object],
         reports: Reports,
         submit: Submit | None = None,
+        prefers: Callable[[Worker], bool] = lambda _: False,
     ) -> None:
         self.id = secrets.token_hex(8)
         self._engine = engine
@@ -100,6 +102,7 @@ class ClusterDispatch(Dispatch):
         self._reports = reports
         self._record = record
         self._submit = submit or engine.submit
+        self._prefers = prefers
         self._events: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._most_ahead = FIRST_AHEAD
         self._has_thread = False
@@ -285,7 +288,7 @@ class ClusterDispatch(Dispatch):
         loads = {load for load in self._loads.values() if load.takes and not load.has_suspects}
         loads -= self._give_out_suspects(loads)
         while loads:
-            load = min(loads, key=lambda one: len(one.sent) / one.worker.threads)
+            load = min(loads, key=self._priority)
             batch = self._backlog.take(load.worker.id, self._rows_for(load)) if self._has_room(load) else None
             if batch is None:
                 loads.discard(load)
@@ -293,6 +296,9 @@ class ClusterDispatch(Dispatch):
                 self._send(load, batch)
         self._take_back()
         self._measure_ahead()
+
+    def _priority(self, load: Load) -> tuple[float, bool]:
+        return len(load.sent) / load.worker.threads, not self._prefers(load.worker)
 
     def _give_out_suspects(self, loads: set[Load]) -> set[Load]:
         """Give suspects to workers that have nothing else. The workers that others wait for, so as to be alone."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 from isolated_magic.distributed.dispatch import ClusterDispatch
 from isolated_magic.distributed.launcher import ANSWER_SECS, ClusterLauncher
 from isolated_magic.distributed.needs import needs_of
-from isolated_magic.distributed.single import WORKER_SECS, run_on
+from isolated_magic.distributed.single import WORKER_SECS, Places, run_on
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, LaunchSettings, check_launch
@@ -80,6 +80,7 @@ class DistributedExecutor(Executor):
     ) -> None:
         check_launch(launch, preload, standby, idle_secs)
         settings = LaunchSettings(launch=launch, preload=preload, standby=standby, idle_secs=idle_secs)
+        self._places = Places()
         self._cluster = ClusterLauncher(client, settings)
         super().__init__(self._cluster, "distributed", timeout_secs, limits)
         _made.add(self)
@@ -147,7 +148,7 @@ class DistributedExecutor(Executor):
             engine = self._cluster.engine
         except (InvalidRequestError, LaunchError) as problem:
             return failed_run(problem)
-        return run_on(engine, request, watchers, live)
+        return run_on(engine, request, watchers, live, self._places)
 
     @property
     def active_pids(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from isolated_magic.executors.dispatch import Reports
 from isolated_magic.executors.evaluation_options import EvaluationSettings
 from isolated_magic.executors.runner import NOBODY, failed_run
 from isolated_magic.executors.tasks import Task
+from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 
 if TYPE_CHECKING:
@@ -36,7 +38,35 @@ KILLED = RunError.from_text(ErrorKind.KILLED, "The run was killed before it ende
 INTERRUPTED = RunError.from_text(ErrorKind.INTERRUPTED, "The run was stopped before it ended.")
 
 
-def run_on(engine: Engine, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:
+class Places:
+    """Spreads the runs of an executor over its workers: each run knows of none of the others."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()  # by worker id
+        self._lock = threading.RLock()  # re-entered by a signal handler
+        forget_in_forks(self)
+
+    def take(self, workers: Sequence[Worker]) -> str:
+        """The id of the worker that has the fewest runs for its threads."""
+        with self._lock:
+            chosen = min(workers, key=lambda one: (one.is_silent, self._taken[one.id] / one.threads)).id
+            self._taken[chosen] += 1
+            return chosen
+
+    def give_back(self, worker_id: str) -> None:
+        """The run is over."""
+        with self._lock:
+            self._taken[worker_id] -= 1
+            if not self._taken[worker_id]:
+                del self._taken[worker_id]
+
+    def forget(self) -> None:
+        """In a fork: the runs are the original's."""
+        self._lock = threading.RLock()
+        self._taken.clear()
+
+
+def run_on(engine: Engine, request: RunRequest, watchers: Watchers, live: LiveRun, places: Places) -> RunResult:
     """Run one request on any worker.
 
     If its worker dies, it runs again on another one, as a row does, and shows again what it shows.
@@ -45,7 +75,7 @@ def run_on(engine: Engine, request: RunRequest, watchers: Watchers, live: LiveRu
         KeyboardInterrupt: this thread was interrupted twice; the run has been stopped.
     """
     try:
-        return _SingleRun(engine, request, watchers, live).run()
+        return _SingleRun(engine, request, watchers, live, places).run()
     except (InvalidRequestError, LaunchError, MemoryError) as problem:
         return failed_run(problem)
 
@@ -53,8 +83,12 @@ def run_on(engine: Engine, request: RunRequest, watchers: Watchers, live: LiveRu
 class _SingleRun:
     """See the module. It is also what receives kill and interrupt requests for the run."""
 
-    def __init__(self, engine: Engine, request: RunRequest, watchers: Watchers, live: LiveRun) -> None:
+    def __init__(
+        self, engine: Engine, request: RunRequest, watchers: Watchers, live: LiveRun, places: Places
+    ) -> None:
         self._engine = engine
+        self._places = places
+        self._place = ""  # id of the worker that is to run it
         self._watchers = watchers
         self._live = live
         self._is_followed = watchers != NOBODY
@@ -63,7 +97,13 @@ class _SingleRun:
         self._needs = replace(needs_of(request), absent=())  # those are for the run to tell
         settings = EvaluationSettings()
         self._dispatch = ClusterDispatch(
-            engine, self._needs, settings, lambda _: None, reports, submit=self._submit
+            engine,
+            self._needs,
+            settings,
+            lambda _: None,
+            reports,
+            submit=self._submit,
+            prefers=self._is_place,
         )
         self._news: queue.SimpleQueue[News | RunResult | BaseException] = queue.SimpleQueue()
         self._text: dict[str, list[str]] = {"stdout": [], "stderr": []}
@@ -76,6 +116,8 @@ class _SingleRun:
         self._live.attach(self)
         try:
             self._wait_for_worker()
+            if workers := self._engine.workers(self._needs):
+                self._place = self._places.take(workers)
             if self._ending is None:
                 self._dispatch.add(self._task)
             return self._result()
@@ -83,6 +125,11 @@ class _SingleRun:
             self._live.detach()
             self._dispatch.stop()
             self._dispatch.close()
+            if self._place:
+                self._places.give_back(self._place)
+
+    def _is_place(self, worker: Worker) -> bool:
+        return worker.id == self._place
 
     def _wait_for_worker(self) -> None:
         until = time.monotonic() + WORKER_SECS
