@@ -178,8 +178,9 @@ class TestWorkersThatDie:
         assert (result.ok, result.stdout, result.pid) == (True, "on\n", run.pid)
         assert result.worker != pids[worker]
 
-    def test_what_ends_each_worker_is_one_failed_run(self, mortal, tmp_path):
+    def test_what_ends_each_worker_is_one_failed_run(self, mortal, tmp_path, monkeypatch):
         executor, _ = mortal
+        monkeypatch.setattr(dispatch, "NO_WORKER_SECS", 10 * HANG_GUARD_SECS)  # until both have been started again
         result = executor.run(KILLER, {"test": os.getpid(), "folder": str(tmp_path)})
         assert (str(result.error.kind), result.scores) == ("died", ())
         assert result.error.text == dispatch.DIED.replace("this row ran", "it ran")
