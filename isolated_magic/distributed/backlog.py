@@ -92,6 +92,11 @@ class Backlog:
         return len(self._rows)
 
     @property
+    def has_ready(self) -> bool:
+        """Whether rows wait that are no suspects."""
+        return bool(self._rows) or any(self._ready.values())
+
+    @property
     def suspects(self) -> int:
         """Number of batches of suspects that wait."""
         return len(self._suspects)

@@ -265,7 +265,7 @@ class ClusterDispatch(Dispatch):
             self._backlog.put_back(sent.batch)
 
     def _has_worker(self) -> bool:
-        return any(not (load.worker.is_silent or load.is_refusing) for load in self._loads.values())
+        return any(not load.refuses for load in self._heard())
 
     def _check_workers(self) -> None:
         """Give up where nothing can be run any more."""
@@ -304,8 +304,8 @@ class ClusterDispatch(Dispatch):
         """Give suspects to workers that have nothing else. The workers that others wait for, so as to be alone."""
         if not self._backlog.suspects:
             return set()
-        # Others go on meanwhile: suspects take half of the workers at most.
-        most = max(1, len(self._loads) // 2)
+        # Others go on meanwhile: suspects take half of the workers at most, as long as there are others.
+        most = max(1, len(self._loads) // 2) if self._backlog.has_ready else len(self._loads)
         most -= sum(load.has_suspects for load in self._loads.values())
         kept = set()
         for load in sorted(loads, key=lambda one: len(one.sent))[: max(0, most)]:

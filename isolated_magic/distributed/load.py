@@ -39,7 +39,7 @@ class Load:
     worker: Worker
     sent: dict[str, Sent] = field(default_factory=dict)  # chunks, by id, in the order in which it runs them
     has_program: bool = False
-    is_refusing: bool = False
+    has_refused: bool = False  # the last chunk that is over
     free_at: float = -math.inf  # when it takes chunks again
     is_asked: bool = False  # to give rows back
     _secs: float | None = None  # that a row takes
@@ -54,6 +54,12 @@ class Load:
     def takes(self) -> bool:
         """Whether it takes chunks now."""
         return not self.worker.is_silent and self.free_at <= time.monotonic()
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it begins no chunk, as far as that is known."""
+        now = time.monotonic()
+        return self.has_refused and not any(now > sent.at + REFUSED_SECS for sent in self.sent.values())
 
     @property
     def running(self) -> int:
@@ -101,12 +107,12 @@ class Load:
 
     def refused(self) -> None:
         """It did not begin a chunk."""
-        self.is_refusing = True
+        self.has_refused = True
         self.free_at = time.monotonic() + REFUSED_SECS
 
     def measured(self, rows: int, secs: float) -> None:
         """It has run a chunk."""
-        self.is_refusing = False
+        self.has_refused = False
         if not rows:
             return
         each = secs / rows
