@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from opentelemetry import metrics
@@ -8,6 +9,7 @@ from opentelemetry.sdk.metrics.export import (
     InMemoryMetricReader,
 )
 
+from isolated_magic import DistributedExecutor
 from tests.processes import HANG_GUARD_SECS
 
 
@@ -109,3 +111,12 @@ def test_broken_telemetry_never_fails_a_run(provider):
 def test_nobody_who_does_not_listen_pays_for_opentelemetry():
     code = "import sys; from isolated_magic import IsolatedSubprocessExecutor as E; assert E().run('1').ok; assert not any(m.startswith('opentelemetry') for m in sys.modules)"
     subprocess.run([sys.executable, "-c", code], timeout=HANG_GUARD_SECS, check=True)
+
+
+def test_runs_and_rows_of_workers_are_recorded_where_they_are_asked_for(reader):
+    with ThreadPoolExecutor(1) as pool, DistributedExecutor(pool) as executor:
+        executor.run("1")
+        executor.evaluate("1 / data['n']", [{"n": 0}, {"n": 1}, {"n": 2}])
+    _, found = points(reader)["distributed_execution_latency"]
+    assert {point.attributes["outcome"]: point.count for point in found} == {"success": 3, "user_code": 1}
+    assert sum(point.value for point in points(reader)["distributed_active_count"][1]) == 0
