@@ -27,11 +27,16 @@ time.sleep(1000)
 """
 SLEEPS_IN_FOLDERS = f"if data['folder']:{SLEEPS.replace(chr(10), chr(10) + '    ')}\n1"
 OWNER = f"""
-import sys
+import os, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from isolated_magic import DistributedExecutor, InvalidRequestError, LaunchError
+from isolated_magic import DistributedExecutor
 
-DistributedExecutor(ProcessPoolExecutor({WORKERS})).evaluate({SLEEPS!r}, [{{"folder": sys.argv[1]}}] * 4)
+executor = DistributedExecutor(ProcessPoolExecutor({WORKERS}))
+executor.run("1")
+if os.fork() == 0:  # has all descriptors, and outlives it
+    print(os.getpid(), flush=True)
+    time.sleep(1000)
+executor.evaluate({SLEEPS!r}, [{{"folder": sys.argv[1]}}] * 4)
 """
 
 INTERRUPTED = f"""
@@ -195,12 +200,15 @@ class TestPoolsThatEnd:
         script.write_text(OWNER)
         with subprocess.Popen([sys.executable, script, tmp_path / "rows"], stdout=subprocess.PIPE) as owner:
             try:
+                fork = int(owner.stdout.readline())
                 wait_until(lambda: len(pids_in(tmp_path / "rows")) == WORKERS)
-                pool = {child.pid for child in psutil.Process(owner.pid).children()}
+                pool = {child.pid for child in psutil.Process(owner.pid).children()} - {fork}
             finally:
                 owner.kill()
         runs = pids_in(tmp_path / "rows")
         wait_until(lambda: not [pid for pid in runs if is_alive(pid)])
+        assert is_alive(fork)
+        os.kill(fork, signal.SIGKILL)
         for pid in pool & {pid for pid in psutil.pids() if is_alive(pid)}:  # processes of a forked pool stay
             wait_until(lambda pid=pid: not below({pid}))
             os.kill(pid, signal.SIGKILL)
