@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -267,6 +268,16 @@ class Elsewhere(AtOnce):
 
 class EngineError(Exception):
     """As ipyparallel calls it."""
+
+
+def test_a_process_that_comes_late_waits_for_nobody():
+    with made_pool("fork") as pool:
+        held = pool.submit(time.sleep, 3)  # longer than the others are waited for
+        with DistributedExecutor(pool) as executor:
+            executor.run("1")
+            held.result(HANG_GUARD_SECS)
+            result = executor.evaluate("import time\ntime.sleep(0.2)\n1", [{}] * 8)
+            assert {int(row.worker.rpartition(":")[2]) for row in result.rows} == pids_of(pool)
 
 
 class TestUnknownExecutors:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ SEND_SECS = 1.0  # for a process that does not read, once its buffer is full
 BACKLOG = 128
 MOST_BYTES = 1 << 16  # that are read at once
 MOST_STOPPED = 4096  # chunks that may still come to a process
+MOST_RELEASED = 16
 # First words of lines. What the executor tells: stop a chunk, go on, call a method.
 STOP, GO, CALL = "stop", "go", "call"
 # What a process tells: a chunk has begun or ended, what a followed one shows, the answer to a call.
@@ -143,6 +145,7 @@ class Lease:
             self._selector.register(each, selectors.EVENT_READ)
         self._holders: dict[socket.socket, _Holder] = {}  # one for each process
         self._stopped: dict[str, None] = {}  # chunks that have not ended, for those who connect later
+        self._released: deque[str] = deque(maxlen=MOST_RELEASED)  # for those who connect later, too
         self._followers: dict[str, Callable[[int, Sequence[News]], object]] = {}  # by chunk
         self._questions: dict[str, _Question] = {}  # by their numbers
         self._numbers = itertools.count()
@@ -234,6 +237,7 @@ class Lease:
     def release(self, name: str) -> None:
         """Let those go on who wait for this."""
         with self._lock:
+            self._released.append(name)
             for holder in self._holders.values():
                 holder.tell([(GO, name)])
 
@@ -314,7 +318,8 @@ class Lease:
         with self._lock:
             self._holders[connection] = holder
             self._selector.register(connection, selectors.EVENT_READ)
-            holder.tell([*((STOP, chunk_id) for chunk_id in self._stopped), (GO, WELCOME)])
+            stops = [(STOP, chunk_id) for chunk_id in self._stopped]
+            holder.tell([*stops, *((GO, name) for name in (*self._released, WELCOME))])
             if self._is_closed:
                 holder.hang_up()
             self._changed.notify_all()
