@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +15,9 @@ import psutil
 import pytest
 
 from isolated_magic import DistributedExecutor, InvalidRequestError, LaunchError
+from isolated_magic.distributed import pool_process
+from isolated_magic.distributed.lease import Lease
+from isolated_magic.executors.isolated import LaunchSettings
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
 
 WORKERS = 2
@@ -271,13 +273,15 @@ class EngineError(Exception):
 
 
 def test_a_process_that_comes_late_waits_for_nobody():
-    with made_pool("fork") as pool:
-        held = pool.submit(time.sleep, 3)  # longer than the others are waited for
-        with DistributedExecutor(pool) as executor:
-            executor.run("1")
-            held.result(HANG_GUARD_SECS)
-            result = executor.evaluate("import time\ntime.sleep(0.2)\n1", [{}] * 8)
-            assert {int(row.worker.rpartition(":")[2]) for row in result.rows} == pids_of(pool)
+    lease = Lease()
+    settings = LaunchSettings(launch="forked", preload="learned", standby=2, idle_secs=600.0)
+    home = pool_process.Home("late", os.getpid(), settings, lease.address)
+    lease.release("all are there")
+    late = threading.Thread(target=pool_process.gather, args=("all are there", 0.0, home), daemon=True)
+    late.start()
+    late.join(HANG_GUARD_SECS)
+    assert not late.is_alive()
+    lease.close(HANG_GUARD_SECS)
 
 
 class TestUnknownExecutors:
