@@ -30,7 +30,8 @@ MOST_OVERHEAD_MS = 0.3
 LEAST_SPEEDUP = 1.7
 MOST_SCHEDULER_MB = 16.0
 
-BUSY_SECS = 0.02
+BUSY_SECS = 0.1
+BUSY_ROUNDS = 3
 BUSY = f"""
 import time
 end = time.process_time() + {BUSY_SECS}
@@ -59,7 +60,7 @@ class Sizes(NamedTuple):
     rounds: int
 
 
-FULL = Sizes(fresh=500, busy=100, per=100_000, rounds=7)
+FULL = Sizes(fresh=500, busy=60, per=100_000, rounds=7)
 QUICK = Sizes(fresh=40, busy=10, per=400, rounds=1)
 
 
@@ -146,7 +147,7 @@ def measure(*, is_quick: bool = False) -> list[report.Target]:
         fresh = in_turns(_ways(local, on_one, one, sizes.fresh, jobs=1), sizes.rounds)
         _table("a process for each row, one at a time", fresh)
         _say("one worker and two")
-        busy = in_turns(_busy(local, {on_one: one, on_two: two}, sizes.busy), sizes.rounds)
+        busy = in_turns(_busy(local, {on_one: one, on_two: two}, sizes.busy), min(sizes.rounds, BUSY_ROUNDS))
         _table(f"{BUSY_SECS * 1000:g} ms of processor time for each row", busy)
         _say("rows through the processes of their tenants")
         per = in_turns(_ways(local, on_two, two, sizes.per, jobs=2, per=_tenant), 1)

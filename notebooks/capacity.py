@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from tables import Table
 
-CLIENT_SECS = 75e-6  # of the client's processor, for a row: it reads and sends it, and keeps its result
-FRESH_SECS = 3.3e-3  # of a worker's core, for a row with a process of its own, without what the code does
+CLIENT_SECS = 92e-6  # of the client's processor, for a row: it reads and sends it, and keeps its result
+FRESH_SECS = 4.1e-3  # of a worker's core, for a row with a process of its own, without what the code does
 STREAMED_SECS = 0.11e-3  # likewise, for a row that streams through the process of its `--per` value
-SCHEDULER_SECS = 1.5e-3  # of the scheduler's processor, for a chunk
+SCHEDULER_SECS = 3e-3  # of the scheduler's processor, for a chunk
 CHUNK_SECS = 0.5  # that the rows of a chunk take together
 MOST_ROWS = 2000  # of a chunk
 
