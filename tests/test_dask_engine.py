@@ -113,6 +113,14 @@ class TestWhatStays:
         assert not plugins_in(client)
         wait_until(lambda: not client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.tasks]))
 
+    def test_workers_are_made_ready_before_the_first_run(self, client):
+        executor = DistributedExecutor(client)
+        wait_until(lambda: len(plugins_in(client)) == 3)
+        executor.teardown()
+        assert not plugins_in(client)
+        DistributedExecutor(client).teardown()
+        assert not plugins_in(client)
+
     def test_a_plugin_that_was_removed_comes_back(self, client, folder):
         def remove(dask_worker):
             return [dask_worker.plugin_remove(name=name) for name in [*dask_worker.plugins] if "isolated" in name]

@@ -74,7 +74,12 @@ class Connection:
             TimeoutError: it took longer.
         """
         try:
-            return self.begin(asyncio.wait_for(coroutine, timeout_secs)).result(timeout_secs + 1)
+            asked = self.begin(asyncio.wait_for(coroutine, timeout_secs))
+        except LaunchError:
+            coroutine.close()
+            raise
+        try:
+            return asked.result(timeout_secs + 1)
         except concurrent.futures.CancelledError:
             raise LaunchError(CLOSED_TEXT) from None
 

@@ -75,6 +75,7 @@ class DaskEngine(Engine):
         self._workers = DaskWorkers(connection, self._install, self._uninstall, self._on_lost)
         self._sent: dict[str, _Sent] = {}  # by chunk id
         self._lock = threading.RLock()
+        self._connection.begin(self._workers.look())  # so that workers outlive an interrupt before the first run
 
     def check(self, needs: Needs, timeout_secs: float) -> None:
         """See :class:`Engine`."""
@@ -207,6 +208,8 @@ class DaskEngine(Engine):
         workers = self._reachable()
         self._workers.forget()
         self._connection.tell(workers, ASK_SECS, dask_plugin.uninstall, self.id)
+        with suppress(LaunchError, TimeoutError):
+            self._connection.ask(self._workers.prepared(), ASK_SECS)
         self._connection.close()
 
     def _reachable(self) -> list[str]:

@@ -71,6 +71,7 @@ class DaskWorkers:
         self._watchers: dict[Callable[[], object], Needs] = {}
         self._checked: list[Needs] = []  # by those who wait for a check
         self._inspection = Inspection(connection)
+        self._preparing: set[asyncio.Future[None]] = set()
         self._is_watching = False
         self._unheard_since: float | None = None  # of the scheduler
         self._gone = ""
@@ -173,6 +174,11 @@ class DaskWorkers:
             self.tell_watchers()
             raise
 
+    async def prepared(self) -> None:
+        """Wait until none is being prepared."""
+        if self._preparing:
+            await asyncio.wait(self._preparing)
+
     async def look(self) -> None:
         """Ask the scheduler for its workers."""
         if self._connection.is_closed:
@@ -200,7 +206,9 @@ class DaskWorkers:
             self._lost(known.worker, await self._was_retired(known.worker.name))
         for known in new:
             known.is_being_prepared = True
-            asyncio.ensure_future(self._prepare(known))  # noqa: RUF006 - it tells when it has ended
+            task = asyncio.ensure_future(self._prepare(known))
+            self._preparing.add(task)
+            task.add_done_callback(self._preparing.discard)
         if lost or was_unheard or any(has_changed):
             self.tell_watchers()
 
