@@ -317,3 +317,9 @@ def test_what_is_no_scheduler(monkeypatch):
     monkeypatch.setattr(dask_connection, "CONNECT_SECS", 1.0)
     with pytest.raises(LaunchError, match=r"^No Dask scheduler answers at tcp://127\.0\.0\.1:9: "):
         DistributedExecutor("tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["x", "tcp://scheduler", "tcp://scheduler:port"])
+def test_what_is_no_address(address):
+    with pytest.raises(InvalidRequestError, match=r"no address of a Dask scheduler: give one such as"):
+        DistributedExecutor(address)

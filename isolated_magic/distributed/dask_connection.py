@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Client
 from distributed.cfexecutor import ClientExecutor
+from distributed.comm.addressing import get_address_host_port
 
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.row_values import exception_text
@@ -107,10 +108,13 @@ def client_of(given: Any) -> tuple[Client, bool]:  # noqa: ANN401 - checked by t
     """The Dask client that an object stands for, and whether it was made here.
 
     Raises:
+        InvalidRequestError: it is a text, and no address.
         LaunchError: no scheduler answers.
     """
     if isinstance(given, Client):
         return given, False
+    if isinstance(given, str):
+        _check_address(given)
     if isinstance(given, ClientExecutor):  # of Client.get_executor()
         return given._client, False
     try:
@@ -118,3 +122,14 @@ def client_of(given: Any) -> tuple[Client, bool]:  # noqa: ANN401 - checked by t
     except (OSError, ValueError) as problem:
         where = given if isinstance(given, str) else type(given).__name__
         raise LaunchError(f"No Dask scheduler answers at {where}: {exception_text(problem)}.") from None
+
+
+def _check_address(given: str) -> None:
+    """A client that was given no address at all waits for it for long when the program ends."""
+    try:
+        get_address_host_port(given)
+    except ValueError:
+        if not given.startswith("inproc://"):
+            raise InvalidRequestError(
+                "client is a text, and no address of a Dask scheduler: give one such as 'tcp://scheduler:8786'."
+            ) from None
