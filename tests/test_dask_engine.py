@@ -25,7 +25,7 @@ WAITING = """
 import os, pathlib, time
 folder = pathlib.Path(data["folder"])
 (folder / "pids" / str(os.getpid())).touch()
-while not (folder / "go").exists():
+while data["n"] > data.get("free", 0) and not (folder / "go").exists():
     time.sleep(0.01)
 data["n"]
 """
@@ -59,9 +59,9 @@ def folder(tmp_path):
 class Background:
     """An evaluation that goes on while the test does something to the cluster."""
 
-    def __init__(self, executor, folder, count=30, **settings):
+    def __init__(self, executor, folder, count=30, free=0, **settings):
         self.folder, self.count = folder, count
-        rows = rows_of(count, folder=str(folder))
+        rows = rows_of(count, folder=str(folder), free=free)  # so many of which do not wait
         self._thread = ThreadPoolExecutor(1)
         settings.setdefault("timeout_secs", math.inf)  # a killed one must not end by itself
         self._future = self._thread.submit(executor.evaluate, WAITING, rows, **settings)
@@ -209,15 +209,23 @@ class TestScheduler:
         monkeypatch.setattr(dask_workers, "GONE_SECS", 1.0)
         with DistributedExecutor(client) as executor:
             executor.evaluate("data['n']", rows_of(3))
-            running = Background(executor, folder, checkpoint=folder / "rows.jsonl")
-            running.wait_for_runs(3)
+            running = Background(executor, folder, free=6, checkpoint=folder / "rows.jsonl")
+            running.wait_for_runs(9)
             cluster.scheduler.kill()
             result = running.result()
-            assert result.not_run == 30
+            done = values(result)  # those of chunks that had ended
+            assert done
+            assert set(done) <= {1, 2, 3, 4, 5, 6}
+            assert result.not_run == 30 - len(done)
             assert result.stopped == f"The Dask scheduler at {cluster.address} has not answered for 1 seconds."
             wait_until(lambda: not any(map(is_alive, pids_in(folder / "pids"))))
             with pytest.raises(LaunchError, match="scheduler"):
                 executor.evaluate("data['n']", rows_of(3))
+        cluster.repair()
+        ran = len(pids_in(folder / "pids"))
+        with cluster.client() as again, DistributedExecutor(again) as executor:
+            Background(executor, folder, free=6, checkpoint=folder / "rows.jsonl").finish()
+        assert len(pids_in(folder / "pids")) == ran + 30 - len(done)
 
     def test_one_that_is_started_again_gets_the_rest(self, cluster, client, folder, monkeypatch):
         monkeypatch.setattr(dask_workers, "GONE_SECS", HANG_GUARD_SECS)
