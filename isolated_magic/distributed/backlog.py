@@ -216,21 +216,24 @@ class Backlog:
 
     def take_suspects(self) -> Batch | None:
         """A batch that is to be alone on a worker."""
-        for position, batch in enumerate(self._suspects):
+        passed: list[Batch] = []
+        taken = None
+        while self._suspects and taken is None:
+            batch = self._suspects.popleft()
             lane = batch.lane
             pace = self._pace if lane is None else lane.pace
             if (lane is not None and lane.out is not None) or not _may_begin(pace):
+                passed.append(batch)
                 continue
-            del self._suspects[position]
             if lane is not None:
                 lane.suspects -= 1
             batch.rows = [row for row in batch.rows if not row.is_done]
             if batch.rows:
-                return self._taken(batch, pace)
-            if lane is not None:
+                taken = self._taken(batch, pace)
+            elif lane is not None:
                 self._queue(lane)
-            return self.take_suspects()
-        return None
+        self._suspects.extendleft(reversed(passed))
+        return taken
 
     def take(self, worker_id: str, most: int) -> Batch | None:
         """At most so many rows for a worker."""
