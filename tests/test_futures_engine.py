@@ -16,6 +16,7 @@ import pytest
 
 from isolated_magic import DistributedExecutor, InvalidRequestError, LaunchError
 from isolated_magic.distributed import pool_process
+from isolated_magic.distributed.futures_engine import FuturesEngine
 from isolated_magic.distributed.lease import Lease
 from isolated_magic.executors.isolated import LaunchSettings
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
@@ -268,6 +269,16 @@ class Elsewhere(AtOnce):
         return super().submit(fn, *args, **kwargs)
 
 
+class Cancels(Executor):
+    """As one that is shut down with what waits in it."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+
 class EngineError(Exception):
     """As ipyparallel calls it."""
 
@@ -328,6 +339,25 @@ class TestUnknownExecutors:
         assert result.rows[0].error.kind == "launch"
         assert "too large to be sent" in result.rows[0].error.text
         assert [row.scores[0].value for row in result.rows[1:]] == [1, 2]
+
+    def test_one_that_cancels_its_tasks_warms_nothing_up(self):
+        with DistributedExecutor(Cancels()) as executor:
+            assert executor.warm_up() is False
+
+    def test_a_fault_at_the_end_of_an_evaluation_is_raised_and_nothing_waits(self, monkeypatch):
+        def fails(*_):
+            raise RuntimeError("a fault")
+
+        monkeypatch.setattr(FuturesEngine, "unwatch", fails)
+        found = queue.SimpleQueue()
+
+        def evaluate():
+            with pytest.raises(RuntimeError, match="a fault") as raised:
+                DistributedExecutor(AtOnce()).evaluate("1", [{}])
+            found.put(raised.value)
+
+        threading.Thread(target=evaluate, daemon=True).start()
+        assert str(found.get(timeout=HANG_GUARD_SECS)) == "a fault"
 
     def test_what_is_no_executor_is_refused(self):
         with pytest.raises(InvalidRequestError, match=r"client is int: give a Dask Client, .*Executor"):

@@ -179,11 +179,14 @@ class ClusterDispatch(Dispatch):
                 self._give_out()
         except BaseException as problem:  # noqa: BLE001 - the thread has nobody else to tell
             self._reports.failed(problem)
-        finally:
+        try:
             self._engine.unwatch(changed)
             self._engine.cancel([*self._sent])
             if self._is_unsettled or self._are_heard():
                 self._engine.settle(self.id, SETTLE_SECS)
+        except BaseException as problem:  # noqa: BLE001 - likewise
+            self._reports.failed(problem)
+        finally:  # others wait for that
             self._ended.set()
             self._reports.gone()
 

@@ -246,6 +246,8 @@ class FuturesEngine(Engine):
         for future in waiting:
             future.cancel()
         for future in done:
+            if future.cancelled():  # the pool was shut down, which the next task tells
+                continue
             if isinstance(problem := future.exception(), BrokenExecutor):
                 self._breaks(problem)
             elif lack := lack_of(needs, None if problem else future.result()):
@@ -269,11 +271,13 @@ class FuturesEngine(Engine):
         finally:
             if lease is not None:
                 lease.release(name)
-        done, waiting = wait_for(futures, timeout_secs)
-        problems = [future.exception() for future in done if not future.cancelled()]
-        if any(isinstance(problem, BrokenExecutor) for problem in problems):
-            self._breaks(next(problem for problem in problems if problem is not None))
-        return not waiting and not any(problems) and all(future.result() for future in done)
+        done, _ = wait_for(futures, timeout_secs)
+        ended = [future for future in done if not future.cancelled()]  # others: it was shut down meanwhile
+        problems = [problem for future in ended if (problem := future.exception()) is not None]
+        for problem in problems:
+            if isinstance(problem, BrokenExecutor):
+                self._breaks(problem)
+        return len(ended) == count and not problems and all(future.result() for future in ended)
 
     def _outcome_of(self, future: Future[Any]) -> Outcome:
         if future.cancelled():
