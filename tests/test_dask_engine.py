@@ -1,5 +1,7 @@
 """Evaluations on a Dask cluster whose parts are killed, stopped, restarted and cut off while rows run."""
 
+import asyncio
+import inspect
 import math
 import os
 import subprocess
@@ -8,6 +10,7 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -248,6 +251,58 @@ class TestScheduler:
             running.finish()
 
 
+class FakeScheduler:
+    """Answers what it is told to, one question after the other."""
+
+    address = "tcp://scheduler:8786"
+
+    def __init__(self, *answers, events=()):
+        self._answers = [*answers]
+        self._events = events
+
+    async def identity(self, **_):
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return {"workers": answer}
+
+    async def events(self, **_):
+        return self._events
+
+
+def workers_of(scheduler, lost=lambda *_: None):
+    """As they are for a client of this scheduler, which is there."""
+    connection = SimpleNamespace(
+        is_closed=False, scheduler=scheduler, client=SimpleNamespace(status="running", run=None)
+    )
+    return dask_workers.DaskWorkers(connection, None, None, lost)
+
+
+class TestQuestions:
+    def test_one_that_is_not_answered_in_time_is_asked_again(self):
+        """The time may be up because this process was stopped, as by Ctrl-Z."""
+        workers = workers_of(FakeScheduler(TimeoutError(), {}, TimeoutError(), TimeoutError()))
+        asyncio.run(workers.look())
+        assert not workers.gone
+        asyncio.run(workers.look())
+        asyncio.run(workers.look())
+        assert not workers.gone
+        asyncio.run(workers.look())
+        assert workers.gone == "The Dask scheduler at tcp://scheduler:8786 has not answered for 10 seconds."
+
+    @pytest.mark.parametrize("is_expected", [False, True])
+    def test_what_others_log_of_a_worker_does_not_matter(self, is_expected):
+        events = [(0.0, "of somebody"), (1.0, {"action": "remove-worker", "expected": is_expected}), (2.0, None)]
+        info = {"local_directory": "/a", "nthreads": 1, "last_seen": 0.0, "status": "running"}
+        lost = []
+        workers = workers_of(
+            FakeScheduler({"tcp://w:1": info}, {}, events=events), lambda *each: lost.append(each)
+        )
+        asyncio.run(workers.look())
+        asyncio.run(workers.look())
+        assert [(worker.name, was_retired) for worker, was_retired in lost] == [("tcp://w:1", is_expected)]
+
+
 class TestClient:
     def test_one_that_is_closed_meanwhile(self, cluster, folder):
         client = Client(cluster.address, security=cluster.security, set_as_default=False)
@@ -264,13 +319,28 @@ class TestClient:
         with pytest.raises(InvalidRequestError, match="client is closed"):
             DistributedExecutor(client)
 
+    def test_a_cluster_that_is_closed_is_refused(self):
+        with local_cluster(workers=0) as own:
+            executor = DistributedExecutor(own)
+        with pytest.raises(InvalidRequestError, match="client is a cluster that was closed: give one that runs"):
+            DistributedExecutor(own)
+        executor.teardown()
+        assert executor.run("1").error.text == "client is a cluster that was closed: give one that runs."
+
+    def test_what_a_closed_one_was_to_do_leaves_no_warning(self, cluster):
+        client = Client(cluster.address, security=cluster.security, set_as_default=False)
+        connection = dask_connection.Connection(client)
+        client.close()
+        asked = asyncio.sleep(0)
+        with pytest.raises(LaunchError, match="The Dask client was closed"):
+            connection.ask(asked, 1.0)
+        assert inspect.getcoroutinestate(asked) == inspect.CORO_CLOSED
+
     def test_an_asynchronous_one_is_refused(self, cluster):
         async def refused():
             async with Client(cluster.address, security=cluster.security, asynchronous=True) as client:
                 with pytest.raises(InvalidRequestError, match="give a Client without asynchronous=True"):
                     DistributedExecutor(client)
-
-        import asyncio
 
         asyncio.run(refused())
 

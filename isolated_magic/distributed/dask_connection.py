@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 from distributed.cfexecutor import ClientExecutor
 from distributed.comm.addressing import get_address_host_port
+from distributed.core import Status
 
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.row_values import exception_text
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECS = 10.0  # to a scheduler whose address is given
 CLOSED = ("closing", "closed")  # states of a client
+CLOSED_CLUSTER = (Status.closing, Status.closed)
 CLOSED_TEXT = "The Dask client was closed, or has lost its scheduler."
 
 
@@ -77,7 +79,7 @@ class Connection:
         try:
             asked = self.begin(asyncio.wait_for(coroutine, timeout_secs))
         except LaunchError:
-            coroutine.close()
+            coroutine.close()  # else Python warns of it, as it was never begun
             raise
         try:
             return asked.result(timeout_secs + 1)
@@ -108,7 +110,7 @@ def client_of(given: Any) -> tuple[Client, bool]:  # noqa: ANN401 - checked by t
     """The Dask client that an object stands for, and whether it was made here.
 
     Raises:
-        InvalidRequestError: it is a text, and no address.
+        InvalidRequestError: it is a text and no address, or a cluster that was closed.
         LaunchError: no scheduler answers.
     """
     if isinstance(given, Client):
@@ -117,6 +119,8 @@ def client_of(given: Any) -> tuple[Client, bool]:  # noqa: ANN401 - checked by t
         _check_address(given)
     if isinstance(given, ClientExecutor):  # of Client.get_executor()
         return given._client, False
+    if getattr(given, "status", None) in CLOSED_CLUSTER:
+        raise InvalidRequestError("client is a cluster that was closed: give one that runs.")
     try:
         return Client(given, set_as_default=False, timeout=CONNECT_SECS), True
     except (OSError, ValueError) as problem:

@@ -93,7 +93,8 @@ class DaskEngine(Engine):
     def _is_fit_for(self, needs: Needs) -> bool:
         """Look at all workers; whether one of them is fit. None may be unfit."""
         if not self.gone:
-            self._connection.ask(self._workers.look(), GONE_SECS + ASK_SECS)
+            with suppress(TimeoutError):  # one that has lost many workers at once asks for the reasons
+                self._connection.ask(self._workers.look(), GONE_SECS + ASK_SECS)
         if self.gone:
             raise LaunchError(self.gone)
         deadline = time.monotonic() + INSPECT_SECS

@@ -222,8 +222,9 @@ class DaskWorkers:
         """The scheduler has not answered. It may come back, or be started again."""
         now = time.monotonic()
         if self._unheard_since is None:
+            # That may be us: a process that was stopped, as by Ctrl-Z, finds that time is up. So ask once more.
             self._unheard_since = now - GONE_SECS if isinstance(problem, TimeoutError) else now
-        if now - self._unheard_since >= GONE_SECS and not self._gone and not self._connection.is_closed:
+        elif now - self._unheard_since >= GONE_SECS and not self._gone and not self._connection.is_closed:
             address = self._connection.scheduler.address
             self._gone = f"The Dask scheduler at {address} has not answered for {GONE_SECS:g} seconds."
         self.tell_watchers()
@@ -246,7 +247,8 @@ class DaskWorkers:
             events = await asyncio.wait_for(self._connection.scheduler.events(topic=address), ASK_SECS)
         except Exception:  # noqa: BLE001 - likewise
             return False
-        removals = [event for _, event in events if event.get("action") == "remove-worker"]
+        known = [event for _, event in events if isinstance(event, dict)]  # anybody may log anything there
+        removals = [event for event in known if event.get("action") == "remove-worker"]
         return bool(removals) and bool(removals[-1].get("expected"))
 
     def _is_to_be_prepared(self, known: _Known) -> bool:

@@ -146,8 +146,8 @@ def _end(kept: _Kept) -> None:
 
 
 def _told(kept: _Kept) -> str:
-    count, threads = len(kept.executor.workers), kept.executor.jobs
+    count = len(kept.executor.workers)
     if not count:
         return f"Rows run on {kept.word}, which has no worker now."
     workers = "1 worker" if count == 1 else f"{count:,} workers"
-    return f"Rows run on {kept.word}: {workers}, {threads:,} at once."
+    return f"Rows run on {kept.word}: {workers}, {kept.executor.jobs:,} at once."
