@@ -28,7 +28,7 @@ WAITING = """
 import os, pathlib, time
 folder = pathlib.Path(data["folder"])
 (folder / "pids" / str(os.getpid())).touch()
-while data["n"] > data.get("free", 0) and not (folder / "go").exists():
+while data["n"] > data.get("free", -1) and not (folder / "go").exists():
     time.sleep(0.01)
 data["n"]
 """
