@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from isolated_magic import DistributedExecutor, InvalidRequestError, LaunchError
 from isolated_magic.distributed import pool_process
 from isolated_magic.distributed.futures_engine import FuturesEngine
-from isolated_magic.distributed.lease import Lease
+from isolated_magic.distributed.lease import NEWS, Lease, packed
 from isolated_magic.executors.isolated import LaunchSettings
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
 
@@ -293,6 +294,20 @@ def test_a_process_that_comes_late_waits_for_nobody():
     late.join(HANG_GUARD_SECS)
     assert not late.is_alive()
     lease.close(HANG_GUARD_SECS)
+
+
+def test_what_a_stranger_tells_an_executor_is_not_heard():
+    """The code of a run can find the socket, and must not have anything unpickled."""
+    lease, told = Lease(), []
+    lease.follow("chunk", lambda *news: told.append(news))
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(lease.address.socket)
+        stranger.sendall(f"{NEWS} chunk 0 {packed([])}\n".encode() * 2)
+        stranger.shutdown(socket.SHUT_WR)
+        while stranger.recv(4096):  # until all of it was read
+            pass
+    lease.close(HANG_GUARD_SECS)
+    assert told == []
 
 
 class TestUnknownExecutors:

@@ -42,8 +42,8 @@ MOST_STOPPED = 4096  # chunks that may still come to a process
 MOST_RELEASED = 16
 # First words of lines. What the executor tells: stop a chunk, go on, call a method.
 STOP, GO, CALL = "stop", "go", "call"
-# What a process tells: a chunk has begun or ended, what a followed one shows, the answer to a call.
-BEGUN, ENDED, NEWS, ANSWER = "begun", "ended", "news", "answer"
+# What a process tells: the token, a chunk has begun or ended, what a followed one shows, the answer to a call.
+HELLO, BEGUN, ENDED, NEWS, ANSWER = "hello", "begun", "ended", "news", "answer"
 WELCOME = ""  # what a process waits for before it begins: it has been told of all chunks stopped so far
 
 
@@ -53,10 +53,12 @@ class LeaseAddress(NamedTuple):
     Args:
         machine: the one whose processes can, as :func:`this_machine` has it.
         socket: a path, or a name that is in no folder: it begins with a null character.
+        token: what they say first. Others of this user can find the socket, such as the code of a run.
     """
 
     machine: str
     socket: str
+    token: str
 
 
 def this_machine() -> str:
@@ -84,6 +86,7 @@ class _Holder:
 
     socket: socket.socket
     name: str
+    is_known: bool = False  # it has said the token; until then, nothing else counts
     unread: bytearray = field(default_factory=bytearray)  # the beginning of a line
     chunks: set[str] = field(default_factory=set)
 
@@ -134,7 +137,7 @@ class Lease:
         else:
             self._folder = tempfile.mkdtemp(prefix="isolated_magic-")  # for this user alone
             name = str(Path(self._folder, "lease"))
-        self.address = LeaseAddress(this_machine(), name)
+        self.address = LeaseAddress(this_machine(), name, secrets.token_hex(16))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(name)
         self._listener.listen(BACKLOG)
@@ -338,6 +341,9 @@ class Lease:
 
     def _take(self, holder: _Holder, first: str, *words: str) -> None:
         """A process has told something."""
+        if not holder.is_known:
+            holder.is_known = [first, *words] == [HELLO, self.address.token]
+            return
         match first, *words:
             case word, chunk_id if word == BEGUN:
                 holder.chunks.add(chunk_id)

@@ -18,6 +18,7 @@ from isolated_magic.distributed.lease import (
     CALL,
     ENDED,
     GO,
+    HELLO,
     NEWS,
     STOP,
     WELCOME,
@@ -79,6 +80,7 @@ class _Post:
             self._socket = socket.socket(socket.AF_UNIX)
             try:
                 self._socket.connect(home.lease.socket)
+                self._socket.sendall(f"{HELLO} {home.lease.token}\n".encode())
                 start_thread(self._listen, "isolated_magic lease")
             except BaseException:
                 self._socket.close()
