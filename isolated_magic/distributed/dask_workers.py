@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from isolated_magic.distributed.dask_connection import CLOSED_TEXT
+from isolated_magic.distributed.dask_inspection import Inspection
 from isolated_magic.distributed.dask_plugin import process_id
 from isolated_magic.distributed.engine import Worker
-from isolated_magic.distributed.inspection import Inspection
 from isolated_magic.distributed.needs import NOTHING
 from isolated_magic.errors import LaunchError
 from isolated_magic.executors.row_values import exception_text

@@ -13,8 +13,7 @@ from isolated_magic.distributed import probe
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from isolated_magic.distributed.imports import Module
-    from isolated_magic.distributed.needs import Needs
+    from isolated_magic.distributed.needs import Module, Needs
 
 MOST_NAMED = 3  # workers or modules that a message names
 
