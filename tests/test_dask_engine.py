@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import math
 import os
+import queue
 import subprocess
 import sys
 import textwrap
@@ -18,6 +19,8 @@ from distributed import Client
 
 from isolated_magic import DistributedExecutor
 from isolated_magic.distributed import dask_connection, dask_workers, dispatch
+from isolated_magic.distributed.chunk import Cancelled, Chunk
+from isolated_magic.distributed.engine import Worker
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from tests.clusters import local_cluster, tcp_cluster, worker_pids
 from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
@@ -194,6 +197,15 @@ class TestWorkers:
             cluster.workers[0].start()
             running.wait_for_runs(4)
             running.finish()
+
+    def test_what_is_sent_to_one_that_is_lost_already_comes_back(self, client):
+        with DistributedExecutor(client) as executor:
+            executor.run("1")
+            engine = executor._cluster.engine
+            chunk = Chunk("never-0", engine.id, "never", 1, None, keeps_lane=False, sealed=b"")
+            outcomes = queue.SimpleQueue()
+            engine.submit(Worker("tcp://127.0.0.1:9 lost", "tcp://127.0.0.1:9", 1), chunk, outcomes.put)
+            assert outcomes.get(timeout=HANG_GUARD_SECS) == Cancelled()
 
     def test_client_restart_starts_the_rows_again(self, folder):
         with local_cluster() as own, Client(own, set_as_default=False) as client:

@@ -141,6 +141,9 @@ class DaskEngine(Engine):
             with self._lock:
                 self._sent[chunk.id] = _Sent(future, worker, ended)
             self._connection.begin(self._collect(chunk.id, future))
+            if not self._workers.has(worker):  # it was lost before the chunk was listed: nobody else ends it
+                self._connection.begin(self._cancel([future]))
+                self._end(chunk.id, Cancelled())
         except (ClosedClientError, LaunchError):
             self._sent.pop(chunk.id, None)
             ended(Cancelled())

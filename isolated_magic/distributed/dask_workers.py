@@ -146,6 +146,11 @@ class DaskWorkers:
         for changed in watchers:
             changed()
 
+    def has(self, worker: Worker) -> bool:
+        """Whether it was not lost yet."""
+        with self._lock:
+            return worker.id in self._known
+
     def not_ready(self, worker: Worker) -> None:
         """It has to be prepared again."""
         with self._lock:
