@@ -180,6 +180,11 @@ class BackgroundRun:
         return self._ended().score_label
 
     @property
+    def worker(self) -> str | None:
+        """As :attr:`RunResult.worker`."""
+        return self._ended().worker
+
+    @property
     def ok(self) -> bool:
         """As :attr:`RunResult.ok`."""
         return self._ended().ok
