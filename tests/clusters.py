@@ -130,6 +130,7 @@ class TcpCluster:
         tls: whether connections are encrypted, and both sides need a certificate.
         nannies: whether each worker has one, which restarts it.
         python: what runs the workers.
+        scheduler: what runs the scheduler.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class TcpCluster:
         tls: bool = False,
         nannies: bool = False,
         python: str = sys.executable,
+        scheduler: str = sys.executable,
     ) -> None:
         self.folder = folder
         self.workers: list[Process] = []
@@ -153,7 +155,7 @@ class TcpCluster:
             *("--host", f"{self._protocol}://127.0.0.1", "--port", str(port)),
             *("--dashboard-address", f"127.0.0.1:{dashboard}", "--idle-timeout", "15 minutes"),
         ]
-        self.scheduler = self._started([sys.executable], "scheduler", options, self.address)
+        self.scheduler = self._started([scheduler], "scheduler", options, self.address)
 
     def add_worker(self, *, python: str | None = None, env: dict[str, str] | None = None) -> Process:
         """One more; it takes a moment until the scheduler knows it."""

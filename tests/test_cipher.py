@@ -3,6 +3,7 @@
 import base64
 import gzip
 import os
+import queue
 import re
 import urllib.error
 import urllib.request
@@ -256,18 +257,15 @@ def test_what_fails_in_a_worker_shows_no_key(cluster):
 
 
 def test_a_chunk_that_cannot_be_opened_says_so_to_the_client_alone(cluster):
-    from isolated_magic.distributed import dask_plugin
-    from isolated_magic.distributed.chunk import Failed, opened
+    from isolated_magic.distributed.chunk import Failed
 
     with cluster.client() as client, DistributedExecutor(client) as executor:
         assert executor.run("1.0").ok
         engine = executor._cluster.engine
         chunk = Chunk("x-0", engine.id, "x", 1, None, False, b"not sealed by anybody, and long enough")
-        worker = engine.workers()[0]
-        outcome = client.submit(
-            dask_plugin.run_chunk, chunk, worker.id, workers=[worker.name], pure=False
-        ).result()
-        assert isinstance(opened(outcome, engine.cipher), Failed)
+        outcomes = queue.SimpleQueue()
+        engine.submit(engine.workers()[0], chunk, outcomes.put)
+        assert isinstance(outcomes.get(timeout=HANG_GUARD_SECS), Failed)
 
 
 def test_a_sealed_key_is_for_one_box():

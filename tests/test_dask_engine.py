@@ -18,8 +18,8 @@ import pytest
 from distributed import Client
 
 from isolated_magic import DistributedExecutor
-from isolated_magic.distributed import dask_connection, dask_workers, dispatch
-from isolated_magic.distributed.chunk import Cancelled, Chunk
+from isolated_magic.distributed import dask_connection, dask_plugin, dask_workers, dispatch
+from isolated_magic.distributed.chunk import Cancelled, Chunk, Lost, Refused, opened
 from isolated_magic.distributed.engine import Worker
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from tests.clusters import local_cluster, tcp_cluster, worker_pids
@@ -105,6 +105,12 @@ def plugins_in(client):
     return [name for found in client.run(names).values() for name in found]
 
 
+def taken_in(executor_id, chunk_id, dask_worker):
+    """The chunks that wait in a worker for their tasks, and whether this one was stopped."""
+    executor = dask_worker.plugins[dask_plugin.plugin_name(executor_id)].executor
+    return [*executor.taken], chunk_id in executor._stopped
+
+
 class TestWhatStays:
     def test_nothing_does_after_teardown(self, cluster, client):
         with DistributedExecutor(client) as executor:
@@ -161,6 +167,76 @@ class TestWhatStays:
         with cluster.client() as client:
             wait_until(lambda: not plugins_in(client))
         assert len(pids_in(folder / "pids")) == 3
+
+
+# Of Dask: what the scheduler has of messages and tasks, pickled as far as it can be.
+KEPT = """
+import pickle
+kept = 0
+for comm in [*dask_scheduler.stream_comms.values(), *dask_scheduler.client_comms.values()]:
+    for message in comm.recent_message_log:
+        kept += len(pickle.dumps(message))
+kept += sum(len(pickle.dumps(task.run_spec)) for task in dask_scheduler.tasks.values())
+"""
+
+
+def kept_by_scheduler(client):
+    def measure(code, dask_scheduler):
+        found = {"dask_scheduler": dask_scheduler}
+        exec(code, found)
+        return found["kept"]
+
+    return client.run_on_scheduler(measure, KEPT)
+
+
+class TestChunks:
+    def test_the_scheduler_keeps_nothing_of_them(self, client, folder):
+        with DistributedExecutor(client) as executor:
+            before = kept_by_scheduler(client)
+            rows = [{"n": n, "text": os.urandom(50_000).hex()} for n in range(40)]  # 4 MB
+            result = executor.evaluate("data['n'] + len(data['text'])", rows)
+            assert values(result) == [n + 100_000 for n in range(40)]
+            running = Background(executor, folder, count=3)
+            running.wait_for_runs(3)
+            assert kept_by_scheduler(client) - before < 500_000
+            running.finish()
+
+    @pytest.mark.parametrize("is_late", [False, True])
+    def test_one_that_is_cancelled_on_its_way_does_not_stay_in_the_worker(self, client, cluster, is_late):
+        with DistributedExecutor(client) as executor:
+            assert executor.run("1").ok
+            engine = executor._cluster.engine
+            worker = engine.workers()[0]
+            chunk = Chunk("x-0", engine.id, "x", 1, None, False, b"sealed" * 1000)
+            outcomes = queue.SimpleQueue()
+            if is_late:
+                cluster.worker_at(worker.name).pause()
+            engine.submit(worker, chunk, outcomes.put)
+            engine.cancel([chunk.id])
+            assert outcomes.get(timeout=HANG_GUARD_SECS) == Cancelled()
+            cluster.worker_at(worker.name).resume()
+            asked = lambda: client.run(taken_in, engine.id, chunk.id, workers=[worker.name])[worker.name]  # noqa: E731
+            wait_until(lambda: asked() == ([], True))
+
+    def test_a_task_whose_chunk_has_not_come_is_refused(self, client):
+        with DistributedExecutor(client) as executor:
+            assert executor.run("1").ok
+            engine = executor._cluster.engine
+            worker = engine.workers()[0]
+            task = client.submit(eval, dask_plugin.task_text(engine.id, "x-1", worker.id), workers=[worker.name])
+            assert opened(task.result(HANG_GUARD_SECS), engine.cipher) == Refused(lacks_program=False)
+            elsewhere = dask_plugin.task_text(engine.id, "x-1", f"{worker.name} of another process")
+            assert isinstance(client.submit(eval, elsewhere, workers=[worker.name]).result(HANG_GUARD_SECS), Lost)
+
+    def test_one_for_another_process_at_the_address_is_not_taken(self, client):
+        with DistributedExecutor(client) as executor:
+            assert executor.run("1").ok
+            engine = executor._cluster.engine
+            worker = engine.workers()[0]
+            chunk = Chunk("x-2", engine.id, "x", 1, None, False, b"sealed")
+            given = engine._calls.give(worker.name, f"{worker.id} before", chunk)
+            assert engine._connection.ask(given, HANG_GUARD_SECS) == dask_plugin.ELSEWHERE
+            assert client.run(taken_in, engine.id, chunk.id, workers=[worker.name])[worker.name][0] == []
 
 
 class TestWorkers:

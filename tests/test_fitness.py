@@ -190,6 +190,21 @@ class TestPackage:
         )
 
 
+def test_a_scheduler_without_this_package(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    bare = Interpreter(tmp_path / "python").python
+    with tcp_cluster(tmp_path, workers=1, scheduler=bare) as cluster, cluster.client() as client:
+        found = "__import__('importlib.util').util.find_spec('isolated_magic')"
+        assert client.run_on_scheduler(eval, found) is None
+        assert client.run(eval, f"{found} is not None") == {cluster.workers[0].address: True}
+        with DistributedExecutor(client) as executor:
+            for options in ({}, {"per": lambda row: row["n"]}):
+                result = executor.evaluate("1 / (2 - data['n'])", ROWS, **options)
+                assert [row.ok for row in result] == [True, False]
+                assert "ZeroDivisionError" in result[1].error.text
+            assert executor.run("7").scores[0].value == 7
+
+
 @pytest.mark.filterwarnings("ignore:Mismatched versions")  # of Dask
 def test_a_worker_with_another_python(cluster, tmp_path):
     env = {}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from distributed.protocol.serialize import to_serialize
+
 from isolated_magic.distributed import dask_plugin
 from isolated_magic.distributed.chunk import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from isolated_magic.distributed.chunk import Cipher
+    from isolated_magic.distributed.chunk import Chunk, Cipher
     from isolated_magic.distributed.dask_connection import Connection
     from isolated_magic.distributed.news import News
 
@@ -42,6 +44,26 @@ class WorkerCalls:
         """The answers of those workers that answer in time, by address."""
         answers = await asyncio.gather(*(self.ask(each, method, args, timeout_secs) for each in addresses))
         return {address: answer for address, answer in zip(addresses, answers, strict=True) if answer is not None}
+
+    async def give(self, address: str, process: str, chunk: Chunk) -> str | None:
+        """Have a worker take a chunk; what becomes of it there, None if the worker does not say.
+
+        Args:
+            address: of the worker.
+            process: the one that is to take it.
+            chunk: to give.
+        """
+        fields = {**vars(chunk)}
+        message = {
+            "op": dask_plugin.plugin_name(self._executor_id),
+            "process": process,
+            "sealed": to_serialize(fields.pop("sealed")),
+            "fields": fields,
+        }
+        answers: dict[str, str | None] = await self._connection.scheduler.broadcast(
+            msg=message, workers=[address], on_error="ignore"
+        )
+        return answers.get(address)
 
     async def follow(
         self,

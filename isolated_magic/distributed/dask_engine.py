@@ -11,8 +11,7 @@ import concurrent.futures
 import secrets
 import threading
 import time
-import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.row_values import exception_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from distributed import Client
 
@@ -43,16 +42,15 @@ if TYPE_CHECKING:
     from isolated_magic.executors.isolated import LaunchSettings
 
 INSPECT_SECS = 10.0  # for workers to answer what they have; those that take longer are used when they have
-LARGE_BYTES = 1 << 20  # of an argument, for Dask
 
 
 @dataclass
 class _Sent:
     """A chunk that is out."""
 
-    future: Any  # dask has no types
     worker: Worker
     ended: Callable[[Outcome], object]
+    future: Any = None  # of its task, once the worker has the chunk; dask has no types
 
 
 class DaskEngine(Engine):
@@ -127,32 +125,24 @@ class DaskEngine(Engine):
 
     def submit(self, worker: Worker, chunk: Chunk, ended: Callable[[Outcome], object]) -> None:
         """See :class:`Engine`."""
+        with self._lock:
+            self._sent[chunk.id] = _Sent(worker, ended)
+        if not self._workers.has(worker):  # it was lost before the chunk was listed: nobody else ends it
+            self._end(chunk.id, Cancelled())
+            return
         try:
-            with _silent_about_size(chunk):
-                future = self._connection.client.submit(
-                    dask_plugin.run_chunk,
-                    chunk,
-                    worker.id,
-                    key=dask_plugin.PREFIX + chunk.id,
-                    pure=False,
-                    workers=[worker.name],
-                    allow_other_workers=False,
-                )
-            with self._lock:
-                self._sent[chunk.id] = _Sent(future, worker, ended)
-            self._connection.begin(self._collect(chunk.id, future))
-            if not self._workers.has(worker):  # it was lost before the chunk was listed: nobody else ends it
-                self._connection.begin(self._cancel([future]))
-                self._end(chunk.id, Cancelled())
-        except (ClosedClientError, LaunchError):
-            self._sent.pop(chunk.id, None)
-            ended(Cancelled())
+            self._connection.begin(self._carry(worker, chunk))
+        except LaunchError:
+            self._end(chunk.id, Cancelled())
             self._workers.tell_watchers()
 
     def cancel(self, chunk_ids: Collection[str]) -> None:
         """See :class:`Engine`."""
         with self._lock:
-            futures = [self._sent[each].future for each in chunk_ids if each in self._sent]
+            sent = {each: self._sent[each].future for each in chunk_ids if each in self._sent}
+        for chunk_id in [each for each, future in sent.items() if future is None]:
+            self._end(chunk_id, Cancelled())
+        futures = [future for future in sent.values() if future is not None]
         if futures and self._connection.client.status == "running":
             with suppress(LaunchError):
                 self._connection.begin(self._cancel(futures))
@@ -241,34 +231,74 @@ class DaskEngine(Engine):
         for chunk in lost:
             self._end(chunk, Cancelled() if was_retired else Lost(f"{worker.name} is gone"))
         if lost:  # dask would run them again, where the address is used again
-            asyncio.ensure_future(self._cancel([sent.future for sent in lost.values()]))  # noqa: RUF006
+            futures = [sent.future for sent in lost.values() if sent.future is not None]
+            asyncio.ensure_future(self._cancel(futures))  # noqa: RUF006
 
-    async def _collect(self, chunk_id: str, future: Any) -> None:  # noqa: ANN401 - dask has no types
+    async def _carry(self, worker: Worker, chunk: Chunk) -> None:
+        """Give a worker a chunk, and then the task to run it.
+
+        The scheduler keeps the last messages about tasks of each connection. So tasks are small, and what they run
+        has come another way, which nobody keeps anything of.
+        """
+        try:
+            outcome = await self._given(worker, chunk) or await self._ran(worker, chunk.id)
+        except asyncio.CancelledError:  # the loop ends
+            self._end(chunk.id, Cancelled())
+            raise
+        if isinstance(outcome, Refused) and not outcome.lacks_program:
+            self._workers.not_ready(worker)  # it was not used for long, or somebody removed the plugin
+        self._end(chunk.id, outcome)
+        if self.gone:
+            self._workers.tell_watchers()
+        elif isinstance(outcome, Cancelled) and self._workers.has(
+            worker
+        ):  # which may wait for a task that never comes
+            await self._calls.ask(worker.name, "stop_chunk", (chunk.id,), ASK_SECS)
+
+    async def _given(self, worker: Worker, chunk: Chunk) -> Outcome | None:
+        """Have a worker take a chunk; why it has not."""
+        try:
+            answer = await self._calls.give(worker.name, worker.id, chunk)
+        except Exception:  # noqa: BLE001 - the connection is lost, or the client was closed
+            return Cancelled()
+        if answer == dask_plugin.TAKEN:
+            return None
+        return Cancelled() if answer == dask_plugin.STOPPED else Refused(lacks_program=False)
+
+    async def _ran(self, worker: Worker, chunk_id: str) -> Outcome:
+        """Have it run what it has taken."""
         outcome: Outcome
         try:
+            future = self._submitted(worker, chunk_id)
+            if future is None:
+                return Cancelled()
             found = await _gathered(self._connection.client, future)
             outcome = opened(found, self.cipher) if isinstance(found, bytes) else found
-        except asyncio.CancelledError:  # the loop ends
-            self._end(chunk_id, Cancelled())
-            raise
-        except concurrent.futures.CancelledError:  # by us, by somebody else, or with the connection
+        except (
+            ClosedClientError,
+            concurrent.futures.CancelledError,
+        ):  # by us, somebody else, or with the connection
             outcome = Cancelled()
         except KilledWorker:  # by a cluster's own limit of deaths
             outcome = Lost("the worker process died")
         except Exception as problem:  # noqa: BLE001 - whatever comes from there
             outcome = Failed(exception_text(problem))
-        if isinstance(outcome, Refused) and not outcome.lacks_program:
-            self._on_refused(chunk_id)
-        self._end(chunk_id, outcome)
-        if self.gone:
-            self._workers.tell_watchers()
+        return outcome
 
-    def _on_refused(self, chunk_id: str) -> None:
-        """The plugin is not in the worker any more: it was not used for long, or somebody removed it."""
+    def _submitted(self, worker: Worker, chunk_id: str) -> Any:  # noqa: ANN401 - dask has no types
+        """The future of the task; None if it was cancelled meanwhile."""
         with self._lock:
             sent = self._sent.get(chunk_id)
-        if sent is not None:
-            self._workers.not_ready(sent.worker)
+            if sent is not None:
+                sent.future = self._connection.client.submit(
+                    eval,
+                    dask_plugin.task_text(self.id, chunk_id, worker.id),
+                    key=dask_plugin.PREFIX + chunk_id,
+                    pure=False,
+                    workers=[worker.name],
+                    allow_other_workers=False,
+                )
+        return None if sent is None else sent.future
 
     def _end(self, chunk_id: str, outcome: Outcome) -> None:
         with self._lock:
@@ -288,14 +318,3 @@ async def _gathered(client: Client, future: Any) -> Any:  # noqa: ANN401 - dask 
         if found is not None:
             return found
     return await client.gather(future, asynchronous=True)
-
-
-@contextmanager
-def _silent_about_size(chunk: Chunk) -> Iterator[None]:
-    """Dask warns of large arguments: a large row is one, once."""
-    if len(chunk.sealed) < LARGE_BYTES:  # in most cases the filters, which all threads share, are left alone
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sending large graph")
-        yield

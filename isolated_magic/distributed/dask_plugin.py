@@ -6,11 +6,11 @@ import asyncio
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin, get_worker
 
-from isolated_magic.distributed.chunk import Failed, Lost, Refused, sealed
+from isolated_magic.distributed.chunk import Chunk, Failed, Lost, Refused, sealed
 from isolated_magic.distributed.cipher import AesCipher, KeyBox
 from isolated_magic.distributed.worker import WorkerExecutor
 from isolated_magic.executors.row_values import exception_text
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
-    from isolated_magic.distributed.chunk import Chunk, Outcome
+    from isolated_magic.distributed.chunk import Outcome
     from isolated_magic.executors.isolated import LaunchSettings
 
 PREFIX = "isolated-"  # of the keys of chunks
+TAKEN, STOPPED, ELSEWHERE = "taken", "stopped", "elsewhere"  # what becomes of a chunk that comes
 UNFINISHED = ("waiting", "ready", "constrained", "executing", "long-running")  # states of tasks
 SETTLED_SECS = 0.02  # between two looks
 FOLLOW_SECS = 2.0  # to wait for something new
@@ -46,6 +47,11 @@ def process_id(address: str, directory: str) -> str:
     return f"{address} {directory}"
 
 
+def process_of(worker: Worker) -> str:
+    """The same, of this worker."""
+    return process_id(worker.contact_address or worker.address, worker.local_directory)
+
+
 class IsolatedPlugin(WorkerPlugin):
     """Starts an executor in a worker process, and tears it down when the worker or the plugin goes.
 
@@ -61,12 +67,15 @@ class IsolatedPlugin(WorkerPlugin):
         self.cipher = AesCipher(key)
         self._settings = settings
         self.executor: WorkerExecutor | None = None
+        self._process = ""
         self._leaving: asyncio.Task[None] | None = None
 
     def setup(self, worker: Worker) -> None:
         """The plugin has come to a worker."""
         outlive_interrupts()
         self.executor = WorkerExecutor(self._settings, self.cipher, worker.contact_address or worker.address)
+        self._process = process_of(worker)
+        worker.handlers[self.name] = self.take  # as those of Dask's own plugins
         self._leaving = asyncio.ensure_future(self._leave_when_unused(worker))
 
     async def _leave_when_unused(self, worker: Worker) -> None:
@@ -76,12 +85,24 @@ class IsolatedPlugin(WorkerPlugin):
         self._leaving = None
         await uninstall(self._executor_id, worker)
 
-    def run(self, chunk: Chunk) -> bytes:
-        """Run a chunk; its outcome, sealed. No exception tells Dask, and its logs, what was wrong."""
+    def take(self, process: str, fields: dict[str, Any], sealed: bytes) -> str:
+        """A chunk has come, ahead of its task: so Dask, which keeps tasks in logs of its own, never has it.
+
+        Args:
+            process: that it was sent to.
+            fields: of the chunk, but the largest one.
+            sealed: that one.
+        """
+        if self.executor is None or process != self._process:
+            return ELSEWHERE
+        return TAKEN if self.executor.take(Chunk(**fields, sealed=sealed)) else STOPPED
+
+    def run(self, chunk_id: str) -> bytes:
+        """Run a chunk that has come; its outcome, sealed. No exception tells Dask's logs what was wrong."""
         outcome: Outcome
         try:
             executor = self.executor
-            outcome = Refused(lacks_program=False) if executor is None else executor.run_chunk(chunk)
+            outcome = Refused(lacks_program=False) if executor is None else executor.run_taken(chunk_id)
         except Exception as problem:  # noqa: BLE001 - a fault of ours, or a system that is short of something
             outcome = Failed(exception_text(problem))
         return sealed(outcome, self.cipher)
@@ -90,8 +111,9 @@ class IsolatedPlugin(WorkerPlugin):
         """It is made in its worker, and never leaves it: it has the key."""
         raise TypeError("an IsolatedPlugin stays in its worker")
 
-    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - dask's signature
+    async def teardown(self, worker: Worker) -> None:
         """The plugin or the worker goes."""
+        worker.handlers.pop(self.name, None)
         executor, self.executor = self.executor, None
         if self._leaving is not None:
             self._leaving.cancel()
@@ -202,18 +224,25 @@ async def follow(executor_id: str, chunk_id: str, number: int, dask_worker: Work
     return None
 
 
-def run_chunk(chunk: Chunk, process: str) -> bytes | Refused | Lost:
-    """The task: run a chunk; its outcome, sealed.
+def task_text(executor_id: str, chunk_id: str, process: str) -> str:
+    """The task, as an expression: a scheduler unpickles what tasks are made of, and may not have this package."""
+    function = f"__import__({__name__!r}, fromlist=['']).{run_chunk.__name__}"
+    return f"{function}({executor_id!r}, {chunk_id!r}, {process!r})"
+
+
+def run_chunk(executor_id: str, chunk_id: str, process: str) -> bytes | Refused | Lost:
+    """Run a chunk that has come; its outcome, sealed.
 
     Args:
-        chunk: to run.
+        executor_id: of the client's executor.
+        chunk_id: of the chunk.
         process: that it was sent to. Dask would run it in another one at the same address, if it ended the first.
     """
     worker = get_worker()
-    if process_id(worker.contact_address or worker.address, worker.local_directory) != process:
+    if process_of(worker) != process:
         return Lost("the worker process was started again")
-    plugin = worker.plugins.get(plugin_name(chunk.executor))
-    return plugin.run(chunk) if isinstance(plugin, IsolatedPlugin) else Refused(lacks_program=False)
+    plugin = worker.plugins.get(plugin_name(executor_id))
+    return plugin.run(chunk_id) if isinstance(plugin, IsolatedPlugin) else Refused(lacks_program=False)
 
 
 def _executor_in(worker: Worker, executor_id: str) -> WorkerExecutor | None:

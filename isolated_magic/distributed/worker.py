@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from isolated_magic.distributed.chunk import Done, Refused
+from isolated_magic.distributed.chunk import Cancelled, Done, Refused
 from isolated_magic.distributed.news import FollowedRun, Journal
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, LaunchError
@@ -54,11 +54,35 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         self._programs: OrderedDict[str, RunRequest] = OrderedDict()
         self._rows = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
         self._lanes: OrderedDict[tuple[str, int], _Lane] = OrderedDict()  # by dispatch; the last used one last
+        self._taken: dict[str, Chunk] = {}  # that have come, and whose task has not begun; by id
         self._going: dict[str, _Going] = {}  # chunks, by id
         self._stopped: OrderedDict[str, None] = OrderedDict()  # chunks that have not come, and may never come
         self._ended: OrderedDict[str, None] = OrderedDict()  # chunks
         self._used_at = time.monotonic()
         self._table = threading.RLock()
+
+    def take(self, chunk: Chunk) -> bool:
+        """Keep a chunk until :meth:`run_taken`; False if it was stopped."""
+        with self._table:
+            if chunk.id in self._stopped or chunk.dispatch in self._stopped:
+                return False
+            self._taken[chunk.id] = chunk
+        self.touch()
+        return True
+
+    def run_taken(self, chunk_id: str) -> Done | Refused | Cancelled:
+        """Run a chunk that has come."""
+        with self._table:
+            chunk = self._taken.pop(chunk_id, None)
+            was_stopped = chunk_id in self._stopped
+        if chunk is None:
+            return Cancelled() if was_stopped else Refused(lacks_program=False)
+        return self.run_chunk(chunk)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The chunks that have come, and have not begun."""
+        return tuple(self._taken)
 
     def run_chunk(self, chunk: Chunk) -> Done | Refused:
         """Run the rows of a chunk, one after the other."""
@@ -97,6 +121,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         """
         with self._table:
             going = self._going.get(chunk_id)
+            self._taken.pop(chunk_id, None)
             if going is None:
                 _remember(self._stopped, chunk_id)
         if going is not None:
@@ -128,6 +153,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         """Likewise for all chunks of an evaluation, also those that come only now."""
         with self._table:
             _remember(self._stopped, dispatch)
+            self._forget_taken(dispatch)
             chunks = [going for chunk_id, going in self._going.items() if chunk_id.startswith(dispatch)]
         for going in chunks:
             going.stop()
@@ -183,7 +209,12 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         with self._table:
             ending = [self._lanes.pop(key) for key in [*self._lanes] if key[0] == dispatch]
             self._programs.pop(dispatch, None)
+            self._forget_taken(dispatch)
         _end(ending)
+
+    def _forget_taken(self, dispatch: str) -> None:
+        for chunk_id in [each for each in self._taken if each.startswith(dispatch)]:
+            del self._taken[chunk_id]
 
     def _program(self, dispatch: str, content: Content) -> RunRequest | None:
         with self._table:
