@@ -10,7 +10,7 @@ import math
 import os
 import stat
 import tokenize
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypedDict, TypeVar
 
@@ -349,7 +349,28 @@ def working_directory() -> str:
         ) from None
 
 
-def source_of(path: str, where: str) -> str:
+def given_variables(
+    request: RunRequest, env_vars: Mapping[str, EnvValue] | None
+) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
+    """For a run somewhere else: the variables that it is given, and the names of those that it must not have."""
+    env_vars = env_vars or {}
+    given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
+    unset = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
+    return {name: value for name, value in request.environment.items() if name in given}, unset
+
+
+def with_source(request: RunRequest, where: str) -> RunRequest:
+    """The run with the text of its file, if it has one, for a place that has no such file.
+
+    Raises:
+        InvalidRequestError: the file cannot be read.
+    """
+    if request.path is None:
+        return request
+    return replace(request, source=_source_of(request.path, where), source_name=request.path, path=None)
+
+
+def _source_of(path: str, where: str) -> str:
     """The text of a file of Python, whatever its encoding, for a run somewhere else.
 
     Args:

@@ -15,8 +15,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from isolated_magic.distributed.worker import MOST_LANES
-from isolated_magic.executors.lane import difference
+from isolated_magic.executors.lane import MOST_WAITING, difference
 from isolated_magic.executors.scheduler import Pace
 
 if TYPE_CHECKING:
@@ -286,7 +285,7 @@ class Backlog:
         idle = self._idle.setdefault(lane.worker, OrderedDict())
         idle[lane] = None
         idle.move_to_end(lane)
-        if len(idle) > MOST_LANES:
+        if len(idle) > MOST_WAITING:
             self._forget(idle.popitem(last=False)[0])
 
     def _forget(self, lane: Lane) -> None:

@@ -38,6 +38,7 @@ from isolated_magic.distributed.chunk import (
 from isolated_magic.distributed.fitness import not_used
 from isolated_magic.distributed.load import CHUNK_SECS, CHUNKS_PER_THREAD, SMALL_CHUNK_SECS, Load, Sent
 from isolated_magic.executors.dispatch import Dispatch
+from isolated_magic.executors.local_dispatch import AHEAD_IN_LANES
 from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.launch.resources import start_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult
@@ -65,7 +66,6 @@ AGAIN_SECS = 0.1  # between two looks whether a worker is behind
 SETTLE_SECS = 5.0  # for what runs to be gone after a stop
 LONGEST_WAIT_SECS = 60.0
 FIRST_AHEAD = 64  # rows to read until it is known how many workers there are, and how fast they are
-AHEAD_IN_LANES = 2048  # rows to read at least, where they share processes: those of several are to be among them
 DIED = (
     f"The worker process died each of the {MOST_DEATHS} times that this row ran. It may need more memory than a "
     "worker has, or end the worker's process."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import weakref
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,7 @@ from isolated_magic.executors.lifecycle import DEFAULT_TEARDOWN_TIMEOUT_SECS
 from isolated_magic.executors.runner import failed_run
 from isolated_magic.limits import NO_LIMITS
 from isolated_magic.redaction.redactor import Secret
-from isolated_magic.request import RemoteTarget, lists_options, source_of
+from isolated_magic.request import RemoteTarget, given_variables, lists_options, with_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,18 +101,13 @@ class DistributedExecutor(Executor):
         names = options.get("secrets", ())
         options["inherit_env"] = False
         request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
-        env_vars = env_vars or {}
-        given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
-        unset = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
+        environment, unset = given_variables(request, env_vars)
         request = replace(
             request,
-            environment={name: value for name, value in request.environment.items() if name in given},
+            environment=environment,
             remote=RemoteTarget(unset, inherits, tuple(name for name in names if not isinstance(name, Secret))),
         )
-        if request.path is None:
-            return request
-        source = source_of(request.path, "a worker")
-        return replace(request, source=source, source_name=request.path, path=None)
+        return with_source(request, "a worker")
 
     @property
     def workers(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from isolated_magic.distributed.news import FollowedRun, Journal
 from isolated_magic.environment import environment_for_run
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
+from isolated_magic.executors.lane import END_SECS, MOST_WAITING
 from isolated_magic.executors.lifecycle import DEFAULT_TEARDOWN_TIMEOUT_SECS, LiveRun
 from isolated_magic.executors.row_process import RowHost, start_row_process
 from isolated_magic.executors.runner import NOBODY, failed_run
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 MOST_PROGRAMS = 64  # that are kept
 MOST_REMEMBERED = 4096  # chunks and dispatches that were stopped, and chunks that have ended
-MOST_LANES = 64  # processes that wait for rows
-END_SECS = 5.0  # for exit functions of a process that is not needed any more
 
 
 class WorkerExecutor(IsolatedSubprocessExecutor):
@@ -254,7 +253,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         with self._table:
             if chunk.keeps_lane:
                 self._lanes[chunk.dispatch, chunk.lane] = lane
-                if len(self._lanes) > MOST_LANES:
+                if len(self._lanes) > MOST_WAITING:
                     ending.append(self._lanes.popitem(last=False)[1])
             else:
                 ending.append(lane)

@@ -13,7 +13,7 @@ from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
 from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
 from isolated_magic.limits import MIB, NO_LIMITS
-from isolated_magic.request import ContainerTarget, lists_options, source_of
+from isolated_magic.request import ContainerTarget, given_variables, lists_options, with_source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -122,21 +122,17 @@ class DockerExecutor(Executor):
         """As every executor's; the run has no file and no variable of this machine but those it is given."""
         options["inherit_env"] = False
         request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
-        env_vars = env_vars or {}
-        given = {os.fsencode(name) for name, value in env_vars.items() if value is not None}
-        unset = frozenset(os.fsencode(name) for name, value in env_vars.items() if value is None)
+        environment, unset = given_variables(request, env_vars)
         limits = held_by(self.settings, request.limits)
         shape = shape_for(self.settings, limits)
         request = replace(
             request,
             limits=limits,
-            environment={name: value for name, value in request.environment.items() if name in given},
+            environment=environment,
             cwd=self.settings.cwd,
             container=ContainerTarget(unset, CONTAINER_FOLDER, shape.memory_bytes),
         )
-        if request.path is None:
-            return request
-        return replace(request, source=source_of(request.path, "a container"), source_name=request.path, path=None)
+        return with_source(request, "a container")
 
 
 def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) -> dict[str, str]:
