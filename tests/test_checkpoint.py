@@ -451,7 +451,11 @@ def start_owner(code=OWNER_CODE, **options):
 
 
 def output_of(owner):
-    output, _ = owner.communicate(timeout=4 * HANG_GUARD_SECS)
+    with owner:
+        try:
+            output, _ = owner.communicate(timeout=4 * HANG_GUARD_SECS)
+        finally:
+            owner.kill()
     assert owner.returncode == 0, output
     return output.splitlines()
 

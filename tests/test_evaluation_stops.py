@@ -339,6 +339,31 @@ class TestTeardown:
             assert result.not_run >= (2 if "rate" in options else 0)
             assert is_over(workers)
 
+    def test_while_a_process_of_rows_is_being_closed(self, executor):
+        """Each thread takes two locks, that of the run first: any other order is a deadlock."""
+
+        def stop_when_it_is_gone(live):
+            process = live._control
+            with live._lock:  # as LiveRun.stop() takes it
+                os.kill(live.pid, signal.SIGKILL)
+                wait_until(lambda: process._is_closed)
+                process.kill()
+
+        code = "import time\ntime.sleep(1000)"
+        evaluation = threading.Thread(
+            target=lambda: executor.evaluate(code, rows_of(4), per=lambda row: 0), daemon=True
+        )
+        evaluation.start()
+        wait_until(lambda: any(live.pid for live in executor.live_runs))
+        [live] = [live for live in executor.live_runs if live.pid]
+        stopper = threading.Thread(target=stop_when_it_is_gone, args=[live], daemon=True)
+        stopper.start()
+        stopper.join(HANG_GUARD_SECS)
+        assert not stopper.is_alive()
+        executor.kill_all_processes()
+        evaluation.join(HANG_GUARD_SECS)
+        assert not evaluation.is_alive()
+
     def test_a_fault_of_ours_is_raised(self, workers, monkeypatch):
         def broken(*_):
             raise ZeroDivisionError("ours")

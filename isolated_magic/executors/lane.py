@@ -276,5 +276,5 @@ class Lanes:
                 process.end(deadline)
         except BaseException:  # the user interrupts
             for process in ending:
-                process.kill()
+                process.live.stop()
             raise

@@ -119,9 +119,9 @@ class RowProcess:
                 self._stream.tell_lost()
         finally:
             with self._lock:
-                self._is_waiting = goes_on and not self._is_stopped
-                if not self._is_waiting:
-                    self._close()
+                waits = self._is_waiting = goes_on and not self._is_stopped
+            if not waits:
+                self._close()
         return self._is_waiting
 
     @property
@@ -199,10 +199,10 @@ class RowProcess:
         try:
             self._stream.wait_for_end(deadline)
         finally:
-            with self._lock:
-                self._close()
+            self._close()
 
     def _close(self) -> None:
+        """Not with the lock held, but by a thread that came through ``live``: that one's lock is taken first."""
         with self._lock:
             if self._is_closed:
                 return
