@@ -451,9 +451,8 @@ def test_faults_of_every_kind_among_good_rows(executor):
     limits = Limits(memory_bytes=200 << 20)
     with time_limit_from(secs=6):
         result = executor.evaluate(METRIC, rows, per=by_tenant, timeout_secs=1, limits=limits)
-    assert {row.index: str(row.error.kind) for row in result.failures} == {
-        n: kind for n, (_, kind) in faults.items()
-    }
+    kinds = {row.index: str(row.error.kind) for row in result.failures}
+    assert kinds == {n: kind for n, (_, kind) in faults.items()}, {row.index: row.error for row in result.failures}
     assert [values(row)["n"] for row in result if row.ok] == [n for n in range(24) if n not in faults]
     assert executor.active_pids == ()
 
