@@ -354,7 +354,7 @@ class TestEnds:
     def test_containers_end_by_themselves_when_nobody_needs_them(self, daemon):
         with executor_of(daemon, idle_secs=0.5) as executor:
             pid = executor.run("1").pid
-            assert executor.warm_up()
+            wait_until(lambda: executor.warm_up() and executor._launcher._pools[0]._waiting)
             waiting = executor._launcher._pools[0]._waiting[0].pid
             wait_until(lambda: not is_alive(waiting))
             assert executor.run("1").pid not in {pid, waiting}
