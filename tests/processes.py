@@ -6,8 +6,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 HANG_GUARD_SECS = 120.0 * float(os.environ.get("SLOWER_BY", "1"))  # tests/vm/inside.py emulates a processor
 PROMISED_SECS = 2.0
@@ -22,11 +25,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], object], timeout_secs: float = HANG_GUARD_SECS) -> None:
+def wait_until(condition: Callable[[], T], timeout_secs: float = HANG_GUARD_SECS) -> T:
+    """What the condition returns when it comes true."""
     deadline = time.monotonic() + timeout_secs
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, "the condition did not come true"
         time.sleep(0.01)
+    return found
 
 
 def wait_as_promised(condition: Callable[[], object]) -> None:

@@ -354,8 +354,8 @@ class TestEnds:
     def test_containers_end_by_themselves_when_nobody_needs_them(self, daemon):
         with executor_of(daemon, idle_secs=0.5) as executor:
             pid = executor.run("1").pid
-            wait_until(lambda: executor.warm_up() and executor._launcher._pools[0]._waiting)
-            waiting = executor._launcher._pools[0]._waiting[0].pid
+            ready = executor._launcher._pools[0]._waiting
+            waiting = wait_until(lambda: executor.warm_up() and [container.pid for container in ready])[0]
             wait_until(lambda: not is_alive(waiting))
             assert executor.run("1").pid not in {pid, waiting}
 

@@ -192,11 +192,11 @@ class TestMemory:
     @pytest.mark.parametrize("first", ["used", "made"])
     def test_a_new_interpreter_that_does_not_fit(self, owner, first):
         owner(f"""
+            told = "Its memory is limited to 4 MB", "no memory left"  # the child has none, or the owner
             with nothing_leaks(), {first}() as executor:
                 with limited(resource.RLIMIT_AS, 4 << 20):
                     for fresh in (False, True, True):
                         result = executor.run("1", fresh=fresh)
-                        told = ("Its memory is limited to 4 MB", "no memory left")  # the child has none, or the owner
                         assert result.ok or any(text in result.error.text for text in told), result.error
                         assert result.ok or result.error.kind == "launch"
                     assert not result.ok

@@ -263,23 +263,25 @@ class TestMishaps:
 
     def test_an_idle_template_ends_and_comes_back(self):
         with IsolatedSubprocessExecutor(idle_secs=0.3) as executor:
-            # On a busy machine it may have ended again before the run comes.
-            wait_until(lambda: executor.warm_up() and executor.run("1").launch == "forked")
+            self.run_forked(executor, "1")
             wait_until(lambda: not pids_of("fork_server"))
             assert executor.run("1").ok
-            wait_until(lambda: executor.warm_up() and executor.run("1").launch == "forked")
+            self.run_forked(executor, "1")
 
     def test_a_long_run_keeps_its_template(self):
         with IsolatedSubprocessExecutor(idle_secs=0.2) as executor:
-            results = []
+            self.run_forked(executor, "import time\ntime.sleep(1.2)\n1")
 
-            def has_forked():  # on a busy machine the template may have ended before the run comes
-                executor.warm_up()
-                results.append(executor.run("import time\ntime.sleep(1.2)\n1"))
-                return results[-1].launch == "forked"
+    def run_forked(self, executor, code):
+        """Until it is forked: on a busy machine an idle template may have ended before the run comes."""
 
-            wait_until(has_forked)
-            assert all(result.ok for result in results)
+        def is_forked():
+            assert executor.warm_up()
+            result = executor.run(code)
+            assert result.ok
+            return result.launch == "forked"
+
+        wait_until(is_forked)
 
     def test_nothing_outlives_the_executor(self):
         before = set(psutil.Process().children(recursive=True))

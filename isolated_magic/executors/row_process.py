@@ -119,8 +119,8 @@ class RowProcess:
                 self._stream.tell_lost()
         finally:
             with self._lock:
-                waits = self._is_waiting = goes_on and not self._is_stopped
-            if not waits:
+                self._is_waiting = goes_on and not self._is_stopped
+            if not self._is_waiting:
                 self._close()
         return self._is_waiting
 
@@ -202,7 +202,7 @@ class RowProcess:
             self._close()
 
     def _close(self) -> None:
-        """Not with the lock held, but by a thread that came through ``live``: that one's lock is taken first."""
+        """Close it, once. The lock of ``live`` comes before our own: who holds ours here holds both."""
         with self._lock:
             if self._is_closed:
                 return
