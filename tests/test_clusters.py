@@ -4,11 +4,13 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+import isolated_magic
 from isolated_magic.magic.clusters import MOST_KEPT
 from tests.clusters import tcp_cluster
 from tests.kernels import kernel
@@ -142,7 +144,7 @@ def test_a_scheduler_that_dies_ends_the_cell_with_what_is_done(tmp_path):
         cluster.scheduler.kill()
         shown = cells.collect(request)
         assert shown.ename is None
-        assert "Traceback" not in shown.stderr
+        assert str(Path(isolated_magic.__file__).parent) not in shown.stderr  # what Dask logs of it is not ours
         scored = int(cells.ok("len(scores)").text)
         assert f"It ended after {scored} of 1,000 rows" in shown.text
         assert scored <= 10
