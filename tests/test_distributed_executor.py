@@ -117,17 +117,24 @@ class TestEnds:
         assert [str(run.result(HANG_GUARD_SECS).error.kind) for run in busy] == ["killed", "killed"]
         assert executor.run("1").ok
 
-    def test_a_row_is_killed_by_its_pid(self, executor):
+    def test_a_row_is_killed_by_its_pid(self, executor, tmp_path):
         def kill():
-            wait_until(lambda: executor.active_pids)
-            assert executor.kill_process(executor.active_pids[0], HANG_GUARD_SECS)
+            wait_until(lambda: any(tmp_path.iterdir()))
+            pid = int(next(tmp_path.iterdir()).name)
+            wait_until(lambda: pid in executor.active_pids)
+            assert executor.kill_process(pid, HANG_GUARD_SECS)
 
         with ThreadPoolExecutor(1) as pool:
             killing = pool.submit(kill)
-            code = "import time\nif data['n'] == 1: time.sleep(1000)\n1"
+            code = (
+                "import os, pathlib, time\n"
+                "if data['n'] == 1:\n"
+                f"    pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()\n"
+                "    time.sleep(1000)\n"
+                "1"
+            )
             result = executor.evaluate(code, [{"n": n} for n in range(3)])
             killing.result()
-        # Those that take no time have a pid, too: whichever was hit.
         assert [str(row.error.kind) for row in result.failures] == ["killed"]
 
     def test_ctrl_c_ends_the_run_its_own_way_and_then_raises(self, executor):

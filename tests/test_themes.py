@@ -13,6 +13,7 @@ from isolated_magic.models import ErrorKind, RunError, RunResult, parse_scores
 from isolated_magic.render.html import to_html
 from isolated_magic.render.view import view_of
 from tests import jupyterlab
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
@@ -183,8 +184,12 @@ def test_a_wide_table_scrolls_in_its_box_alone(shown):
     outputs, notebook = shown
     box = outputs["wide"].locator("div:has(> table)")
     notebook.page.set_viewport_size({"width": 700, "height": 4000})
-    wide, seen = box.evaluate("element => [element.scrollWidth, element.clientWidth]")
-    assert wide > seen + 20
+
+    def scrolls():  # once the page is laid out anew
+        wide, seen = box.evaluate("element => [element.scrollWidth, element.clientWidth]")
+        return wide > seen + 20
+
+    wait_until(scrolls)
     assert box.evaluate("element => getComputedStyle(element).overflowX") == "auto"
     wide, seen = outputs["wide"].evaluate("element => [element.scrollWidth, element.clientWidth]")
     assert wide <= seen + 1
