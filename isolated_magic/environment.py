@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from isolated_magic.errors import InvalidRequestError
 
@@ -79,8 +79,8 @@ LONGEST_ENTRY_BYTES = 32 * 4096 if sys.platform == "linux" else None
 
 def environment_for_run(
     env_vars: Mapping[str, EnvValue] | None = None, *, inherit: bool = True
-) -> dict[bytes, bytes]:
-    """The whole environment of a run, as of now.
+) -> Mapping[bytes, bytes]:
+    """The whole environment of a run, as of now: the same object until it changes, for runs without ``env_vars``.
 
     Args:
         env_vars: variables to set over the inherited ones; the value None removes a variable.
@@ -92,7 +92,10 @@ def environment_for_run(
     Raises:
         InvalidRequestError: a name or a value that no environment can hold; names it, never its value.
     """
-    environment = dict(_inherited.now(inherit))
+    inherited = _inherited.now(inherit)
+    if env_vars is None:
+        return inherited
+    environment = dict(inherited)
     for name, value in _checked(env_vars):
         if value is None:
             environment.pop(os.fsencode(name), None)
@@ -101,20 +104,31 @@ def environment_for_run(
     return environment
 
 
+def raw_environ() -> Mapping[Any, Any]:
+    """What ``os.environ`` holds, which encodes or decodes each variable whenever it is asked for it."""
+    return getattr(os.environ, "_data", os.environ)
+
+
+class _Made(NamedTuple):
+    """What runs inherit, and what it was made from."""
+
+    environ: Mapping[Any, Any]
+    is_kernels: bool
+    variables: Mapping[bytes, bytes]
+
+
 class _Inherited:
     """Caches what runs inherit until this process's environment changes: most of the work of most runs."""
 
     def __init__(self) -> None:
-        self._made: dict[bool, tuple[object, Mapping[bytes, bytes]]] = {}
+        self._made: dict[bool, _Made] = {}
 
     def now(self, inherit: bool) -> Mapping[bytes, bytes]:
         """The inherited variables with our defaults; with ``inherit=False`` only what an interpreter needs."""
-        # os.environ and os.environb encode or decode each variable whenever they are asked for it.
-        state = dict(getattr(os.environ, "_data", os.environ)), in_kernel()
-        known = self._made.get(inherit)
-        if known is None or known[0] != state:
-            known = self._made[inherit] = state, self._make(inherit)
-        return known[1]
+        known, environ, is_kernels = self._made.get(inherit), raw_environ(), in_kernel()
+        if known is None or known.environ != environ or known.is_kernels is not is_kernels:
+            known = self._made[inherit] = _Made(dict(environ), is_kernels, self._make(inherit))
+        return known.variables
 
     def _make(self, inherit: bool) -> Mapping[bytes, bytes]:
         inherited = _without_the_kernels(os.environ)
@@ -145,9 +159,7 @@ def _is_needed(name: str) -> bool:
     return name in CLEAN_NAMES or name.startswith(CLEAN_PREFIXES)
 
 
-def _checked(env_vars: Mapping[str, EnvValue] | None) -> Iterator[tuple[str, str | None]]:
-    if env_vars is None:
-        return
+def _checked(env_vars: Mapping[str, EnvValue]) -> Iterator[tuple[str, str | None]]:
     try:
         items = list(env_vars.items())
     except AttributeError:

@@ -400,7 +400,7 @@ class RunResult:
         Raises:
             InvalidRequestError: ``nan`` is neither.
         """
-        if nan not in get_args(NanStyle):
+        if nan != "float" and nan not in get_args(NanStyle):
             raise InvalidRequestError(f"nan is {nan!r}: give one of {', '.join(map(repr, get_args(NanStyle)))}.")
         if self.error is not None:
             answer: JsonObject = {"code": self.error.code, "error": self.error.text_with_hint}
@@ -472,7 +472,7 @@ def parse_scores(payload: JsonObject) -> tuple[Score, ...]:
     if not isinstance(items, list):
         return ()
     scores = [Score.from_json(item) for item in items]
-    return tuple(score for score in scores if score is not None) if None not in scores else ()
+    return tuple(filter(None, scores)) if all(scores) else ()
 
 
 def failures_of(failed: Sequence[Score]) -> str:

@@ -86,7 +86,15 @@ def decode(text: str | bytes) -> JsonValue:
         RefusedError: it cannot be a result: repeated keys, too many digits, nested too deeply.
     """
     try:
-        value = _decoded(text if isinstance(text, str) else text.decode())
+        if isinstance(text, bytes):
+            text = text.decode()
+        value: JsonValue
+        try:
+            value, end = _scan_once(text, 0)
+        except (json.JSONDecodeError, StopIteration):
+            end = -1
+        if end != len(text):  # white space around it, or an error
+            value = _decoder.decode(text)
     except (json.JSONDecodeError, RefusedError, UnicodeDecodeError):
         raise
     except ValueError:
@@ -94,17 +102,6 @@ def decode(text: str | bytes) -> JsonValue:
         raise RefusedError(f"holds an integer of more than {most:,} digits") from None
     except RecursionError:
         raise RefusedError("is nested too deeply") from None
-    return value
-
-
-def _decoded(text: str) -> JsonValue:
-    value: JsonValue
-    try:
-        value, end = _decoder.raw_decode(text)
-    except json.JSONDecodeError:
-        end = -1
-    if end != len(text):  # white space around it, or an error
-        value = _decoder.decode(text)
     return value
 
 
@@ -118,16 +115,18 @@ def _unique(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_unique)
+_scan_once = _decoder.scan_once  # type: ignore[attr-defined]  # what decode() calls, without white space around it
 
 
-def check_names(payload: JsonObject) -> None:
-    """Refuse a result in which a score has no name.
+def check_names(payload: JsonObject) -> Rank:
+    """Refuse a result in which a score has no name; return its rank.
 
     Raises:
         RefusedError: naming the path.
     """
     scores = payload.get("scores")
-    has_scores = rank_of(payload) is Rank.SCORED
+    rank = rank_of(payload)
+    has_scores = rank is Rank.SCORED
     for index, score in enumerate(scores if isinstance(scores, list) else ()):
         if _has_name(score):
             continue
@@ -141,22 +140,30 @@ def check_names(payload: JsonObject) -> None:
             raise RefusedError(f"has a value without a name: scores[{index}]")
         elif has_scores:
             raise RefusedError(f"has a score without a name: scores[{index}]")
+    return rank
 
 
-def read_line(line: str, redact: Callable[[str], str] = str) -> Printed:
-    """Read a line that begins with ``{``, without surrounding white space. ``redact`` hides secrets in quotes."""
+def read_line(line: str, redact: Callable[[str], str] = str, *, is_late: bool = False) -> Printed:
+    """Read a line that begins with ``{``, without surrounding white space.
+
+    Args:
+        line: the text.
+        redact: hides secrets in quotes.
+        is_late: see :class:`Printed`.
+    """
     try:
         value = decode(line)
         if not isinstance(value, dict):  # not reached: it begins with a brace
-            return Printed(None)
-        check_names(value)
+            return Printed(None, is_late=is_late)
+        rank = check_names(value)
     except json.JSONDecodeError as problem:
-        return Printed(None, f"the last line printed begins like a JSON object, but {_where(problem, redact)}")
+        told = f"the last line printed begins like a JSON object, but {_where(problem, redact)}"
+        return Printed(None, told, is_late=is_late)
     except RefusedError as problem:
         why = elide_middle(redact(str(problem)), 2 * LONGEST_QUOTE)  # before it is cut: half a secret is none
         told = f"the last line printed {why}: {quoted(line, redact=redact)}"
-        return Printed(None, told, is_refused=True, rank=presumed_rank(line))
-    return Printed(value, rank=rank_of(value))
+        return Printed(None, told, is_refused=True, rank=presumed_rank(line), is_late=is_late)
+    return Printed(value, rank=rank, is_late=is_late)
 
 
 def presumed_rank(text: str) -> Rank:

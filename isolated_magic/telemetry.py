@@ -7,11 +7,12 @@ environment. Elsewhere the import would cost 66 ms for nothing.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
+
+from isolated_magic.environment import raw_environ
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 METER_NAME = "isolated_magic"
+_PROVIDER = b"OTEL_PYTHON_METER_PROVIDER"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Instruments:
 
 def instruments(prefix: str) -> Instruments | None:
     """Instruments named with a prefix such as ``isolated_subprocess``; None where no metrics are exported."""
-    if "opentelemetry.metrics" not in sys.modules and "OTEL_PYTHON_METER_PROVIDER" not in os.environ:
+    if "opentelemetry.metrics" not in sys.modules and _PROVIDER not in raw_environ():
         return None
     try:
         return _instruments(prefix)

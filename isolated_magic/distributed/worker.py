@@ -388,7 +388,7 @@ def _with_data(request: RunRequest, row: SentRow) -> RunRequest:
 
 def _completed(program: RunRequest, variant: Variant) -> RunRequest:
     """The run with the environment of this process below its own."""
-    environment = environment_for_run(inherit=variant.remote.inherits)
+    environment = dict(environment_for_run(inherit=variant.remote.inherits))
     for name in variant.remote.unset:
         environment.pop(name, None)
     environment.update(variant.environment)

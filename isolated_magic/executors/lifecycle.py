@@ -58,7 +58,7 @@ class LiveRun:
         self._thread = 0
         self._control: RunControl | None = None
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
-        self._changed = threading.Condition(self._lock)
+        self._changed: list[threading.Condition] = []  # one of that lock, once somebody waits
 
     def attach(self, control: RunControl) -> None:
         """From now on this receives kill and interrupt requests; it gets those that came before at once."""
@@ -78,12 +78,13 @@ class LiveRun:
         """The child's process exists."""
         with self._lock:
             self.pid = pid
-            self._changed.notify_all()
+            for changed in self._changed:
+                changed.notify_all()
 
     def wait_for_pid(self, timeout: float | None = None) -> int | None:
         """The pid of its process as soon as there is one, None when it ended without, or after so many seconds."""
         with self._lock:
-            self._changed.wait_for(lambda: self.pid is not None or self._is_gone, timeout)
+            self._wait_for(lambda: self.pid is not None or self._is_gone, timeout)
             return self.pid
 
     def begin(self) -> None:
@@ -94,7 +95,8 @@ class LiveRun:
         """Nothing of the run is left."""
         with self._lock:
             self._is_gone = True
-            self._changed.notify_all()
+            for changed in self._changed:
+                changed.notify_all()
 
     def wait_until_gone(self, timeout: float) -> bool:
         """Whether nothing of the run is left, now or within so many seconds.
@@ -105,7 +107,13 @@ class LiveRun:
         if self._thread == threading.get_ident():
             return self._is_gone
         with self._lock:
-            return self._changed.wait_for(lambda: self._is_gone, timeout)
+            return self._wait_for(lambda: self._is_gone, timeout)
+
+    def _wait_for(self, holds: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until this holds. Whoever calls it has the lock."""
+        if not self._changed:  # a signal handler may wait, too, and come in between: then there are two
+            self._changed.append(threading.Condition(self._lock))
+        return self._changed[0].wait_for(holds, timeout)
 
     def stop(self) -> None:
         """Kill the run now, or as soon as there is something to kill. Does not wait."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import select
 import socket
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from isolated_magic import strict_json
 from isolated_magic.child import wire
@@ -37,6 +37,8 @@ DISPLAY, ROW = b'{"display": ', b'{"row": '  # with which such messages begin
 BROKEN = "something else than the run's own program wrote to its private channel, so that its result is not known"
 SHOWS = {"started", "ask", "mark"}  # after which they may come
 LONGEST_FRAME = 1 << 40  # bytes: the length of any frame of ours begins with three zeros
+
+_FOUND = {kind.value: kind for kind in Found}
 
 _FOLLOWERS = {
     "": {"started", "not_started"},
@@ -291,39 +293,52 @@ def _row_end(body: bytes) -> RowEnd:
 
 
 def _outcome(said: JsonObject) -> Outcome:
+    if len(said) == 1:  # nothing but how it ended
+        return Outcome(**_ending(said))
     notes = [elide_middle(_text(note), SENT * LONGEST_LINE) for note in _list(said.pop("notes", []))[:MOST_NOTES]]
-    found_kind = _text_or_none(said.pop("found_kind", None))
+    found_kind = said.pop("found_kind", None)
     found_repr = elide_middle(_text(said.pop("found_repr", "")), SENT * LONGEST_VALUE)
     is_bare = said.pop("is_bare", False) is True
     status = _number(said.pop("status", 0))
-    return replace(
-        _only_outcome(said),
+    return Outcome(
+        **_ending(said),
         notes=tuple(notes),
-        found_kind=None if found_kind is None else Found(found_kind),
+        found_kind=None if found_kind is None else _FOUND[_text(found_kind)],
         found_repr=found_repr,
         is_bare=is_bare,
         status=status,
     )
 
 
-def _only_outcome(said: JsonObject) -> Outcome:
+class _Ending(TypedDict, total=False):
+    """Which of the first fields of an Outcome is not None."""
+
+    result: JsonObject
+    error: Raised
+    found: str
+    exit_message: str
+
+
+def _ending(said: JsonObject) -> _Ending:
     ((kind, value),) = said.items()
     if kind == "result":
-        return Outcome(result=_result(_object(value)))
+        return {"result": _result(_object(value))}
     if kind == "error":
-        raised = _object(value)
-        if not raised["text"]:
-            raise ValueError("no text")
-        excerpt, hint, classes = (_text(raised.get(name, "")) for name in ("excerpt", "hint", "raised"))
-        limit = _text_or_none(raised.get("limit"))
-        return Outcome(
-            error=Raised(_text(raised["text"]), _text(raised["summary"]), excerpt, hint, limit, classes)
-        )
+        return {"error": _raised(_object(value))}
     if kind == "found":
-        return Outcome(found=_text(value))
+        return {"found": _text(value)}
     if kind == "exit_message":
-        return Outcome(exit_message=_text(value))
+        return {"exit_message": _text(value)}
     raise ValueError(kind)
+
+
+def _raised(said: JsonObject) -> Raised:
+    if not said["text"]:
+        raise ValueError("no text")
+    excerpt, hint, classes = (_text(said.get(name, "")) for name in ("excerpt", "hint", "raised"))
+    return Raised(
+        _text(said["text"]), _text(said["summary"]), excerpt, hint, _text_or_none(said.get("limit")), classes
+    )
 
 
 def _result(payload: JsonObject) -> JsonObject:

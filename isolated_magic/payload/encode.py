@@ -37,6 +37,7 @@ _ARRIVALS = {
     ("pyarrow", "Table"): ("a list of its rows, each a dict", "pa.Table.from_pylist({})"),
     ("torch", "Tensor"): ("a list", "torch.tensor({})"),
 }
+_ARRIVE_AS_THEY_ARE = frozenset({str, int, float, bool, type(None), dict, list})
 _LACKS = re.compile(r"AttributeError: '(list|dict)' object has no attribute '(\w+)'")
 _DOES_NOT_FIT = re.compile(
     r"TypeError: (?:list indices must be|can't multiply sequence by|can only concatenate list"
@@ -166,9 +167,13 @@ class Arrival(NamedTuple):
 
 def arrivals_in(data: object) -> tuple[Arrival, ...]:
     """The frames, columns and arrays at the top level of the data."""
-    parts = data.items() if isinstance(data, dict) else ((None, data),)
-    found = (_arrival(key, value) for key, value in parts if key is None or isinstance(key, str))
-    return tuple(arrival for arrival in found if arrival is not None)
+    arrivals: list[Arrival] = []
+    for key, value in data.items() if isinstance(data, dict) else ((None, data),):
+        if type(value) not in _ARRIVE_AS_THEY_ARE and (key is None or isinstance(key, str)):
+            arrival = _arrival(key, value)
+            if arrival is not None:
+                arrivals.append(arrival)
+    return tuple(arrivals)
 
 
 def _arrival(key: str | None, value: Any) -> Arrival | None:  # noqa: ANN401 - of a library that is not imported here

@@ -43,31 +43,37 @@ def encode(message: dict[str, object]) -> bytes:
         NotJsonError: two keys of a dict become the same text.
         Exception: a value cannot be JSON, or its conversion fails.
     """
-    if _left_of(MOST_AT_ONCE, message) >= 0:  # as of most runs
-        return json.dumps(message).encode()
+    if _is_small(message):  # as of most runs
+        return channel.encode(message).encode()
     packer = _Packer()
     text = packer.text(message)
     return channel.pack(packer.parts, text) if packer.parts else text.encode()
 
 
-def _left_of(most: int, value: object) -> int:
-    """``most`` less the values in this one; negative for more, or where it needs a closer look."""
-    kind = type(value)
-    if kind is dict:
-        items: Iterable[object] = value.values()  # type: ignore[attr-defined]  # a dict
-        if not all(type(key) is str for key in value):  # type: ignore[attr-defined]  # likewise
-            return -1
-    elif kind is list:
-        items = value  # type: ignore[assignment]  # a list
-    elif kind is str:
-        return most - 1 if len(value) <= PIECE_LENGTH else -1  # type: ignore[arg-type]  # text
-    else:
-        return most - 1 if kind in _KEYS_OF_JSON else -1
-    for item in items:
-        most = _left_of(most - 1, item)
-        if most < 0:
-            break
-    return most
+def _is_small(message: dict[str, object]) -> bool:
+    """Whether it holds few values, all of them of JSON's own types; so nothing in it holds itself."""
+    left = MOST_AT_ONCE
+    waiting: list[Any] = [message]
+    while waiting:
+        value = waiting.pop()
+        kind = type(value)
+        if kind is dict or kind is list:
+            left -= len(value)
+            if left < 0:
+                return False
+            if kind is list:
+                waiting += value
+                continue
+            for key in value:
+                if type(key) is not str:
+                    return False
+            waiting += value.values()
+        elif kind is str:
+            if len(value) > PIECE_LENGTH:
+                return False
+        elif kind not in _KEYS_OF_JSON:
+            return False
+    return True
 
 
 class _Packer:

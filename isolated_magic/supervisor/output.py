@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from isolated_magic import strict_json
@@ -124,12 +123,16 @@ class ResultLine:
             self._feed(text[:line_end], passed)
             text = text[line_end:]
         if text and (
-            self._best.size or strict_json.SCORES_KEY in text or strict_json.SCORES_KEY in self._held.text()
+            self._best.size
+            or strict_json.SCORES_KEY in text
+            or (self._held.size and strict_json.SCORES_KEY in self._held.text())
         ):
-            *lines, rest = text.split("\n")
-            for line in (*(f"{line}\n" for line in lines), rest):
-                self._feed(line, passed)
-        else:
+            start = 0
+            while start < len(text):
+                line_end = text.find("\n", start) + 1 or len(text)
+                self._feed(text[start:line_end], passed)
+                start = line_end
+        elif text:
             self._feed(text, passed)
         return "".join(passed)
 
@@ -140,15 +143,18 @@ class ResultLine:
             start = text.rfind("\n", 0, end) + 1
             if start or not self._in_line:  # the last non-empty line begins here
                 line_end = text.find("\n") + 1 if start and self._in_line else 0
-                self._add(text[:line_end], passed)
-                self._settle(passed)
+                if line_end:
+                    self._add(text[:line_end], passed)
+                if self._held.size:
+                    self._settle(passed)
                 if start:
                     passed += [self._blank.take(), text[line_end:start]]
                 self._begin(text[start:end], passed)
             else:
                 self._add(text[:end], passed)
             self._in_line = True
-        self._take_blank(text[end:], passed)
+        if end < len(text):
+            self._take_blank(text[end:], passed)
 
     def _begin(self, line: str, passed: list[str]) -> None:
         self._passed = None
@@ -161,8 +167,6 @@ class ResultLine:
 
     def _settle(self, passed: list[str]) -> None:
         """Say what the line is that was held back, now that another one follows: the best so far, or output."""
-        if not self._held.size:
-            return
         printed = None
         if self._best.size or strict_json.SCORES_KEY in self._held.text():
             printed = self._printed(self._held, is_late=self._held_is_late)
@@ -201,7 +205,8 @@ class ResultLine:
         lines_end = text.rfind("\n") + 1
         if lines_end:
             self._add(self._blank.take() + text[:lines_end], passed)
-        self._blank.add(text[lines_end:])
+        if lines_end < len(text):
+            self._blank.add(text[lines_end:])
 
     def result(self) -> strict_json.Printed | None:
         """What may be the result: a line that is held back, None when there is none."""
@@ -224,10 +229,10 @@ class ResultLine:
         if not line:
             return None
         if self._redactor is None:
-            return replace(strict_json.read_line(line), is_late=is_late)
+            return strict_json.read_line(line, is_late=is_late)
         if self._redactor.is_secret(line):
             return strict_json.Printed(None, "the last line printed is a secret, which is no result")
-        return replace(strict_json.read_line(line, self._redactor.text), is_late=is_late)
+        return strict_json.read_line(line, self._redactor.text, is_late=is_late)
 
     def release(self, *, without_result: bool = False) -> str:
         """What is held back and is ordinary output after all: without the line of :meth:`result`, or with it."""
@@ -262,7 +267,7 @@ class OutputStream:
         self.length = 0  # characters in it
         self._limit = limit
         self._room = limit
-        self._decoder = Decoder("replace")
+        self._decoder: codecs.IncrementalDecoder | None = None  # made for the first chunk that is not the last
         self._redactor = StreamRedactor(redactor) if redactor is not None else None
         self._on_output = on_output
 
@@ -272,7 +277,16 @@ class OutputStream:
 
     def take(self, chunk: bytes, *, final: bool = False) -> None:
         """Decode a chunk and pass on what is certain to be output; the last one of a stream is final."""
-        self.emit(self._sift(self._decoder.decode(chunk, final)))
+        if self._decoder is None:
+            if final:  # as of most runs: all that it printed came at once
+                text = chunk.decode("utf-8", "replace")
+            else:
+                self._decoder = Decoder("replace")
+                text = self._decoder.decode(chunk)
+        else:
+            text = self._decoder.decode(chunk, final)
+        if text:
+            self.emit(self._sift(text))
 
     def emit(self, text: str) -> None:
         """Keep the text and pass it on without secrets, as far as there is room."""
@@ -304,13 +318,18 @@ class OutputStream:
         notice = f"[{self.name} is cut here: more than {format_size(self._limit or 0)}, the limit of output]\n"
         return kept + ("" if before.endswith("\n") else "\n") + notice
 
-    def drain(self) -> None:
-        """Take what is there now, and no more than a pipe can hold: somebody may still be writing."""
-        for _ in range(2):
-            chunk = self.read()
-            if chunk:
-                self.take(chunk)
-            if not chunk or len(chunk) < CHUNK_BYTES:  # the pipe was empty
+    def drain(self, *, final: bool = False) -> None:
+        """Take what is there now, and no more than a pipe can hold: somebody may still be writing.
+
+        Args:
+            final: what comes later is not taken.
+        """
+        for is_last in (False, True):
+            chunk = self.read() or b""
+            is_empty = len(chunk) < CHUNK_BYTES  # now the pipe is
+            if chunk or final:
+                self.take(chunk, final=final and (is_last or is_empty))
+            if is_empty:
                 return
 
     def _sift(self, text: str) -> str:

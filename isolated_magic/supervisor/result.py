@@ -71,7 +71,7 @@ def build_result(
     if error is not None:
         error = error if error.hint else replace(error, hint=hint_about(error, request.arrivals))
         error = _presentable(error, redactor)
-    return RunResult(
+    result = RunResult(
         payload=payload,
         scores=scores,
         stdout=report.stdout,
@@ -83,9 +83,9 @@ def build_result(
         timings=timings,
         peak_memory_bytes=report.peak_memory_bytes,
         displays=report.displays,
-    ).with_notes(
-        (_note(note, redactor) for note in (*notes, *_exit_notes(report, request))), strict=request.strict
+        notes=tuple([_note(note, redactor) for note in (*notes, *_exit_notes(report, request))]),
     )
+    return result.with_notes((), strict=True) if request.strict else result
 
 
 def plain_result(report: ExitReport, timings: Timings) -> RunResult | None:

@@ -39,22 +39,27 @@ class RunOutput:
     ) -> None:
         self.stdout = Stdout(stdout, on_output, output_bytes, redactor)
         self.stderr = OutputStream("stderr", stderr, on_output, output_bytes, redactor)
-        self._displays = Displays(self.stdout, self.stderr, on_display, output_bytes, redactor)
+        self._displays: Displays | None = None
+        self._shows = on_display, output_bytes, redactor
 
     @property
     def displays(self) -> tuple[DisplayData, ...]:
         """What the code displayed."""
-        return self._displays.all
+        return () if self._displays is None else self._displays.all
+
+    def _get_displays(self) -> Displays:
+        if self._displays is None:
+            self._displays = Displays(self.stdout, self.stderr, *self._shows)
+        return self._displays
 
     def answer(self, question: Question) -> bytes:
         """Answer the child program (see ``launch/protocol.py``)."""
-        return self.stdout.answer(question) if isinstance(question, str) else self._displays.take(question)
+        return self.stdout.answer(question) if isinstance(question, str) else self._get_displays().take(question)
 
     def take_rest(self) -> None:
         """Take what was written before the end: it is in the pipes already."""
-        for stream in (self.stdout, self.stderr):
-            stream.drain()
-            stream.take(b"", final=True)
+        self.stdout.drain(final=True)
+        self.stderr.drain(final=True)
 
     def end(self, exit_status: int | None, outcome: Outcome | None, *, was_ended: bool) -> Printed | None:
         """Nothing more will come: decide about the line that was held back.
@@ -72,8 +77,10 @@ class RunOutput:
         self.stdout.emit(self.stdout.line.release(without_result=is_result))
         self.stdout.end()
         self.stderr.end()
-        has_result = is_result or self._displays.has_any
-        self._displays.end(outcome.found_repr if outcome is not None and has_result else "")
+        value = outcome.found_repr if outcome is not None else ""
+        if self._displays is not None or (value and is_result):
+            displays = self._get_displays()
+            displays.end(value if is_result or displays.has_any else "")
         return printed
 
     def _printed(self, exit_status: int | None, outcome: Outcome | None, *, was_ended: bool) -> Printed | None:
