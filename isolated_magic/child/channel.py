@@ -17,6 +17,8 @@ none of it:
 - ``{"memory": {...}}`` when the request asks which pages the run has written to;
 - ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit);
 - ``{"idle": {...}}`` from a worker that is ready for the next request;
+- ``{"over": {...}}`` from a fork that is through with its end and leaves no process behind: its exit status, and
+  the processor time that it took;
 - ``{"cut": {}}`` from a fork whose finalizers took too long (see ``shutdown.py``);
 - ``{"row": {...}}`` in place of the outcome from a process that runs one row after the other (see ``rows.py``).
 
@@ -105,6 +107,7 @@ class Channel:
         self._held = b""
         self._lock = _thread.RLock()  # threads of the code display things, too
         self.takes_displays = False  # the code runs
+        self.may_tell_over = False
         self.ahead: list[bytes | bytearray] = []  # payloads of further rows that came before an answer
 
     def receive(self) -> bytes | bytearray:
@@ -172,6 +175,11 @@ class Channel:
         """Say that this process ends in the middle of a finalizer."""
         if self.is_mine and self.is_connected:
             _write(self.descriptor, CUT)
+
+    def tell_over(self, status: int, cpu_secs: float) -> None:
+        """Say that this process has done everything, and exits with this status."""
+        if self.is_mine and self.is_connected:
+            _write(self.descriptor, wire.frame(b'{"over": {"status": %d, "cpu_secs": %.3f}}' % (status, cpu_secs)))
 
     def close(self) -> None:
         """Send what is held back, and hang up."""

@@ -60,7 +60,11 @@ def run_next_request(
     channel: Channel, before: Collection[str], own_pages: Callable[[], list[int]] | None = None
 ) -> int:
     """Receive a request and run it; see :func:`run_request`."""
-    return run_request(channel, channel.receive_request(), before, own_pages)
+    request = channel.receive_request()
+    status = run_request(channel, request, before, own_pages)
+    # Whether a limit was exceeded is known when nothing of the run is left.
+    channel.may_tell_over = not (channel.has_given_up or request["limits"] or request["groups"])
+    return status
 
 
 def run_request(

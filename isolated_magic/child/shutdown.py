@@ -19,11 +19,13 @@ import sys
 import weakref
 from contextlib import contextmanager, suppress
 from functools import partial
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import stdio
 from .error_report import HERE
+from .reaper import HAS_SUBREAPERS
 from .signals import users_code
 from .wire import LOST_OUTPUT_STATUS
 
@@ -47,6 +49,7 @@ MOST_LOOKS = 4  # in all
 _libc = ctypes.PyDLL(None)
 # Taken before any code of the user's can replace them.
 _exit, _collect, _objects, _fflush = os._exit, gc.collect, gc.get_objects, _libc.fflush
+_waitid = os.waitid
 _run_exit_functions: Any = atexit._run_exitfuncs
 _dict_of: Any = vars(ModuleType)["__dict__"]
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
@@ -56,6 +59,9 @@ def end(status: int, modules: Collection[str], channel: Channel) -> NoReturn:
     """End this process with this exit status, having taken apart all but these modules, which it had before."""
     try:
         status = _wind_up(status, modules, channel)
+        if channel.may_tell_over and _is_childless():
+            own, theirs = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+            channel.tell_over(status, own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime)
     finally:
         leave(status)
 
@@ -64,6 +70,17 @@ def leave(status: int) -> NoReturn:
     """End this process at once, with this exit status."""
     _exit(status)
     raise SystemExit(status)  # not reached
+
+
+def _is_childless() -> bool:
+    """Whether nothing that the run has started is left: orphans, too, are children of this process."""
+    if not HAS_SUBREAPERS:
+        return False
+    try:
+        _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def _wind_up(status: int, modules: Collection[str], channel: Channel) -> int:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from isolated_magic.environment import in_kernel
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import Preloaded, forget_in_forks
+from isolated_magic.launch.process import leaving
 from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ class Lifetime:
         deadline = time.monotonic() + timeout
         for live in runs:
             live.wait_until_gone(max(0.0, deadline - time.monotonic()))
+        leaving.wait(deadline - time.monotonic())
 
     @property
     def active_pids(self) -> tuple[int, ...]:

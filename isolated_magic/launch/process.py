@@ -7,28 +7,78 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from array import array
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import process_tree, signals, wire
+from isolated_magic.launch.base import forget_in_forks
 from isolated_magic.launch.resources import explain_errno
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # A program may have set SIGPIPE to its default: to write to a process of ours that has ended would kill it. macOS
 # has no such flag; Python ignores the signal unless the program says otherwise.
 NO_SIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
 CHUNK_BYTES = 4096
 DEATH_TIMEOUT_SECS = 2.0  # a process in uninterruptible sleep takes longer
+MOST_LEAVING = 16  # processes whose descriptors are kept before it is looked which of them are gone
 
 
 def send_descriptors(channel: socket.socket, word: bytes, descriptors: list[int]) -> None:
     """Send a word with descriptors, of which the other end gets copies; socket.send_fds() passes no flags on."""
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
     channel.sendmsg([word], [rights], NO_SIGNAL)
+
+
+class Leaving:
+    """The processes of runs that are over, but for the system's part; their reapers see them gone."""
+
+    def __init__(self) -> None:
+        self._descriptors: deque[int] = deque()
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+        forget_in_forks(self)
+
+    def add(self, descriptor: int) -> None:
+        """Take over a pidfd."""
+        with self._lock:
+            self._descriptors.append(descriptor)
+            if len(self._descriptors) > MOST_LEAVING:
+                self._close(_ended(self._descriptors, 0))
+
+    def wait(self, timeout_secs: float) -> None:
+        """Wait until all of them are gone, or for so many seconds."""
+        deadline = time.monotonic() + timeout_secs
+        while self._descriptors:
+            with self._lock:
+                self._close(_ended(self._descriptors, deadline - time.monotonic()))
+            if time.monotonic() > deadline:
+                return
+
+    def _close(self, descriptors: list[int]) -> None:
+        for descriptor in descriptors:
+            self._descriptors.remove(descriptor)
+            os.close(descriptor)
+
+    def forget(self) -> None:
+        """In a fork of the owner: they are processes of the original."""
+        self._lock = threading.RLock()
+        self._close(list(self._descriptors))
+
+
+def _ended(descriptors: Iterable[int], timeout_secs: float) -> list[int]:
+    """Those of these pidfds whose processes have ended, as soon as there is one."""
+    poll = select.poll()  # unlike select(), it takes any descriptor number
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(max(0.0, timeout_secs) * 1000)]
+
+
+leaving = Leaving()
 
 
 class ProcessHandle:
@@ -47,6 +97,7 @@ class ProcessHandle:
         self.memory_exceeded = False  # as its reaper says, as the next
         self.peak_memory_bytes: int | None = None
         self.is_over = False
+        self.is_leaving = False  # its run is over, and it has nothing more to do
         self._descriptor: int | None = None
         self._said = b""
 
@@ -76,6 +127,11 @@ class ProcessHandle:
         except OSError:  # it has ended, or has become another user
             pass
         return False
+
+    @property
+    def can_leave(self) -> bool:
+        """Whether it may be left to its reaper once it says that it is through: nobody has ended it."""
+        return self._descriptor is not None and not (self.killed or self.interrupted)
 
     def _order(self, word: bytes) -> None:
         with suppress(OSError):  # it has ended already
@@ -128,9 +184,7 @@ class ProcessHandle:
             return
         if self._descriptor is not None:
             process_tree.kill([self.pid], self._descriptor)
-            ended = select.poll()  # unlike select(), it takes any descriptor number
-            ended.register(self._descriptor, select.POLLIN)
-            ended.poll(DEATH_TIMEOUT_SECS * 1000)
+            _ended([self._descriptor], DEATH_TIMEOUT_SECS)
             return
         with suppress(OSError):
             # A run leads a session; a process that got its pid since hardly ever does.
@@ -151,5 +205,8 @@ class ProcessHandle:
         """Close our ends. The reaper kills what still runs."""
         self.socket.close()
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            if self.is_leaving:
+                leaving.add(self._descriptor)
+            else:
+                os.close(self._descriptor)
             self._descriptor = None

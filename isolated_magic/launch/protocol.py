@@ -48,9 +48,10 @@ _FOLLOWERS = {
     "mark": {"imported", "memory", "outcome"},
     "imported": {"memory", "outcome"},
     "memory": {"outcome"},
-    "outcome": {"idle", "cut"},
+    "outcome": {"idle", "cut", "over"},
     "idle": (),
     "cut": (),
+    "over": (),
 }
 
 
@@ -131,10 +132,10 @@ class RowEnd(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Idle:
-    """How a run ended whose process is a worker that goes on."""
+class RunEnd:
+    """How a run ended, in the words of its process."""
 
-    status: int  # the exit status that the process would have had
+    status: int  # the exit status that the process will have, or would have if it did not go on
     cpu_secs: float
 
 
@@ -147,7 +148,8 @@ class Messages:
         self.imported: Imported | None = None
         self.pages: tuple[int, ...] | None = None
         self.outcome: Outcome | None = None
-        self.idle: Idle | None = None
+        self.idle: RunEnd | None = None  # its process is a worker that goes on
+        self.over: RunEnd | None = None  # its process is through with everything, and exits
         self.was_cut = False  # the process ended in the middle of a finalizer
         self.broken: str | None = None  # why the conversation is broken, as the start of a sentence
         self.stack = bytearray()
@@ -260,7 +262,9 @@ class Messages:
         elif kind == "memory":
             self.pages = tuple(map(_page, _list(said["pages"])))
         elif kind == "idle":
-            self.idle = Idle(_number(said["status"]), _secs(said["cpu_secs"]))
+            self.idle = _run_end(said)
+        elif kind == "over":
+            self.over = _run_end(said)
         elif kind == "cut":
             self.was_cut = True
         else:
@@ -285,6 +289,10 @@ def _shown(body: bytes) -> Shown:
     display_id, is_update = _text_or_none(said.get("id")), said.get("update") is True
     data, metadata = _object(said["data"]), _object(said["metadata"])
     return Shown(data, metadata, len(body), display_id, is_update, said.get("is_at_end") is True)
+
+
+def _run_end(said: JsonObject) -> RunEnd:
+    return RunEnd(_number(said["status"]), _secs(said["cpu_secs"]))
 
 
 def _row_end(body: bytes) -> RowEnd:

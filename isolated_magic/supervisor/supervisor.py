@@ -2,7 +2,8 @@
 
 One loop, in the thread that asked for the run: it sends the request, passes output on as it comes, answers
 the child program, and holds the deadline. The run is over when its reaper reports the end of the process, never at
-the end of a stream: a daemon that keeps stdout open delays nothing.
+the end of a stream: a daemon that keeps stdout open delays nothing. A fork that leaves nothing behind says so in
+its last message: the run is over then, and its reaper sees the process gone meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.process import ProcessHandle
-    from isolated_magic.launch.protocol import Idle, Messages
+    from isolated_magic.launch.protocol import Messages, RunEnd
     from isolated_magic.models import DisplayData
     from isolated_magic.redaction.redactor import Redactor
     from isolated_magic.strict_json import Printed
@@ -117,10 +118,11 @@ def exit_report(
     deadline: Deadline,
     output: RunOutput | None,
     exit_status: int | None,
-    idle: Idle | None = None,
+    end: RunEnd | None = None,
 ) -> ExitReport:
-    """How a run has ended. ``output`` is None if there was none; ``idle`` says that its process is a worker."""
+    """How a run has ended. ``output`` is None if there was none; ``end`` is what its process says of it."""
     handle = child.handle
+    is_idle = end is not None and end is messages.idle
     printed = None
     if output is not None:
         was_ended = deadline.timed_out or handle.killed or handle.interrupted
@@ -128,7 +130,7 @@ def exit_report(
     return ExitReport(
         pid=handle.pid,
         exit_status=exit_status,
-        cpu_secs=handle.cpu_secs if idle is None else idle.cpu_secs,
+        cpu_secs=handle.cpu_secs if end is None else end.cpu_secs,
         timed_out=deadline.ended_it,
         killed=handle.killed and not deadline.ended_it,
         interrupted=handle.interrupted,
@@ -138,7 +140,7 @@ def exit_report(
         stdout="".join(output.stdout.text) if output is not None else "",
         stderr="".join(output.stderr.text) if output is not None else "",
         created_at=child.handed_over_at or handle.created_at,
-        can_go_on=idle is not None and not deadline.stack_asked and messages.broken is None,
+        can_go_on=is_idle and not deadline.stack_asked and messages.broken is None,
         memory_exceeded=handle.memory_exceeded,
         peak_memory_bytes=handle.peak_memory_bytes,
         displays=output.displays if output is not None else (),
@@ -229,12 +231,13 @@ class Supervisor:
                     self._on_handle()
 
     def _is_over(self) -> bool:
-        is_idle = self._is_worker and self._messages.idle is not None
-        return is_idle or self._handle.is_over or self._deadline.given_up
+        return self._end() is not None or self._handle.is_over or self._deadline.given_up
 
-    def _idle(self) -> Idle | None:
-        """How the run ended, where its process goes on."""
-        return self._messages.idle if self._is_worker else None
+    def _end(self) -> RunEnd | None:
+        """How the run ended, where its process goes on, or where nothing is left but to see it gone."""
+        if self._is_worker:
+            return self._messages.idle
+        return self._messages.over if self._handle.can_leave and not self._deadline.timed_out else None
 
     def _on_stream(self, stream: OutputStream) -> None:
         chunk = stream.read()
@@ -268,7 +271,7 @@ class Supervisor:
 
     def _finish(self) -> None:
         self._output.take_rest()
-        if self._idle() is None:
+        if self._end() is None:
             self._receive_the_rest()
         elif self._handle.pid is None:
             self._wait_for_pid()
@@ -282,6 +285,7 @@ class Supervisor:
             return
 
     def _report(self) -> ExitReport:
-        idle = self._idle()
-        exit_status = self._handle.exit_status if idle is None else idle.status
-        return exit_report(self._child, self._messages, self._deadline, self._output, exit_status, idle)
+        end = self._end()
+        self._handle.is_leaving = end is not None and not self._is_worker
+        exit_status = self._handle.exit_status if end is None else end.status
+        return exit_report(self._child, self._messages, self._deadline, self._output, exit_status, end)
