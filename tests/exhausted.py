@@ -69,7 +69,9 @@ def reapers():
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if {"guardian", "fork_server"} & set(process.cmdline()[:6]) and process.num_threads():
+            roles, its_parent_s = set(process.cmdline()[:6]), set(process.parent().cmdline()[:6])
+            is_fork = "fork_server" in its_parent_s  # of a run that is over, perhaps, and on its way out
+            if {"guardian", "fork_server"} & roles and not is_fork and process.num_threads():
                 found.append(process.pid)
     return found
 

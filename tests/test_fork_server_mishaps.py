@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from isolated_magic import InvalidRequestError, IsolatedSubprocessExecutor
+from isolated_magic.launch.process import leaving
 from tests.fork_servers import pids_of, the_fork_server, waiting_children
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 
@@ -344,6 +345,7 @@ class TestManyRuns:
 
     def census(self):
         """Descriptors, threads and children of this process, the guardian and the template; and their memory."""
+        leaving.wait(HANG_GUARD_SECS)
         processes = [psutil.Process(pid) for pid in (os.getpid(), *pids_of("guardian"), the_fork_server())]
         counts = [(one.pid, one.num_fds(), one.num_threads(), len(one.children())) for one in processes]
         return counts, {one.pid: one.memory_full_info().uss for one in processes}

@@ -14,17 +14,18 @@ import struct
 import sys
 import time
 import weakref
+from array import array
 from contextlib import contextmanager
 from json import loads
 from typing import TYPE_CHECKING, Any
 
 from . import process_state, reaper, signals, wire
+from .channel import Channel
 from .signals import IGNORED_WHILE_WAITING
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator
-    from io import FileIO
 
 
 HIGHEST_DESCRIPTOR = 1 << 30
@@ -46,9 +47,11 @@ class Original:
         self._signals = [(int(number), _signal.getsignal(number)) for number in REAPERS_SIGNALS]
         self._descriptors = _open_descriptors() - ours
         self._generators = list(generators)
+        self.channel = Channel.unconnected()
+        signals.write_stacks_on_signal(self.channel.descriptor)
         self._environment = Environment()
 
-    def restore(self, connection: reaper.Connection, channel: int) -> None:
+    def restore(self, connection: reaper.Connection) -> None:
         """In a fork, before there is a request: restore all that does not depend on it."""
         signals.hold_interrupts()
         os.setsid()
@@ -57,10 +60,11 @@ class Original:
             _signal.signal(number, handler)
         os.dup2(connection.stdout, 1)
         os.dup2(connection.stderr, 2)
-        _close_all_but({*self._descriptors, channel})
+        self.channel.connect(connection.channel)
+        _close_all_but({*self._descriptors, self.channel.descriptor})
         _renew_randomness(self._generators)
 
-    def take_on(self, stream: FileIO) -> str:
+    def take_on(self) -> str:
         """Read from the channel what a new process would inherit, and take it on.
 
         Returns:
@@ -69,8 +73,8 @@ class Original:
         Raises:
             OSError: the working directory is gone.
         """
-        launch = loads(wire.read_frame(stream))
-        block = bytes(wire.read_frame(stream))
+        launch = loads(wire.read_frame(self.channel.stream))
+        block = bytes(wire.read_frame(self.channel.stream))
         if launch["attributes"] != self._attributes:
             process_state.take_on(launch["attributes"])
             process_state.limit_stack(launch["stack_bytes"])
@@ -161,14 +165,16 @@ class Environment:
 
     def _lay_out(self, block: bytes, entries: list[bytes]) -> None:
         """Point C's ``environ`` (environ(7)) and the kernel (PR_SET_MM_MAP(2const)) to a copy of the block."""
-        copy = ctypes.create_string_buffer(block, len(block) or 1)
-        start = at = ctypes.addressof(copy)
-        table = (ctypes.c_void_p * (len(entries) + 1))()
-        for index, entry in enumerate(entries):
-            table[index] = at
+        # Arrays, because ctypes would make a type for each length.
+        copy = array("B", block or b"\0")
+        start = at = copy.buffer_info()[0]
+        table = array("Q")
+        for entry in entries:
+            table.append(at)
             at += len(entry) + 1
+        table.append(0)
         _in_use.extend((copy, table))
-        _environ.value = ctypes.addressof(table)
+        _environ.value = table.buffer_info()[0]
         if self._addresses is not None:
             before_heap, after_heap = self._addresses
             layout = _MAP.pack(*before_heap, _sbrk(0), *after_heap, start, start + len(block), 0, 0, 0xFFFFFFFF)

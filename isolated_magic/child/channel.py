@@ -4,8 +4,8 @@ The channel is a descriptor of its own, so nothing that the code prints can be t
 sends the request as JSON and then the payload. This end sends the following, in this order, or the owner believes
 none of it:
 
-- ``{"started": {}}`` once, before the code runs; from the second run of a worker on, together with what comes
-  next;
+- ``{"started": {}}`` once, before the code runs; from a fork, and from the second run of a worker on, together
+  with what comes next;
 - ``{"display": {...}}`` for each thing that the code displays: the owner answers when it has taken it in, and what
   was printed before it. Any number of them, anywhere before ``imported``;
 - ``{"ask": {}}`` when the code defines a metric class and has no other result: only the owner sees all that was
@@ -14,11 +14,11 @@ none of it:
   printed so far;
 - ``{"imported": {...}}`` at most once: the modules that the code imported, and the files among them that are not
   installed;
-- ``{"memory": {...}}`` when the request asks which pages the run has written to;
 - ``{"outcome": {...}}`` once, before the interpreter shuts down (threads, atexit);
+- ``{"memory": {...}}`` when the request asks which pages the run has written to, once it has shut down;
 - ``{"idle": {...}}`` from a worker that is ready for the next request;
-- ``{"over": {...}}`` from a fork that is through with its end and leaves no process behind: its exit status, and
-  the processor time that it took;
+- ``{"over": {...}}`` with its exit status, from a fork without limits that has shut down and leaves no process
+  behind;
 - ``{"cut": {}}`` from a fork whose finalizers took too long (see ``shutdown.py``);
 - ``{"row": {...}}`` in place of the outcome from a process that runs one row after the other (see ``rows.py``).
 
@@ -99,8 +99,8 @@ class Channel:
         self._pid = _pid()
         self._identity = _identity_of(self.descriptor)
         self.has_given_up = False
-        # A worker sends "outcome" together with "idle", and "started" with what comes next: the owner wakes up
-        # once.
+        # A worker sends "outcome" together with "idle", and forks and workers "started" with what comes next: the
+        # owner wakes up once.
         self.holds_outcome = False
         self.holds_start = False
         self._start = b""
@@ -108,7 +108,23 @@ class Channel:
         self._lock = _thread.RLock()  # threads of the code display things, too
         self.takes_displays = False  # the code runs
         self.may_tell_over = False
+        self.tells_pages = False
         self.ahead: list[bytes | bytearray] = []  # payloads of further rows that came before an answer
+
+    @classmethod
+    def unconnected(cls) -> Channel:
+        """One that each fork of this process connects: it has less to do than to make one."""
+        import socket  # noqa: PLC0415 - those that fork have it
+
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return cls(ours.detach())
+
+    def connect(self, descriptor: int) -> None:
+        """In a fork: put this descriptor in the place that is kept for it."""
+        os.dup2(descriptor, self.descriptor, inheritable=False)
+        self._pid = _pid()
+        self._identity = _identity_of(self.descriptor)
 
     def receive(self) -> bytes | bytearray:
         """The next frame."""
@@ -176,10 +192,10 @@ class Channel:
         if self.is_mine and self.is_connected:
             _write(self.descriptor, CUT)
 
-    def tell_over(self, status: int, cpu_secs: float) -> None:
+    def tell_over(self, status: int) -> None:
         """Say that this process has done everything, and exits with this status."""
         if self.is_mine and self.is_connected:
-            _write(self.descriptor, wire.frame(b'{"over": {"status": %d, "cpu_secs": %.3f}}' % (status, cpu_secs)))
+            _write(self.descriptor, wire.frame(b'{"over": {"status": %d}}' % status))
 
     def close(self) -> None:
         """Send what is held back, and hang up."""

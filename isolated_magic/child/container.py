@@ -106,14 +106,14 @@ def _put_null_at(*targets: int) -> None:
 def _become_run(
     connection: reaper.Connection, original: after_fork.Original
 ) -> tuple[Channel, after_fork.Original, str]:
-    channel = Channel(connection.channel)
-    original.restore(connection, channel.descriptor)
+    channel = original.channel
+    original.restore(connection)
     _prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 - a special file
         file.write(str(OOM_SCORE))
     if wire.read_frame(channel.stream) == COLD:
         _become_interpreter(channel)
-    role = original.take_on(channel.stream)
+    role = original.take_on()
     code.new_main()  # see fork_server.py
     return channel, original, role
 

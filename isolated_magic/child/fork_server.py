@@ -45,10 +45,11 @@ def main(args: list[str]) -> int:
 
             status = rows.serve(owner, original.modules)
         else:
-            status = run.run_next_request(owner, original.modules, own_pages)
+            owner.holds_start = wire.SHOWS_UNREAD
+            status = run.run_next_request(owner, original.modules)
     except (EOFError, ConnectionError):  # the owner is gone, or wants nothing of this fork
         shutdown.leave(1)
-    return shutdown.end(status, original.modules, owner)
+    return shutdown.end(status, original.modules, owner, own_pages)
 
 
 def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
@@ -75,16 +76,16 @@ def _serve(descriptor: int) -> tuple[Channel, after_fork.Original, str]:
     pages = reaper.pages
     reaper.forget()
     del reaper, control
-    owner = Channel(connection.channel)
-    channel = owner.stream.fileno()
-    original.restore(connection, channel)
+    owner = original.channel
+    channel = owner.descriptor
+    original.restore(connection)
     if not after_fork.wait_for_request(channel, 0):
         copy_ahead(pages)
     if not after_fork.wait_for_request(channel, settings["idle_secs"]):
         shutdown.leave(0)  # nobody needs it
     if os.getppid() != server_pid:  # the guardian kills what the fork server left: better now than inside the run
         shutdown.leave(1)
-    role = original.take_on(owner.stream)
+    role = original.take_on()
     code.new_main()  # gc.freeze() has set the old one aside: it would not be taken apart in the end
     return owner, original, role
 

@@ -47,6 +47,7 @@ def main(args: list[str]) -> int:
     """The role of a process that serves one run; its argument is the descriptor of the channel."""
     before = set(sys.modules)
     channel = Channel(int(args[0]))
+    signals.write_stacks_on_signal(channel.descriptor)
     stdio.install_stdin()
     display_hooks.install()
     code.new_main()
@@ -56,14 +57,13 @@ def main(args: list[str]) -> int:
     return status
 
 
-def run_next_request(
-    channel: Channel, before: Collection[str], own_pages: Callable[[], list[int]] | None = None
-) -> int:
+def run_next_request(channel: Channel, before: Collection[str]) -> int:
     """Receive a request and run it; see :func:`run_request`."""
     request = channel.receive_request()
-    status = run_request(channel, request, before, own_pages)
+    status = run_request(channel, request, before)
     # Whether a limit was exceeded is known when nothing of the run is left.
     channel.may_tell_over = not (channel.has_given_up or request["limits"] or request["groups"])
+    channel.tells_pages = request["reports_pages"]
     return status
 
 
@@ -71,7 +71,6 @@ def run_request(
     channel: Channel,
     request: dict[str, Any],
     before: Collection[str],
-    own_pages: Callable[[], list[int]] | None = None,
 ) -> int:
     """Run a request whose payload is still in the channel, and send the outcome.
 
@@ -79,12 +78,10 @@ def run_request(
         channel: to the owner.
         request: what to run.
         before: names of the modules that were there before, which this run is not said to have imported.
-        own_pages: in a fork, lists the pages of memory that this process has written to.
 
     Returns:
         The exit status that the process should have.
     """
-    signals.write_stacks_on_signal(channel.descriptor)
     payload = channel.receive()
     try:
         connect_streams(payload, request)
@@ -93,7 +90,7 @@ def run_request(
         message = decode_payload(payload)
     except RecursionError:
         channel.start()
-        _send_result(channel, refusal("data is nested too deeply for the interpreter of the run."), before, None)
+        _send_result(channel, refusal("data is nested too deeply for the interpreter of the run."), before)
         return 1
     except OSError as problem:
         channel.refuse(problem.errno or 0)
@@ -107,7 +104,7 @@ def run_request(
     display_hooks.begin(channel, request["figures"])
     try:
         result, status = _run_limited(request, names, message, channel)
-        _send_result(channel, result, before, own_pages if request["reports_pages"] else None)
+        _send_result(channel, result, before)
     except _AnyError:  # the code took apart what we are made of
         channel.give_up()
         return 1
@@ -126,14 +123,11 @@ def _send_result(
     channel: Channel,
     result: dict[str, object],
     before: Collection[str],
-    own_pages: Callable[[], list[int]] | None,
 ) -> None:
     channel.end_displays()
     stdio.flush()
     if channel.is_mine:
         send_imports(channel, before)
-        if own_pages is not None:
-            _send_pages(channel, own_pages)
         send_outcome(channel, result, as_outcome)
 
 
@@ -153,13 +147,6 @@ def send_imports(channel: Channel, before: Collection[str]) -> None:
         return
     if installed or files:
         channel.send({"imported": {"installed": installed, "files": files}})
-
-
-def _send_pages(channel: Channel, own_pages: Callable[[], list[int]]) -> None:
-    try:
-        channel.send({"memory": {"pages": own_pages()}})
-    except Exception:  # noqa: BLE001 - hidden from us, or the code took apart what we need: the next run will tell
-        return
 
 
 def send_outcome(

@@ -19,7 +19,6 @@ import sys
 import weakref
 from contextlib import contextmanager, suppress
 from functools import partial
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,19 +48,33 @@ MOST_LOOKS = 4  # in all
 _libc = ctypes.PyDLL(None)
 # Taken before any code of the user's can replace them.
 _exit, _collect, _objects, _fflush = os._exit, gc.collect, gc.get_objects, _libc.fflush
-_waitid = os.waitid
+_waitid, _sched_yield = os.waitid, os.sched_yield
 _run_exit_functions: Any = atexit._run_exitfuncs
 _dict_of: Any = vars(ModuleType)["__dict__"]
 _FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
-def end(status: int, modules: Collection[str], channel: Channel) -> NoReturn:
-    """End this process with this exit status, having taken apart all but these modules, which it had before."""
+def end(
+    status: int, modules: Collection[str], channel: Channel, own_pages: Callable[[], list[int]] | None = None
+) -> NoReturn:
+    """End this process.
+
+    Args:
+        status: its exit status.
+        modules: names of the modules that it had before, which are not taken apart.
+        channel: to the owner.
+        own_pages: lists the pages of memory that this process has written to, if the owner can ask for them.
+    """
     try:
         status = _wind_up(status, modules, channel)
+        if channel.tells_pages and own_pages is not None:
+            with suppress(
+                Exception
+            ):  # hidden from us, or the code took apart what we need: the next run will tell
+                channel.send({"memory": {"pages": own_pages()}})
         if channel.may_tell_over and _is_childless():
-            own, theirs = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
-            channel.tell_over(status, own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime)
+            channel.tell_over(status)
+            _sched_yield()  # to the owner, which may wait for this processor: else the exit would come first
     finally:
         leave(status)
 

@@ -78,6 +78,7 @@ _request: tuple[int, int] | None = None  # device and inode of what holds it
 def install_stdin() -> None:
     """Replace what asks a person and what starts processes. No code of the user's may have run before."""
     builtins.input = _ask
+    _refuse_getpass()
     modules.on_import("pdb", _hook_pdb)
     os.register_at_fork(after_in_child=_empty_in_child)
     os.system = _system
@@ -96,9 +97,7 @@ def offer_stdin(payload: bytes | bytearray, late: Callable[[], bytes | bytearray
     _put(payload)
     if late is not None and sys.stdin is not None:
         sys.stdin = sys.__stdin__ = _late_stdin(late, sys.stdin.errors)  # type: ignore[misc]  # as a new process has it
-    stream = sys.stdin
-    if type(stream) is TextIOWrapper:
-        vars(stream)["fileno"] = _refusing_getpass(stream.buffer.raw.fileno)
+    _refuse_getpass()
 
 
 def _put(payload: bytes | bytearray) -> None:
@@ -182,6 +181,12 @@ def _hook_pdb(pdb: Any) -> None:  # noqa: ANN401 - a module
 
     stand_in.__name__ = stand_in.__qualname__ = "set_trace"
     pdb.Pdb.set_trace = stand_in
+
+
+def _refuse_getpass() -> None:
+    stream = sys.stdin
+    if type(stream) is TextIOWrapper and "fileno" not in vars(stream):
+        vars(stream)["fileno"] = _refusing_getpass(stream.buffer.raw.fileno)
 
 
 def _refusing_getpass(fileno: Callable[[], int]) -> Callable[[], int]:

@@ -8,6 +8,8 @@ byte for its kind, four bytes of length, most significant first, and that many b
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,6 +81,9 @@ def environment_in(block: bytes) -> dict[bytes, bytes]:
     """The environment in such a block."""
     return {name: value for name, _, value in (entry.partition(b"=") for entry in block.split(b"\0")[:-1])}
 
+
+# Whether the owner can see if its request was read: then a fork need not wake it up to say that the code begins.
+SHOWS_UNREAD = sys.platform == "linux"
 
 CONTAINER_FOLDER = "/run/isolated_magic"  # where a container has these files, in memory
 

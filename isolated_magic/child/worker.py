@@ -65,6 +65,7 @@ def serve(channel: Channel, before: Collection[str]) -> int:
         except Exception:  # noqa: BLE001 - the code took apart what we are made of
             channel.refuse()
             return 1
+        signals.write_stacks_on_signal(channel.descriptor)  # again, as the code of the last run may have undone it
         # Code stands as deep in the stack as in a process of one run, whose main() calls run_next_request().
         status = copy_context().run(run.run_request, channel, request, before)
         main.renew()

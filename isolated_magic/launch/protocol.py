@@ -7,8 +7,12 @@ form. After anything else the conversation is broken: what follows is read and t
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
+import sys
+import termios
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
@@ -43,12 +47,12 @@ _FOUND = {kind.value: kind for kind in Found}
 _FOLLOWERS = {
     "": {"started", "not_started"},
     "not_started": (),
-    "started": {"ask", "mark", "imported", "memory", "outcome"},
-    "ask": {"mark", "imported", "memory", "outcome"},
-    "mark": {"imported", "memory", "outcome"},
-    "imported": {"memory", "outcome"},
-    "memory": {"outcome"},
-    "outcome": {"idle", "cut", "over"},
+    "started": {"ask", "mark", "imported", "outcome"},
+    "ask": {"mark", "imported", "outcome"},
+    "mark": {"imported", "outcome"},
+    "imported": {"outcome"},
+    "outcome": {"idle", "cut", "memory", "over"},
+    "memory": {"over"},
     "idle": (),
     "cut": (),
     "over": (),
@@ -136,7 +140,9 @@ class RunEnd:
     """How a run ended, in the words of its process."""
 
     status: int  # the exit status that the process will have, or would have if it did not go on
-    cpu_secs: float
+    cpu_secs: float = (
+        0.0  # of a run of a worker; that of others is of interest under limits, and known at their end
+    )
 
 
 class Messages:
@@ -155,6 +161,7 @@ class Messages:
         self.stack = bytearray()
         self._expects_stack = False
         self._received = bytearray()
+        self._was_unread = False
         self._last = ""  # the kind of the last message
 
     def feed(self, chunk: bytes) -> Question | None:
@@ -196,11 +203,13 @@ class Messages:
         return None
 
     def presume_started(self) -> None:
-        """Count the code as started: a worker does not say so before it says more."""
-        self.started = True
+        """Count the code as started, unless something speaks against it: it says so with what comes next."""
+        if not self._last and not self._was_unread:
+            self.started = True
 
     def not_read(self) -> None:
-        """The process ended before it had read the whole request: the code has started only if it said so."""
+        """The process has not read the whole request: the code has started only if it said so."""
+        self._was_unread = True
         self.started = self._last not in {"", "not_started"}
 
     def expect_stack(self) -> None:
@@ -262,9 +271,9 @@ class Messages:
         elif kind == "memory":
             self.pages = tuple(map(_page, _list(said["pages"])))
         elif kind == "idle":
-            self.idle = _run_end(said)
+            self.idle = RunEnd(_number(said["status"]), _secs(said["cpu_secs"]))
         elif kind == "over":
-            self.over = _run_end(said)
+            self.over = RunEnd(_number(said["status"]))
         elif kind == "cut":
             self.was_cut = True
         else:
@@ -289,10 +298,6 @@ def _shown(body: bytes) -> Shown:
     display_id, is_update = _text_or_none(said.get("id")), said.get("update") is True
     data, metadata = _object(said["data"]), _object(said["metadata"])
     return Shown(data, metadata, len(body), display_id, is_update, said.get("is_at_end") is True)
-
-
-def _run_end(said: JsonObject) -> RunEnd:
-    return RunEnd(_number(said["status"]), _secs(said["cpu_secs"]))
 
 
 def _row_end(body: bytes) -> RowEnd:
@@ -402,7 +407,14 @@ def _page(value: JsonValue) -> int:
 
 
 CHUNK_BYTES = 1 << 20
-BRIEF_SECS = 0.005  # most runs of a worker take less
+BRIEF_SECS = 0.005  # most runs of a worker or a fork take less
+
+
+def _unread_bytes(channel: socket.socket) -> int:
+    """How much of what was sent the other end has not read; 0 where the system does not tell."""
+    if not wire.SHOWS_UNREAD:
+        return 0
+    return int.from_bytes(fcntl.ioctl(channel, termios.TIOCOUTQ, bytes(4)), sys.byteorder)  # unix(7): SIOCOUTQ
 
 
 class Conversation:
@@ -438,19 +450,23 @@ class Conversation:
         except BlockingIOError:
             return
 
-    def wait_briefly(self) -> None:
-        """Wait a moment for the answer: most runs of a worker take less, and each further wakeup takes longer."""
+    def wait_briefly(self, is_over: Callable[[], bool]) -> None:
+        """Wait a moment for the end of the run: most take less, and each wake-up before it makes it longer."""
         readable = select.poll()
         readable.register(self.channel, select.POLLIN)
+        deadline = time.monotonic() + BRIEF_SECS
         with suppress(BlockingIOError, ConnectionError):
-            readable.poll(BRIEF_SECS * 1000)
-            self.receive()
-            if self._unsent:  # an answer
-                self._send()
-                readable.poll(BRIEF_SECS * 1000)
+            while (left := deadline - time.monotonic()) > 0 and readable.poll(left * 1000):
                 self.receive()
-            if self.messages.idle is None:  # that was not all
-                self.receive()
+                if self._unsent:  # an answer
+                    self._send()
+                if is_over():
+                    return
+
+    def see_whether_read(self) -> None:
+        """Note if the child has not read its request by now."""
+        if self._unsent or _unread_bytes(self.channel):
+            self.messages.not_read()
 
     def _send(self) -> None:
         sent = self.channel.send(self._unsent[:CHUNK_BYTES], NO_SIGNAL)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isolated_magic.child import signals
+from isolated_magic.child import signals, wire
 from isolated_magic.launch.protocol import BRIEF_SECS, Conversation
 from isolated_magic.supervisor import timeout_stack
 from isolated_magic.supervisor.run_output import RunOutput
@@ -181,16 +181,13 @@ class Supervisor:
         self._conversation = Conversation(child.channel, request, self._output.answer)
         self._messages = self._conversation.messages
         self._is_worker = child.is_worker
+        self._starts_silently = wire.SHOWS_UNREAD and child.launch == "forked" and not child.is_worker
         self._is_watched = on_output is not None or on_display is not None
 
     def run(self) -> ExitReport:
         """Work until nothing of the run is left. Whatever is raised in between kills it first."""
         try:
-            if self._handle.pid is not None:  # a worker that has done runs before
-                self._on_created(self._handle.pid)
-                self._messages.presume_started()
-                if self._may_be_over_soon():
-                    self._conversation.wait_briefly()
+            self._begin()
             if not self._is_over():
                 self._watch()
             self._finish()
@@ -199,10 +196,20 @@ class Supervisor:
             self._handle.kill_and_wait(self._on_created, KILL_TIMEOUT_SECS)
             raise
 
+    def _begin(self) -> None:
+        if self._handle.pid is not None:  # a worker that has done runs before
+            self._on_created(self._handle.pid)
+            self._messages.presume_started()
+        elif self._starts_silently:
+            self._on_handle()
+        if self._may_be_over_soon():
+            self._conversation.wait_briefly(self._is_over)
+
     def _may_be_over_soon(self) -> bool:
-        """Whether nobody waits for what is printed meanwhile, nor for the deadline."""
+        """Whether there is a process, and nobody waits for what it prints meanwhile, nor for the deadline."""
         return (
-            not self._is_watched
+            self._handle.pid is not None
+            and not self._is_watched
             and self._conversation.has_all
             and self._deadline.at - time.monotonic() > BRIEF_SECS
         )
@@ -219,6 +226,7 @@ class Supervisor:
         while not self._is_over():
             left = self._deadline.at - time.monotonic()
             if left <= 0:
+                self._settle_start()
                 self._deadline.passed(self._messages)
                 continue
             timeout_ms = None if left == math.inf else math.ceil(min(left, LONGEST_WAIT_SECS) * 1000)
@@ -269,8 +277,15 @@ class Supervisor:
                 self._handle.take_news(self._on_created)
         self._handle.socket.setblocking(False)
 
+    def _settle_start(self) -> None:
+        """Decide whether the code of a fork has started: it has if the fork has read its request."""
+        if self._starts_silently and not self._messages.started and self._handle.pid is not None:
+            self._conversation.see_whether_read()
+            self._messages.presume_started()
+
     def _finish(self) -> None:
         self._output.take_rest()
+        self._settle_start()
         if self._end() is None:
             self._receive_the_rest()
         elif self._handle.pid is None:
