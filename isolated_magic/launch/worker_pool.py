@@ -34,15 +34,18 @@ MOST_SOURCES = 256  # remembered for each worker
 STOPPED = "The run was stopped while it waited for a worker."
 
 
-@dataclass(frozen=True)
-class WorkerSpec:
+class WorkerSpec(NamedTuple):
     """What a worker has from its start, and keeps."""
 
-    environment: Mapping[bytes, bytes] = field(repr=False)
+    environment: Mapping[bytes, bytes]
     cwd: str
     stack_bytes: int
     attributes: ProcessAttributes
     credentials: tuple[object, ...]
+
+    def __repr__(self) -> str:
+        """Without the values of variables."""
+        return f"{type(self).__name__}(cwd={self.cwd!r}, attributes={self.attributes!r})"
 
 
 def spec_for(request: RunRequest) -> WorkerSpec:
@@ -67,10 +70,6 @@ class Worker:
     def suits(self, spec: WorkerSpec) -> bool:
         """Whether it is what a new worker with this spec would be."""
         return self.spec == spec and self.child.handle.lives() and is_unchanged(self.files)
-
-    def has_run(self, request: RunRequest) -> bool:
-        """Whether it has run this program before."""
-        return _program_of(request) in self.sources
 
     def note(self, request: RunRequest, messages: Messages) -> None:
         """Remember what a run has imported."""
@@ -145,10 +144,10 @@ class WorkerPool:
 
     def take(self, request: RunRequest, attach: Attach) -> Checkout:
         """Find or start a worker for this run. Raises LaunchError if there can be none, or the run is stopped."""
-        waiter = _Waiter(self)
-        slot = self._slot_for(waiter)
+        slot = self._slot_for(None)
         has_waited = slot is None
         if slot is None:
+            waiter = _Waiter(self)
             attach(waiter)
             slot = self._wait_for_slot(waiter)
         try:
@@ -164,8 +163,8 @@ class WorkerPool:
         packages = fingerprint(package_folders())
         return Worker(start.child, spec, start.unsent, set(start.modules), packages)
 
-    def _slot_for(self, waiter: _Waiter) -> Slot | None:
-        """A slot if it is this run's turn; else the run is in the queue."""
+    def _slot_for(self, waiter: _Waiter | None) -> Slot | None:
+        """A slot if it is this run's turn; else the run is in the queue, if it waits already."""
         with self._lock:
             is_first = not self._waiters or self._waiters[0] is waiter
             if is_first and self._busy < self._most:
@@ -174,16 +173,20 @@ class WorkerPool:
                 if self._waiters:
                     self._waiters.popleft()
                 return slot
-            if waiter not in self._waiters and not waiter.is_stopped:
+            if waiter is not None and waiter not in self._waiters and not waiter.is_stopped:
                 self._waiters.append(waiter)
             return None
 
     @property
     def _busy(self) -> int:
         """How many runs have a slot."""
-        slots = [(ref, ref()) for ref in self._slots]
-        self._slots = [ref for ref, slot in slots if slot is not None and not slot.is_over]
-        return len(self._slots)
+        busy = []
+        for ref in self._slots:
+            slot = ref()
+            if slot is not None and not slot.is_over:
+                busy.append(ref)
+        self._slots = busy
+        return len(busy)
 
     def _wait_for_slot(self, waiter: _Waiter) -> Slot:
         try:
@@ -220,23 +223,28 @@ class WorkerPool:
 
     def _best_idle(self, request: RunRequest, spec: WorkerSpec) -> Worker | None:
         """The best of the idle workers, None if a new one is better. Those that are outdated end."""
-        while (worker := self._pop_idle(request)) is not None:
-            if worker.suits(spec) and not self._lacks_imports(worker, request):
+        program = _program_of(request)
+        while (worker := self._pop_idle(program)) is not None:
+            # One that has run the program has imported what that needs.
+            if worker.suits(spec) and (
+                program in worker.sources or not self._processes.would_spare_imports(request, worker.modules)
+            ):
                 return worker
             worker.end()
         return None
 
-    def _pop_idle(self, request: RunRequest) -> Worker | None:
+    def _pop_idle(self, program: str | None) -> Worker | None:
+        """The idle worker that ran last, if possible of those that have run the program."""
         with self._lock:
             if not self._idle:
                 return None
-            known = [worker for worker in self._idle if worker.has_run(request)]
-            worker = (known or self._idle)[-1]
+            worker = self._idle[-1]
+            for each in reversed(self._idle):
+                if program in each.sources:
+                    worker = each
+                    break
             self._idle.remove(worker)
             return worker
-
-    def _lacks_imports(self, worker: Worker, request: RunRequest) -> bool:
-        return not worker.has_run(request) and self._processes.would_spare_imports(request, worker.modules)
 
     def take_back(self, checkout: Checkout, request: RunRequest, messages: Messages | None) -> None:
         """End a checkout. ``messages`` is None if the worker is of no more use: another one takes its place."""
@@ -254,16 +262,17 @@ class WorkerPool:
 
     def fill(self, request: RunRequest) -> None:
         """Start workers for such runs until there are as many as there may be."""
-        with suppress(OSError, LaunchError):  # the next run will say what the system is short of
-            while self._reserve():
-                try:
-                    worker = self._started(request, spec_for(request))
-                    with self._lock:
-                        self._idle.insert(0, worker)
-                finally:
-                    self._starting -= 1
-            if self._is_closed:
-                self.close()
+        while self._reserve():
+            try:
+                worker = self._started(request, spec_for(request))
+                with self._lock:
+                    self._idle.insert(0, worker)
+            except (OSError, LaunchError):  # the next run will say what the system is short of
+                return
+            finally:
+                self._starting -= 1
+        if self._is_closed:
+            self.close()
 
     def _reserve(self) -> bool:
         with self._lock:
