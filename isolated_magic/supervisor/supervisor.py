@@ -181,6 +181,7 @@ class Supervisor:
         self._conversation = Conversation(child.channel, request, self._output.answer)
         self._messages = self._conversation.messages
         self._is_worker = child.is_worker
+        self._end: RunEnd | None = None  # by the word of its process
         self._starts_silently = wire.SHOWS_UNREAD and child.launch == "forked" and not child.is_worker
         self._is_watched = on_output is not None or on_display is not None
 
@@ -239,9 +240,11 @@ class Supervisor:
                     self._on_handle()
 
     def _is_over(self) -> bool:
-        return self._end() is not None or self._handle.is_over or self._deadline.given_up
+        if self._end is None:
+            self._end = self._end_by_its_word()
+        return self._end is not None or self._handle.is_over or self._deadline.given_up
 
-    def _end(self) -> RunEnd | None:
+    def _end_by_its_word(self) -> RunEnd | None:
         """How the run ended, where its process goes on, or where nothing is left but to see it gone."""
         if self._is_worker:
             return self._messages.idle
@@ -286,7 +289,7 @@ class Supervisor:
     def _finish(self) -> None:
         self._output.take_rest()
         self._settle_start()
-        if self._end() is None:
+        if self._end is None:
             self._receive_the_rest()
         elif self._handle.pid is None:
             self._wait_for_pid()
@@ -300,7 +303,7 @@ class Supervisor:
             return
 
     def _report(self) -> ExitReport:
-        end = self._end()
+        end = self._end
         self._handle.is_leaving = end is not None and not self._is_worker
         exit_status = self._handle.exit_status if end is None else end.status
         return exit_report(self._child, self._messages, self._deadline, self._output, exit_status, end)
