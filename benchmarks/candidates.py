@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pool_worker
+from naive_fork import naive_forks
 from workloads import DATA, QUIET, Workload, check
 
 from isolated_magic import IsolatedSubprocessExecutor, ProcessExecutor
@@ -28,7 +29,7 @@ RUNS_TO_KNOW = 20  # of each worker, after which all have run the code
 TRUE = "/bin/true" if Path("/bin/true").exists() else "/usr/bin/true"
 
 FORKED, COLD, WORKERS, PLAIN = "forked", "cold", "workers", "plain"
-POOL, POOL_APART, FLOOR = "pool", "pool, runs apart", "true"
+POOL, POOL_APART, NAIVE, FLOOR = "pool", "pool, runs apart", "naive", "true"
 
 LABELS = {
     FORKED: "`IsolatedSubprocessExecutor`, forked",
@@ -37,7 +38,8 @@ LABELS = {
     PLAIN: 'plain recipe: `Popen([sys.executable, "-c", ...])`, JSON over its pipes',
     POOL_APART: "`ProcessPoolExecutor` doing the same, without the time limit",
     POOL: "`ProcessPoolExecutor`: `exec()` and `redirect_stdout()`, nothing restored",
-    FLOOR: "spawning `true`: the floor",
+    NAIVE: "a naive fork: `os.fork()`, `exec()`, `os.waitpid()`, nothing isolated: the floor",
+    FLOOR: "spawning `true`",
 }
 
 
@@ -49,11 +51,14 @@ class Candidate:
         key: a key of :data:`LABELS`.
         call: performs one run; raises for a wrong result.
         slow: whether it gets fewer rounds than the others.
+        on_all_processors: for what is not called from threads: performs runs on every processor for so many
+            seconds; returns the milliseconds of each.
     """
 
     key: str
     call: Callable[[], object]
     slow: bool = False
+    on_all_processors: Callable[[float], list[float]] | None = None
 
 
 @contextmanager
@@ -64,6 +69,7 @@ def all_of(workload: Workload) -> Iterator[dict[str, Candidate]]:
         cold_executor() as cold,
         worker_executor(workload) as own_workers,
         pool(workload) as workers,
+        naive_forks(workload) as naive,
     ):
         made = (
             Candidate(FORKED, lambda: run_ours(executor, workload, "forked")),
@@ -72,6 +78,7 @@ def all_of(workload: Workload) -> Iterator[dict[str, Candidate]]:
             Candidate(PLAIN, lambda: _run_plain(workload), workload.slow),
             Candidate(POOL_APART, lambda: check(_apart(workers, workload))),
             Candidate(POOL, lambda: check(workers.submit(pool_worker.run, workload.script, DATA).result())),
+            Candidate(NAIVE, naive.run, on_all_processors=naive.on_all_processors),
             Candidate(FLOOR, lambda: subprocess.run([TRUE], check=True)),
         )
         yield {candidate.key: candidate for candidate in made}

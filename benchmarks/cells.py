@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from candidates import WARM_UP_SECS, Candidate
+from candidates import LABELS as CANDIDATES
+from candidates import NAIVE, WARM_UP_SECS, Candidate
 from jupyter_client.manager import start_new_kernel
 from measure import one_at_a_time
+from naive_fork import naive_forks
 from workloads import DATA, QUIET, Workload
 
 if TYPE_CHECKING:
@@ -21,14 +23,14 @@ if TYPE_CHECKING:
     from measure import Series
 
 ISOLATED, PYTHON, EMPTY = "%%isolated", "%%python", "pass"
-LABELS = {ISOLATED: "`%%isolated`, forked", PYTHON: "`%%python`", EMPTY: "an empty cell: the floor"}
+LABELS = {ISOLATED: "`%%isolated`, forked", PYTHON: "`%%python`", EMPTY: "an empty cell", NAIVE: CANDIDATES[NAIVE]}
 
 LAUNCH = "_.launch"  # of the result that the last cell showed
 
 
 def whole_cells(workload: Workload, rounds: int, slow_rounds: int) -> dict[str, Series]:
     """The times of each kind of cell, in turns."""
-    with _kernel() as client:
+    with _kernel() as client, naive_forks(workload, processes=1) as naive:
         _run(client, f"%load_ext isolated_magic\nrow = {DATA!r}")
         isolated = f"%%isolated --data row\n{workload.cell}"
         python = f"%%python\ndata = {DATA!r}\n{workload.script}"
@@ -37,6 +39,7 @@ def whole_cells(workload: Workload, rounds: int, slow_rounds: int) -> dict[str, 
             Candidate(ISOLATED, lambda: _run_forked(client, isolated)),
             Candidate(PYTHON, lambda: _run(client, python), slow=workload.slow),
             Candidate(EMPTY, lambda: _run(client, "pass")),
+            Candidate(NAIVE, naive.run),
         )
         return one_at_a_time({candidate.key: candidate for candidate in made}, rounds, slow_rounds)
 

@@ -78,15 +78,21 @@ def one_at_a_time(candidates: Mapping[str, Candidate], rounds: int, slow_rounds:
 def from_threads(
     candidates: Mapping[str, Candidate], threads: int, turn_secs: float, turns: int
 ) -> dict[str, Series]:
-    """The times of each candidate with concurrent runs from several threads, in turns of ``turn_secs``."""
+    """The times of each candidate with concurrent runs from several threads, in turns of ``turn_secs``.
+
+    Naive forks, which take no calls from threads, run on every processor instead.
+    """
     taken = {key: Series() for key in candidates}
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(time.sleep, [0.05] * threads))  # the threads exist from here on
         for _ in range(turns):
             for candidate in _ORDER.sample(list(candidates.values()), len(candidates)):
                 begun = time.perf_counter()
-                for spent in pool.map(partial(_loop, candidate.call), [begun + turn_secs] * threads):
-                    taken[candidate.key].milliseconds += spent
+                if candidate.on_all_processors is not None:
+                    taken[candidate.key].milliseconds += candidate.on_all_processors(turn_secs)
+                else:
+                    for spent in pool.map(partial(_loop, candidate.call), [begun + turn_secs] * threads):
+                        taken[candidate.key].milliseconds += spent
                 taken[candidate.key].seconds += time.perf_counter() - begun
     return taken
 
@@ -98,17 +104,35 @@ def _loop(call: Callable[[], object], until: float) -> list[float]:
     return spent
 
 
-def paced_and_loop(call: Callable[[], object], paced: int, loop: int) -> tuple[Series, Series]:
-    """The times of runs once a second, and in a loop, half of which runs before and half after."""
-    user, looped = Series(), Series()
-    for _ in range(loop // 2):
-        looped.take(call)
+@dataclass
+class Pace:
+    """The times of one candidate at two paces.
+
+    Args:
+        user: of runs with a second before each.
+        loop: of runs one after the other.
+    """
+
+    user: Series = field(default_factory=Series)
+    loop: Series = field(default_factory=Series)
+
+
+def paced_and_loop(candidates: Mapping[str, Candidate], paced: int, loop: int) -> dict[str, Pace]:
+    """The times of each candidate at a user's pace, in turns, and in a loop, half of it before and half after."""
+    taken = {key: Pace() for key in candidates}
+
+    def run_in_loop(times: int) -> None:
+        for key, candidate in candidates.items():
+            for _ in range(times):
+                taken[key].loop.take(candidate.call)
+
+    run_in_loop(loop // 2)
     for _ in range(paced):
-        time.sleep(1)
-        user.take(call)
-    for _ in range(loop - loop // 2):
-        looped.take(call)
-    return user, looped
+        for key, candidate in candidates.items():
+            time.sleep(1)
+            taken[key].user.take(candidate.call)
+    run_in_loop(loop - loop // 2)
+    return taken
 
 
 def _timed(call: Callable[[], object]) -> float:

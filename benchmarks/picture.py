@@ -22,7 +22,8 @@ NAMES = {
     candidates.PLAIN: "plain recipe:\nnew interpreter",
     candidates.POOL_APART: "process pool:\nthe same as workers",
     candidates.POOL: "process pool:\nnothing restored",
-    candidates.FLOOR: 'spawning "true":\nthe floor',
+    candidates.NAIVE: "naive fork:\nthe floor",
+    candidates.FLOOR: 'spawning "true"',
 }
 OURS, SECOND, OTHERS, INK = "#1668c7", "#7fb2ea", "#a3a8ad", "#24292f"
 COLORS = {candidates.FORKED: OURS, candidates.COLD: SECOND, candidates.WORKERS: SECOND}

@@ -12,7 +12,7 @@ import candidates
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from measure import Series
+    from measure import Pace, Series
     from memory import Footprint, Usage
 
 
@@ -25,6 +25,16 @@ class Target:
     met: bool
 
 
+def at_least(least: float, what: str, measured: float) -> Target:
+    """A target for a number that is to be large."""
+    return Target(f"{what}: at least {least:g}", _exact(measured), measured >= least)
+
+
+def at_most(most: float, what: str, measured: float) -> Target:
+    """A target for a number that is to be small."""
+    return Target(f"{what}: at most {most:g}", _exact(measured), measured <= most)
+
+
 def machine() -> str:
     """One sentence about the machine."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
@@ -35,9 +45,9 @@ def machine() -> str:
 
 
 def times(title: str, taken: Mapping[str, Series], labels: Mapping[str, str], baseline: str) -> None:
-    """Print a table of times, relative to a baseline candidate."""
-    head = [title, "median ms", "p99 ms", "runs a second", "times as fast", "runs"]
-    base = taken[baseline].median
+    """Print a table of times, relative to a baseline candidate, and as multiples of a naive fork."""
+    head = [title, "median ms", "p99 ms", "runs a second", "times as fast", "naive forks", "runs"]
+    base, naive = taken[baseline].median, taken[candidates.NAIVE].median
     table(
         head,
         (
@@ -47,6 +57,7 @@ def times(title: str, taken: Mapping[str, Series], labels: Mapping[str, str], ba
                 number(series.p99),
                 number(series.rate),
                 _ratio(base / series.median),
+                _ratio(series.median / naive),
                 str(len(series.milliseconds)),
             ]
             for key, series in taken.items()
@@ -54,13 +65,20 @@ def times(title: str, taken: Mapping[str, Series], labels: Mapping[str, str], ba
     )
 
 
-def pace(rows: Mapping[str, tuple[Series, Series]]) -> None:
-    """Print the table of runs at a user's pace."""
+def pace(paces: Mapping[str, Mapping[str, Pace]]) -> None:
+    """Print the table of runs at a user's pace: by workload, and by candidate."""
     table(
-        ["forked, at a user's pace", "a loop, median ms", "one run a second, median ms", "ratio"],
+        ["at a user's pace", "a loop, median ms", "one run a second, median ms", "ratio", "naive forks"],
         (
-            [name, number(loop.median), number(user.median), f"{user.median / loop.median:.2f}"]
-            for name, (user, loop) in rows.items()
+            [
+                f"{name}: {candidates.LABELS[key]}",
+                number(pace.loop.median),
+                number(pace.user.median),
+                f"{pace.user.median / pace.loop.median:.2f}",
+                _ratio(pace.user.median / taken[candidates.NAIVE].user.median),
+            ]
+            for name, taken in paces.items()
+            for key, pace in taken.items()
         ),
     )
 
@@ -107,6 +125,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def number(value: float) -> str:
     """The number with about three digits."""
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 200 else f"{value:.0f}"
+
+
+def _exact(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def _ratio(value: float) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import candidates
 import cells
+import counts
 import data
 import evaluation
 import measure
@@ -38,7 +39,7 @@ class Suite:
         paced: runs at a user's pace, for bare code and for Opik.
         is_quick: whether it is to show that it works, not how fast it is.
         alone: times of single runs, by workload.
-        paces: times at a user's pace and in a loop, by workload.
+        paces: times at a user's pace and in a loop, by workload and candidate.
         targets: the evaluated targets.
     """
 
@@ -49,7 +50,7 @@ class Suite:
     paced: tuple[int, int]
     is_quick: bool
     alone: dict[str, dict[str, measure.Series]] = field(default_factory=dict)
-    paces: dict[str, tuple[measure.Series, measure.Series]] = field(default_factory=dict)
+    paces: dict[str, dict[str, measure.Pace]] = field(default_factory=dict)
     targets: list[report.Target] = field(default_factory=list)
 
     def run(self) -> None:
@@ -64,9 +65,10 @@ class Suite:
         self._cells(BARE, max(2, self.rounds // 4))
         self._cells(OPIK, max(2, self.rounds // 4))
         report.pace(self.paces)
-        for name, (user, loop) in self.paces.items():
-            self.targets += targets.paced(name, user, loop)
+        for name, taken in self.paces.items():
+            self.targets += targets.paced(name, taken)
         if memory.MEASURABLE:
+            self.targets += counts.measure(is_quick=self.is_quick)
             self._memory(BARE, most=3)
             self._memory(OPIK, most=6)
         _say("handing over data")
@@ -86,7 +88,8 @@ class Suite:
             title = f"{workload.name}, from {candidates.THREADS} threads"
             report.times(title, threads, candidates.LABELS, candidates.PLAIN)
             _say(f"{workload.name}, one run a second")
-            self.paces[workload.name] = measure.paced_and_loop(ready[candidates.FORKED].call, paced, rounds)
+            compared = {key: ready[key] for key in (candidates.FORKED, candidates.NAIVE)}
+            self.paces[workload.name] = measure.paced_and_loop(compared, paced, rounds)
         self.alone[workload.name] = alone
         return threads
 

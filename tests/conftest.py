@@ -109,7 +109,7 @@ def pytest_runtest_makereport(
 
 
 # What a machine has or has not, and CI cannot install.
-ALLOWED_SKIPS = ("control groups", "network namespaces", "torch is not installed")
+ALLOWED_SKIPS = ("control groups", "network namespaces", "ptrace is not permitted", "torch is not installed")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
