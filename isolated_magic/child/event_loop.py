@@ -65,7 +65,10 @@ class EventLoop:
 
 def is_awaitable(value: object) -> bool:
     """Whether it is a coroutine, a future, or of another type that can be awaited. Only its type is looked at."""
-    return any("__await__" in names_in(base) for base in mro_of(type(value)))
+    for base in mro_of(type(value)):  # noqa: SIM110 - of each run: a generator takes a call for each base
+        if "__await__" in names_in(base):
+            return True
+    return False
 
 
 async def _awaited(value: Awaitable[object]) -> object:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .plain import Json
 
 MOST_LOOKED_AT = 1000  # items of a list
+# Types of what most names of a run stand for; by identity, for a metaclass may define hash and equality.
+_NEVER_METRICS = frozenset(map(id, (str, bytes, int, float, bool, type(None), dict, list, tuple, set, type(sys))))
 
 
 class Named:
@@ -121,12 +123,13 @@ def defined_in(names: dict[str, object], texts: list[str]) -> list[object]:
     objects that a variable holds; and functions that a library's decorator made metrics. A note says which objects
     were scored.
     """
-    defined = _unique([value for value in names.values() if _is_ours(value)])
-    functions = _unique([value for value in names.values() if is_decorated(value)])
+    values = [value for value in names.values() if id(type(value)) not in _NEVER_METRICS]
+    defined = _unique([value for value in values if _is_ours(value)])
+    functions = _unique([value for value in values if is_decorated(value)])
     bases = [base for metric in defined for base in mro_of(metric)[1:]]
     leaves = [metric for metric in defined if not _is_among(metric, bases)]
     if "langsmith" in sys.modules:
-        functions += _unique([value for value in names.values() if _is_evaluator(value)])
+        functions += _unique([value for value in values if _is_evaluator(value)])
     if not leaves:
         return functions
     made = [(name, value) for name, value in names.items() if _holds_one_of(value, leaves)]
@@ -140,10 +143,11 @@ def defined_in(names: dict[str, object], texts: list[str]) -> list[object]:
 
 def ways_to_score(names: dict[str, object], inputs: Inputs) -> list[str]:
     """Notes for code that has no result: what of it would score on the last line."""
-    held = [name for name, value in names.items() if not is_class(value) and library_of_metric(value)]
+    may_score = {name: value for name, value in names.items() if id(type(value)) not in _NEVER_METRICS}
+    held = [name for name, value in may_score.items() if not is_class(value) and library_of_metric(value)]
     if held:
         return [f"{name} is a metric: as the last line, it scores." for name in held]
-    name = _most_likely_meant(names, inputs)
+    name = _most_likely_meant(may_score, inputs)
     return [f"{name} was only defined: as the last line, it scores."] if name else []
 
 

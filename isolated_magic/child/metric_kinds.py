@@ -62,8 +62,10 @@ def library_of_class(kind: object) -> str:
         found = BASES.get((library_of(base), name_of(base)))
         if found is not None:
             return "" if base is kind else found
-    is_opik = any(name_of(base) == "BaseMetric" and library_of(base) not in NOT_OPIK for base in bases)
-    return OPIK if is_opik and name_of(kind) not in OPIK_BASES else ""
+    for base in bases:
+        if name_of(base) == "BaseMetric" and library_of(base) not in NOT_OPIK:
+            return OPIK if name_of(kind) not in OPIK_BASES else ""
+    return ""
 
 
 def is_of_main(kind: object) -> bool:
