@@ -39,7 +39,7 @@ from isolated_magic.distributed.fitness import not_used
 from isolated_magic.distributed.load import CHUNK_SECS, CHUNKS_PER_THREAD, SMALL_CHUNK_SECS, Load, Sent
 from isolated_magic.executors.dispatch import Dispatch
 from isolated_magic.executors.local_dispatch import AHEAD_IN_LANES
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.resources import start_thread
 from isolated_magic.models import ErrorKind, RunError, RunResult
 from isolated_magic.request import RemoteTarget

@@ -24,7 +24,7 @@ from isolated_magic.distributed.lease import WELCOME, Lease
 from isolated_magic.distributed.needs import NOTHING
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.executors.row_values import exception_text
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

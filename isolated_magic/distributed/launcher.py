@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.distributed.engines import engine_for
 from isolated_magic.errors import InvalidRequestError, LaunchError
-from isolated_magic.launch.base import Attach, Child, Launcher, Preloaded, forget_in_forks, to_nobody
+from isolated_magic.launch.base import Attach, Child, Launcher, Preloaded, to_nobody
+from isolated_magic.launch.forks import forget_in_forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:

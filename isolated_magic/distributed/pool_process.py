@@ -30,7 +30,7 @@ from isolated_magic.distributed.lease import (
 from isolated_magic.distributed.worker import WorkerExecutor
 from isolated_magic.errors import IsolatedError, LaunchError
 from isolated_magic.executors.row_values import exception_text
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:

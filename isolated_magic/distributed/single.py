@@ -18,7 +18,7 @@ from isolated_magic.executors.dispatch import Reports
 from isolated_magic.executors.evaluation_options import EvaluationSettings
 from isolated_magic.executors.runner import NOBODY, failed_run
 from isolated_magic.executors.tasks import Task
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.models import ErrorKind, RunError, RunResult, Timings
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from isolated_magic.executors.retries import Retries
 from isolated_magic.executors.row_values import exception_text
 from isolated_magic.executors.sigint import Noted
 from isolated_magic.executors.tasks import TaskMaker
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.models import RunError, RunResult
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from isolated_magic.environment import in_kernel
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import Preloaded, forget_in_forks
+from isolated_magic.launch.base import Preloaded
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.process import leaving
 from isolated_magic.launch.resources import start_thread
 

@@ -9,7 +9,7 @@ from isolated_magic.executors.dispatch import Dispatch
 from isolated_magic.executors.lane import Lanes
 from isolated_magic.executors.lifecycle import LiveRun
 from isolated_magic.executors.scheduler import Pace, Scheduler, Work
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.supervisor.row_stream import MOST_AHEAD
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:

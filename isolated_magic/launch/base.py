@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -32,6 +31,8 @@ class Child:
     stderr: FileIO
     handle: ProcessHandle
     launch: LaunchMethod = "cold"
+    # Whether it says that its code has started only with what comes next; ``launch/protocol.py`` sees if it has.
+    starts_silently: bool = False
     # Given the messages of a fork, tells whether it had to import a package itself.
     lacked: Callable[[Messages], bool] | None = None
     # Takes the pages that a sampled fork wrote to.
@@ -168,26 +169,3 @@ def require_processes() -> None:
         )
     if not hasattr(os, "fork"):
         raise UnsupportedPlatformError(f"isolated_magic needs processes, which {sys.platform} does not have.")
-
-
-class Forgetful(Protocol):
-    """What keeps locks, descriptors or processes that a fork of this process must not use."""
-
-    def forget(self) -> None: ...  # noqa: D102
-
-
-_forgetful: weakref.WeakSet[Forgetful] = weakref.WeakSet()
-
-
-def forget_in_forks(one: Forgetful) -> None:
-    """Have ``forget()`` called in each fork of this process: another thread may have held a lock just then."""
-    _forgetful.add(one)
-
-
-def _forget_all() -> None:
-    for one in list(_forgetful):
-        one.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -18,7 +18,7 @@ from isolated_magic import child
 from isolated_magic.child import wire
 from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.process import send_descriptors
 from isolated_magic.launch.resources import launch_error, memory_limit_note
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import process_tree, signals, wire
-from isolated_magic.launch.base import forget_in_forks
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.resources import explain_errno
 
 if TYPE_CHECKING:

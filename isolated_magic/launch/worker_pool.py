@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from isolated_magic.child.modules import fingerprint
 from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, forget_in_forks, to_nobody
+from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
 from isolated_magic.launch.fork_server.freshness import is_unchanged, package_folders
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.spawn import ProcessAttributes, current_attributes, program_messages, send_at_once
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isolated_magic.child import signals, wire
+from isolated_magic.child import signals
 from isolated_magic.launch.protocol import BRIEF_SECS, Conversation
 from isolated_magic.supervisor import timeout_stack
 from isolated_magic.supervisor.run_output import RunOutput
@@ -182,7 +182,7 @@ class Supervisor:
         self._messages = self._conversation.messages
         self._is_worker = child.is_worker
         self._end: RunEnd | None = None  # by the word of its process
-        self._starts_silently = wire.SHOWS_UNREAD and child.launch == "forked" and not child.is_worker
+        self._starts_silently = child.starts_silently and not child.is_worker
         self._is_watched = on_output is not None or on_display is not None
 
     def run(self) -> ExitReport:

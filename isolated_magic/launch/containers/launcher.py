@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.environment import QUIET_DEFAULTS, acts_at_start
 from isolated_magic.errors import IsolatedError, LaunchError
-from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, forget_in_forks, to_nobody
+from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
 from isolated_magic.launch.containers.bridge import Bridge
 from isolated_magic.launch.containers.client import DaemonClient, require_sdk, this_process
 from isolated_magic.launch.containers.container import Container, container_messages
 from isolated_magic.launch.containers.settings import shape_for
 from isolated_magic.launch.fork_server.source_scan import scan_source
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.resources import start_thread
 from isolated_magic.launch.spawn import program_messages
 from isolated_magic.limits import NO_LIMITS, STACK_LIMIT_BYTES

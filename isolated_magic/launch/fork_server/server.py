@@ -279,7 +279,7 @@ class ForkServer:
             if problem.errno in LOST:
                 self.close()
             return None
-        child.launch = "forked"
+        child.launch, child.starts_silently = "forked", wire.SHOWS_UNREAD
         return child
 
     def retire(self) -> None:

@@ -15,10 +15,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import Preloaded, forget_in_forks
+from isolated_magic.launch.base import Preloaded
 from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure, environment_for
 from isolated_magic.launch.fork_server.server import ForkServer
 from isolated_magic.launch.fork_server.source_scan import ImportHistory
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.resources import start_thread
 
