@@ -40,7 +40,6 @@ TORN_DOWN_RUNS = 3
 STOPPED = "The run was stopped before it ended."
 KILLED = "The run was killed before it ended."
 LOST = "The run was lost: the guardian process was killed, or has no room for it."
-OWN_STANDBY = 3  # executors with the same settings share fork servers: with this one nobody does
 
 
 class Library:
@@ -167,7 +166,8 @@ class Library:
         """Kill the guardian or the fork server of a separate executor during a run."""
         with (
             self._turn(RESTING, choice, tenant) as turn,
-            IsolatedSubprocessExecutor(LONG_SECS, launch=door, standby=OWN_STANDBY) as executor,
+            # Executors with the same settings share fork servers: nobody else has these.
+            IsolatedSubprocessExecutor(LONG_SECS, launch=door, idle_secs=choice.uniform(1000, 2000)) as executor,
         ):
             executor.warm_up()
             run = executor.start(turn.kind.source, turn.data, turn.env_vars)

@@ -8,7 +8,6 @@ import resource
 import socket
 import sys
 import weakref
-from contextlib import suppress
 from functools import lru_cache
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
@@ -221,43 +220,14 @@ def _attributes(
     return ProcessAttributes(umask, nice, None if affinity is None else tuple(sorted(affinity)), numbered)
 
 
-class _Status:
-    """What the system tells of this process (proc(5), /proc/self/status).
-
-    It stays open: to open it takes twice as long as to read it.
-    """
-
-    def __init__(self) -> None:
-        self._descriptor = -1
-        self._is_ours = b""
-
-    def read(self) -> bytes:
-        """Its first lines.
-
-        Raises:
-            OSError: the system does not tell.
-        """
-        if self._descriptor >= 0:
-            with suppress(OSError):  # this program has closed it, as one does that becomes a daemon
-                found = os.pread(self._descriptor, STATUS_BYTES, 0)
-                if self._is_ours in found and self._is_ours == _pid_line():  # it is open, and not in a fork
-                    return found
-        self._descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-        self._is_ours = _pid_line()
-        return os.pread(self._descriptor, STATUS_BYTES, 0)
-
-
-def _pid_line() -> bytes:
-    return b"\nPid:\t%d\n" % os.getpid()
-
-
-_status = _Status()
-
-
 def _umask() -> int | None:
     # os.umask() can only tell it by changing it, for all threads.
     try:
-        found = _status.read()
+        descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = os.read(descriptor, STATUS_BYTES)
+        finally:
+            os.close(descriptor)
     except OSError as problem:
         if is_shortage(problem):  # a run with another umask than the caller's would be wrong
             raise
