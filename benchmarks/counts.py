@@ -209,7 +209,9 @@ def _targets(counts: dict[str, Any]) -> Iterator[report.Target]:
         yield report.at_most(MOST_SYSTEM_CALLS, name, of_owner)
     time_of = {role: usage["processor_ms"] for role, usage in used.items()}
     times = sum(time for role, time in time_of.items() if role != NAIVE) / time_of[NAIVE]
-    yield report.at_most(MOST_PROCESSOR_TIME, "bare code: processor time of all processes, naive forks'", times)
+    yield report.at_most(
+        MOST_PROCESSOR_TIME, "bare code: processor time of all processes, multiple of a naive fork's", times
+    )
 
 
 def main() -> None:
