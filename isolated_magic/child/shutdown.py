@@ -68,9 +68,7 @@ def end(
     try:
         status = _wind_up(status, modules, channel)
         if channel.tells_pages and own_pages is not None:
-            with suppress(
-                Exception
-            ):  # hidden from us, or the code took apart what we need: the next run will tell
+            with suppress(Exception):  # hidden from us, or taken apart by the code: the next run will tell
                 channel.send({"memory": {"pages": own_pages()}})
         if channel.may_tell_over and _is_childless():
             channel.tell_over(status)

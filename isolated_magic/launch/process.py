@@ -54,15 +54,17 @@ class Leaving:
         """Wait until all of them are gone, or for so many seconds."""
         deadline = time.monotonic() + timeout_secs
         while self._descriptors:
+            ended = _ended([*self._descriptors], deadline - time.monotonic())  # without the lock: runs go on ending
             with self._lock:
-                self._close(_ended(self._descriptors, deadline - time.monotonic()))
+                self._close(ended)
             if time.monotonic() > deadline:
                 return
 
     def _close(self, descriptors: list[int]) -> None:
         for descriptor in descriptors:
-            self._descriptors.remove(descriptor)
-            os.close(descriptor)
+            if descriptor in self._descriptors:  # otherwise another thread has closed it
+                self._descriptors.remove(descriptor)
+                os.close(descriptor)
 
     def forget(self) -> None:
         """In a fork of the owner: they are processes of the original."""

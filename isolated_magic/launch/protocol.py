@@ -140,9 +140,7 @@ class RunEnd:
     """How a run ended, in the words of its process."""
 
     status: int  # the exit status that the process will have, or would have if it did not go on
-    cpu_secs: float = (
-        0.0  # of a run of a worker; that of others is of interest under limits, and known at their end
-    )
+    cpu_secs: float = 0.0  # of a run of a worker; of a fork under limits, its reaper tells it
 
 
 class Messages:
