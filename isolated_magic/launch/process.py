@@ -54,7 +54,7 @@ class Leaving:
         """Wait until all of them are gone, or for so many seconds."""
         deadline = time.monotonic() + timeout_secs
         while self._descriptors:
-            ended = _ended([*self._descriptors], deadline - time.monotonic())  # without the lock: runs go on ending
+            ended = _ended([*self._descriptors], deadline - time.monotonic())  # without the lock: others add
             with self._lock:
                 self._close(ended)
             if time.monotonic() > deadline:
