@@ -20,6 +20,9 @@ NOTEBOOKS = TESTS.parent / "notebooks"
 # Opik wraps every metric when pytest is loaded, and the exit of a run then waits for its server.
 os.environ["OPIK_TRACK_DISABLE"] = "true"
 
+# What a test learns is no other test's business, and the user's cache none of theirs: those about it say otherwise.
+os.environ["ISOLATED_MAGIC_REMEMBER"] = "off"
+
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, max_examples=100)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile("same")

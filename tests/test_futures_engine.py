@@ -286,7 +286,7 @@ class EngineError(Exception):
 
 def test_a_process_that_comes_late_waits_for_nobody():
     lease = Lease()
-    settings = LaunchSettings(launch="forked", preload="learned", standby=2, idle_secs=600.0)
+    settings = LaunchSettings(launch="forked", preload="learned", standby=2, idle_secs=600.0, remember=False)
     home = pool_process.Home("late", os.getpid(), settings, lease.address)
     lease.release("all are there")
     late = threading.Thread(target=pool_process.gather, args=("all are there", 0.0, home), daemon=True)

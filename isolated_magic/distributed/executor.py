@@ -78,7 +78,10 @@ class DistributedExecutor(Executor):
         limits: Limits = NO_LIMITS,
     ) -> None:
         check_launch(launch, preload, standby, idle_secs)
-        settings = LaunchSettings(launch=launch, preload=preload, standby=standby, idle_secs=idle_secs)
+        # Workers may be many on one home folder, and go on for long.
+        settings = LaunchSettings(
+            launch=launch, preload=preload, standby=standby, idle_secs=idle_secs, remember=False
+        )
         self._places = Places()
         self._cluster = ClusterLauncher(client, settings)
         super().__init__(self._cluster, "distributed", timeout_secs, limits)

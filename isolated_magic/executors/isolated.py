@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.errors import InvalidRequestError
@@ -20,6 +21,7 @@ DEFAULT_STANDBY = 2
 MOST_STANDBY = 64  # each is a process
 DEFAULT_IDLE_SECS = 600.0
 LONGEST_IDLE_SECS = 1e9  # thirty years
+REMEMBER_VARIABLE = "ISOLATED_MAGIC_REMEMBER"
 
 
 class LaunchSettings(TypedDict):
@@ -29,6 +31,7 @@ class LaunchSettings(TypedDict):
     preload: Preload
     standby: int
     idle_secs: float
+    remember: bool
 
 
 class IsolatedSubprocessExecutor(Executor):
@@ -47,6 +50,9 @@ class IsolatedSubprocessExecutor(Executor):
             same imports imported; a list of names for every run; None for none.
         standby: number of forks of a fork server that wait for a run, 64 at most.
         idle_secs: seconds after which an unused fork server ends. The next run starts another one.
+        remember: whether what was learned is kept for later processes in the same working directory: names of
+            installed modules, in the user's cache folder. The environment variable ``ISOLATED_MAGIC_REMEMBER``,
+            ``on`` or ``off``, goes over it.
         limits: default limits of a run.
 
     Raises:
@@ -62,9 +68,10 @@ class IsolatedSubprocessExecutor(Executor):
         preload: Preload = "learned",
         standby: int = DEFAULT_STANDBY,
         idle_secs: float = DEFAULT_IDLE_SECS,
+        remember: bool = True,
         limits: Limits = NO_LIMITS,
     ) -> None:
-        launcher = process_launcher(launch, preload, standby, idle_secs)
+        launcher = process_launcher(launch, preload, standby, idle_secs, remember=remember)
         super().__init__(launcher, "isolated_subprocess", timeout_secs, limits)
 
     def configure(self, settings: LaunchSettings) -> None:
@@ -75,8 +82,14 @@ class IsolatedSubprocessExecutor(Executor):
         """
         self._launcher = process_launcher(**settings)  # the one before ends with the last run that has it
 
+    def start_ahead(self) -> None:
+        """Start fork servers for what earlier processes ran here, in the background. Returns at once."""
+        self._launcher.start_ahead(self._any_request)
 
-def check_launch(launch: ProcessLaunchMethod, preload: Preload, standby: int, idle_secs: float) -> None:
+
+def check_launch(
+    launch: ProcessLaunchMethod, preload: Preload, standby: int, idle_secs: float, remember: bool = True
+) -> None:
     """Refuse settings that :class:`IsolatedSubprocessExecutor` cannot take.
 
     Raises:
@@ -95,6 +108,8 @@ def check_launch(launch: ProcessLaunchMethod, preload: Preload, standby: int, id
         raise InvalidRequestError(f"idle_secs is {idle_secs!r}: give a number of seconds greater than zero.")
     if preload is not None and preload != "learned":
         _check_names(preload)
+    if not isinstance(remember, bool):
+        raise InvalidRequestError(f"remember is {remember!r}: give True or False.")
 
 
 def process_launcher(
@@ -102,16 +117,27 @@ def process_launcher(
     preload: Preload = "learned",
     standby: int = DEFAULT_STANDBY,
     idle_secs: float = DEFAULT_IDLE_SECS,
+    *,
+    remember: bool = True,
 ) -> ProcessLauncher:
     """A launcher with these settings of :class:`IsolatedSubprocessExecutor`.
 
     Raises:
         InvalidRequestError: one of them is not what it should be.
     """
-    check_launch(launch, preload, standby, idle_secs)
+    check_launch(launch, preload, standby, idle_secs, remember)
+    remembers = _remembers(remember)
     if launch == "cold" or not CAN_FORK:
         return ColdLauncher()
-    return ForkedLauncher(preload, standby, min(idle_secs, LONGEST_IDLE_SECS))
+    return ForkedLauncher(preload, standby, min(idle_secs, LONGEST_IDLE_SECS), remember=remembers)
+
+
+def _remembers(setting: bool) -> bool:
+    """Whether to remember: the environment variable goes over the setting."""
+    text = os.environ.get(REMEMBER_VARIABLE, "").strip().lower()
+    if text not in {"", "on", "off"}:
+        raise InvalidRequestError(f"The environment variable {REMEMBER_VARIABLE} is {text!r}: give on or off.")
+    return text == "on" if text else setting
 
 
 def _check_names(preload: object) -> None:

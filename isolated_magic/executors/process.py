@@ -53,6 +53,7 @@ class ProcessExecutor(Executor):
         max_runs: runs of a worker before it is replaced; None for no limit. Its exit functions are called then.
         max_memory_bytes: bytes of memory above which a worker is replaced after a run; None for no limit.
         preload: modules that new workers import, as for :class:`IsolatedSubprocessExecutor`.
+        remember: likewise.
         limits: default limits of a run.
 
     Raises:
@@ -68,6 +69,7 @@ class ProcessExecutor(Executor):
         max_runs: int | None = DEFAULT_MAX_RUNS,
         max_memory_bytes: int | None = None,
         preload: Preload = "learned",
+        remember: bool = True,
         limits: Limits = NO_LIMITS,
     ) -> None:
         self.workers = processors() if workers is None else _checked("workers", workers)
@@ -75,7 +77,7 @@ class ProcessExecutor(Executor):
             _checked("max_runs", max_runs)
         if max_memory_bytes is not None:
             _checked("max_memory_bytes", max_memory_bytes)
-        processes = process_launcher(preload=preload)
+        processes = process_launcher(preload=preload, remember=remember)
         pool = PoolLauncher(processes, self.workers, max_runs, max_memory_bytes)
         super().__init__(pool, "process", timeout_secs, limits)
         with suppress(InvalidRequestError):  # no working directory: each run will say so

@@ -135,6 +135,9 @@ class Launcher(ABC):
         """Wait until everything that makes such launches fast is there; whether it is."""
         return True
 
+    def start_ahead(self, make_request: Callable[[], RunRequest]) -> None:  # noqa: B027 - likewise
+        """Start what makes such runs fast that are like those of earlier processes, in the background."""
+
     def preloaded(self) -> Preloaded:
         """What is imported ahead of the runs that it launches."""
         return Preloaded()

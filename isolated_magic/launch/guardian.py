@@ -45,6 +45,10 @@ class Guardian:
         self._running: _GuardianProcess | None = None
         forget_in_forks(self)
 
+    def start(self) -> None:
+        """Start it ahead of what needs it; LaunchError if it fails or does not answer, OSError for a shortage."""
+        self._ensure_running()
+
     def start_run(self, descriptors: list[int]) -> None:
         """Have a process forked around these descriptors; LaunchError if the guardian fails or does not answer."""
         try:

@@ -28,6 +28,10 @@ class Executors:
         self.clusters = Clusters(settings)
         self._others: dict[ExecutorName, tuple[Mapping[str, object], Executor]] = {}
 
+    def start_ahead(self) -> None:
+        """Start, in the background, what makes cells fast that are like those of earlier kernels."""
+        self.isolated.start_ahead()
+
     def configure(self) -> None:
         """Start runs as the settings say from now on."""
         self.isolated.configure(self._settings.launch_settings)
@@ -56,7 +60,9 @@ class Executors:
         if name == "isolated":
             return self.isolated
         if name == "process":
-            wanted: dict[str, object] = {"workers": self._settings.workers, "preload": self._settings.preload}
+            wanted: dict[str, object] = {
+                name: getattr(self._settings, name) for name in ("workers", "preload", "remember")
+            }
         else:
             wanted = {"network": options.allow_net, **({"image": options.image} if options.image else {})}
         settings, executor = self._others.get(name, ({}, None))

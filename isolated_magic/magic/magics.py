@@ -403,6 +403,7 @@ def load(shell: InteractiveShell) -> None:
     magics.cells.register()
     magics.completion.register()
     lifecycle.handle_termination()
+    magics.executors.start_ahead()
 
 
 def unload(shell: InteractiveShell) -> None:

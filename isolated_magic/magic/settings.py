@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     _Anything: TypeAlias = Any  # traitlets types its values and proposals no closer
 
 MOST_SCORES = 100_000
-OF_LAUNCH = ("launch", "preload", "standby", "idle_secs")
+OF_LAUNCH = ("launch", "preload", "standby", "idle_secs", "remember")
 NO_LIMIT_WORDS = ("none", "inf")
 LONGEST_SHOWN = 100  # characters
 _TRAITS = {float: Float, int: Int, str: Unicode, bool: Bool}
@@ -163,6 +163,15 @@ class IsolatedMagic(Configurable):
         wants=TIME_WANTS,
         no_limit=math.inf,
         help="seconds after which an unused fork server ends; `'inf'` for never",
+    )
+
+    remember = _Trait(
+        Bool(),
+        default=True,
+        wants="True or False",
+        help="whether later kernels in this folder know which modules runs import, and import them before the "
+        "first cell; their names are kept. The environment variable `ISOLATED_MAGIC_REMEMBER`, `on` or `off`, "
+        "goes over it",
     )
 
     def __init__(self, **options: _Anything) -> None:

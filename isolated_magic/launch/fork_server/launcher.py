@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 import warnings
 import weakref
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.child.modules import is_standard
 from isolated_magic.child.process_state import credentials
+from isolated_magic.errors import InvalidRequestError, LaunchError
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, StartedWorker, require_processes, to_nobody
 from isolated_magic.launch.fork_server.freshness import (
     ForkServerSpec,
@@ -27,18 +29,20 @@ from isolated_magic.launch.fork_server.freshness import (
     has_module_named,
     package_folders,
 )
-from isolated_magic.launch.fork_server.servers import PoolLease, PoolSettings
-from isolated_magic.launch.fork_server.source_scan import NOT_THERE, SourceScan, scan_file, scan_source
+from isolated_magic.launch.fork_server.import_history import NOT_THERE
+from isolated_magic.launch.fork_server.servers import MOST_SERVERS, PoolLease, PoolSettings
+from isolated_magic.launch.fork_server.source_scan import SourceScan, scan_file, scan_source
 from isolated_magic.launch.guardian import Guardian
+from isolated_magic.launch.resources import start_thread
 from isolated_magic.launch.spawn import current_attributes, make_child, role_messages, run_messages, send_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from isolated_magic.launch.base import Preloaded
+    from isolated_magic.launch.fork_server.import_history import ImportHistory, KnownImports
     from isolated_magic.launch.fork_server.server import ForkServer
     from isolated_magic.launch.fork_server.servers import ForkServerPool
-    from isolated_magic.launch.fork_server.source_scan import ImportHistory, KnownImports
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
 
 PACKAGE = __name__.partition(".")[0]
+AHEAD_AFTER_SECS = 0.05  # whoever asks for it goes on first
 LARGEST_ENVIRONMENT_BYTES = 1 << 20  # execve(2) takes a quarter of the stack limit, six megabytes at most
 
 CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its frameworks is not safe
@@ -54,12 +59,13 @@ CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its
 class ForkedLauncher(ProcessLauncher):
     """Forks runs from fork servers; :class:`IsolatedSubprocessExecutor` explains the arguments."""
 
-    def __init__(self, preload: Preload, standby: int, idle_secs: float) -> None:
+    def __init__(self, preload: Preload, standby: int, idle_secs: float, *, remember: bool) -> None:
         require_processes()
         self._guardian = Guardian()
         self._learns = preload == "learned"
         self._given = () if preload is None or isinstance(preload, str) else tuple(preload)
-        self._lease = PoolLease(PoolSettings(self._given, self._learns, standby, idle_secs))
+        self._remembers = self._learns and remember
+        self._lease = PoolLease(PoolSettings(self._given, self._learns, standby, idle_secs, self._remembers))
         weakref.finalize(self, _close, self._lease, self._guardian)
         self._warned: set[str] = set()
         self._warn({name: NOT_THERE for name in self._given if _is_missing(name)})
@@ -146,6 +152,7 @@ class ForkedLauncher(ProcessLauncher):
         known_imports = self._history.imports_for(own, home, request.environment)
         if own.in_order and not known_imports.is_known:
             own = _with_imports_from(home, own)
+            known_imports = self._history.imports_before(own, request.environment) or known_imports
         return reduce(or_, map(scan_file, known_imports.files), own), known_imports
 
     def _ensure_server(
@@ -157,32 +164,43 @@ class ForkedLauncher(ProcessLauncher):
         attributes: ProcessAttributes,
     ) -> None:
         """Start a fork server for such runs unless this one has all that they import."""
+        if server is None and self._history.recall():
+            scan, known_imports = self._scan_and_known_imports(request)
         modules = known_imports.modules
         if server is not None and server.has(modules):
             return
         is_special = not self._given and _has_third_party(modules)
         if (modules and scan.redirects) or (is_special and scan.looks_around):
             return
-        imports = scan.imports if is_special else frozenset[str]()
-        spec = ForkServerSpec(
+        spec = self._spec(request, scan, known_imports, attributes)
+        if server is not None or not self._servers.defer(spec, request.environment, self._lease, scan):
+            self._servers.ensure(spec, request.environment, self._lease)
+
+    def _spec(
+        self, request: RunRequest, scan: SourceScan, known_imports: KnownImports, attributes: ProcessAttributes
+    ) -> ForkServerSpec:
+        """What the fork server for such runs is made of."""
+        imports = scan.imports if known_imports.imports is None else known_imports.imports
+        is_special = not self._given and _has_third_party(known_imports.modules)
+        return ForkServerSpec(
             executable=sys.executable,
-            modules=modules,
+            modules=known_imports.modules,
             wanted=known_imports.wanted,
-            imports=imports,
+            imports=imports if is_special else frozenset[str](),
             environment=environment_for(request.environment),
             cwd=request.cwd,
             stack_bytes=request.limits.stack_bytes,
             attributes=attributes,
             credentials=credentials(),
         )
-        self._servers.ensure(spec, request.environment, self._lease)
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:
         """Note what a run imported; see :class:`Launcher`."""
         if not self._learns or request.fresh:
             return
         with suppress(OSError):  # no descriptors left to look: the next run will tell
-            self._history.learn(_scan_of(request), first_path_entry(request), modules, files)
+            _, known_imports = self._scan_and_known_imports(request)
+            self._history.learn(_scan_of(request), first_path_entry(request), modules, files, known_imports)
             self._prepare(request)
 
     def _prepare(self, request: RunRequest) -> None:
@@ -192,11 +210,34 @@ class ForkedLauncher(ProcessLauncher):
         server = self._servers.best_for(request, scan, attributes)
         self._ensure_server(server, request, scan, known_imports, attributes)
 
+    def start_ahead(self, make_request: Callable[[], RunRequest]) -> None:
+        """Start fork servers for the programs that earlier processes ran here; see :class:`Launcher`."""
+        pool = self._servers  # not in the thread: a teardown may come before
+
+        def work() -> None:
+            time.sleep(AHEAD_AFTER_SECS)
+            with suppress(OSError, InvalidRequestError):  # a shortage, or no working directory: runs will say so
+                request = make_request()
+                specs = self._specs_ahead(pool.history, request)
+                if specs:
+                    pool.start_ahead(specs, request.environment, self._lease)
+
+        if self._remembers:
+            with suppress(LaunchError):  # likewise
+                start_thread(work, "isolated_magic fork servers ahead")
+
+    def _specs_ahead(self, history: ImportHistory, request: RunRequest) -> list[ForkServerSpec]:
+        attributes = current_attributes()
+        known = history.ahead(request.environment)[:MOST_SERVERS]
+        return [self._spec(request, SourceScan(), one, attributes) for one in known]
+
     def warm_up(self, request: RunRequest, timeout_secs: float) -> bool:
         """Wait for the fork servers that are starting, one for this request among them; see :class:`Launcher`."""
         server = None
         with suppress(OSError):  # no descriptors left to look
             self._prepare(request)
+            for spec in self._specs_ahead(self._history, request):
+                self._servers.ensure(spec, request.environment, self._lease)
             if self._servers.wait(timeout_secs):
                 scan, _ = self._scan_and_known_imports(request)
                 server = self._servers.best_for(request, scan, current_attributes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -12,7 +13,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from isolated_magic.child import wire
 from isolated_magic.child.modules import is_standard
@@ -26,7 +27,7 @@ from isolated_magic.launch.process import NO_SIGNAL, send_descriptors
 from isolated_magic.launch.spawn import make_child, receive_frame, start_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.fork_server.freshness import ForkServerSpec, ReadyReport
@@ -38,16 +39,35 @@ MOST_SAMPLES = 2  # runs that report which memory they wrote to
 SEND_TIMEOUT_SECS = 10.0  # a fork server that takes no request for so long is stopped or starved
 
 
+class Deferred(NamedTuple):
+    """A fork server that is wanted unless one that is starting turns out to have all that it would have."""
+
+    spec: ForkServerSpec
+    environment: Mapping[bytes, bytes]  # of the run that it is for
+    lease: object  # of the launcher that asks for it
+
+
 class ForkServer:
-    """A fork server, starting or ready. Unless it is awaited, it gives way to other processes while it imports."""
+    """A fork server, starting or ready. Unless it is awaited, it gives way to other processes while it imports.
+
+    One that is ahead of the first run that may need it counts as used long ago, until it is used.
+    """
 
     def __init__(
-        self, spec: ForkServerSpec, start: Callable[[list[int]], None], idle_secs: float, *, is_awaited: bool
+        self,
+        spec: ForkServerSpec,
+        start: Callable[[list[int]], None],
+        idle_secs: float,
+        *,
+        is_awaited: bool,
+        is_ahead: bool,
     ) -> None:
         self.spec = spec
         self.lease: object = None  # of the launcher whose number of fork servers it counts for
+        self.deferred: list[Deferred] = []
         self.state: Literal["starting", "ready", "over"] = "starting"
-        self.used_at = time.monotonic()
+        self.is_ahead = is_ahead
+        self.used_at = -math.inf if is_ahead else time.monotonic()
         self.modules: frozenset[str] = frozenset()
         self.packages: frozenset[str] = frozenset()
         self.not_there: tuple[str, ...] = ()
@@ -57,6 +77,7 @@ class ForkServer:
         self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
         self._has_third_party = not all(map(is_standard, spec.modules))
+        self._gives_way = (self._has_third_party or is_ahead) and not is_awaited
         self._seen: tuple[str, ...] = ()
         self._samples = 0
         self._pid: int | None = None
@@ -69,7 +90,7 @@ class ForkServer:
             "modules": spec.modules,
             "wanted": sorted(spec.wanted),
             "in_detail": spec.in_detail,
-            "gives_way": self._has_third_party and not is_awaited,
+            "gives_way": self._gives_way,
             "owner_pid": os.getpid(),
             "idle_secs": idle_secs,
             "attributes": spec.attributes._asdict(),
@@ -127,7 +148,7 @@ class ForkServer:
     def hurry(self) -> None:
         """Have it give way to other processes no longer, if the system lets it: somebody waits for it."""
         pid, self._is_hurried = self._pid, True
-        if self.state == "starting" and self._has_third_party and pid is not None:
+        if self.state == "starting" and self._gives_way and pid is not None:
             set_group_nice(pid, 0)
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, pid, self.spec.attributes.nice)
@@ -157,6 +178,11 @@ class ForkServer:
                 self.state = "ready"
 
     @property
+    def modules_of_programs(self) -> Iterator[str]:
+        """The modules in it that come with what programs ask for, and not with what a run did later."""
+        return freshness.without(self._late, self.modules)
+
+    @property
     def asked_for(self) -> frozenset[str]:
         """The packages in it that programs or the user ask for."""
         names = [*(self.spec.wanted & self.modules), *self._late]
@@ -175,7 +201,7 @@ class ForkServer:
         spec = self.spec
         return (
             spec.executable == sys.executable
-            and spec.imports <= scan.imports
+            and spec.imports <= scan.all_imports
             and not (spec.modules and scan.redirects)
             and not (spec.imports and scan.looks_around)
             and spec.stack_bytes == request.limits.stack_bytes

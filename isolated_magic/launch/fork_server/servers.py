@@ -11,20 +11,22 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.base import Preloaded
+from isolated_magic.launch.fork_server import import_cache
 from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure, environment_for
-from isolated_magic.launch.fork_server.server import ForkServer
-from isolated_magic.launch.fork_server.source_scan import ImportHistory
+from isolated_magic.launch.fork_server.import_history import ImportHistory
+from isolated_magic.launch.fork_server.server import Deferred, ForkServer
 from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from isolated_magic.launch.fork_server.source_scan import SourceScan
     from isolated_magic.launch.spawn import ProcessAttributes
@@ -44,6 +46,7 @@ class PoolSettings(NamedTuple):
     learns: bool  # whether fork servers import what runs were seen to import
     standby: int  # how many children of each fork server wait for a run
     idle_secs: float  # after which an unused fork server ends
+    remembers: bool = False  # whether later processes may know what was learned
 
 
 class ForkServerPool:
@@ -52,6 +55,7 @@ class ForkServerPool:
     def __init__(self, settings: PoolSettings, history: ImportHistory) -> None:
         self.history = history
         self.users = 0
+        self._is_closed = False
         self._guardian = Guardian()
         self._standby = settings.standby
         self._idle_secs = settings.idle_secs
@@ -108,24 +112,7 @@ class ForkServerPool:
 
     def ensure(self, spec: ForkServerSpec, environment: Mapping[bytes, bytes], lease: object) -> None:
         """Start a fork server for a run with this environment, unless there is one or too many are in use."""
-        with self._changed:
-            self._all = [server for server in self._all if server.state != "over"]
-            for server in self._all:
-                if _differ_in_environment_alone(server.spec, spec):
-                    known = server.environment_reads if server.state == "ready" else None
-                    wanted = environment_for(environment, known)
-                    if wanted == environment_for(server.spec.environment, known):
-                        return
-                    spec = replace(spec, environment=wanted)
-            if time.monotonic() < self._given_up.get(_key_of(spec), 0.0):
-                return
-            its_own = [server for server in self._all if server.lease is lease]
-            if len(its_own) >= MOST_SERVERS:
-                oldest = min(its_own, key=lambda server: server.used_at)
-                if time.monotonic() - oldest.used_at < KEEP_SECS:
-                    return
-                self.remove(oldest)
-            started = self._start(spec, lease)
+        started = self._begin(spec, environment, lease)
         if started is None:
             return
         try:
@@ -134,6 +121,59 @@ class ForkServerPool:
             )
         except LaunchError:  # the runs that go on are not to blame
             self._abandon(started)
+
+    def defer(
+        self, spec: ForkServerSpec, environment: Mapping[bytes, bytes], lease: object, scan: SourceScan
+    ) -> bool:
+        """Put off a fork server for a program until one that may serve it too is ready: it may have all as well.
+
+        Returns:
+            False if none such is starting.
+        """
+        with self._changed:
+            for server in self._all:
+                if server.state == "starting" and _may_do_for(server.spec, spec, scan):
+                    if not {*server.spec.modules}.issuperset(spec.modules):
+                        server.deferred.append(Deferred(spec, environment, lease))
+                        self._starting += 1
+                    return True
+        return False
+
+    def start_ahead(
+        self, specs: Iterable[ForkServerSpec], environment: Mapping[bytes, bytes], lease: object
+    ) -> None:
+        """Start these, one after the other, and behind all other work. Returns when all of them are ready."""
+        with suppress(OSError, LaunchError):  # the runs will start theirs
+            self._guardian.start()  # without the lock that runs need, too: it takes as long as a run
+            if self._is_closed:
+                return self._guardian.close()
+            for spec in specs:
+                started = self._begin(spec, environment, lease, is_ahead=True)
+                if started is not None:
+                    self._bring_up(started, environment, MOST_ATTEMPTS)
+        return None
+
+    def _begin(
+        self, spec: ForkServerSpec, environment: Mapping[bytes, bytes], lease: object, *, is_ahead: bool = False
+    ) -> ForkServer | None:
+        """Begin to start a fork server, unless there is one or too many are in use."""
+        with self._changed:
+            self._all = [server for server in self._all if server.state != "over"]
+            for server in self._all:
+                if _differ_in_environment_alone(server.spec, spec):
+                    if _has_variables(server, environment):
+                        return None
+                    known = server.environment_reads if server.state == "ready" else None
+                    spec = replace(spec, environment=environment_for(environment, known))
+            if time.monotonic() < self._given_up.get(_key_of(spec), 0.0):
+                return None
+            its_own = [server for server in self._all if server.lease is lease]
+            if len(its_own) >= MOST_SERVERS:
+                oldest = min(its_own, key=lambda server: server.used_at)
+                if is_ahead or time.monotonic() - oldest.used_at < KEEP_SECS:
+                    return None
+                self.remove(oldest)
+            return self._start(spec, lease, is_ahead=is_ahead)
 
     def disown(self, lease: object) -> None:
         """A launcher leaves: what it has asked for stays, for the others, as long as there is room."""
@@ -149,13 +189,17 @@ class ForkServerPool:
         """Give up waiting for a fork server that did not become ready."""
         self.remove(started)
         with self._changed:
-            self._starting -= 1
+            deferred, started.deferred = started.deferred, []
+            self._starting -= 1 + len(deferred)
             self._changed.notify_all()
 
-    def _start(self, spec: ForkServerSpec, lease: object) -> ForkServer | None:
+    def _start(self, spec: ForkServerSpec, lease: object, *, is_ahead: bool) -> ForkServer | None:
         """Start a fork server and list it; None if the system refuses: the run itself will say so."""
+        if self._is_closed:
+            return None
+        is_awaited, start = self._awaited > 0, self._guardian.start_run
         try:
-            server = ForkServer(spec, self._guardian.start_run, self._idle_secs, is_awaited=self._awaited > 0)
+            server = ForkServer(spec, start, self._idle_secs, is_awaited=is_awaited, is_ahead=is_ahead)
         except (OSError, LaunchError):
             return None
         server.lease = lease
@@ -165,6 +209,7 @@ class ForkServerPool:
 
     def _bring_up(self, first: ForkServer, environment: Mapping[bytes, bytes], attempts: int) -> None:
         """Wait for a fork server; if it does not suit the run that it is for, for another in its place."""
+        server = first
         current: ForkServer | None = first
         while current is not None:
             server, attempts = current, attempts - 1
@@ -172,7 +217,22 @@ class ForkServerPool:
                 current = self._wait_for(server, first.spec, environment, may_retry=attempts > 0)
             except MemoryError:
                 return self._abandon(server)
+        self._start_deferred(server)
+        if server.modules:  # it was ready
+            self.history.remember(server.spec, server.modules_of_programs, is_used=not server.is_ahead)
         return None
+
+    def _start_deferred(self, server: ForkServer) -> None:
+        """Start what was put off until this one is ready, if it lacks modules or is gone."""
+        with self._changed:
+            deferred, server.deferred = server.deferred, []
+        for one in deferred:
+            has_all = server.state == "ready" and server.modules.issuperset(one.spec.modules)
+            if not (has_all and _has_variables(server, one.environment)):
+                self.ensure(*one)
+            with self._changed:
+                self._starting -= 1
+                self._changed.notify_all()
 
     def _wait_for(
         self, server: ForkServer, first: ForkServerSpec, environment: Mapping[bytes, bytes], *, may_retry: bool
@@ -187,8 +247,11 @@ class ForkServerPool:
             following = None
             if better is not None or server.state != "ready":
                 was_wanted = self.remove(server)
-                following = self._start(better, server.lease) if better is not None and was_wanted else None
-                if better is None and was_wanted:
+                if better is not None and was_wanted:
+                    following = self._start(better, server.lease, is_ahead=server.is_ahead)
+                if following is not None:
+                    following.deferred, server.deferred = server.deferred, []
+                elif better is None and was_wanted:
                     self._give_up(first)
             self._starting -= 1
             self._changed.notify_all()
@@ -244,11 +307,13 @@ class ForkServerPool:
     def close(self) -> None:
         """End all fork servers, and what still runs on them."""
         with self._changed:
+            self._is_closed = True
             gone, self._all, self._leaving = [*self._all, *self._leaving], [], []
             self._changed.notify_all()
         for server in gone:
             server.close()
         self._guardian.close()
+        self.history.save()
 
     def forget(self) -> None:
         """In a fork of the owner: they belong to the original."""
@@ -267,6 +332,22 @@ def _key_of(spec: ForkServerSpec) -> int:
 def _differ_in_environment_alone(one: ForkServerSpec, other: ForkServerSpec) -> bool:
     """Whether they differ in nothing but their environments."""
     return replace(one, environment={}) == replace(other, environment={})
+
+
+def _has_variables(server: ForkServer, environment: Mapping[bytes, bytes]) -> bool:
+    """Whether all that its imports looked at, as far as that is known, is the same in this environment."""
+    known = server.environment_reads if server.state == "ready" else None
+    return environment_for(environment, known) == environment_for(server.spec.environment, known)
+
+
+def _may_do_for(starting: ForkServerSpec, spec: ForkServerSpec, scan: SourceScan) -> bool:
+    """Whether a fork server may serve a program that another one would be for."""
+    if not (starting.imports and spec.imports and starting.imports <= scan.all_imports):
+        return False
+    bare, none = replace(starting, in_detail=False), frozenset[str]()
+    return replace(bare, modules=(), wanted=none, imports=none) == replace(
+        spec, modules=(), wanted=none, imports=none
+    )
 
 
 def _is_superseded(old: ForkServer, new: ForkServer) -> bool:
@@ -297,9 +378,9 @@ class PoolRegistry:
         the garbage of its runs was collected.
         """
         for other, pool in self.pools.items():
-            if (other.given, other.learns) == (settings.given, settings.learns):
+            if other._replace(standby=0, idle_secs=0) == settings._replace(standby=0, idle_secs=0):
                 return pool.history
-        return ImportHistory(settings.given)
+        return ImportHistory(settings.given, _working_directory() if settings.remembers else None)
 
     def forget(self) -> None:
         """In a fork of the owner: fork servers and guardians see to themselves."""
@@ -347,3 +428,32 @@ class PoolLease:
 
 
 _registry = PoolRegistry()
+
+
+def _working_directory() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return None
+
+
+def forget_imports(*, everywhere: bool) -> int:
+    """Forget what processes have learned of programs, but for what this one goes on with.
+
+    Args:
+        everywhere: of all folders; else of those that this process runs programs in.
+
+    Returns:
+        The number of folders.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    histories = [pool.history for pool in list(_registry.pools.values())]
+    for history in histories:
+        history.forget_earlier()
+    if everywhere:
+        return import_cache.forget_all()
+    here = _working_directory()
+    caches = [None if here is None else import_cache.cache_for(here), *(history.cache for history in histories)]
+    return sum(cache.forget() for cache in caches if cache is not None)

@@ -1,4 +1,4 @@
-"""What a program imports, and what it changes before that: from its syntax tree, and from what its runs reported.
+"""What a program imports, and what it changes before that: from its syntax tree.
 
 A fork server that has imported something may serve a program only if the program is going to import it too, and
 does nothing before that the import would have noticed.
@@ -14,22 +14,16 @@ from collections import deque
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from isolated_magic.child.modules import is_standard
-from isolated_magic.launch.fork_server.freshness import environment_for
 from isolated_magic.launch.fork_server.mutations import Mutations
 from isolated_magic.launch.resources import is_shortage
 from isolated_magic.syntax import module_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure
+    from collections.abc import Iterator
 
 LONGEST_SOURCE = 200_000  # characters: to walk the tree of more takes longer than most imports
-MOST_PROGRAMS = 256
-NOT_THERE = "there is no such module"
 
 _SETTERS = frozenset({"setdefault", "update", "putenv", "setenv", "unsetenv", "pop"})
 _MACHINERY = frozenset({"modules", "meta_path", "path_hooks", "path_importer_cache"})
@@ -48,11 +42,17 @@ class SourceScan:
     sets_later: bool = False  # it may set such variables after its last import
     redirects: bool = False  # it may change where modules come from
     looks_around: bool = False  # it looks at where modules come from, or at those that are loaded
+    of_files: frozenset[str] = frozenset()  # names of the modules that its other files import
 
     @cached_property
     def imports(self) -> frozenset[str]:
         """The names of the modules that it imports."""
         return frozenset(self.in_order)
+
+    @cached_property
+    def all_imports(self) -> frozenset[str]:
+        """The names of the modules that it or its other files import."""
+        return self.imports | self.of_files if self.of_files else self.imports
 
     def __or__(self, other: SourceScan) -> SourceScan:
         """The scan of two files of one program; the imports are those of the first."""
@@ -63,6 +63,7 @@ class SourceScan:
             self.sets_later,
             self.redirects or other.redirects,
             self.looks_around or other.looks_around,
+            self.of_files | other.all_imports,
         )
 
 
@@ -239,132 +240,3 @@ def _is_of_sys(node: ast.AST, names: set[str] | frozenset[str]) -> bool:
 
 def _imports_from_sys(node: ast.AST) -> bool:
     return isinstance(node, ast.ImportFrom) and node.module == "sys"
-
-
-# Importing these has effects: it opens a window or a browser, prints, or changes the terminal.
-_OPENING = frozenset({"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test", "readline"})
-# Importing these warns that they are deprecated (PEP 594, PEP 632).
-_WARNING = frozenset(
-    {
-        *("aifc", "asynchat", "asyncore", "audioop", "cgi", "cgitb", "chunk", "crypt", "distutils", "imghdr"),
-        *("imp", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd", "sndhdr"),
-        *("spwd", "sunau", "telnetlib", "uu", "xdrlib"),
-    }
-)
-_NEVER = _OPENING | _WARNING
-
-# Our own part of every run and of every fork server imports these.
-_OURS = frozenset({"_posixsubprocess", "linecache", "token", "tokenize", "warnings"})
-
-# multiprocessing gives __main__ a second name in sys.modules, which every program would see.
-_NOT_FOR_ALL = ("multiprocessing", "concurrent.futures.process")
-
-Key: TypeAlias = "tuple[frozenset[str], str]"  # what a program imports, and the first entry of its path
-
-
-@dataclass(frozen=True)
-class KnownImports:
-    """What programs with the same imports were seen to import."""
-
-    modules: tuple[str, ...] = ()  # in the order in which to import them
-    files: tuple[str, ...] = ()  # those that are not installed
-    wanted: frozenset[str] = frozenset()  # those modules that the program and its files ask for themselves
-    is_known: bool = False  # whether such a program was seen
-
-
-class ImportHistory:
-    """What earlier runs imported, and what could not be imported ahead.
-
-    Modules of the standard library go to every fork server. The others go to those for programs with the same
-    imports only: importing them may change what another program sees (warnings, codecs, ``sys.modules``). Modules
-    that the user gave as ``preload`` go to every fork server, too.
-    """
-
-    def __init__(self, given: Iterable[str] = ()) -> None:
-        self.given = tuple(given)
-        self.reasons: dict[str, str] = {}  # why a module cannot be ahead
-        self._everywhere: dict[str, None] = dict.fromkeys(given)
-        self._by_program: dict[Key, KnownImports] = {}
-        self._dropped: dict[frozenset[str], dict[int, set[str]]] = {}  # by imports, then by environment
-        # The answers that were given: each may name thousands of modules.
-        self._answers: dict[tuple[frozenset[str], str, int], KnownImports] = {}
-
-    def learn(self, scan: SourceScan, folder: str, modules: Iterable[str], files: Iterable[str]) -> None:
-        """Note the installed modules, in their order, and the other files that a run imported."""
-        self._answers.clear()
-        wanted = [name for name in modules if name.partition(".")[0] not in _NEVER]
-        if not scan.imports:
-            # Code that lists what is not of the standard library by its name would see _sysconfigdata_..., too.
-            names = [
-                name
-                for name in wanted
-                if name.partition(".")[0] in sys.stdlib_module_names - _OURS and not name.startswith(_NOT_FOR_ALL)
-            ]
-            self._everywhere.update(dict.fromkeys(names))
-            return
-        if len(self._by_program) >= MOST_PROGRAMS:
-            self._by_program.pop(next(iter(self._by_program)))
-        key = (scan.imports, folder)
-        before = self._by_program.get(key, KnownImports())
-        self._by_program[key] = KnownImports(
-            tuple(dict.fromkeys([*before.modules, *wanted])),
-            tuple(dict.fromkeys([*before.files, *files])),
-            is_known=True,
-        )
-
-    def refuse(self, spec: ForkServerSpec, refusal: PreloadFailure) -> None:
-        """Leave out for such programs what the failure is about, until the installed packages change."""
-        self.reasons.update(refusal.reasons)
-        dropped = self._dropped.setdefault(spec.imports, {})
-        dropped.setdefault(_environment_key(spec.environment), set()).update({*spec.modules} - {*refusal.kept})
-        self._answers.clear()
-
-    def note_missing(self, names: Iterable[str]) -> None:
-        """Note that modules are not there."""
-        self.reasons.update((name, NOT_THERE) for name in names if name in self.given)
-
-    def packages_changed(self) -> None:
-        """Forget all: what was refused may work now, and what was seen may be gone."""
-        for known in (self.reasons, self._dropped, self._by_program, self._answers):
-            known.clear()
-
-    def imports_for(self, scan: SourceScan, folder: str, environment: Mapping[bytes, bytes]) -> KnownImports:
-        """What to import ahead for this program; OSError if the system is short of descriptors to look."""
-        imports = scan.imports
-        depends = self._dropped.keys() & {imports, frozenset()} if self._dropped else ()
-        kind = _environment_key(environment) if depends else 0
-        key = (imports, folder, kind)
-        known_imports = self._answers.get(key)
-        if known_imports is None:
-            if len(self._answers) >= MOST_PROGRAMS:
-                self._answers.clear()
-            known_imports = self._answers[key] = self._in_order(
-                scan, self._by_program.get((imports, folder), KnownImports()), kind
-            )
-        return known_imports
-
-    def _in_order(self, scan: SourceScan, known: KnownImports, kind: int) -> KnownImports:
-        """Order the modules such that each one is imported by the module that asks for it, where there is one."""
-        asked_for = [scan.in_order, *(scan_file(file).in_order for file in known.files), self.given]
-        wanted = dict.fromkeys(name for names in asked_for for name in names)
-        modules = dict.fromkeys([*self._everywhere, *known.modules])
-        dropped = {
-            name
-            for imports in (scan.imports, frozenset[str]())
-            for name in self._dropped.get(imports, {}).get(kind, ())
-        }
-        standard = [name for name in modules if is_standard(name)]
-        # A module stands behind those that it asked for: it has them imported when it comes before them.
-        others = dict.fromkeys([*(name for name in wanted if name in modules), *reversed(modules)])
-        in_order = dict.fromkeys([*standard, *others])
-        return KnownImports(
-            tuple(name for name in in_order if name not in dropped),
-            known.files,
-            frozenset(wanted.keys() & modules.keys()),
-            known.is_known,
-        )
-
-
-def _environment_key(environment: Mapping[bytes, bytes]) -> int:
-    """Tells environments apart that matter to whether an import is refused."""
-    return hash(frozenset(environment_for(environment).items()))
