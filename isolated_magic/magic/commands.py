@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
 from isolated_magic.executors import lifecycle
+from isolated_magic.launch.fork_server.servers import forget_imports
 from isolated_magic.magic import lexer
-from isolated_magic.magic.options import COMMANDS
+from isolated_magic.magic.options import ALL, COMMANDS
 from isolated_magic.magic.values import did_you_mean, own_variables
 from isolated_magic.render.view import outcome_text
 
@@ -102,10 +103,19 @@ class Commands:
         return self._get_history()
 
     def _forget(self, words: list[str]) -> str:
-        _require(len(words) == 1, "forget", "takes the name of a secret that was asked for")
-        name = lexer.plain(words[0])
-        _require(self._asked.forget(name), f"forget {name}", "has nothing to forget: it was not asked for")
-        return f"{name} is asked for again."
+        takes = f"takes the name of a secret that was asked for, {ALL}, or nothing"
+        _require(len(words) <= 1, "forget", takes)
+        if words and words[0] != ALL:
+            name = lexer.plain(words[0])
+            _require(not name.startswith("-"), "forget", takes)
+            _require(self._asked.forget(name), f"forget {name}", "has nothing to forget: it was not asked for")
+            return f"{name} is asked for again."
+        try:
+            folders = forget_imports(everywhere=bool(words))
+        except OSError as problem:
+            raise OptionError(f"%isolated forget cannot remove what is kept: {problem.strerror}.") from None
+        secrets = self._asked.forget_all() if words else 0
+        return _forgotten(folders, secrets, where="any folder" if words else "this folder")
 
     def _teardown(self, words: list[str]) -> str:
         _require(not words, "teardown", "takes no words")
@@ -129,6 +139,18 @@ class Commands:
         return f"{name}() is called at %isolated teardown, or when the kernel shuts down."
 
 
+def _forgotten(folders: int, secrets: int, where: str) -> str:
+    """What was forgotten, in a sentence."""
+    of_folders = where if folders == 1 and where == "this folder" else _count(folders, "folder")
+    found = [
+        *([f"which modules the runs of {of_folders} import"] if folders else []),
+        *([f"{_count(secrets, 'secret')} that {'was' if secrets == 1 else 'were'} asked for"] if secrets else []),
+    ]
+    if not found:
+        return f"Nothing to forget: nothing is kept of the runs of {where}."
+    return f"Forgotten: {' and '.join(found)}."
+
+
 def _preloads(preloaded: Preloaded) -> list[str]:
     """What is imported ahead of runs, and why other modules are not."""
     packages = [f"Imported ahead of runs: {', '.join(preloaded.packages)}."] if preloaded.packages else []
@@ -141,7 +163,11 @@ def _require(holds: bool, command: str, otherwise: str) -> None:
 
 
 def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+    return _count(count, "run")
+
+
+def _count(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
 def _age(secs: float) -> str:

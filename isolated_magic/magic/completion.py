@@ -16,7 +16,7 @@ from isolated_magic.executors import lifecycle
 from isolated_magic.magic.clusters import can_run_rows
 from isolated_magic.magic.datasets import can_be_rows, field_names
 from isolated_magic.magic.kinds import ROW
-from isolated_magic.magic.options import FIRST_WORDS, TABLE
+from isolated_magic.magic.options import ALL, FIRST_WORDS, TABLE
 from isolated_magic.magic.parser import long_flags
 from isolated_magic.magic.values import own_variables
 from isolated_magic.models import RunResult
@@ -91,7 +91,7 @@ class Completion:
                 return self._reference(word, before if option.offers != "cluster" else [])
         if option is not None and not word.startswith("-"):
             return word, *self._values(option, word, before)
-        if not is_cell and len(before) <= 1 and not word.startswith("-"):
+        if not is_cell and len(before) <= 1 and (last == "forget" or not word.startswith("-")):
             return word, *self._command(last, word)
         return word, long_flags() if word.startswith("-") or not word else (), "option"
 
@@ -144,6 +144,8 @@ class Completion:
             return _files(word, TABLE["file"].words), "file"
         if last == "stop":
             return [str(pid) for live in lifecycle.live_runs() if (pid := live.pid) is not None], "process"
+        if last == "forget":
+            return (ALL,), "option"
         if last == "on-teardown":
             return [name for name in self._variables(word) if callable(self._shell.user_ns.get(name))], "function"
         return (), "command"

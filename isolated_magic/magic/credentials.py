@@ -43,6 +43,12 @@ class AskedSecrets:
         """Ask for it again next time; False if it was not asked for."""
         return self._values.pop(name, None) is not None
 
+    def forget_all(self) -> int:
+        """Ask for all of them again next time; their number."""
+        count = len(self._values)
+        self._values.clear()
+        return count
+
 
 def _ask(name: str) -> str:
     try:

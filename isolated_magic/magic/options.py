@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     Offers: TypeAlias = Literal["value", "file", "environment", "data", "result", "rows", "field", "cluster"]
 
 COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
+ALL = "--all"  # of `forget`
 FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
 
 

@@ -72,7 +72,8 @@ Examples:
 
 %isolated history lists the runs of this kernel with their scores, %isolated status what runs now,
 %isolated stop [PID] stops one run or all, %isolated teardown ends everything and runs what
-%isolated on-teardown NAME registered, %isolated forget NAME forgets a secret that was asked for.
+%isolated on-teardown NAME registered, %isolated forget NAME forgets a secret that was asked for,
+%isolated forget which modules the runs of this folder import (--all: everything, of all folders).
 
 A value in single quotes is taken as it stands: -e 'GREETING=pa$$word {x}'.
 `%config IsolatedMagic` shows what can be set once for all cells.
