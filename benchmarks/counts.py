@@ -14,7 +14,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ import candidates
 import report
 import system_calls
 from naive_fork import naive_forks
-from processes import GUARDIAN, OWNER, RUNS, SERVER, Usage, own_usage, usage_below, usage_of
+from processes import GUARDIAN, OWNER, RUNS, SERVER, Usage, own_usage, settle, usage_below, usage_of
 from system_calls import OTHER_THREADS
 from workloads import BARE, DATA, QUIET, check
 
@@ -41,8 +40,6 @@ PROFILED_RUNS = 30
 TRACED_RUNS = 30
 MEASURED_RUNS, QUICK_RUNS = 500, 50
 TURNS = 5
-PAUSE_SECS = 0.02
-SETTLE_SECS = 0.2
 
 MOST_CALLS = 300
 MOST_SYSTEM_CALLS = 30
@@ -79,7 +76,7 @@ def python_calls(executor: Executor) -> dict[str, float]:
     """The calls that this thread makes for one run: of Python functions, and of those written in C."""
     counted = []
     for _ in range(PROFILED_RUNS):
-        time.sleep(PAUSE_SECS)  # the next child is ready by then
+        settle()
         counted.append(_profiled(executor))
     return {event: statistics.median(calls[event] for calls in counted) for event in ("call", "c_call")}
 
@@ -105,12 +102,13 @@ def used(executor: Executor, runs: int) -> dict[str, Usage]:
     with naive_forks(BARE, processes=1) as naive:
         naive.repeat(WARM_RUNS)
         for _ in range(TURNS):
-            time.sleep(SETTLE_SECS)
+            settle()
             before = usage_below() | {NAIVE: _of_all(naive.pid)} | {OWNER: own_usage()}
             for _ in range(each):
                 execute(executor)
-            time.sleep(SETTLE_SECS)  # the child of the next run is forked meanwhile
-            after = {OWNER: own_usage()} | usage_below()
+            after = {OWNER: own_usage()}
+            settle()  # the child of the next run counts, too
+            after |= usage_below()
             naive.repeat(each)
             after[NAIVE] = _of_all(naive.pid)
             for role in totals:
@@ -128,7 +126,7 @@ def waits_of_forked_runs(executor: Executor) -> tuple[float, float]:
     """How often a forked run waits, and how often it is preempted, until it tells; medians."""
     told = []
     for _ in range(PROFILED_RUNS):
-        time.sleep(PAUSE_SECS)
+        settle()
         told.append([score["value"] for score in executor.execute(WAITS)["scores"]])
     waits, preemptions = zip(*told, strict=True)
     return statistics.median(waits), statistics.median(preemptions)

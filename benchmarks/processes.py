@@ -14,6 +14,9 @@ import psutil
 
 OWNER, SERVER, RUNS, GUARDIAN = "owner", "fork server", "runs", "guardian"
 MS_PER_TICK = 1000 / os.sysconf("SC_CLK_TCK")
+CHECK_SECS = 0.02
+CHECKS = 3  # in a row: a fork server waits for a moment before it forks ahead
+SETTLE_TIMEOUT_SECS = 60.0
 
 
 class Usage(NamedTuple):
@@ -61,6 +64,28 @@ def roles() -> dict[int, str]:
         return GUARDIAN if "guardian" in command else RUNS
 
     return {pid: role(pid, parent, command) for pid, (parent, command) in found.items()}
+
+
+def settle() -> None:
+    """Wait until no process below this one has anything to do: the child of the next run is ready then.
+
+    Raises:
+        RuntimeError: they do not come to rest.
+    """
+    deadline, checks = time.monotonic() + SETTLE_TIMEOUT_SECS, 0
+    while checks < CHECKS:
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"The processes of the executor are still busy after {SETTLE_TIMEOUT_SECS:g} seconds."
+            )
+        time.sleep(CHECK_SECS)
+        checks = checks + 1 if _all_sleep() else 0
+
+
+def _all_sleep() -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return all(one.status() == psutil.STATUS_SLEEPING for one in psutil.Process().children(recursive=True))
+    return False
 
 
 def own_usage() -> Usage:

@@ -10,12 +10,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from processes import OWNER, RUNS, roles
+from processes import OWNER, RUNS, roles, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +23,8 @@ OTHER_THREADS = "other threads of the owner"
 BEGIN, END, OVER = (
     f"/no/such/file/{name}" for name in ("begin", "end", "over")
 )  # each marks a place in the trace
-PAUSE_SECS = 0.1  # before each run: the child that it takes is ready by then
-SETTLE_SECS = 0.5
 
-_ENTRY = re.compile(r"(\d+) +(?!<\.\.\. |\+\+\+|---)")  # no second half of a call, no exit, no signal
+_ENTRY = re.compile(r"(\d+) +\w")  # not the second half of a call (<...), a signal (---) or an exit (+++)
 
 
 def tracing_problem() -> str | None:
@@ -73,14 +70,13 @@ def counted(command: list[str], runs: int) -> dict[str, float]:
 
 def run_marked(run: Callable[[], object], runs: int) -> None:
     """In the process that is traced: run so often, and print which process has which role, as JSON."""
-    time.sleep(SETTLE_SECS)
     threads = _own_threads()
     for _ in range(runs):
-        time.sleep(PAUSE_SECS)
+        settle()
         _mark(BEGIN)
         run()
         _mark(END)
-    time.sleep(SETTLE_SECS)
+    settle()
     _mark(OVER)
     threads |= _own_threads()
     known = {**roles(), **dict.fromkeys(threads, OTHER_THREADS), os.getpid(): OWNER}

@@ -6,7 +6,7 @@ import pytest
 
 from isolated_magic import BackgroundRun, InvalidRequestError, NoSuchScoreError, StillRunningError
 from tests.kernels import kernel
-from tests.processes import HANG_GUARD_SECS, HIDING_TREE, is_alive, pids_in, wait_until
+from tests.processes import HANG_GUARD_SECS, HIDING_TREE, is_alive, pids_in, wait_as_promised, wait_until
 
 STAY = "import time\ntime.sleep(1000)"
 WAIT_FOR_GATE = "import pathlib, time\nwhile not pathlib.Path(data['gate']).exists(): time.sleep(0.01)\n"
@@ -29,7 +29,7 @@ class TestHandle:
         result = run.result(HANG_GUARD_SECS)
         assert run.done()
         assert (result.scores[0].value, result.stdout, run.stdout) == (0.5, "before\nafter\n", "before\nafter\n")
-        assert not is_alive(run.pid)
+        wait_as_promised(lambda: not is_alive(run.pid))
         assert run.result() is result
 
     def test_it_takes_what_it_was_given_at_the_start(self, executor, tmp_path):

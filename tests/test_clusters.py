@@ -14,7 +14,7 @@ import isolated_magic
 from isolated_magic.magic.clusters import MOST_KEPT
 from tests.clusters import tcp_cluster
 from tests.kernels import kernel
-from tests.processes import HANG_GUARD_SECS, pids_in, wait_until
+from tests.processes import HANG_GUARD_SECS, pids_in, wait_as_promised, wait_until
 
 CLUSTER = """
 from concurrent.futures import ProcessPoolExecutor
@@ -88,7 +88,7 @@ def test_an_interrupt_keeps_what_is_done_and_the_cluster(cells, tmp_path):
     done = int(cells.ok("len(scores)").text)
     assert 0 < done <= 10
     assert shown.text.startswith(f"Interrupted after {done:,} of 1,000 rows; {1000 - done:,} were not run.")
-    assert not [pid for pid in pids_in(tmp_path) if psutil.pid_exists(pid)]
+    wait_as_promised(lambda: not [pid for pid in pids_in(tmp_path) if psutil.pid_exists(pid)])
     assert cells.ok("%isolated status").stdout.startswith("Nothing runs.")
     assert (
         cells.ok("client.submit(sum, [1, 2]).result(), len(client.scheduler_info()['workers'])").text == "(3, 2)"

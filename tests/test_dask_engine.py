@@ -23,7 +23,7 @@ from isolated_magic.distributed.chunk import Cancelled, Chunk, Lost, Refused, op
 from isolated_magic.distributed.engine import Worker
 from isolated_magic.errors import InvalidRequestError, LaunchError
 from tests.clusters import local_cluster, tcp_cluster, worker_pids
-from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_until
+from tests.processes import HANG_GUARD_SECS, is_alive, pids_in, wait_as_promised, wait_until
 from tests.runs import rows_of, values
 
 # Leaves the pid of its process in a folder, and waits until there is a file `go`.
@@ -476,7 +476,7 @@ def test_an_interrupt_of_the_group_ends_rows_and_no_worker(folder, tmp_path):
         timeout=4 * HANG_GUARD_SECS,
     )
     assert done.stdout == "usable\n", done.stderr
-    assert not any(map(is_alive, pids_in(folder / "pids")))
+    wait_as_promised(lambda: not any(map(is_alive, pids_in(folder / "pids"))))
 
 
 def test_what_is_no_scheduler(monkeypatch):

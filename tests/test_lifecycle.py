@@ -50,7 +50,7 @@ class TestRuns:
         result = executor.run(tree + "\n0.5", {"folder": str(folder)})
         assert result.ok, result.error
         assert len(pids_in(folder)) >= 6
-        assert gone(folder)
+        wait_as_promised(lambda: gone(folder))
 
     def test_a_timeout_leaves_nothing(self, executor, folder, tree):
         with time_limit_from((folder.parent / "ready").exists, secs=0.2):
