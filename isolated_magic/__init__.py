@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.base import Preloaded
     from isolated_magic.limits import Limits
     from isolated_magic.models import DisplayData, Found, RunError, RunFailedError, RunResult, Score, Timings
+    from isolated_magic.packages.requirements import Packages
     from isolated_magic.redaction.redactor import Secret
     from isolated_magic.request import FigureSettings
 
@@ -84,6 +85,7 @@ _HOMES = {
     "NoSuchRowError": "isolated_magic.errors",
     "NoSuchScoreError": "isolated_magic.errors",
     "OptionError": "isolated_magic.errors",
+    "Packages": "isolated_magic.packages.requirements",
     "Preloaded": "isolated_magic.launch.base",
     "ProcessExecutor": "isolated_magic.executors.process",
     "Progress": "isolated_magic.evaluation.progress",
@@ -129,6 +131,7 @@ __all__ = [
     "NoSuchRowError",
     "NoSuchScoreError",
     "OptionError",
+    "Packages",
     "Preloaded",
     "ProcessExecutor",
     "Progress",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from isolated_magic.models import to_data_frame
+from isolated_magic.data_frame import to_data_frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +62,7 @@ class Inputs:
     data: bytes  # with payload_type
     code: bytes  # of the cell, or the file's contents at the time
     environment: Mapping[str, bytes]  # by variable
+    packages: tuple[tuple[str, str], ...] = ()  # and their versions, Python's among them; empty for this process's
     is_remote: bool = False  # the variables are over those of another machine, which nobody here knows
 
     @classmethod
@@ -69,7 +70,8 @@ class Inputs:
         """The digests for a request."""
         code = _contents(request.path or "") if request.source is None else request.source
         environment = {os.fsdecode(name): digest(value) for name, value in request.environment.items()}
-        return cls(digest(request.payload), digest(code), environment, request.remote is not None)
+        packages = () if request.interpreter is None else tuple(request.interpreter.told.items())
+        return cls(digest(request.payload), digest(code), environment, packages, request.remote is not None)
 
     def differences(self, other: Inputs) -> tuple[str, ...]:
         """Names of the inputs that differ, as in :attr:`RunResult.differs_in`."""
@@ -82,9 +84,21 @@ class Inputs:
         differs = {
             "data": self.data != other.data,
             f"environment ({', '.join(told)})": bool(names),
+            f"packages ({_changed_packages(dict(self.packages), dict(other.packages))})": self.packages
+            != other.packages,
             "code": self.code != other.code,
         }
         return tuple(what for what, is_so in differs.items() if is_so)
+
+
+def _changed_packages(now: Mapping[str, str], before: Mapping[str, str]) -> str:
+    """The packages that are others than before, with their versions."""
+    names = [name for name in {**now, **before} if now.get(name) != before.get(name)]
+    told = [
+        f"{name} {now[name]}, before {before[name]}" if name in now and name in before else name
+        for name in names[:MOST_VARIABLES]
+    ]
+    return "; ".join(told + [f"{len(names) - MOST_VARIABLES} more"] * (len(names) > MOST_VARIABLES))
 
 
 def _contents(path: str) -> bytes:

@@ -7,10 +7,12 @@ import reprlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from isolated_magic.child.result import elide_middle
-from isolated_magic.errors import InvalidRequestError, IsolatedError, MissingLibraryError, NoSuchScoreError
+from isolated_magic.data_frame import to_data_frame
+from isolated_magic.errors import InvalidRequestError, IsolatedError, NoSuchScoreError
 from isolated_magic.sanitize import without_nan
 from isolated_magic.strict_json import comparable
 
@@ -28,10 +30,6 @@ NanStyle: TypeAlias = Literal["float", "null"]
 
 MOST_IN_REPR = 10  # scores
 MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names, and characters of each, when looking for similar ones
-NO_PANDAS = (
-    "to_pandas() needs pandas, which is not installed: pip install 'isolated-magic[notebooks]', "
-    "or pandas by itself: pip install pandas"
-)
 MOST_FAILURES, LONGEST_FAILURE = 10, 300  # scores named in one line, and characters of each name and reason
 TEXT_TYPES = ("text/plain", "text/markdown", "text/latex")
 DEFAULT_NAME = "score"  # of a score that is a bare number
@@ -292,6 +290,8 @@ class RunResult:
         displays: what the code displayed, in its order; each with its last update.
         score_label: what scores that are only called ``score`` are called where they are shown; empty for that.
         worker: the process of a cluster that ran it, such as ``"tcp://10.0.0.7:40331"``; else None.
+        packages: versions by name of what was installed for the run, and of Python as ``"python"``; empty for a
+            run with the interpreter and the packages of this process.
     """
 
     payload: JsonObject | None = None
@@ -310,6 +310,7 @@ class RunResult:
     displays: tuple[DisplayData, ...] = ()
     score_label: str = ""
     worker: str | None = None
+    packages: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 
@@ -485,16 +486,3 @@ def failures_of(failed: Sequence[Score]) -> str:
 def _failure(score: Score) -> str:
     name, reason = (" ".join(text.split()) for text in (score.name, score.reason or "scoring failed"))
     return f"{elide_middle(name, LONGEST_FAILURE)}: {elide_middle(reason.rstrip('.'), LONGEST_FAILURE)}"
-
-
-def to_data_frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pandas.DataFrame:
-    """A data frame of rows with these columns.
-
-    Raises:
-        MissingLibraryError: pandas is not installed.
-    """
-    try:
-        import pandas  # noqa: PLC0415 - half a second, and not installed everywhere
-    except ImportError:
-        raise MissingLibraryError(NO_PANDAS) from None
-    return pandas.DataFrame(list(rows), columns=list(columns))

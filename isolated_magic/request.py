@@ -9,6 +9,7 @@ import json
 import math
 import os
 import stat
+import sys
 import tokenize
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.packages.interpreters import Interpreter
+    from isolated_magic.packages.requirements import Packages
     from isolated_magic.payload.encode import Arrival
     from isolated_magic.strict_json import JsonObject, JsonValue
 
@@ -104,6 +107,12 @@ class RunRequest:
     container: ContainerTarget | None = None  # None for a run of this machine
     remote: RemoteTarget | None = None  # likewise
     figures: FigureSettings | None = None  # None for the defaults
+    interpreter: Interpreter | None = None  # None for that of this process
+
+    @property
+    def executable(self) -> str:
+        """The path of its interpreter."""
+        return sys.executable if self.interpreter is None else self.interpreter.executable
 
     def with_data(self, payload: bytes, arrivals: tuple[Arrival, ...]) -> RunRequest:
         """The same run with other data. As dataclasses.replace(), in a tenth of its time."""
@@ -133,6 +142,11 @@ class RunOptions(TypedDict, total=False):
         strict: True makes a result with notes an error, whose text they are.
         data_name: what stands for the data on the magic's line, so that hints can say what to write there.
         figures: how figures that the run shows are drawn; None for PNG in the size that the code gives them.
+        packages: requirements that the run has installed over the packages of its interpreter, such as
+            ``["rapidfuzz>=3"]``, or Packages; None for the executor's own. An inline script block in the code
+            (PEP 723) adds its own, and then the run has nothing else.
+        python: its interpreter: a version such as ``"3.13"``, or a path, of a virtual environment too; None for
+            the executor's own.
     """
 
     inherit_env: bool
@@ -143,6 +157,8 @@ class RunOptions(TypedDict, total=False):
     strict: bool
     data_name: str | None
     figures: FigureSettings | None
+    packages: Packages | Sequence[str] | None
+    python: str | os.PathLike[str] | None
 
 
 def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
@@ -186,8 +202,13 @@ def build_request(  # noqa: PLR0913 - one for each thing that a run depends on
     )
 
 
-_OPTIONS = tuple(
-    each for each in inspect.signature(build_request).parameters.values() if each.kind is each.KEYWORD_ONLY
+# What an interpreter is found by, which is not a part of the request as such.
+_OF_INTERPRETERS = tuple(
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in ("packages", "python")
+)
+_OPTIONS = (
+    *(each for each in inspect.signature(build_request).parameters.values() if each.kind is each.KEYWORD_ONLY),
+    *_OF_INTERPRETERS,
 )
 
 

@@ -25,12 +25,12 @@ LAYERS = [
     ["history"],
     ["request"],
     ["environment", "redaction"],
-    ["payload"],
+    ["payload", "packages"],
     ["models"],
-    ["limits"],
+    ["limits", "data_frame"],
     ["errors"],
     ["sanitize"],
-    ["strict_json", "new_file", "syntax"],
+    ["strict_json", "new_file", "syntax", "user_cache"],
     ["child"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

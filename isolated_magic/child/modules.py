@@ -113,12 +113,18 @@ def is_standard(name: str) -> bool:
     return package in sys.stdlib_module_names or package.startswith("_sysconfigdata")
 
 
+PACKAGE_FOLDERS = ("site-packages", "dist-packages")
+
+
 def site_folders() -> list[str]:
-    """The folders of ``sys.path`` that packages are installed into."""
+    """The folders of ``sys.path`` that packages are installed into, those of a layer below among them."""
     site = sys.modules.get("site")
     if site is None:
         return []
     folders = [*site.getsitepackages(), site.USER_SITE if site.ENABLE_USER_SITE else None]
+    # What a path file of an environment adds stands behind the environment's own.
+    below = sys.path[sys.path.index(folders[0]) :] if folders[0] in sys.path else []
+    folders += [entry for entry in below if entry.endswith(PACKAGE_FOLDERS) and entry not in folders]
     return [folder for folder in folders if folder in sys.path]
 
 

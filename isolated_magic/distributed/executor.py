@@ -89,6 +89,8 @@ class DistributedExecutor(Executor):
         atexit.unregister(_teardown_at_exit)
         atexit.register(_teardown_at_exit)  # anew, as Dask's own exit functions have to come after it
 
+    refuses_packages = "a run has the packages and the Python of its worker."
+
     @lists_options
     def prepare(
         self,

@@ -51,7 +51,7 @@ class WorkerExecutor(IsolatedSubprocessExecutor):
         self.cipher = cipher
         self._name = name
         self._programs: OrderedDict[str, RunRequest] = OrderedDict()
-        self._rows = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
+        self._rows = RowHost(lambda _request: self._launcher, self._begin, self._end, self._record_row)
         self._lanes: OrderedDict[tuple[str, int], _Lane] = OrderedDict()  # by dispatch; the last used one last
         self._taken: dict[str, Chunk] = {}  # that have come, and whose task has not begun; by id
         self._going: dict[str, _Going] = {}  # chunks, by id

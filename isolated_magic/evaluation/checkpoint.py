@@ -73,7 +73,9 @@ def code_digest(request: RunRequest, payload_type: str | None) -> str:
             source = Path(request.path).read_bytes()
         except OSError as problem:
             raise InvalidRequestError(f"{request.path} cannot be read: {problem.strerror}.") from None
-    return hashlib.sha256(f"{payload_type}\n".encode() + source).hexdigest()
+    # Those of this process may change without notice; the others are a part of what is asked for.
+    packages = "" if request.interpreter is None else f"{request.interpreter.told}\n"
+    return hashlib.sha256(f"{packages}{payload_type}\n".encode() + source).hexdigest()
 
 
 class RowDigests(NamedTuple):

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from isolated_magic.child.error_report import text_of
+from isolated_magic.data_frame import to_data_frame
 from isolated_magic.errors import InvalidRequestError, NoSuchRowError
 from isolated_magic.evaluation.columns import plain
 from isolated_magic.evaluation.evaluated import Evaluated
 from isolated_magic.evaluation.table import fields_of
-from isolated_magic.models import to_data_frame
 
 if TYPE_CHECKING:
     from typing import TypeAlias

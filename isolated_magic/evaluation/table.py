@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from isolated_magic.data_frame import to_data_frame
 from isolated_magic.evaluation.values import values_of
-from isolated_magic.models import to_data_frame
 from isolated_magic.payload.encode import as_record
 
 if TYPE_CHECKING:

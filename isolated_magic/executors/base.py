@@ -56,6 +56,10 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECS = 30.0
 DEFAULT_WARM_UP_SECS = 60.0
+REFUSES_PACKAGES = (
+    "packages and python (--with, --python) cannot be given to {executor}: {why} Use IsolatedSubprocessExecutor "
+    "(--executor isolated)."
+)
 GRACE_SECS = 0.5  # for a thread whose runs are gone
 
 T = TypeVar("T")
@@ -94,6 +98,11 @@ def _call_in(loop: asyncio.AbstractEventLoop, progress: OnProgress, now: Progres
     called.result()
 
 
+def _begun_at(request: RunRequest, called_at: float) -> float:
+    """When a run began: the time that it takes to install its packages is none of its own."""
+    return called_at if request.interpreter is None else time.monotonic()
+
+
 class Executor(Lifetime):
     """Base class of the executors: runs code in child processes. Thread-safe, and usable in forks of this process.
 
@@ -106,6 +115,8 @@ class Executor(Lifetime):
     Raises:
         InvalidRequestError: the timeout is not a number greater than zero, or ``limits`` is not a Limits.
     """
+
+    refuses_packages = ""  # why
 
     def __init__(
         self, launcher: Launcher, metric_prefix: str, timeout_secs: float, limits: Limits = NO_LIMITS
@@ -175,7 +186,7 @@ class Executor(Lifetime):
         except (InvalidRequestError, MemoryError) as problem:
             return failed_run(problem)
         watchers = Watchers(on_output, on_display)
-        return self._run(request, LiveRun(request.source_name, called_at), watchers)
+        return self._run(request, LiveRun(request.source_name, _begun_at(request, called_at)), watchers)
 
     @lists_options
     def start(
@@ -201,7 +212,7 @@ class Executor(Lifetime):
         """
         called_at = time.monotonic()
         request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
-        return self.start_request(request, label=label, called_at=called_at)
+        return self.start_request(request, label=label, called_at=_begun_at(request, called_at))
 
     @lists_options
     async def aexecute(
@@ -225,6 +236,7 @@ class Executor(Lifetime):
                 request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
             except (InvalidRequestError, MemoryError) as problem:
                 return failed_run(problem)
+            live.begun_at = _begun_at(request, live.begun_at)
             return self._run(request, live)
 
         return (await _settled(in_thread(work, failed_run), live)).to_dict()
@@ -247,10 +259,11 @@ class Executor(Lifetime):
         """
         if options:
             check_options(options)
+            self._check_packages(options.pop("packages", None), options.pop("python", None))
         if options.get("limits") is None:
             options["limits"] = self.limits
         timeout = self.timeout_secs if timeout_secs is None else timeout_secs
-        return build_request(code, data, env_vars, timeout, payload_type, **options)
+        return build_request(code, data, env_vars, timeout, payload_type, **options)  # type: ignore[misc]  # without what was taken out
 
     def run_request(
         self,
@@ -374,11 +387,22 @@ class Executor(Lifetime):
         settings: EvaluationSettings,
     ) -> Callable[[Reports], Dispatch]:
         """Gives what begins to run the tasks of an evaluation."""
-        processes = RowHost(lambda: self._launcher, self._begin, self._end, self._record_row)
+        processes = RowHost(self._launcher_for, self._begin, self._end, self._record_row)
         return partial(LocalDispatch, self._run, processes, self.jobs, settings)
 
     def _check_variables(self, env_vars: object) -> None:
         """Refuse variables, or a function that gives them, where there can be none."""
+
+    def _check_packages(self, packages: object, python: object) -> None:
+        """Refuse packages and an interpreter of a run's own, where there can be none."""
+        if packages is not None or python is not None:
+            raise InvalidRequestError(
+                REFUSES_PACKAGES.format(executor=type(self).__name__, why=self.refuses_packages)
+            )
+
+    def _launcher_for(self, request: RunRequest) -> Launcher:  # noqa: ARG002 - of those that have several
+        """What starts such a run."""
+        return self._launcher
 
     @property
     def jobs(self) -> int:
@@ -406,7 +430,7 @@ class Executor(Lifetime):
         return result
 
     def _run_one(self, request: RunRequest, watchers: Watchers, live: LiveRun) -> RunResult:
-        return run_child(self._launcher, request, watchers, live)
+        return run_child(self._launcher_for(request), request, watchers, live)
 
     def _record_row(self, result: RunResult) -> None:
         """Record a row of a process that runs many."""
@@ -427,7 +451,8 @@ class Executor(Lifetime):
             Whether all is ready, with all modules in ``preload``; :attr:`preloaded` tells what is missing. True at
             once if every run is a cold start.
         """
-        return self._launcher.warm_up(self._any_request(), timeout_secs)
+        request = self._any_request()
+        return self._launcher_for(request).warm_up(request, timeout_secs)
 
     def _any_request(self) -> RunRequest:
         return build_request("", None, None, self.timeout_secs, None, limits=self.limits)

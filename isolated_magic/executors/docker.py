@@ -63,6 +63,8 @@ class DockerExecutor(Executor):
         MissingLibraryError: the docker SDK is not installed.
     """
 
+    refuses_packages = "a container has the packages and the Python of its image. Give an image that has them."
+
     def __init__(  # noqa: PLR0913 - a container has many settings, each by name
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,

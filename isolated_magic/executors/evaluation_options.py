@@ -14,12 +14,13 @@ from isolated_magic.executors.retries import check_retry_on
 from isolated_magic.request import listing, refuse_unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import TypeAlias
 
     from isolated_magic.environment import EnvValue
     from isolated_magic.evaluation.checkpoint import CheckpointMode
     from isolated_magic.limits import Limits
+    from isolated_magic.packages.requirements import Packages
 
     OfRow: TypeAlias = Callable[..., object]
     Variables: TypeAlias = Mapping[str, EnvValue] | Callable[..., Mapping[str, EnvValue] | None] | None
@@ -73,6 +74,8 @@ class EvaluateOptions(TypedDict, total=False):
         fresh: as for ``execute``.
         limits: as for ``execute``.
         strict: as for ``execute``.
+        packages: as for ``execute``.
+        python: as for ``execute``.
     """
 
     data: object
@@ -98,6 +101,8 @@ class EvaluateOptions(TypedDict, total=False):
     fresh: bool
     limits: Limits | None
     strict: bool
+    packages: Packages | Sequence[str] | None
+    python: str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,8 @@ class EvaluationSettings:
     fresh: bool = False
     limits: Limits | None = None
     strict: bool = False
+    packages: Packages | Sequence[str] | None = None
+    python: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("jobs", 1), ("repeat", 1), ("limit", 0), ("sample", 0), ("retries", 0)):

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypedDict
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING, NotRequired, TypedDict, Unpack
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
 from isolated_magic.launch.fork_server.launcher import CAN_FORK, ForkedLauncher
+from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.spawn import ColdLauncher
 from isolated_magic.limits import NO_LIMITS
+from isolated_magic.packages.requirements import script_block, wanted
+from isolated_magic.request import lists_options
 
 if TYPE_CHECKING:
-    from isolated_magic.launch.base import ProcessLauncher
+    from collections.abc import Mapping, Sequence
+
+    from isolated_magic.environment import EnvValue
+    from isolated_magic.launch.base import Launcher, ProcessLauncher
     from isolated_magic.launch.fork_server.launcher import Preload
     from isolated_magic.limits import Limits
     from isolated_magic.models import ProcessLaunchMethod
+    from isolated_magic.packages.interpreters import Interpreter
+    from isolated_magic.packages.requirements import Packages, Wanted
+    from isolated_magic.packages.uv import OnProgress
+    from isolated_magic.request import RunOptions, RunRequest
 
 DEFAULT_STANDBY = 2
 MOST_STANDBY = 64  # each is a process
 DEFAULT_IDLE_SECS = 600.0
 LONGEST_IDLE_SECS = 1e9  # thirty years
+DEFAULT_MAX_ENVIRONMENTS = 4
 REMEMBER_VARIABLE = "ISOLATED_MAGIC_REMEMBER"
 
 
@@ -32,6 +46,7 @@ class LaunchSettings(TypedDict):
     standby: int
     idle_secs: float
     remember: bool
+    max_environments: NotRequired[int]
 
 
 class IsolatedSubprocessExecutor(Executor):
@@ -54,13 +69,19 @@ class IsolatedSubprocessExecutor(Executor):
             installed modules, in the user's cache folder. The environment variable ``ISOLATED_MAGIC_REMEMBER``,
             ``on`` or ``off``, goes over it.
         limits: default limits of a run.
+        packages: requirements that runs have installed over the packages of their interpreter, such as
+            ``["rapidfuzz>=3"]``, or :class:`Packages`; None for none. They are installed with the first run.
+        python: the interpreter of runs: a version such as ``"3.13"``, or a path, of a virtual environment too;
+            None for that of this process.
+        max_environments: number of other environments than that of this process that have fork servers; the one
+            that was used longest ago gives way.
 
     Raises:
         InvalidRequestError: one of these is invalid.
         UnsupportedPlatformError: this platform has no processes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each by name
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
         *,
@@ -70,9 +91,22 @@ class IsolatedSubprocessExecutor(Executor):
         idle_secs: float = DEFAULT_IDLE_SECS,
         remember: bool = True,
         limits: Limits = NO_LIMITS,
+        packages: Packages | Sequence[str] | None = None,
+        python: str | os.PathLike[str] | None = None,
+        max_environments: int = DEFAULT_MAX_ENVIRONMENTS,
     ) -> None:
-        launcher = process_launcher(launch, preload, standby, idle_secs, remember=remember)
-        super().__init__(launcher, "isolated_subprocess", timeout_secs, limits)
+        wanted(packages, python)  # which refuses what is none
+        settings: LaunchSettings = {
+            "launch": launch,
+            "preload": preload,
+            "standby": standby,
+            "idle_secs": idle_secs,
+            "remember": remember,
+            "max_environments": max_environments,
+        }
+        self._packages, self._python = packages, python
+        self._environments = _Environments(settings)
+        super().__init__(_launcher_with(settings), "isolated_subprocess", timeout_secs, limits)
 
     def configure(self, settings: LaunchSettings) -> None:
         """Start runs with these settings of the constructor from now on. Those that go on are left alone.
@@ -80,15 +114,144 @@ class IsolatedSubprocessExecutor(Executor):
         Raises:
             InvalidRequestError: one of them is not what it should be.
         """
-        self._launcher = process_launcher(**settings)  # the one before ends with the last run that has it
+        launcher = _launcher_with(settings)
+        self._environments = _Environments(settings)
+        self._launcher = launcher  # the one before ends with the last run that has it
 
     def start_ahead(self) -> None:
         """Start fork servers for what earlier processes ran here, in the background. Returns at once."""
-        self._launcher.start_ahead(self._any_request)
+        self._launcher.start_ahead(super()._any_request)
+
+    @lists_options
+    def prepare(
+        self,
+        code: str | os.PathLike[str],
+        data: object = None,
+        env_vars: Mapping[str, EnvValue] | None = None,
+        timeout_secs: float | None = None,
+        payload_type: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> RunRequest:
+        """As every executor's; packages of the run that are missing are installed first, which may take long."""
+        packages, python = options.pop("packages", None), options.pop("python", None)
+        request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
+        asked_for = self._wanted(request, packages, python)
+        return request if asked_for is None else replace(request, interpreter=_interpreter_for(asked_for))
+
+    def install(
+        self,
+        code: str | os.PathLike[str] = "",
+        *,
+        packages: Packages | Sequence[str] | None = None,
+        python: str | os.PathLike[str] | None = None,
+        upgrade: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, str]:
+        """Install what runs of this code need, unless it is there; runs do so by themselves, and say nothing.
+
+        Args:
+            code: as for :meth:`execute`: what an inline script block in it says counts.
+            packages: likewise.
+            python: likewise.
+            upgrade: whether versions are chosen anew. Runs that go on keep theirs.
+            on_progress: called with a line of text, a few times a second.
+
+        Returns:
+            The version of Python, and of each package that was installed, by name; empty for runs that have the
+            environment of this process.
+
+        Raises:
+            InvalidRequestError: it cannot be installed.
+            KeyboardInterrupt: this thread was interrupted; nothing is left half installed.
+        """
+        asked_for = self._wanted(super().prepare(code), packages, python)
+        if asked_for is None:
+            return {}
+        interpreter = _interpreter_for(asked_for, upgrade=upgrade, on_progress=on_progress)
+        return {} if interpreter is None else interpreter.told
+
+    def _wanted(self, request: RunRequest, packages: object, python: object) -> Wanted | None:
+        """What a run is to have installed, by its options or else by those of the executor, and by its code."""
+        script = script_block(request.source, request.path)
+        packages = self._packages if packages is None and script is None else packages
+        python = self._python if python is None and script is None else python
+        return wanted(packages, python, script)
+
+    def _any_request(self) -> RunRequest:
+        return self.prepare("")
+
+    def _launcher_for(self, request: RunRequest) -> Launcher:
+        if request.interpreter is None:
+            return self._launcher
+        return self._environments.launcher_for(request.interpreter)
+
+    def _launchers(self) -> Sequence[Launcher]:
+        return (self._launcher, *self._environments.launchers())
+
+
+class _Environments:
+    """The launchers of interpreters other than that of this process.
+
+    One that gives way is dropped, and ends with the last run that has it.
+
+    Args:
+        settings: of all of them.
+    """
+
+    def __init__(self, settings: LaunchSettings) -> None:
+        self._settings = settings
+        self._launchers: OrderedDict[Interpreter, ProcessLauncher] = OrderedDict()  # used last is last
+        self._lock = threading.RLock()  # re-entered by a signal handler that tears down
+        forget_in_forks(self)
+
+    def launcher_for(self, interpreter: Interpreter) -> ProcessLauncher:
+        """That of this interpreter."""
+        with self._lock:
+            launcher = self._launchers.get(interpreter)
+            if launcher is None:
+                launcher = self._launchers[interpreter] = _launcher_with(self._settings, interpreter)
+            self._launchers.move_to_end(interpreter)
+            while len(self._launchers) > self._settings.get("max_environments", DEFAULT_MAX_ENVIRONMENTS):
+                self._launchers.popitem(last=False)
+            return launcher
+
+    def launchers(self) -> Sequence[ProcessLauncher]:
+        """All of them."""
+        with self._lock:
+            return [*self._launchers.values()]
+
+    def forget(self) -> None:
+        """In a fork of the owner: a lock may be held by nobody."""
+        self._lock = threading.RLock()
+
+
+def _interpreter_for(
+    asked_for: Wanted, *, upgrade: bool = False, on_progress: OnProgress | None = None
+) -> Interpreter | None:
+    from isolated_magic.packages.environments import interpreter_for  # noqa: PLC0415 - most runs need none
+
+    return interpreter_for(asked_for, upgrade=upgrade, on_progress=on_progress)
+
+
+def _launcher_with(settings: LaunchSettings, interpreter: Interpreter | None = None) -> ProcessLauncher:
+    check_launch(**settings)
+    return process_launcher(
+        settings["launch"],
+        settings["preload"],
+        settings["standby"],
+        settings["idle_secs"],
+        remember=settings["remember"],
+        interpreter=interpreter,
+    )
 
 
 def check_launch(
-    launch: ProcessLaunchMethod, preload: Preload, standby: int, idle_secs: float, remember: bool = True
+    launch: ProcessLaunchMethod,
+    preload: Preload,
+    standby: int,
+    idle_secs: float,
+    remember: bool = True,
+    max_environments: int = DEFAULT_MAX_ENVIRONMENTS,
 ) -> None:
     """Refuse settings that :class:`IsolatedSubprocessExecutor` cannot take.
 
@@ -110,6 +273,8 @@ def check_launch(
         _check_names(preload)
     if not isinstance(remember, bool):
         raise InvalidRequestError(f"remember is {remember!r}: give True or False.")
+    if not isinstance(max_environments, int) or isinstance(max_environments, bool) or max_environments < 1:
+        raise InvalidRequestError(f"max_environments is {max_environments!r}: give a number greater than zero.")
 
 
 def process_launcher(
@@ -119,6 +284,7 @@ def process_launcher(
     idle_secs: float = DEFAULT_IDLE_SECS,
     *,
     remember: bool = True,
+    interpreter: Interpreter | None = None,
 ) -> ProcessLauncher:
     """A launcher with these settings of :class:`IsolatedSubprocessExecutor`.
 
@@ -129,7 +295,9 @@ def process_launcher(
     remembers = _remembers(remember)
     if launch == "cold" or not CAN_FORK:
         return ColdLauncher()
-    return ForkedLauncher(preload, standby, min(idle_secs, LONGEST_IDLE_SECS), remember=remembers)
+    return ForkedLauncher(
+        preload, standby, min(idle_secs, LONGEST_IDLE_SECS), remember=remembers, interpreter=interpreter
+    )
 
 
 def _remembers(setting: bool) -> bool:

@@ -27,7 +27,7 @@ from isolated_magic.launch.process import leaving
 from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from types import FrameType, TracebackType
 
     from isolated_magic.launch.base import Launcher, RunControl
@@ -213,9 +213,11 @@ class Lifetime:
         Args:
             timeout: seconds to wait for the runs to be gone.
         """
-        end_the_rest = self._launcher.release()  # runs that begin from now on are not torn down
+        # Runs that begin from now on are not torn down.
+        end_the_rest = [launcher.release() for launcher in self._launchers()]
         self.kill_all_processes(timeout)
-        end_the_rest()
+        for end in end_the_rest:
+            end()
         atexit.unregister(self._teardown_at_exit)
         self._run_callbacks()
 
@@ -264,7 +266,11 @@ class Lifetime:
     @property
     def preloaded(self) -> Preloaded:
         """What is imported ahead of runs now, and what cannot be: for all executors that start runs alike."""
-        return self._launcher.preloaded()
+        return _together(launcher.preloaded() for launcher in self._launchers())
+
+    def _launchers(self) -> Sequence[Launcher]:
+        """All that start runs of this executor."""
+        return (self._launcher,)
 
     def __enter__(self) -> Self:
         return self
@@ -319,7 +325,11 @@ def live_runs() -> list[LiveRun]:
 
 def preloaded() -> Preloaded:
     """What is imported ahead of the runs of any executor."""
-    found = [one.preloaded for one in list(_executors)]
+    return _together(one.preloaded for one in list(_executors))
+
+
+def _together(several: Iterable[Preloaded]) -> Preloaded:
+    found = list(several)
     packages = {name for each in found for name in each.packages}
     refused = {name: reason for each in found for name, reason in each.refused.items() if name not in packages}
     return Preloaded(tuple(sorted(packages)), MappingProxyType(dict(sorted(refused.items()))))

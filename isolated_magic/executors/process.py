@@ -61,6 +61,8 @@ class ProcessExecutor(Executor):
         UnsupportedPlatformError: this platform has no processes.
     """
 
+    refuses_packages = "its workers serve all runs, and have imported the packages of this process."
+
     def __init__(
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,

@@ -29,13 +29,13 @@ class RowHost(NamedTuple):
     """What an executor has for processes of rows.
 
     Args:
-        launcher: gives what starts them.
+        launcher: gives what starts one for such a row.
         begin: a process is about to be started.
         end: nothing of it is left.
         record: takes the result of each row.
     """
 
-    launcher: Callable[[], Launcher]
+    launcher: Callable[[RunRequest], Launcher]
     begin: Callable[[LiveRun], object]
     end: Callable[[LiveRun], object]
     record: Callable[[RunResult], object]
@@ -60,7 +60,7 @@ class RowProcess:
     ) -> None:
         self.live = LiveRun(request.source_name, is_of_evaluation=True)
         self._host = host
-        self._launcher = host.launcher()
+        self._launcher = host.launcher(request)
         self._request = request
         self._ended = ended
         self._most_ahead = most_ahead

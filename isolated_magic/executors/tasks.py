@@ -239,4 +239,6 @@ class TaskMaker:
             limits=settings.limits,
             secrets=secrets,  # type: ignore[arg-type]  # likewise
             strict=settings.strict,
+            packages=settings.packages,
+            python=settings.python,
         )

@@ -121,7 +121,7 @@ def run_messages(request: RunRequest, attributes: ProcessAttributes, *, reports_
 def role_messages(role: str, request: RunRequest, attributes: ProcessAttributes) -> bytes:
     """The messages that make a process for such runs."""
     return start_messages(
-        sys.executable, role, request.cwd, request.limits.stack_bytes, attributes, request.environment
+        request.executable, role, request.cwd, request.limits.stack_bytes, attributes, request.environment
     )
 
 
@@ -237,7 +237,7 @@ def _umask() -> int | None:
 
 
 class ColdLauncher(ProcessLauncher):
-    """Starts ``sys.executable`` for each run, all under one guardian."""
+    """Starts an interpreter for each run, all under one guardian."""
 
     def __init__(self) -> None:
         require_processes()

@@ -6,6 +6,7 @@ import errno
 import re
 import signal
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from isolated_magic.child.error_report import LONGEST_CODE_LINE
@@ -85,6 +86,8 @@ def build_result(
         displays=report.displays,
         notes=tuple([_note(note, redactor) for note in (*notes, *_exit_notes(report, request))]),
     )
+    if request.interpreter is not None:
+        result = replace(result, packages=MappingProxyType(request.interpreter.told))
     return result.with_notes((), strict=True) if request.strict else result
 
 

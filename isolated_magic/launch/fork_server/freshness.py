@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from isolated_magic.launch.spawn import ProcessAttributes
+    from isolated_magic.packages.interpreters import Interpreter
     from isolated_magic.request import RunRequest
 
 _SUFFIXES = tuple(all_suffixes())
+_NATIVE = ".so"  # that of another interpreter's has its version before it
 SETTLED_SECS = 2.0  # within one tick of a file system's clock, a folder may change and keep its time
 MOST_NAMES = 10_000  # remembered: some programs have variables whose names change from run to run
 
@@ -59,7 +61,7 @@ def _entries(folder: str) -> tuple[frozenset[str], frozenset[str]]:
             name, _, rest = entry.partition(".")
             if not rest:
                 subfolders.add(name)
-            elif f".{rest}" in _SUFFIXES:
+            elif f".{rest}" in _SUFFIXES or rest.endswith(_NATIVE):
                 files.add(name)
     except OSError as problem:
         if is_shortage(problem):  # the folder is not known to be empty
@@ -72,8 +74,10 @@ def _settled_entries(folder: str, _changed_at: int) -> tuple[frozenset[str], fro
     return _entries(folder)
 
 
-def package_folders() -> list[str]:
-    """The folders with installed packages that are on this interpreter's path."""
+def package_folders(interpreter: Interpreter | None = None) -> list[str]:
+    """The folders with installed packages that are on an interpreter's path; None for that of this process."""
+    if interpreter is not None:
+        return [*interpreter.folders]
     return [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
 
 

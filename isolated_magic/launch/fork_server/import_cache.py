@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.child.modules import fingerprint
 from isolated_magic.launch.fork_server.freshness import package_folders
+from isolated_magic.user_cache import cache_folder, is_ours, make_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from isolated_magic.packages.interpreters import Interpreter
 
 FORMAT = 1
 MOST_PROGRAMS = 8  # kept for a folder
@@ -33,7 +36,6 @@ LONGEST_NAME = 200  # characters
 LARGEST_FILE = 1 << 20  # bytes
 MOST_FILES = 100
 LOCK_SECS = 1.0  # another process holds it for a millisecond
-_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -58,27 +60,32 @@ class ProgramImports:
 
 
 class ImportCache:
-    """The file for one working directory, in the process's own interpreter.
+    """The file for one working directory and one interpreter.
 
     Args:
         folder: of all files, which is made when the first one is written.
         directory: the working directory.
+        interpreter: of the runs; None for that of this process.
     """
 
-    def __init__(self, folder: Path, directory: str) -> None:
+    def __init__(self, folder: Path, directory: str, interpreter: Interpreter | None = None) -> None:
         self.folder = folder
+        self._interpreter = interpreter
         self._project = _digest(directory)
 
     @property
     def path(self) -> Path:
         """The file for the packages that are installed now."""
-        installed = sorted(fingerprint([sys.executable, *package_folders()]).items())
-        return self.folder / f"{self._project}-{_digest(sys.executable, sys.version, installed)}.json"
+        other = self._interpreter
+        executable = sys.executable if other is None else other.executable
+        installed = sorted(fingerprint([executable, *package_folders(other)]).items())
+        version = sys.version if other is None else other.version_text
+        return self.folder / f"{self._project}-{_digest(executable, version, installed)}.json"
 
     def load(self) -> tuple[ProgramImports, ...]:
         """What is kept, the programs that were used last first."""
         try:
-            if not _is_ours(self.folder.lstat(), stat.S_ISDIR):
+            if not is_ours(self.folder.lstat(), stat.S_ISDIR):
                 return ()
             return _parsed(_read(self.path))
         except (OSError, ValueError, RecursionError):
@@ -93,7 +100,7 @@ class ImportCache:
             programs: the last used one first.
             loaded: by what programs ask for, all that importing it imports, as far as that is known.
         """
-        with suppress(OSError, MemoryError), _locked(self._made_folder()):
+        with suppress(OSError, MemoryError), _locked(make_folder(self.folder)):
             path, before = self.path, self.load()
             merged = _without_covered(_merged([*programs, *before]), loaded or {})[:MOST_PROGRAMS]
             if merged != before:
@@ -104,33 +111,11 @@ class ImportCache:
         """Remove what is kept for this working directory, whatever packages it is for; the number of folders."""
         return _remove(self.folder, f"{self._project}-")
 
-    def _made_folder(self) -> Path:
-        """The folder, made if there is none. Raises OSError if it cannot be used."""
-        folder = self.folder
-        if not folder.exists():
-            place = next(parent for parent in folder.parents if parent.exists())
-            if os.geteuid() == 0 and place.stat().st_uid != 0:  # somebody's home, who could not use it later
-                raise PermissionError
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours(folder.lstat(), stat.S_ISDIR):
-            raise PermissionError
-        return folder
 
-
-def cache_folder() -> Path | None:
-    """Where all files are; None for a user without a home."""
-    import platformdirs  # noqa: PLC0415 - takes longer to import than all of this module
-
-    if not (os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME")):
-        return None
-    folder = platformdirs.user_cache_path("isolated_magic", appauthor=False)
-    return folder if folder.is_absolute() else None
-
-
-def cache_for(directory: str) -> ImportCache | None:
+def cache_for(directory: str, interpreter: Interpreter | None = None) -> ImportCache | None:
     """The file for this working directory; None where there can be none."""
     folder = cache_folder()
-    return None if folder is None else ImportCache(folder, directory)
+    return None if folder is None else ImportCache(folder, directory, interpreter)
 
 
 def forget_all() -> int:
@@ -150,30 +135,30 @@ def forget_all() -> int:
 
 def _remove(folder: Path, beginning: str) -> int:
     try:
-        if not _is_ours(folder.lstat(), stat.S_ISDIR):
+        if not is_ours(folder.lstat(), stat.S_ISDIR):
             return 0
     except FileNotFoundError:
         return 0
-    files = [file for file in folder.iterdir() if file.name.startswith(beginning)]
+    files = [file for file in _files(folder) if file.name.startswith(beginning)]
     for file in files:
         file.unlink(missing_ok=True)
     return len({file.name.partition("-")[0] for file in files})
+
+
+def _files(folder: Path) -> list[Path]:
+    """All of ours: other things have folders of their own there."""
+    return [file for file in folder.iterdir() if not file.is_dir()]
 
 
 def _digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(errors="surrogateescape"), digest_size=10).hexdigest()
 
 
-def _is_ours(state: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
-    """Whether it is of this kind, and nobody else can have written it."""
-    return is_kind(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & _WRITABLE_BY_OTHERS
-
-
 def _read(path: Path) -> bytes:
     """The content of a file of ours; OSError for any other."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - no path
-        if not _is_ours(os.fstat(descriptor), stat.S_ISREG):
+        if not is_ours(os.fstat(descriptor), stat.S_ISREG):
             raise PermissionError
         return file.read(LARGEST_FILE)  # what is longer is no JSON any more
 
@@ -243,7 +228,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _prune(folder: Path) -> None:
     """Remove the oldest files: of folders and packages that are gone, and what a crash left half written."""
-    files = sorted(folder.iterdir(), key=lambda file: file.lstat().st_mtime_ns)
+    files = sorted(_files(folder), key=lambda file: file.lstat().st_mtime_ns)
     for file in files[:-MOST_FILES]:
         file.unlink(missing_ok=True)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure
     from isolated_magic.launch.fork_server.import_cache import ImportCache
+    from isolated_magic.packages.interpreters import Interpreter
 
 MOST_PROGRAMS = 256
 NOT_THERE = "there is no such module"
@@ -66,10 +67,14 @@ class ImportHistory:
         given: these.
         directory: for processes in this one, what is learned is kept, and what earlier ones have learned is known;
             None for neither.
+        interpreter: of the runs; None for that of this process.
     """
 
-    def __init__(self, given: Iterable[str] = (), directory: str | None = None) -> None:
+    def __init__(
+        self, given: Iterable[str] = (), directory: str | None = None, interpreter: Interpreter | None = None
+    ) -> None:
         self.given = tuple(given)
+        self._interpreter = interpreter
         self.cache: ImportCache | None = None
         self._directory = directory
         self._is_recalled = directory is None
@@ -89,7 +94,7 @@ class ImportHistory:
         if self._is_recalled:
             return False
         assert self._directory is not None  # noqa: S101 - else there is nothing to recall
-        self.cache = cache_for(self._directory)
+        self.cache = cache_for(self._directory, self._interpreter)
         earlier = () if self.cache is None else self.cache.load()
         self._answers.clear()
         for one in earlier:

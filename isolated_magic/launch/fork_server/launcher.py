@@ -31,7 +31,7 @@ from isolated_magic.launch.fork_server.freshness import (
 )
 from isolated_magic.launch.fork_server.import_history import NOT_THERE
 from isolated_magic.launch.fork_server.servers import MOST_SERVERS, PoolLease, PoolSettings
-from isolated_magic.launch.fork_server.source_scan import SourceScan, scan_file, scan_source
+from isolated_magic.launch.fork_server.source_scan import NO_CODE, OPAQUE, SourceScan, scan_file, scan_source
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.resources import start_thread
 from isolated_magic.launch.spawn import current_attributes, make_child, role_messages, run_messages, send_at_once
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.fork_server.servers import ForkServerPool
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.launch.spawn import ProcessAttributes
+    from isolated_magic.packages.interpreters import Interpreter
     from isolated_magic.request import RunRequest
 
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
@@ -59,16 +60,27 @@ CAN_FORK = sys.platform == "linux"  # on macOS a fork of a process that uses its
 class ForkedLauncher(ProcessLauncher):
     """Forks runs from fork servers; :class:`IsolatedSubprocessExecutor` explains the arguments."""
 
-    def __init__(self, preload: Preload, standby: int, idle_secs: float, *, remember: bool) -> None:
+    def __init__(
+        self,
+        preload: Preload,
+        standby: int,
+        idle_secs: float,
+        *,
+        remember: bool,
+        interpreter: Interpreter | None = None,
+    ) -> None:
         require_processes()
+        self._interpreter = interpreter
         self._guardian = Guardian()
         self._learns = preload == "learned"
         self._given = () if preload is None or isinstance(preload, str) else tuple(preload)
         self._remembers = self._learns and remember
-        self._lease = PoolLease(PoolSettings(self._given, self._learns, standby, idle_secs, self._remembers))
+        settings = PoolSettings(self._given, self._learns, standby, idle_secs, self._remembers, interpreter)
+        self._lease = PoolLease(settings)
         weakref.finalize(self, _close, self._lease, self._guardian)
         self._warned: set[str] = set()
-        self._warn({name: NOT_THERE for name in self._given if _is_missing(name)})
+        if interpreter is None:
+            self._warn({name: NOT_THERE for name in self._given if _is_missing(name)})
 
     @property
     def _servers(self) -> ForkServerPool:
@@ -148,12 +160,23 @@ class ForkedLauncher(ProcessLauncher):
 
     def _scan_and_known_imports(self, request: RunRequest) -> tuple[SourceScan, KnownImports]:
         """The scan of the code and of the files that it imports; and what such code was seen to import."""
-        own, home = _scan_of(request), first_path_entry(request)
+        own, home = self._scan_of(request), first_path_entry(request)
         known_imports = self._history.imports_for(own, home, request.environment)
         if own.in_order and not known_imports.is_known:
-            own = _with_imports_from(home, own)
+            own = _with_imports_from(home, own, self._interpreter)
             known_imports = self._history.imports_before(own, request.environment) or known_imports
-        return reduce(or_, map(scan_file, known_imports.files), own), known_imports
+        scans = (self._judged(scan_file(file)) for file in known_imports.files)
+        return reduce(or_, scans, own), known_imports
+
+    def _scan_of(self, request: RunRequest) -> SourceScan:
+        if request.path is not None:
+            return self._judged(scan_file(str(Path(request.cwd, request.path))))
+        return self._judged(scan_source(request.source or ""))
+
+    def _judged(self, scan: SourceScan) -> SourceScan:
+        """The scan; nothing is known of what is no code here, and may be code for another interpreter."""
+        other = self._interpreter
+        return OPAQUE if scan is NO_CODE and other is not None and not other.has_same_grammar else scan
 
     def _ensure_server(
         self,
@@ -183,7 +206,7 @@ class ForkedLauncher(ProcessLauncher):
         imports = scan.imports if known_imports.imports is None else known_imports.imports
         is_special = not self._given and _has_third_party(known_imports.modules)
         return ForkServerSpec(
-            executable=sys.executable,
+            executable=request.executable,
             modules=known_imports.modules,
             wanted=known_imports.wanted,
             imports=imports if is_special else frozenset[str](),
@@ -200,8 +223,16 @@ class ForkedLauncher(ProcessLauncher):
             return
         with suppress(OSError):  # no descriptors left to look: the next run will tell
             _, known_imports = self._scan_and_known_imports(request)
-            self._history.learn(_scan_of(request), first_path_entry(request), modules, files, known_imports)
+            installed = self._without_foreign(modules)
+            self._history.learn(self._scan_of(request), first_path_entry(request), installed, files, known_imports)
             self._prepare(request)
+
+    def _without_foreign(self, modules: Sequence[str]) -> Sequence[str]:
+        """The modules without those that are installed there under names of the standard library here."""
+        if self._interpreter is None or self._interpreter.has_same_grammar:
+            return modules
+        foreign = sys.stdlib_module_names - self._interpreter.standard_modules
+        return [name for name in modules if name.partition(".")[0] not in foreign]
 
     def _prepare(self, request: RunRequest) -> None:
         """Have the fork server for the next such run started."""
@@ -271,7 +302,7 @@ def _close(lease: PoolLease, guardian: Guardian) -> None:
     guardian.close()
 
 
-def _with_imports_from(home: str, scan: SourceScan) -> SourceScan:
+def _with_imports_from(home: str, scan: SourceScan, interpreter: Interpreter | None) -> SourceScan:
     """The scan of a program together with those of the user's modules that it imports, found below ``home``."""
     found, rest = scan, list(scan.in_order)
     seen = set(rest)
@@ -279,7 +310,7 @@ def _with_imports_from(home: str, scan: SourceScan) -> SourceScan:
         name = rest.pop()
         package = name.partition(".")[0]
         if not has_module_named({package}, home):
-            if not any(has_module_named({package}, folder) for folder in package_folders()):
+            if not any(has_module_named({package}, folder) for folder in package_folders(interpreter)):
                 return replace(found, sets_anything=True)  # it is in another folder, or missing
             continue
         path = Path(home, *name.split("."))
@@ -318,12 +349,6 @@ def _lacked(server: ForkServer, scan: SourceScan, home: str, messages: Messages)
     with suppress(OSError):  # no descriptors left to look
         return any(not has_module_named({name}, home) for name in packages)
     return False
-
-
-def _scan_of(request: RunRequest) -> SourceScan:
-    if request.path is not None:
-        return scan_file(str(Path(request.cwd, request.path)))
-    return scan_source(request.source or "")
 
 
 def _is_large(environment: Mapping[bytes, bytes]) -> bool:

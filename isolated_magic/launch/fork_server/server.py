@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from collections import deque
@@ -200,7 +199,7 @@ class ForkServer:
         """Whether a fork of it is what a new interpreter would be for this run."""
         spec = self.spec
         return (
-            spec.executable == sys.executable
+            spec.executable == request.executable
             and spec.imports <= scan.all_imports
             and not (spec.modules and scan.redirects)
             and not (spec.imports and scan.looks_around)

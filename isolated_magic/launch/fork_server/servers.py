@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.fork_server.source_scan import SourceScan
     from isolated_magic.launch.spawn import ProcessAttributes
+    from isolated_magic.packages.interpreters import Interpreter
     from isolated_magic.request import RunRequest
 
 MOST_SERVERS = 4  # asked for by one launcher; a fork server with Opik takes 90 MB
@@ -47,6 +48,7 @@ class PoolSettings(NamedTuple):
     standby: int  # how many children of each fork server wait for a run
     idle_secs: float  # after which an unused fork server ends
     remembers: bool = False  # whether later processes may know what was learned
+    interpreter: Interpreter | None = None  # of the runs; None for that of this process
 
 
 class ForkServerPool:
@@ -380,7 +382,8 @@ class PoolRegistry:
         for other, pool in self.pools.items():
             if other._replace(standby=0, idle_secs=0) == settings._replace(standby=0, idle_secs=0):
                 return pool.history
-        return ImportHistory(settings.given, _working_directory() if settings.remembers else None)
+        directory = _working_directory() if settings.remembers else None
+        return ImportHistory(settings.given, directory, settings.interpreter)
 
     def forget(self) -> None:
         """In a fork of the owner: fork servers and guardians see to themselves."""

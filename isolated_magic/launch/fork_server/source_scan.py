@@ -68,6 +68,7 @@ class SourceScan:
 
 
 OPAQUE = SourceScan(sets_anything=True, redirects=True, looks_around=True)
+NO_CODE = SourceScan()  # it cannot be compiled
 
 
 @lru_cache(maxsize=256)
@@ -79,7 +80,7 @@ def scan_source(source: str | bytes) -> SourceScan:
         tree = _parsed(source)
         nodes, mutations = list(_as_it_runs(tree)), Mutations(tree)
     except (SyntaxError, ValueError):
-        return SourceScan()
+        return NO_CODE
     except (RecursionError, MemoryError):
         return OPAQUE
     return SourceScan(
