@@ -228,6 +228,7 @@ NO_SHELL = (
 )
 
 IN_CONTAINER = __file__.startswith(f"{CONTAINER_FOLDER}/")
+IN_ENVIRONMENT = "/isolated_magic/environments/" in sys.prefix  # shared, and never changed
 CONTAINER_HINTS = {
     errno.EROFS: "Settings of DockerExecutor decide what can be written to: read_only, volumes. /tmp always can.",
     errno.ENOSPC: "A setting of DockerExecutor decides how much room /tmp has: tmpfs_bytes.",
@@ -282,10 +283,13 @@ def _hint_for_import(problem: ImportError) -> str:
     package = PACKAGES.get(top, top)
     if IN_CONTAINER:
         return f"{used} in a container, which has no module {top}. If it is a package, add {package} to the image."
+    if IN_ENVIRONMENT:
+        return f"{used}, which has no module {top}. If it is a package, add it: --with {package}."
     where = "the working directory" if sys.path[:1] == [""] else "the folder of the file that runs"
     return (
         f"{used}, which has no module {top}. If it is a package, install it there: {_install_command(package)} "
-        f"(in a notebook: %pip install {package}). A file of yours has to be in {where} or on PYTHONPATH."
+        f"(in a notebook: %pip install {package}), or for this run alone, --with {package}. A file of yours has "
+        f"to be in {where} or on PYTHONPATH."
     )
 
 

@@ -111,7 +111,11 @@ class Clusters:
         target = _value(word, names, hidden)
         key = target if isinstance(target, str) else id(target)
         told = lexer.plain(word)
-        settings = {name: value for name, value in self._settings.launch_settings.items() if name != "remember"}
+        settings = {
+            name: value
+            for name, value in self._settings.launch_settings.items()
+            if name not in {"remember", "max_environments"}
+        }
         kept = self._kept.pop(key, None)
         if kept is not None and (kept.settings != settings or kept.executor.gone):
             _end(kept)

@@ -1,4 +1,4 @@
-"""The commands of ``%isolated``: history, status, stop, forget, teardown and on-teardown."""
+"""The commands of ``%isolated``: history, status, stop, packages, forget, teardown and on-teardown."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from isolated_magic.executors import lifecycle
 from isolated_magic.launch.fork_server.servers import forget_imports
 from isolated_magic.magic import lexer
 from isolated_magic.magic.options import ALL, COMMANDS
+from isolated_magic.magic.packages import obey as obey_packages
 from isolated_magic.magic.values import did_you_mean, own_variables
 from isolated_magic.render.view import outcome_text
 
@@ -43,7 +44,7 @@ class Commands:
         self._asked = asked
         self._ends: deque[str] = deque(maxlen=MOST_ENDS)
         commands: tuple[Callable[[list[str]], str | History], ...] = (
-            *(self._history, self._status, self._stop),
+            *(self._history, self._status, self._stop, obey_packages),
             *(self._forget, self._teardown, self._on_teardown),
         )
         self._commands = dict(zip(COMMANDS, commands, strict=True))

@@ -16,7 +16,7 @@ from isolated_magic.executors import lifecycle
 from isolated_magic.magic.clusters import can_run_rows
 from isolated_magic.magic.datasets import can_be_rows, field_names
 from isolated_magic.magic.kinds import ROW
-from isolated_magic.magic.options import ALL, FIRST_WORDS, TABLE
+from isolated_magic.magic.options import ALL, FIRST_WORDS, PRUNE, TABLE
 from isolated_magic.magic.parser import long_flags
 from isolated_magic.magic.values import own_variables
 from isolated_magic.models import RunResult
@@ -144,8 +144,8 @@ class Completion:
             return _files(word, TABLE["file"].words), "file"
         if last == "stop":
             return [str(pid) for live in lifecycle.live_runs() if (pid := live.pid) is not None], "process"
-        if last == "forget":
-            return (ALL,), "option"
+        if last in {"forget", "packages"}:
+            return ((ALL,), "option") if last == "forget" else ((PRUNE,), "command")
         if last == "on-teardown":
             return [name for name in self._variables(word) if callable(self._shell.user_ns.get(name))], "function"
         return (), "command"

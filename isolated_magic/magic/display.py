@@ -25,7 +25,7 @@ from isolated_magic.evaluation.row_result import RowResult
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.progress import use_in_notebooks
 from isolated_magic.history import History
-from isolated_magic.magic.progress import ProgressLine, is_captured
+from isolated_magic.magic.progress import InstallLine, ProgressLine, is_captured
 from isolated_magic.magic.screen import Screen, bundle_of_display
 from isolated_magic.models import DisplayData, RunResult
 from isolated_magic.render.html import to_html
@@ -98,6 +98,10 @@ class Display:
         self.end_progress()
         self._cell.line = line = ProgressLine(self._shell, self._settings)
         return line
+
+    def install_line(self) -> InstallLine:
+        """A line for what is being installed."""
+        return InstallLine(self._shell, self._settings)
 
     def end_progress(self) -> None:
         """Take away the line, unless a result has taken its place."""
@@ -323,6 +327,8 @@ def _run_metadata(result: RunResult) -> dict[str, object]:
     metadata["peak_memory_bytes"] = result.peak_memory_bytes
     if result.worker is not None:
         metadata["worker"] = result.worker
+    if result.packages:
+        metadata["packages"] = {**result.packages}
     for name, ms in asdict(result.timings).items():
         metadata[name] = None if math.isnan(ms) else round(ms, 3)
     return metadata

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from isolated_magic.executors.evaluation_options import EvaluateOptions
     from isolated_magic.executors.progress import OnProgress
     from isolated_magic.magic.options import Options
+    from isolated_magic.magic.packages import Needs
     from isolated_magic.magic.row_options import RowOptions
     from isolated_magic.models import RunError
     from isolated_magic.request import RunRequest
@@ -134,6 +135,7 @@ class Batch:
     options: Options
     rows: Rows
     of_rows: RowOptions
+    needs: Needs
 
     @cached_property
     def base(self) -> RunRequest:
@@ -145,7 +147,15 @@ class Batch:
         variables, secrets = self.of_rows.same_for_all, self.of_rows.secrets_of_all
         is_whole = not self.options.clean_env
         try:
-            return self.executor.prepare(self.code, None, variables, inherit_env=is_whole, secrets=secrets)
+            return self.executor.prepare(
+                self.code,
+                None,
+                variables,
+                inherit_env=is_whole,
+                secrets=secrets,
+                packages=self.needs.packages,
+                python=self.needs.python,
+            )
         except InvalidRequestError as problem:
             raise OptionError(str(problem)) from None
 
@@ -199,6 +209,8 @@ class Batch:
             "fresh": options.fresh,
             "limits": options.limits,
             "strict": options.strict,
+            "packages": self.needs.packages,
+            "python": self.needs.python,
         }
         rows, env_vars = self.rows.source, of_rows.env_vars
         try:

@@ -136,6 +136,8 @@ CHECKPOINT_MODE = Kind("MODE", _checkpoint_mode, " or ".join(CHECKPOINT_MODES))
 VARIABLE = Kind("NAME", _variable, "the name of a variable")
 _EARLIER = "the name of a variable, or of a file that an evaluation was saved to"
 EARLIER = Kind("NAME", _earlier, _EARLIER, (bool,), "True or False")
+REQUIREMENT = Kind("REQUIREMENT", types=(list,), setting_wants="a list of requirements, such as ['rapidfuzz>=3']")
+PYTHON = Kind("PYTHON", setting_wants="a version such as '3.13', a path, or None for the kernel's own")
 IMAGE = Kind("NAME", setting_wants="the name of an image, or None for the default")
 EXECUTOR = Kind("NAME", _executor, f"one of {', '.join(EXECUTORS)}", setting_wants=f"one of {_EXECUTORS}")
 _OF_SIZES = ("a size, such as 512M or 2G", (int, str), "a size, such as '512M', or a number of bytes", None)

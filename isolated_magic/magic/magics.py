@@ -20,7 +20,7 @@ from isolated_magic.executors import lifecycle, sigint
 from isolated_magic.executors.background import BackgroundRun
 from isolated_magic.executors.runner import failed_run
 from isolated_magic.history import UNNAMED, History, Inputs, differences
-from isolated_magic.magic import batches, credentials, display, each, hints, source
+from isolated_magic.magic import batches, credentials, display, each, hints, packages, source
 from isolated_magic.magic.cells import Cells, Fate, fate_of_value
 from isolated_magic.magic.commands import Commands
 from isolated_magic.magic.completion import Completion
@@ -152,6 +152,7 @@ class IsolatedMagics(Magics):
         if options.help:
             return help_text()
         executor = self.executors.executor_for(options, names, self._shell.user_ns_hidden)
+        packages.check_saving(options, body)
         to_save = source.saving(options.save, body) if options.save is not None and body is not None else None
         result: RunResult | BackgroundRun | EvaluationResult | None = None
         if options.each is not None:
@@ -173,9 +174,11 @@ class IsolatedMagics(Magics):
                 raise EvaluationInterrupted(result)  # a loop goes no further, for example
             if to_save is not None:
                 why_not = "" if any(row.ok for row in result) else "no row was scored"
+                to_save = to_save.with_block(packages.block_to_save(options, body or "", executor))
                 print(to_save.after(why_not))  # noqa: T201 - what the user asked for
             return result
         if to_save is not None:
+            to_save = to_save.with_block(packages.block_to_save(options, body or "", executor))
             print(to_save.after("" if result.ok else "the run failed"))  # noqa: T201 - likewise
         if result.error is not None and options.raises:
             raise self._exception_for(result, result.error)
@@ -221,7 +224,11 @@ class IsolatedMagics(Magics):
         of_rows = RowOptions(options, rows.first, names, hidden, self._ask, patterns)
         if not of_rows.depends_on_row:
             warn(each.ALL_THE_SAME.format(row=options.row))
-        batch = each.Batch(executor, code, options, rows, of_rows)
+        try:
+            needs = packages.install(options, code, executor, self.display)
+        except InvalidRequestError as problem:
+            raise OptionError(str(problem)) from None
+        batch = each.Batch(executor, code, options, rows, of_rows, needs)
         inputs = batch.inputs  # before the first row, while the code is what it is
         result = batch.evaluated(CELL_NAME, self.display.progress_line())
         if options.out is not None:  # before anything else: it may have taken hours
@@ -249,6 +256,8 @@ class IsolatedMagics(Magics):
             OptionError: the line names something that is not there.
             InvalidRequestError: it cannot be run as given.
         """
+        code = source.code_of(options, body)
+        needs = packages.install(options, code, executor, self.display)
         called_at = time.monotonic()
         patterns = self.settings.secret_names
         credentials.warn_of_literals(options, patterns)
@@ -258,7 +267,7 @@ class IsolatedMagics(Magics):
         for assignment in assignments:
             environment.update(assignment.values)
         request = executor.prepare(
-            source.code_of(options, body),
+            code,
             resolver.data(options),
             environment,
             options.timeout,
@@ -271,6 +280,8 @@ class IsolatedMagics(Magics):
             strict=options.strict,
             data_name=source.data_name(options),
             figures=figure_settings(self._shell, colors=options.rich and self.display.shows_colors),
+            packages=needs.packages,
+            python=needs.python,
         )
         return _CellRun(
             request=request,

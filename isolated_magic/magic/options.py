@@ -27,8 +27,10 @@ from isolated_magic.magic.kinds import (
     NO_LIMIT,
     NUMBER,
     PATH,
+    PYTHON,
     RATE,
     REFERENCE,
+    REQUIREMENT,
     RETRY_ON,
     ROW,
     ROW_FILES,
@@ -52,8 +54,9 @@ if TYPE_CHECKING:
     _Anything: TypeAlias = Any  # a field of whatever type it is annotated with
     Offers: TypeAlias = Literal["value", "file", "environment", "data", "result", "rows", "field", "cluster"]
 
-COMMANDS = ("history", "status", "stop", "forget", "teardown", "on-teardown")
+COMMANDS = ("history", "status", "stop", "packages", "forget", "teardown", "on-teardown")
 ALL = "--all"  # of `forget`
+PRUNE = "prune"  # of `packages`
 FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
 
 
@@ -236,6 +239,33 @@ class Options:
         executor="docker",
     )
     fresh: bool = _option("--fresh", help="start a new interpreter instead of using a prepared process")
+    packages: tuple[str, ...] = _option(
+        "--with",
+        help='run with this package, over those of the kernel: `rapidfuzz`, `"rapidfuzz>=3"`, the path of a wheel '
+        'or of a folder, or `"-r FILE"`; repeatable',
+        manual="uv installs it into an environment that is kept for later runs. A `# /// script` block in the "
+        "code (PEP 723) says the same, and then the run has nothing else",
+        kind=REQUIREMENT,
+        repeats=True,
+        setting=Setting("packages", [], "packages that runs have over those of the kernel"),
+    )
+    python: str | None = _option(
+        "--python",
+        help="run with this Python: a version such as `3.13`, or the path of an interpreter or of a virtual "
+        "environment",
+        manual="3.11 or later. The packages are then its own, and those of `--with`",
+        kind=PYTHON,
+        words=("3.11", "3.12", "3.13", "3.14"),
+        setting=Setting("python", None, "the Python of runs; `None` for the kernel's own"),
+    )
+    bare: bool = _option("--bare", help="have the packages of `--with` and no others")
+    upgrade: bool = _option("--upgrade", help="choose the versions of packages anew; else they stay what they are")
+    allow_build: bool = _option(
+        "--allow-build",
+        help="build packages that have no wheel, which runs their code",
+        opposite="--no-allow-build",
+        setting=Setting("allow_build", False, "whether packages without a wheel are built, which runs their code"),
+    )
     out: str | None = _option(
         "-o",
         "--out",

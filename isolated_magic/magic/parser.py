@@ -34,6 +34,11 @@ MEANT = {
     **dict.fromkeys(("--epochs", "--trials", "--runs"), "--repeat"),
     **dict.fromkeys(("--max-retries", "--retry"), "--retries"),
     **dict.fromkeys(("--client", "--dask", "--scheduler", "--pool", "--backend", "--remote"), "--on"),
+    **dict.fromkeys(
+        ("--package", "--packages", "--pip", "--install", "--require", "--requirement", "--deps"), "--with"
+    ),
+    **dict.fromkeys(("--py", "--interpreter", "--python-version", "--venv"), "--python"),
+    **dict.fromkeys(("--isolated", "--no-site-packages"), "--bare"),
     "--baseline": "--compare",
 }
 
@@ -61,6 +66,10 @@ Examples:
       Each score is compared with the run before; the cell is written to a file.
   %isolated run metrics/relevance.py --data row
       That file instead of a cell.
+  %%isolated --with "rapidfuzz<3" --compare
+      Another version of a package than the kernel has; the output says whether the scores differ.
+  %%isolated --python 3.13 --with pandas --with rapidfuzz
+      Another Python, with its own packages and these.
   %%isolated --each rows -e TENANT_ID={row["tenant"]} --per tenant -o scores
       The cell runs once for each row, which is data there; all rows of a tenant in one process.
   %%isolated --each rows.jsonl --limit 20 --key id --compare
@@ -73,6 +82,7 @@ Examples:
 %isolated history lists the runs of this kernel with their scores, %isolated status what runs now,
 %isolated stop [PID] stops one run or all, %isolated teardown ends everything and runs what
 %isolated on-teardown NAME registered, %isolated forget NAME forgets a secret that was asked for,
+%isolated packages lists the environments that --with has made, %isolated packages prune removes old ones,
 %isolated forget which modules the runs of this folder import (--all: everything, of all folders).
 
 A value in single quotes is taken as it stands: -e 'GREETING=pa$$word {x}'.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from IPython.core.displaypub import CapturingDisplayPublisher
 
 from isolated_magic.errors import OptionError
-from isolated_magic.executors.progress import Pacing, TerminalProgress, progress_text
+from isolated_magic.executors.progress import BEGINS_AFTER_SECS, Pacing, TerminalProgress, progress_text
 from isolated_magic.magic.screen import is_watched
 from isolated_magic.render.html import progress_html
 
@@ -85,6 +87,44 @@ class ProgressLine:
         )
         # Not before: after an interrupt, the summary must not change a display that was never shown.
         self._display_id = display_id
+
+
+class InstallLine:
+    """The line that tells what is being installed, and is gone in the end.
+
+    It is there where the line of an evaluation would be, and not before a second has passed.
+
+    Args:
+        shell: whose cell it is shown in.
+        settings: of the magic.
+    """
+
+    def __init__(self, shell: InteractiveShell, settings: IsolatedMagic) -> None:
+        self._shell = shell
+        self._is_wanted = partial(_is_wanted, shell, str(settings.progress))
+        self._begun_at = time.monotonic()
+        self._said = self._display_id = ""
+
+    def say(self, text: str) -> None:
+        """Show this, if it is time for that."""
+        if text == self._said or time.monotonic() - self._begun_at < BEGINS_AFTER_SECS or not self._is_wanted():
+            return
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        is_first, self._said = not self._said, text
+        if not hasattr(self._shell, "kernel"):
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+            return
+        self._display_id = self._display_id or uuid4().hex
+        data = {"text/plain": text, "text/html": progress_html(text, None)} if text else {}
+        self._shell.display_pub.publish(data, {}, transient={"display_id": self._display_id}, update=not is_first)
+
+    def end(self) -> None:
+        """Take it away."""
+        if self._said:
+            self._show("")
 
 
 def is_captured(shell: InteractiveShell) -> bool:

@@ -11,6 +11,7 @@ import difflib
 import math
 import tomllib
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,13 +19,20 @@ from traitlets import All, Bool, Enum, Float, Int, List, TraitError, Unicode, Un
 from traitlets.config import Configurable
 
 from isolated_magic.errors import InvalidRequestError, SettingError
-from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY, MOST_STANDBY, check_launch
+from isolated_magic.executors.isolated import (
+    DEFAULT_IDLE_SECS,
+    DEFAULT_MAX_ENVIRONMENTS,
+    DEFAULT_STANDBY,
+    MOST_STANDBY,
+    check_launch,
+)
 from isolated_magic.magic.kinds import TIME_WANTS
 from isolated_magic.magic.options import SETTINGS, TABLE
 from isolated_magic.redaction.redactor import CREDENTIAL_NAMES
 from isolated_magic.render.view import MOST_ROWS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn, TypeAlias
 
     from IPython.core.interactiveshell import InteractiveShell
@@ -36,10 +44,16 @@ if TYPE_CHECKING:
     _Anything: TypeAlias = Any  # traitlets types its values and proposals no closer
 
 MOST_SCORES = 100_000
-OF_LAUNCH = ("launch", "preload", "standby", "idle_secs", "remember")
+OF_LAUNCH = ("launch", "preload", "standby", "idle_secs", "remember", "max_environments")
 NO_LIMIT_WORDS = ("none", "inf")
 LONGEST_SHOWN = 100  # characters
-_TRAITS = {float: Float, int: Int, str: Unicode, bool: Bool}
+_TRAITS: dict[type, Callable[[], TraitType[Any, Any]]] = {
+    float: Float,
+    int: Int,
+    str: Unicode,
+    bool: Bool,
+    list: partial(List, Unicode()),
+}
 
 
 class _Trait(Union):
@@ -174,6 +188,14 @@ class IsolatedMagic(Configurable):
         "goes over it",
     )
 
+    max_environments = _Trait(
+        Int(min=1),
+        default=DEFAULT_MAX_ENVIRONMENTS,
+        wants="a number greater than zero",
+        help="environments of packages, and other Pythons, that have fork servers at once; the one that was used "
+        "longest ago gives way",
+    )
+
     def __init__(self, **options: _Anything) -> None:
         super().__init__(**options)
         self._changed(None)
@@ -211,6 +233,8 @@ class IsolatedMagic(Configurable):
 def _converted(name: str, value: object) -> object:
     """The value of the option that a setting is for. Raises what the option's own conversion does."""
     kind = SETTINGS[name].kind
+    if isinstance(value, list):
+        return tuple(map(kind.convert, map(str, value)))
     return value if value is None or bool in kind.types else kind.convert(str(value))
 
 

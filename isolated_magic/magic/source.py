@@ -150,6 +150,10 @@ class SavedCell:
     text: str
     new_folder: Path | None = None  # to make first
 
+    def with_block(self, block: str) -> SavedCell:
+        """With an inline script block at its end, where it moves no line."""
+        return replace(self, text=f"{self.text}\n\n{block}") if block else self
+
     def after(self, why_not: str = "") -> str:
         """Write it, unless edits would be lost. Returns what to tell the user, in one line.
 

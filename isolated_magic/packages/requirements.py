@@ -133,6 +133,11 @@ def masked(text: str) -> str:
     return _CREDENTIALS.sub(MASK, text)
 
 
+def normalized(name: str) -> str:
+    """The name of a package as all its spellings have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _texts(given: object) -> tuple[str, ...]:
     if not isinstance(given, (list, tuple)) or not all(isinstance(one, str) and one.strip() for one in given):
         shown = repr(given) if isinstance(given, str) else type(given).__name__

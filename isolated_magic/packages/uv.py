@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import re
 import selectors
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.packages.index_settings import uv_environment
-from isolated_magic.packages.requirements import NOT_INSTALLED, WHAT, masked
+from isolated_magic.packages.requirements import NOT_INSTALLED, WHAT, masked, normalized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +33,9 @@ _SAID_IN_PASSING = re.compile(r"(warning:|Using |Resolved |Prepared |Installed |
 _CONCLUSION = re.compile(
     r",? we can conclude that (your requirements|the requirements|all of|your project)[^.]*unsatisfiable\.?|"
     r"^No solution found when resolving \w*\s?dependencies:?\s*"
+)
+_AND_BECAUSE = re.compile(
+    r",? we can conclude that all versions of [^.]* cannot be used\.? And because you require [^,]*$"
 )
 _NETWORK = re.compile(
     r"error sending request|dns error|tcp connect|Request failed after|operation timed out", re.IGNORECASE
@@ -166,12 +169,13 @@ def find_interpreter(version: str) -> str:
 def reason_of(said: str) -> str:
     """What it said, in a sentence or a few."""
     lines = [line for line in said.splitlines() if line.strip() and not _SAID_IN_PASSING.match(line)]
+    lines = list(itertools.takewhile(lambda line: not line.lstrip(" │╰├─▶").startswith("hint:"), lines)) or lines
     if any("Failed to build" in line or "build backend returned an error" in line.lower() for line in lines):
         head = _MARKS.sub("", lines[0]).strip()
         return "\n".join([f"{head}. The last lines of its log:", *lines[1:][-LAST_LINES:]])
     text = " ".join(_MARKS.sub("", line).strip() for line in lines)
     text = _CONCLUSION.sub("", _OPTIONS.sub("", text)).strip()
-    text = text.removeprefix("Because ")
+    text = _AND_BECAUSE.sub("", text).removeprefix("Because ")
     if len(text) > LONGEST_REASON:
         text = f"{text[:LONGEST_REASON]} ..."
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
@@ -200,9 +204,4 @@ def explained(problem: UvError, requirements: Sequence[str], version: str) -> st
 
 def _name_of(requirement: str) -> str:
     match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement)
-    return re.sub(r"[-_.]+", "-", match[0]).lower().rstrip("-") if match and "://" not in requirement else ""
-
-
-def version_text() -> str:
-    """The version of Python of this process."""
-    return ".".join(map(str, sys.version_info[:3]))
+    return normalized(match[0]).rstrip("-") if match and "://" not in requirement else ""

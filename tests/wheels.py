@@ -1,0 +1,74 @@
+"""Wheels and source distributions that the tests make, an index of them, and environments that are made of them."""
+
+import base64
+import hashlib
+import io
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    source: str | Mapping[str, str] = "",
+    *,
+    requires: tuple[str, ...] = (),
+    tag: str = "py3-none-any",
+) -> Path:
+    """A wheel of one package, whose module says its version as ``VERSION``."""
+    modules = {"__init__.py": source} if isinstance(source, str) else dict(source)
+    modules["__init__.py"] = f"VERSION = {version!r}\n{modules.get('__init__.py', '')}"
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {one}\n" for one in requires)
+    files = {f"{name}/{file}": text for file, text in modules.items()}
+    files[f"{info}/METADATA"] = metadata
+    files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"
+    record = "".join(f"{file},{_digest(text)},{len(text.encode())}\n" for file, text in files.items())
+    files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+    return path
+
+
+def _digest(text: str) -> str:
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+BACKEND = """
+import sys, zipfile
+{prelude}
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "{name}-1.0-py3-none-any.whl"
+    info = "{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder + "/" + name, "w") as archive:
+        archive.writestr("{name}/__init__.py", "VERSION = '1.0'\\n")
+        archive.writestr(info + "/METADATA", "Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\n")
+        archive.writestr(info + "/WHEEL", "Wheel-Version: 1.0\\nGenerator: tests\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        archive.writestr(info + "/RECORD", "")
+    return name
+"""
+PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "{name}"\nversion = "1.0"\n'
+
+
+def sdist(folder: Path, name: str, prelude: str = "") -> Path:
+    """A source distribution that needs no other package to build; the prelude runs when it is built."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-1.0.tar.gz"
+    files = {
+        "pyproject.toml": PROJECT.format(name=name),
+        "backend.py": BACKEND.format(name=name, prelude=prelude),
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+    }
+    with tarfile.open(path, "w:gz") as archive:
+        for file, text in files.items():
+            entry = tarfile.TarInfo(f"{name}-1.0/{file}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return path
