@@ -41,7 +41,15 @@ def words(cells, code):
         ),
         (
             "%%isolated --no-|\npass",
-            ["--no-clean-env", "--no-compare", "--no-raise", "--no-strict", "--no-score", "--no-rich"],
+            [
+                "--no-clean-env",
+                "--no-allow-build",
+                "--no-compare",
+                "--no-raise",
+                "--no-strict",
+                "--no-score",
+                "--no-rich",
+            ],
         ),
         ("%%isolated --ra|\npass", ["--raise", "--rate"]),
         ("%%isolated -o |\npass", []),

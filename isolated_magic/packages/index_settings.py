@@ -8,12 +8,8 @@ import sys
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from isolated_magic.packages.requirements import masked
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # What decides which packages there are. Each is read by uv; those of pip's are handed to it.
 _OF_UV = (
@@ -23,6 +19,7 @@ _OF_UV = (
 )
 _INDEXES = _OF_UV[:6]
 _OF_PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONFIG_FILE")
+_NAMES = frozenset((*_OF_UV, *_OF_PIP))
 _KEYS = ("index", "index-url", "extra-index-url", "find-links", "no-index", "default-index")
 # pip's name of a setting, uv's variable, and what stands between several values there.
 _SAME = (
@@ -52,57 +49,60 @@ def uv_environment() -> dict[str, str]:
 
 
 def fingerprint() -> list[str]:
-    """Tells configurations apart, without what is secret in them."""
-    variables = [f"{name}={masked(os.environ[name])}" for name in (*_OF_UV, *_OF_PIP) if name in os.environ]
+    """Tells configurations apart, without what is secret in them. Made for every run that has packages."""
+    environ = os.environ
+    variables = [masked(f"{name}={environ[name]}") for name in _NAMES.intersection(environ)]
     files = [_content(file, *state) for file in _uv_files() if (state := _state(file)) is not None]
-    pip = [f"{name}={masked(value)}" for name, value in _pip_settings().items()]
-    return [*variables, *filter(None, files), *pip]
+    pip = [masked(f"{name}={value}") for name, value in _pip_settings().items()]
+    return [*sorted(variables), *filter(None, files), *pip]
 
 
-def _uv_files() -> Iterator[Path]:
+def _uv_files() -> tuple[str, ...]:
     """Where uv looks for its configuration: https://docs.astral.sh/uv/concepts/configuration-files/."""
     try:
-        here = Path.cwd()
+        return _uv_files_for(os.getcwd(), os.environ.get("XDG_CONFIG_HOME") or _home(".config"))  # noqa: PTH109
     except OSError:  # it was removed
-        return
-    for folder in (here, *here.parents):
-        yield folder / "uv.toml"
-        yield folder / "pyproject.toml"
-    yield Path(os.environ.get("XDG_CONFIG_HOME") or _home(".config"), "uv", "uv.toml")
-    yield Path("/etc/uv/uv.toml")
+        return ()
 
 
-def _home(*parts: str) -> Path:
-    return Path(os.path.expanduser("~"), *parts)  # noqa: PTH111 - Path.home() raises for a user without one
+@lru_cache(maxsize=16)
+def _uv_files_for(here: str, config: str) -> tuple[str, ...]:
+    folders = [here, *map(str, Path(here).parents)]
+    near = [f"{folder}/{name}" for folder in folders for name in ("uv.toml", "pyproject.toml")]
+    return (*near, f"{config}/uv/uv.toml", "/etc/uv/uv.toml")
 
 
-def _state(file: Path) -> tuple[int, int] | None:
+def _home(name: str) -> str:
+    return os.path.expanduser(f"~/{name}")  # noqa: PTH111 - Path.home() raises for a user without one
+
+
+def _state(file: str) -> tuple[int, int] | None:
     try:
-        state = file.stat()
+        state = os.stat(file)  # noqa: PTH116 - of every run
     except OSError:
         return None
     return state.st_mtime_ns, state.st_size
 
 
-def _has_index(file: Path) -> bool:
+def _has_index(file: str) -> bool:
     state = _state(file)
     return state is not None and any(key in _table(file, *state) for key in _KEYS)
 
 
 @lru_cache(maxsize=64)
-def _table(file: Path, _changed_at: int, _size: int) -> dict[str, object]:
+def _table(file: str, _changed_at: int, _size: int) -> dict[str, object]:
     """The settings of uv in a file; nothing where it has none."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):  # uv will say so
         return {}
-    tool = content.get("tool") if file.name == "pyproject.toml" else {"uv": content}
+    tool = content.get("tool") if file.endswith("pyproject.toml") else {"uv": content}
     table = tool.get("uv") if isinstance(tool, dict) else None
     return table if isinstance(table, dict) else {}
 
 
 @lru_cache(maxsize=64)
-def _content(file: Path, changed_at: int, size: int) -> str:
+def _content(file: str, changed_at: int, size: int) -> str:
     table = _table(file, changed_at, size)
     return masked(repr(sorted(table.items()))) if table else ""
 
@@ -116,18 +116,18 @@ def _pip_settings() -> dict[str, str]:
     return found
 
 
-def _pip_files() -> list[Path]:
+def _pip_files() -> list[str]:
     """As https://pip.pypa.io/en/stable/topics/configuration/ has them."""
     named = os.environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return []
-    user = Path(os.environ.get("XDG_CONFIG_HOME") or _home(".config"), "pip", "pip.conf")
-    files = [Path("/etc/pip.conf"), _home(".pip", "pip.conf"), user, Path(sys.prefix, "pip.conf")]
-    return [*files, Path(named)] if named else files
+    config = os.environ.get("XDG_CONFIG_HOME") or _home(".config")
+    files = ["/etc/pip.conf", _home(".pip/pip.conf"), f"{config}/pip/pip.conf", f"{sys.prefix}/pip.conf"]
+    return [*files, named] if named else files
 
 
 @lru_cache(maxsize=16)
-def _pip_table(file: Path, _changed_at: int, _size: int) -> dict[str, str]:
+def _pip_table(file: str, _changed_at: int, _size: int) -> dict[str, str]:
     parser = configparser.RawConfigParser()
     try:
         parser.read(file, encoding="utf-8")

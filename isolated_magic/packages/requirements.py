@@ -186,6 +186,7 @@ def _existing(text: str, requirement: str) -> Path:
     return path
 
 
+@lru_cache(maxsize=256)
 def _check_requirement(text: str) -> None:
     from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415 - most runs have none
 
