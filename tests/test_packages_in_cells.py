@@ -1,5 +1,6 @@
 """``--with``, ``--python`` and script blocks in real kernels: what a cell shows, what is saved, and the commands."""
 
+import json
 import os
 import sys
 
@@ -182,7 +183,7 @@ class TestCommand:
         assert any(line.split()[0] == "today" and line.endswith("tinyold==3.0") for line in said.splitlines())
         assert cells.ok("%isolated packages prune").stdout.startswith("Nothing to remove: ")
         for pointer in (work / "cache" / "isolated_magic" / "environments").glob("*.json"):
-            if "tinyold==3.0" in pointer.read_text():
+            if json.loads(pointer.read_text())["requirements"] == ["tinyold==3.0"]:
                 os.utime(pointer, (1, 1))
         assert cells.ok("%isolated packages prune").stdout.startswith("Removed 1 environment that 30 days ")
         assert "tinyold==3.0" not in cells.ok("%isolated packages").stdout

@@ -104,11 +104,15 @@ def run(arguments: Sequence[str], on_progress: OnProgress | None = None, **varia
         start_new_session=True,  # an interrupt from the terminal is ours to pass on
     )
     try:
-        with process:
-            printed, said = _read(process, on_progress)
+        printed, said = _read(process, on_progress)
+        process.wait()
     except BaseException:
         _end(process)
         raise
+    finally:
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
     if process.returncode:
         raise UvError(masked(said) or f"error: exit status {process.returncode}")
     return printed
@@ -140,15 +144,19 @@ def _last_line(said: bytearray) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End its process group: it first, so that it can tidy up."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
+    """End its process group. It may tidy up before that, unless it takes too long or there is another interrupt."""
+    try:
+        _signal(process, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECS)
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
+    finally:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # all of them have ended
+        os.killpg(process.pid, number)
 
 
 def find_interpreter(version: str) -> str:
