@@ -18,7 +18,7 @@ from isolated_magic import (
     Packages,
     ProcessExecutor,
 )
-from isolated_magic.packages import environments, interpreters, requirements
+from isolated_magic.packages import environments, interpreters, requirements, uv
 from tests.processes import HANG_GUARD_SECS, wait_until
 from tests.wheels import sdist, wheel
 
@@ -163,7 +163,10 @@ class TestScriptBlocks:
             ("# /// script\n# requires-python = 3\n# ///\n", "requires-python has to be a text"),
             ("# /// script\n# requires-python = '>=three'\n# ///\n", "is no specifier"),
             ("# /// script\n# requires-python = '>=9.9'\n# ///\n", "There is no Python >=9.9"),
-            ("# /// script\n# dependencies = []\n# ///\nx = 1\n# /// script\n# dependencies = []\n# ///\n", "more than one"),
+            (
+                "# /// script\n# dependencies = []\n# ///\nx = 1\n# /// script\n# dependencies = []\n# ///\n",
+                "more than one",
+            ),
         ],
     )
     def test_one_that_is_wrong(self, forked, block, said):
@@ -550,3 +553,9 @@ class TestInterpreters:
         own = ".".join(map(str, sys.version_info[:2]))
         result = forked.run("import sys\nprint(sys.executable)\n1", python=own)
         assert (result.stdout.strip(), result.packages) == (sys.executable, {})
+
+
+def test_a_full_disk_is_said():
+    said = "error: Failed to extract archive: a.whl\n  cause: No space left on device (os error 28)\n"
+    told = uv.explained(uv.UvError(said), ["a"], "3.11.2")
+    assert told.startswith("packages (--with): there is no space left on the disk of the cache.")

@@ -153,14 +153,14 @@ class _Maker:
 
     def interpreter(self, *, upgrade: bool) -> Interpreter:
         """The interpreter of the environment."""
-        found = None if upgrade else self._kept()
-        if found is not None:
-            return found
         try:
-            make_folder(self._pointer.parent)
+            make_folder(self._pointer.parent)  # refuses one from which somebody else's programs might be run
         except OSError as problem:
             why = f"{self._pointer.parent} cannot be used ({problem.strerror or 'it may be written by others'})"
             raise InvalidRequestError(NO_FOLDER.format(why=why)) from None
+        found = None if upgrade else self._kept()
+        if found is not None:
+            return found
         try:
             with _locked(self._pointer.with_suffix(".lock"), self._tell):
                 return (None if upgrade else self._kept()) or self._made(upgrade=upgrade)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -223,6 +224,8 @@ def script_block(source: str | None, path: str | None) -> ScriptBlock | None:
         return _parsed(source) if source is not None and _MARK in source else None
     try:
         state = Path(path).stat()
+        if not stat.S_ISREG(state.st_mode):  # to read a pipe might take for ever
+            return None
         return _block_of_file(path, state.st_mtime_ns, state.st_size)
     except (OSError, ValueError):  # the run will say so
         return None

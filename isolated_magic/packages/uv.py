@@ -144,7 +144,7 @@ def _last_line(said: bytearray) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End its process group. It may tidy up before that, unless it takes too long or there is another interrupt."""
+    """End its process group, which may tidy up first, unless that takes long or is interrupted."""
     try:
         _signal(process, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):

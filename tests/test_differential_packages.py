@@ -1,0 +1,76 @@
+"""Forked runs against cold ones where both have packages of their own: as `test_differential.py` has it."""
+
+import os
+
+import pytest
+
+from isolated_magic import IsolatedSubprocessExecutor
+from tests.corpus import PROGRAMS, comparing
+from tests.corpus.comparing import CAN_FORK
+from tests.test_differential import check, run
+from tests.wheels import wheel
+
+# The others look at nothing that an environment over another one could change, and take minutes.
+KINDS = 3
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """Of executors whose runs have an environment over that of the tests."""
+    folder = tmp_path_factory.mktemp("environment")
+    wheel(folder / "shelf", "tinyold", "1.0")
+    with comparing.plain_environment(), pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+            patch.delenv(name)
+        for name, value in {
+            "XDG_CACHE_HOME": folder / "cache",
+            "UV_CACHE_DIR": folder / "uv",
+            "UV_NO_INDEX": "1",
+            "UV_FIND_LINKS": folder / "shelf",
+            "UV_NO_CONFIG": "1",
+        }.items():
+            patch.setenv(name, str(value))
+        yield {"timeout_secs": 60, "packages": ["tinyold"]}
+
+
+@pytest.fixture(scope="module")
+def cold(settings):
+    with IsolatedSubprocessExecutor(launch="cold", **settings) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def forked(settings):
+    with IsolatedSubprocessExecutor(launch="forked", **settings) as executor:
+        executor.warm_up()
+        yield executor
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+CHOSEN = {
+    name: program
+    for number, (name, program) in enumerate(PROGRAMS.items())
+    if program.runs_here and not program.alone and (program.needs or number % KINDS == 0)
+}
+
+
+@pytest.mark.parametrize("program", CHOSEN.values(), ids=CHOSEN)
+def test_a_program_cannot_tell_how_it_was_launched(program, cold, forked, folder):
+    for module in program.needs:
+        pytest.importorskip(module)
+    expected, *_ = run(cold, program, folder)
+    check(program, expected)
+    first, *_ = run(forked, program, folder)
+    assert first == expected
+    forked.warm_up()
+    last, _, launch = run(forked, program, folder)
+    assert last == expected
+    if program.launch == "cold" and CAN_FORK:
+        assert launch == "cold"
