@@ -7,7 +7,6 @@ import reprlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import islice
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from isolated_magic.child.result import elide_middle
@@ -310,7 +309,7 @@ class RunResult:
     displays: tuple[DisplayData, ...] = ()
     score_label: str = ""
     worker: str | None = None
-    packages: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     __hash__ = None  # type: ignore[assignment]  # it holds dicts
 

@@ -16,6 +16,7 @@ QUICK = {
     "test_differential.py": r"::test_nothing_of_a_run_is_seen_by_the_next",
     "test_each.py": r"::(test_the_line|TestExpressions|TestErrorsOfRows|TestComparison)",
     "test_environment.py": r"",
+    "test_environments.py": r"::Test(Errors|ScriptBlocks)(?!.*cold)",
     "test_error_report.py": r"::TestPlace.*\[forked",
     "test_event_loop.py": r"::TestTopLevelAwait.*\[forked",
     "test_executor.py": r"::Test(Process|Code|Errors|Output).*\[forked",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from isolated_magic import (
     ProcessExecutor,
 )
 from isolated_magic.packages import environments, interpreters, requirements, uv
+from tests.interpreters import other_python
 from tests.processes import HANG_GUARD_SECS, wait_until
 from tests.wheels import sdist, wheel
 
@@ -78,6 +80,7 @@ class TestPackages:
                 result = executor.run(LOOK, packages=[f"tinyold=={version}"])
                 assert seen(result) == [version, None]
                 assert result.packages == {"python": interpreters.own().version_text, "tinyold": version}
+                assert pickle.loads(pickle.dumps(result)).packages == result.packages
         gone = executor.run(LOOK)
         assert "No module named 'tinyold'" in gone.error.text
         assert gone.packages == {}
@@ -427,17 +430,6 @@ class TestForkServers:
     def test_a_wrong_number_is_said(self):
         with pytest.raises(InvalidRequestError, match="max_environments is 0: give a number greater than zero"):
             IsolatedSubprocessExecutor(max_environments=0)
-
-
-def other_python():
-    """A CPython of another version than that of the tests."""
-    for version in ("3.14", "3.13", "3.12", "3.11"):
-        if not interpreters._is_of(interpreters.own(), version):
-            try:
-                return interpreters.chosen(version, "")
-            except InvalidRequestError:
-                continue
-    return None
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,7 @@ def _flush_standard_streams() -> bool:
                 stream.flush()
         except BaseException:  # noqa: BLE001 - the stream may be anything that the code put there
             if name == "stdout":
-                _report_unraisable(stream, "on flushing sys.stdout" if sys.version_info >= (3, 13) else None)
+                _report_unraisable(stream, _flushing())
             done = False
     return done
 
@@ -182,7 +182,14 @@ def _wait_for_threads() -> None:
     try:
         threading._shutdown()  # as Py_FinalizeEx does
     except BaseException:  # noqa: BLE001 - an interrupt, or an exit function of a thread pool's
-        _report_unraisable(threading)
+        _report_unraisable(threading, "on threading shutdown" if sys.version_info >= (3, 13) else None)
+
+
+def _flushing() -> str | None:
+    """What the versions of Python call it."""
+    if sys.version_info >= (3, 14):
+        return "while flushing sys.stdout"
+    return "on flushing sys.stdout" if sys.version_info >= (3, 13) else None
 
 
 def _report_unraisable(where: object, text: str | None = None) -> None:

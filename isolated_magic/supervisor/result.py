@@ -6,7 +6,6 @@ import errno
 import re
 import signal
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from isolated_magic.child.error_report import LONGEST_CODE_LINE
@@ -87,7 +86,7 @@ def build_result(
         notes=tuple([_note(note, redactor) for note in (*notes, *_exit_notes(report, request))]),
     )
     if request.interpreter is not None:
-        result = replace(result, packages=MappingProxyType(request.interpreter.told))
+        result = replace(result, packages=request.interpreter.told)
     return result.with_notes((), strict=True) if request.strict else result
 
 
