@@ -2,11 +2,13 @@
 
 import json
 import os
+import subprocess
 import sys
 
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
+from isolated_magic.packages import uv
 from tests.kernels import kernel
 from tests.processes import wait_until
 from tests.wheels import sdist, wheel
@@ -161,6 +163,9 @@ class TestSaving:
         assert cells.ok("%isolated run bare.py").text.split()[1] == "2"
         with IsolatedSubprocessExecutor(60) as executor:
             assert executor.execute(work / "bare.py")["scores"][0]["value"] == 2.0
+        (work / "loud.py").write_text(f"{(work / 'bare.py').read_text()}\nprint(tinyold.VERSION)\n")
+        command = [uv.find(), "run", "--no-project", work / "loud.py"]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "2.0\n"
 
     def test_one_without_packages_has_none(self, cells, work):
         cells.ok("%%isolated --save plain.py\n1")
