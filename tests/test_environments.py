@@ -22,7 +22,7 @@ from isolated_magic import (
 from isolated_magic.packages import environments, interpreters, requirements, uv
 from tests.interpreters import other_python
 from tests.processes import HANG_GUARD_SECS, wait_until
-from tests.wheels import sdist, wheel
+from tests.wheels import index, sdist, wheel
 
 LOOK = "import tinyold\n{'scores': [], 'seen': [tinyold.VERSION, getattr(tinyold, 'below', None)]}"
 
@@ -225,6 +225,36 @@ class TestErrors:
         assert "The package index cannot be reached" in error.text
         assert "uv's cache has not all of tinyabsent" in error.text
         assert "s3cret" not in error.text
+
+    def test_an_index_with_a_password(self, forked, cache, shelf, monkeypatch):
+        monkeypatch.delenv("UV_NO_INDEX")
+        monkeypatch.delenv("UV_FIND_LINKS")
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+        with index(shelf, "someone:s3cret") as address:
+            monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://someone:wr0ng@{address}")
+            error = forked.run("1", packages=["tinyold<3"]).error
+            assert "tinyold<3 cannot be installed" in error.text
+            assert error.text.endswith(
+                "The package index answered 401 Unauthorized: are its user and password right?"
+            )
+            assert "wr0ng" not in error.text
+            monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://someone:s3cret@{address}")
+            assert seen(forked.run(LOOK, packages=["tinyold<3"])) == ["2.0", None]
+        files = [path for path in cache.rglob("*") if path.is_file() and not path.is_symlink()]
+        assert not [path for path in files if b"s3cret" in path.read_bytes()]
+        error = forked.run("1", packages=["tinyold<2.5"]).error  # the index is gone
+        assert "The package index cannot be reached" in error.text
+        assert "uv's cache" in error.text
+        assert "s3cret" not in error.text
+        assert seen(forked.run(LOOK, packages=["tinyold<3"])) == ["2.0", None]
+
+    def test_pips_own_settings_hold_where_uv_has_none(self, forked, shelf, monkeypatch, tmp_path):
+        for name in ("UV_NO_INDEX", "UV_FIND_LINKS"):
+            monkeypatch.delenv(name)
+        with index(shelf, "someone:s3cret") as address:
+            (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = http://someone:s3cret@{address}\n")
+            monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+            assert seen(forked.run(LOOK, packages=["tinyold<3"])) == ["2.0", None]
 
     def test_a_build_that_fails_shows_the_end_of_its_log(self, forked):
         error = forked.run("1", packages=Packages(("tinybroken",), allow_build=True)).error

@@ -4,8 +4,11 @@ import base64
 import hashlib
 import io
 import tarfile
+import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
@@ -72,3 +75,49 @@ def sdist(folder: Path, name: str, prelude: str = "") -> Path:
             entry.size = len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))
     return path
+
+
+@contextmanager
+def index(folder: Path, login: str = "") -> Iterator[str]:
+    """An index (PEP 503) of the wheels in a folder, on this machine alone; yields its address, without the login."""
+    wanted = "Basic " + base64.b64encode(login.encode()).decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if login and self.headers.get("Authorization") != wanted:
+                self._answer(401, b"", "text/plain")
+                return
+            parts = self.path.strip("/").split("/")
+            if len(parts) == 2 and parts[0] == "simple":
+                found = [file.name for file in folder.glob(f"{parts[1].replace('-', '_')}-*.whl")]
+                body = "".join(f'<a href="/files/{name}">{name}</a>' for name in found).encode()
+                self._answer(200 if found else 404, body, "text/html")
+            elif (folder / parts[-1]).is_file():
+                self._answer(200, (folder / parts[-1]).read_bytes(), "application/octet-stream")
+            else:
+                self._answer(404, b"", "text/plain")
+
+        do_HEAD = do_GET  # noqa: N815 - likewise
+
+        def _answer(self, status, body, kind):
+            self.send_response(status)
+            if status == 401:
+                self.send_header("WWW-Authenticate", "Basic")
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}/simple"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -144,9 +144,8 @@ def obey(words: list[str]) -> str:
         days = f"{UNUSED_SECS / DAY_SECS:.0f} days"
         if not count:
             return f"Nothing to remove: no environment was unused for {days}."
-        return (
-            f"Removed {count} environment{'s' * (count > 1)} that {days} have not seen used: {format_size(size)}."
-        )
+        what = "1 environment that was" if count == 1 else f"{count} environments that were"
+        return f"Removed {what} unused for {days}: {format_size(size)}."
     if words:
         raise OptionError(f"%isolated packages takes {PRUNE}, or nothing.")
     kept = environments.kept()

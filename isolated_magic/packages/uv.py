@@ -41,6 +41,7 @@ _NETWORK = re.compile(
     r"error sending request|dns error|tcp connect|Request failed after|operation timed out", re.IGNORECASE
 )
 _NO_BUILD = re.compile(r"no-build|building source distributions is disabled|Building source", re.IGNORECASE)
+_REFUSED = re.compile(r"401 Unauthorized|403 Forbidden")
 _OPTIONS = re.compile(r" \(i\.e\., with `[^)]*`\)")
 NO_NETWORK = "The package index cannot be reached ({why})."
 ALLOW_BUILD = (
@@ -206,7 +207,9 @@ def explained(problem: UvError, requirements: Sequence[str], version: str) -> st
     reason = reason_of(said)
     meant = [one for one in requirements if (name := _name_of(one)) and re.search(rf"\b{re.escape(name)}\b", said)]
     what = " and ".join(meant or requirements)
-    advice = ALLOW_BUILD if _NO_BUILD.search(said) else ""
+    refused = _REFUSED.search(said)
+    advice = f" The package index answered {refused[0]}: are its user and password right?" if refused else ""
+    advice = ALLOW_BUILD if _NO_BUILD.search(said) else advice
     return f"{WHAT}: {what} cannot be installed for Python {version}: {reason.rstrip('.')}.{advice}"
 
 
