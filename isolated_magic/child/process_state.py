@@ -86,8 +86,8 @@ class Snapshot:
 def credentials() -> tuple[object, ...]:
     """The users and groups that this process acts for."""
     if sys.platform == "darwin":
-        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups())
-    return (os.getresuid(), os.getresgid(), os.getgroups())
+        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), tuple(os.getgroups()))
+    return (os.getresuid(), os.getresgid(), tuple(os.getgroups()))
 
 
 def _refuse(_: object) -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.child.modules import is_standard
-from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import InvalidRequestError, LaunchError
+from isolated_magic.launch.attributes import current_attributes
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, StartedWorker, require_processes, to_nobody
 from isolated_magic.launch.fork_server.freshness import (
     ForkServerSpec,
@@ -34,17 +34,17 @@ from isolated_magic.launch.fork_server.servers import MOST_SERVERS, PoolLease, P
 from isolated_magic.launch.fork_server.source_scan import SourceScan, scan_file, scan_source
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.resources import start_thread
-from isolated_magic.launch.spawn import current_attributes, make_child, role_messages, run_messages, send_at_once
+from isolated_magic.launch.spawn import make_child, role_messages, run_messages, send_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from isolated_magic.launch.attributes import ProcessAttributes
     from isolated_magic.launch.base import Preloaded
     from isolated_magic.launch.fork_server.import_history import ImportHistory, KnownImports
     from isolated_magic.launch.fork_server.server import ForkServer
     from isolated_magic.launch.fork_server.servers import ForkServerPool
     from isolated_magic.launch.protocol import Messages
-    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
 Preload: TypeAlias = "Literal['learned'] | Sequence[str] | None"
@@ -191,7 +191,6 @@ class ForkedLauncher(ProcessLauncher):
             cwd=request.cwd,
             stack_bytes=request.limits.stack_bytes,
             attributes=attributes,
-            credentials=credentials(),
         )
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:

@@ -29,10 +29,10 @@ from isolated_magic.launch.spawn import make_child, receive_frame, start_message
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from isolated_magic.launch.attributes import ProcessAttributes
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.fork_server.freshness import ForkServerSpec, ReadyReport
     from isolated_magic.launch.fork_server.source_scan import SourceScan
-    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
 MOST_SAMPLES = 2  # runs that report which memory they wrote to
@@ -93,7 +93,7 @@ class ForkServer:
             "gives_way": self._gives_way,
             "owner_pid": os.getpid(),
             "idle_secs": idle_secs,
-            "attributes": spec.attributes._asdict(),
+            "attributes": spec.attributes.taken_on(),
         }
         try:
             self._tell(settings)

@@ -28,8 +28,8 @@ from isolated_magic.launch.resources import start_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from isolated_magic.launch.attributes import ProcessAttributes
     from isolated_magic.launch.fork_server.source_scan import SourceScan
-    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
 MOST_SERVERS = 4  # asked for by one launcher; a fork server with Opik takes 90 MB
