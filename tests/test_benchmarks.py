@@ -100,5 +100,8 @@ def test_the_quickstart_after_a_restart():
 
 
 def test_the_memory_of_a_soak_is_drawn(tmp_path):
-    run("-c", f"from picture import draw_memory\ndraw_memory({{'owner': [(10.0, 50.5), (20.0, 51.0)]}}, {str(tmp_path / 'm.png')!r})")
+    run(
+        "-c",
+        f"from picture import draw_memory\ndraw_memory({{'owner': [(10.0, 50.5), (20.0, 51.0)]}}, {str(tmp_path / 'm.png')!r})",
+    )
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")

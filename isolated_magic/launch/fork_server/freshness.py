@@ -92,6 +92,7 @@ class ReadyReport(TypedDict):
     exempt: list[str]  # names that match a pattern and do not count
     folder: bool  # whether its imports looked at the working directory
     missing: list[str]  # modules that its imports looked for and did not find
+    roots: list[str]  # third-party modules with which all others came, in the order in which they were imported
     late: list[str]  # third-party modules that are imported by functions, not by the programs themselves
     not_there: list[str]  # modules that it was to import and did not find
     files: dict[str, list[int] | None]  # states of what its imports looked at outside of packages; None: missing

@@ -68,6 +68,8 @@ class ForkServer:
         self.state: Literal["starting", "ready", "over"] = "starting"
         self.is_ahead = is_ahead
         self.used_at = -math.inf if is_ahead else time.monotonic()
+        self.imports = spec.imports  # it may serve programs that import all of these
+        self.roots: tuple[str, ...] = ()  # the modules of programs with which all that it has imported came
         self.modules: frozenset[str] = frozenset()
         self.packages: frozenset[str] = frozenset()
         self.not_there: tuple[str, ...] = ()
@@ -168,6 +170,9 @@ class ForkServer:
         self.not_there = tuple(report["not_there"])
         self.environment_reads = EnvironmentReads(report)
         self._late = tuple(report["late"])
+        self.roots = tuple(name for name in report["roots"] if name in self.spec.wanted)
+        if self.spec.imports and len(self.roots) == len(report["roots"]) > 0:
+            self.imports = frozenset(self.roots)  # whatever else its program asks for came with these
         self._report = report
         self.packages = frozenset(name.partition(".")[0] for name in self.modules)
         self._roots = self.packages.union(report["missing"])
@@ -201,7 +206,7 @@ class ForkServer:
         spec = self.spec
         return (
             spec.executable == sys.executable
-            and spec.imports <= scan.all_imports
+            and self.imports <= scan.all_imports
             and not (spec.modules and scan.redirects)
             and not (spec.imports and scan.looks_around)
             and spec.stack_bytes == request.limits.stack_bytes

@@ -219,7 +219,9 @@ class ForkServerPool:
                 return self._abandon(server)
         self._start_deferred(server)
         if server.modules:  # it was ready
-            self.history.remember(server.spec, server.modules_of_programs, is_used=not server.is_ahead)
+            self.history.remember(
+                server.spec, server.roots, server.modules_of_programs, is_used=not server.is_ahead
+            )
         return None
 
     def _start_deferred(self, server: ForkServer) -> None:
