@@ -78,7 +78,7 @@ class ForkedLauncher(ProcessLauncher):
     def _history(self) -> ImportHistory:
         return self._lease.pool.history
 
-    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
+    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for this request; see :class:`Launcher`."""
         if self._given:
             self._warn(self._history.reasons)
@@ -87,10 +87,11 @@ class ForkedLauncher(ProcessLauncher):
             messages = run_messages(request, attributes)
             return make_child(self._guardian.start_run), messages
         scan, known_imports = self._scan_and_known_imports(request)
-        server = self._servers.best_for(request, scan, attributes)
+        server, has_waited = self._server_for(request, scan, attributes, attach)
         child = server.take() if server is not None else None
         if child is None:
             server, child = None, make_child(self._guardian.start_run)
+        child.handed_over_at = time.monotonic() if has_waited else None
         try:
             messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
             rest = send_at_once(child, messages)
@@ -105,22 +106,35 @@ class ForkedLauncher(ProcessLauncher):
             raise
         return child, rest
 
-    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - likewise
+    def _server_for(
+        self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes, attach: Attach
+    ) -> tuple[ForkServer | None, bool]:
+        """The fork server for this run, None if none suits; and whether the run had to wait for it."""
+        server = self._servers.best_for(request, scan, attributes)
+        if server is not None and server.spec.imports:
+            return server, False
+        starting = self._servers.starting_for(request, scan, attributes)
+        if starting is None:
+            return server, False
+        self._servers.wait_for(starting, attach)
+        return self._servers.best_for(request, scan, attributes), True
+
+    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for many rows; see :class:`Launcher`."""
         if request.fresh or _is_large(request.environment):
             messages = role_messages("rows", request, current_attributes())
             return make_child(self._guardian.start_run), messages
-        child, unsent, _ = self._started(request, "rows")
+        child, unsent, _ = self._started(request, "rows", attach)
         return child, unsent
 
     def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
-        return self._started(request, "worker")
+        return self._started(request, "worker", to_nobody)
 
-    def _started(self, request: RunRequest, role: str) -> StartedWorker:
+    def _started(self, request: RunRequest, role: str, attach: Attach) -> StartedWorker:
         attributes = current_attributes()
         scan, known_imports = self._scan_and_known_imports(request)
-        server = self._servers.best_for(request, scan, attributes)
+        server, _ = self._server_for(request, scan, attributes, attach)
         child = server.next_child() if server is not None else None
         if child is None:
             server, child = None, make_child(self._guardian.start_run)

@@ -67,7 +67,8 @@ class ForkServer:
         self.deferred: list[Deferred] = []
         self.state: Literal["starting", "ready", "over"] = "starting"
         self.is_ahead = is_ahead
-        self.used_at = -math.inf if is_ahead else time.monotonic()
+        self.started_at = time.monotonic()
+        self.used_at = -math.inf if is_ahead else self.started_at
         self.imports = spec.imports  # it may serve programs that import all of these
         self.roots: tuple[str, ...] = ()  # the modules of programs with which all that it has imported came
         self.modules: frozenset[str] = frozenset()
@@ -78,6 +79,7 @@ class ForkServer:
         self._watch = Watch([], 0)
         self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
+        self._roots = frozenset(name.partition(".")[0] for name in spec.modules)
         self._has_third_party = not all(map(is_standard, spec.modules))
         self._gives_way = (self._has_third_party or is_ahead) and not is_awaited
         self._seen: tuple[str, ...] = ()
@@ -88,6 +90,15 @@ class ForkServer:
         self._pages: set[int] = set()
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._child = make_child(start)
+        try:
+            self._tell(idle_secs)
+        except BaseException:
+            self._child.close()
+            raise
+
+    def _tell(self, idle_secs: float) -> None:
+        """Tell the process what to be, and what to import."""
+        spec = self.spec
         settings = {
             "modules": spec.modules,
             "wanted": sorted(spec.wanted),
@@ -97,15 +108,6 @@ class ForkServer:
             "idle_secs": idle_secs,
             "attributes": spec.attributes.taken_on(),
         }
-        try:
-            self._tell(settings)
-        except BaseException:
-            self._child.close()
-            raise
-
-    def _tell(self, settings: dict[str, object]) -> None:
-        """Tell the process what to be, and what to import."""
-        spec = self.spec
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         messages = start_messages(
             spec.executable,
@@ -202,7 +204,7 @@ class ForkServer:
         return True
 
     def suits(self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes) -> bool:
-        """Whether a fork of it is what a new interpreter would be for this run."""
+        """Whether a fork of it is what a new interpreter would be for this run, as far as is known by now."""
         spec = self.spec
         return (
             spec.executable == sys.executable
