@@ -30,7 +30,8 @@ from isolated_magic.launch.fork_server.freshness import (
     package_folders,
 )
 from isolated_magic.launch.fork_server.import_history import NOT_THERE
-from isolated_magic.launch.fork_server.servers import MOST_SERVERS, PoolLease, PoolSettings
+from isolated_magic.launch.fork_server.pools import PoolLease
+from isolated_magic.launch.fork_server.servers import MOST_SERVERS, PoolSettings
 from isolated_magic.launch.fork_server.source_scan import SourceScan, scan_file, scan_source
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.resources import start_thread
