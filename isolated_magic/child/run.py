@@ -113,10 +113,12 @@ def run_request(
 
 def connect_streams(payload: bytes | bytearray, request: dict[str, Any]) -> None:
     """Put the payload on stdin as JSON: one that is packed only when it is read, for that takes long."""
-    if is_packed(payload) and not code.may_read_descriptor(request):
-        stdio.connect_streams(b"", lambda: payload_as_json(payload))
-    else:
+    if not is_packed(payload):
+        stdio.connect_streams(payload)
+    elif code.may_read_descriptor(request):
         stdio.connect_streams(payload_as_json(payload))
+    else:
+        stdio.connect_streams(b"", lambda: payload_as_json(payload))
 
 
 def _send_result(
