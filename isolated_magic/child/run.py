@@ -360,6 +360,8 @@ def _no_value(value: object, problem: Exception) -> dict[str, object]:
 
 
 def _with_notes(found: dict[str, object], notes: metric.Notes, *without: str) -> dict[str, object]:
+    if not notes.texts:
+        return found
     texts = [elide_middle(text, SENT * LONGEST_LINE) for text in notes.texts if text not in without]
     return {**found, "notes": texts} if texts else found
 
