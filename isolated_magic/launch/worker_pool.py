@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from isolated_magic.child.modules import fingerprint
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.attributes import current_attributes
-from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
+from isolated_magic.launch.base import LONGEST_WAIT_SECS, Attach, Child, Launcher, StoppedError, to_nobody
 from isolated_magic.launch.fork_server.freshness import is_unchanged, package_folders
 from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.spawn import program_messages, send_at_once
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.request import RunRequest
 
-LONGEST_WAIT_SECS = 1.0  # in case the thread that should wake the next run is interrupted just then
 MOST_SOURCES = 256  # remembered for each worker
 STOPPED = "The run was stopped while it waited for a worker."
 

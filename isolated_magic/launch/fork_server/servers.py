@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import StoppedError
+from isolated_magic.launch.base import LONGEST_WAIT_SECS, StoppedError
 from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure, environment_for
 from isolated_magic.launch.fork_server.server import Deferred, ForkServer
 from isolated_magic.launch.forks import forget_in_forks
@@ -34,7 +34,6 @@ KEEP_SECS = 20.0  # one that was used so recently does not have to make room
 RETRY_SECS = 60.0
 MOST_GIVEN_UP = 100
 HEAD_START_SECS = 0.2  # in less, a fork server is ready that has imported little
-LONGEST_WAIT_SECS = 1.0  # in case a signal handler stops a run just before it begins to wait
 STOPPED = "The run was stopped while it waited for a fork server."
 MOST_ATTEMPTS = 8  # to start one fork server, each time without the module that was refused
 
