@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure
     from isolated_magic.launch.fork_server.import_cache import ImportCache
 
-MOST_PROGRAMS = 256
+MOST_LEARNED = 256  # programs, by this process
 NOT_THERE = "there is no such module"
 REFUSED_BEFORE = "it could not be when it was last tried"
 ANY_ENVIRONMENT = 0  # what was refused before this process was, for whatever reason
@@ -124,7 +124,7 @@ class ImportHistory:
         if not scan.imports:
             self._everywhere.update(dict.fromkeys(_for_all(wanted)))
             return
-        if len(self._by_program) >= MOST_PROGRAMS:
+        if len(self._by_program) >= MOST_LEARNED:
             self._by_program.pop(next(iter(self._by_program)))
         key = (scan.imports, folder)
         before = self._by_program.get(key, KnownImports())
@@ -258,7 +258,7 @@ class ImportHistory:
         return _environment_key(environment) if depends else 0
 
     def _note(self, key: tuple[frozenset[str], str, int], answer: KnownImports) -> KnownImports:
-        if len(self._answers) >= MOST_PROGRAMS:
+        if len(self._answers) >= MOST_LEARNED:
             self._answers.clear()
         self._answers[key] = answer
         return answer
