@@ -25,7 +25,8 @@ help:
 	@echo "make test-vm    tests of control groups in a virtual machine (qemu, no KVM; TESTS=...: others)"
 	@echo "make lab        open JupyterLab on the notebooks"
 	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
-	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute)"
+	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute);"
+	@echo "                draws $(BUILD)/soak_memory.png"
 	@echo "make notebooks  run the notebooks and save their output"
 	@echo "make clean      remove $(VENV), $(NATIVE), $(METRICS) and $(BUILD)"
 
@@ -101,7 +102,7 @@ bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/latency.py --write $(BUILD)
 
 soak: $(INSTALLED)
-	@$(BIN)/python benchmarks/soak.py --secs $(SECS)
+	@$(BIN)/python benchmarks/soak.py --secs $(SECS) --write $(BUILD)
 
 clean:
 	rm -rf $(VENV) $(NATIVE) $(METRICS) $(BUILD)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import candidates
 import report
 import system_calls
+import worker_calls
 from naive_fork import naive_forks
 from processes import GUARDIAN, OWNER, RUNS, SERVER, Usage, own_usage, settle, usage_below, usage_of
 from system_calls import OTHER_THREADS
@@ -144,6 +145,7 @@ def count_here(way: str, runs: int) -> dict[str, Any]:
     traced = [sys.executable, __file__, "--traced", way]
     return {
         "python_calls": calls["call"],
+        "python_calls_of_run": worker_calls.calls_of_run() if way == candidates.WORKERS else None,
         "c_calls": calls["c_call"],
         "system_calls": {} if problem else system_calls.counted(traced, TRACED_RUNS),
         "tracing_problem": problem,
@@ -171,8 +173,9 @@ def measure(*, is_quick: bool = False) -> list[report.Target]:
 def _print(title: str, counts: dict[str, Any]) -> None:
     """Print one table: a line for each count, a column for each process."""
     used, calls = counts["used"], counts["system_calls"]
+    of_run = counts["python_calls_of_run"]
     rows = [
-        ["calls of Python functions", _text(counts["python_calls"]), *[""] * 4],
+        ["calls of Python functions", _text(counts["python_calls"]), "", "", _text(of_run) if of_run else "", ""],
         ["calls of C functions", _text(counts["c_calls"]), *[""] * 4],
         ["system calls", *(_text(calls.get(role, 0)) if calls else "-" for role in LABELS), ""],
     ]

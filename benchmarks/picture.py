@@ -1,7 +1,8 @@
-"""Draw the medians as one picture."""
+"""Draw the medians of a benchmark, and the memory of a soak."""
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import candidates
@@ -9,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -40,6 +41,25 @@ def draw(panels: Mapping[str, Mapping[str, Series]], file: Path) -> None:
         all_axes[0].invert_yaxis()  # the first candidate on top
         figure.supxlabel("median of one run, from call to result, in ms (logarithmic)", fontsize=10)
         figure.savefig(file, dpi=100, facecolor="white")  # a Figure of its own draws with Agg
+
+
+def draw_memory(sampled: Mapping[str, Sequence[tuple[float, float]]], file: Path) -> None:
+    """Draw the memory of some processes over time as PNG.
+
+    Args:
+        sampled: by name, pairs of seconds since the begin and megabytes.
+    """
+    with rc_context({"font.size": 10.5, "text.color": INK, "xtick.color": INK, "ytick.color": INK}):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for (name, samples), color in zip(sampled.items(), cycle((OURS, SECOND, OTHERS)), strict=False):
+            axes.plot(*zip(*samples, strict=True), label=name, color=color, linewidth=1.8)
+        axes.set_xlabel("seconds", fontsize=10)
+        axes.set_ylabel("resident memory, MB", fontsize=10)
+        axes.set_ylim(bottom=0)
+        axes.grid(color=LINES, linewidth=0.8)
+        axes.legend(frameon=False)
+        figure.savefig(file, dpi=100, facecolor="white")
 
 
 def _panel(axes: Axes, title: str, taken: Mapping[str, Series]) -> None:

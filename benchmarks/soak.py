@@ -1,9 +1,9 @@
 """Soak test: mixes all kinds of runs and faults for any time, and checks that nothing is left behind.
 
-Usage: ``python benchmarks/soak.py [--secs N] [--seed N] [--threads N]``; ``make soak SECS=600`` calls it. Good
-runs and bad ones, through executors from several threads and through cells of a real kernel, are stopped, killed,
-cancelled and torn down; the kernel is interrupted, restarted and killed. Prints Markdown tables. The exit status
-is 1 when a run came to anything else than it has to, or when something was left. Linux only.
+Usage: ``python benchmarks/soak.py [--secs N] [--seed N] [--threads N] [--write FOLDER]``; ``make soak SECS=600``
+calls it. Good runs and bad ones, through executors from several threads and through cells of a real kernel, are
+stopped, killed, cancelled and torn down; the kernel is interrupted, restarted and killed. Prints Markdown tables.
+The exit status is 1 when a run came to anything else than it has to, or when something was left. Linux only.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Soak:
     threads: int
     folder: Path
     tally: Tally = field(default_factory=Tally)
+    memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # seconds and megabytes, by role
 
     def run(self) -> int:
         """Soak, print the report, and return the exit status."""
@@ -166,12 +167,15 @@ class Soak:
         return usages(os.getpid(), notebook.pid)
 
     def _watch(self, begun_at: float) -> None:
-        """Print the progress every ten seconds."""
+        """Print the progress every ten seconds, and note the memory."""
         while True:
             time.sleep(PROGRESS_SECS)
-            owner = usages(os.getpid(), None)["owner"]
+            found, passed = usages(os.getpid(), None), time.monotonic() - begun_at
+            for role, usage in found.items():
+                self.memory.setdefault(role, []).append((passed, usage.megabytes))
+            owner = found["owner"]
             print(
-                f"soak: {time.monotonic() - begun_at:.0f} s, {self.tally.turns} runs, {self.tally.faults} faults, "
+                f"soak: {passed:.0f} s, {self.tally.turns} runs, {self.tally.faults} faults, "
                 f"{owner.megabytes:.0f} MB, {owner.descriptors} descriptors, {owner.threads} threads",
                 file=sys.stderr,
                 flush=True,
@@ -245,13 +249,21 @@ def main() -> None:
     parser.add_argument("--secs", type=float, default=600, help="how long (600)")
     parser.add_argument("--seed", type=int, default=0, help="of all choices (0)")
     parser.add_argument("--threads", type=int, default=4, help="that use the library at once (4)")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="draw soak_memory.png there")
     chosen = parser.parse_args()
+    picture = None if chosen.write is None else chosen.write.absolute() / "soak_memory.png"
     folder = Path(tempfile.mkdtemp(prefix="soak-")).resolve()
+    soak = Soak(chosen.secs, chosen.seed, chosen.threads, folder)
     try:
-        status = Soak(chosen.secs, chosen.seed, chosen.threads, folder).run()
+        status = soak.run()
     finally:
         os.chdir("/")
         shutil.rmtree(folder, ignore_errors=True)
+    if picture is not None and soak.memory:
+        from picture import draw_memory  # noqa: PLC0415 - matplotlib is not to be in the memory that is measured
+
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw_memory(soak.memory, picture)
     sys.exit(status)
 
 

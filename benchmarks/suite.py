@@ -17,6 +17,7 @@ import evaluation
 import measure
 import memory
 import report
+import restart
 import scaling
 import targets
 from workloads import BARE, OPIK, QUIET, Workload
@@ -75,6 +76,7 @@ class Suite:
         self.targets += data.measure(min(self.rounds, data.ROUNDS))
         self.targets += evaluation.measure(is_quick=self.is_quick)
         self.targets += scaling.measure(is_quick=self.is_quick)
+        self.targets += restart.measure(is_quick=self.is_quick)
         report.targets(self.targets)
 
     def _times(self, workload: Workload, rounds: int, paced: int) -> dict[str, measure.Series]:

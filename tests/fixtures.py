@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor, ProcessExecutor
-from isolated_magic.launch.fork_server import servers
+from isolated_magic.launch.fork_server import pools
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _fork_servers_of_this_file() -> Iterator[None]:
     """Give each test file its own registry of fork servers, as if it ran in its own process."""
-    before, servers._registry = servers._registry, servers.PoolRegistry()
+    before, pools._registry = pools._registry, pools.PoolRegistry()
     yield
-    servers._registry = before
+    pools._registry = before
 
 
 @pytest.fixture(scope="session")

@@ -92,3 +92,16 @@ def test_what_a_run_uses_is_counted():
     assert counts["used"].keys() == {"owner", "fork server", "runs", "guardian", "naive forks"}
     assert counts["used"]["runs"]["faults"] > 0
     assert counts["used"]["naive forks"]["faults"] > 0
+
+
+def test_the_quickstart_after_a_restart():
+    target = run("restart.py", "1").stdout.splitlines()[-1]
+    assert float(target.split("|")[2]) > 0
+
+
+def test_the_memory_of_a_soak_is_drawn(tmp_path):
+    run(
+        "-c",
+        f"from picture import draw_memory\ndraw_memory({{'owner': [(10.0, 50.5), (20.0, 51.0)]}}, {str(tmp_path / 'm.png')!r})",
+    )
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")

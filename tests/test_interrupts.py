@@ -21,14 +21,23 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are 
 SECRET = "xyzzy-4711"
 
 
+def to_this_process():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def to_this_thread():
+    """Only its handler goes to the main thread, and nothing ends what that waits in."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+
 @contextmanager
-def interrupt_when(condition, times=1):
-    """Send this process SIGINT from a thread, once the condition holds; once more whenever it holds again."""
+def interrupt_when(condition, times=1, send_signal=to_this_process):
+    """Send SIGINT from a thread, once the condition holds; once more whenever it holds again."""
 
     def send():
         for _ in range(times):
             wait_until(condition)
-            os.kill(os.getpid(), signal.SIGINT)
+            send_signal()
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -64,6 +73,15 @@ class TestLadder:
             executor.run(code, {"folder": str(tmp_path)}, on_output=lambda *part: output.append(part))
         assert "".join(text for _, text in output) == "interrupted\n"
         assert (tmp_path / "cleaned").exists()
+        assert executor.active_pids == ()
+
+    def test_a_signal_that_does_not_end_the_wait_is_heeded_too(self, executor, tmp_path):
+        code = f"{TOUCH}time.sleep(1000)"
+        with interrupt_when(ready(tmp_path), send_signal=to_this_thread):
+            executor.run(code, {"folder": str(tmp_path)}, timeout_secs=10 * HANG_GUARD_SECS)
+        (tmp_path / "ready").unlink()
+        with interrupt_when(ready(tmp_path), send_signal=to_this_thread):
+            executor.evaluate(code, [{"folder": str(tmp_path)}], timeout_secs=10 * HANG_GUARD_SECS)
         assert executor.active_pids == ()
 
     def test_code_that_ignores_sigint_is_terminated(self, executor, tmp_path):

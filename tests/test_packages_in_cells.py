@@ -190,7 +190,9 @@ class TestCommand:
         for pointer in (work / "cache" / "isolated_magic" / "environments").glob("*.json"):
             if json.loads(pointer.read_text())["requirements"] == ["tinyold==3.0"]:
                 os.utime(pointer, (1, 1))
-        assert cells.ok("%isolated packages prune").stdout.startswith("Removed 1 environment that was unused for 30 days: ")
+        assert cells.ok("%isolated packages prune").stdout.startswith(
+            "Removed 1 environment that was unused for 30 days: "
+        )
         assert "tinyold==3.0" not in cells.ok("%isolated packages").stdout
         assert cells.ok(f"%%isolated --with tinyold==3.0\n{LOOK}").text.split()[1] == "3"
 

@@ -45,6 +45,21 @@ class TestReuse:
         assert len({result.pid for result in results}) == 1
         assert {result.launch for result in results} == {"reused"}
 
+    @pytest.mark.parametrize("read", ["sys.stdin.read()", "os.read(0, 1 << 20)"])
+    def test_each_run_of_the_same_code_reads_its_own_data(self, one, read):
+        code = f"import json, os, sys\nlen(json.loads({read})['data']['text'])"
+        lengths = [3, 30_000, 1, 700, 0, 3]
+        results = [one.run(code, {"text": "x" * length}) for length in lengths]
+        assert [result["score"].value for result in results] == lengths
+        assert len({result.pid for result in results}) == 1
+
+    def test_each_run_has_its_own_names_and_options(self, one):
+        code = "found = 'left' in globals()\nleft = True\nraise ValueError(found)"
+        named = ["<one>", "<one>", "<other>", "<one>"]
+        errors = [one.run(code, source_name=name).error for name in named]
+        assert {error.summary.partition(" (")[0] for error in errors} == {"ValueError: False"}
+        assert [name in error.text for name, error in zip(named, errors, strict=True)] == [True] * 4
+
     def test_workers_are_there_before_the_first_run(self):
         before = set(workers_of(os.getpid()))  # of kernels that other tests have
         with ProcessExecutor(workers=2):
@@ -214,6 +229,17 @@ LEAVES = {
         "import decimal\ndecimal.getcontext().prec = 3",
         "import decimal\ndecimal.getcontext().prec",
         "28",
+    ),
+    "another descriptor 0": (
+        "import os\nos.dup2(os.open(os.devnull, os.O_RDONLY), 0)",
+        "import os\nos.read(0, 7).decode().replace('\"', '')",
+        "{data",
+    ),
+    "no descriptor 0": ("import os\nos.close(0)", "import os\nos.read(0, 7).decode().replace('\"', '')", "{data"),
+    "the end of its input": (
+        "import os\nos.lseek(0, 0, os.SEEK_END)",
+        "import os\nos.read(0, 7).decode().replace('\"', '')",
+        "{data",
     ),
     "what it did not read": ("1", "import sys\nlen(sys.stdin.read()) < 60", "True"),
     "a process": (

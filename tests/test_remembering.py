@@ -254,6 +254,25 @@ class TestLibrary:
                 "import helper\nfloat('numpy' in list(vars(__import__('sys'))['modules']))"
             ).scores[0].value == (0.0)
 
+    def test_it_is_kept_as_soon_as_a_run_has_shown_it(self, cache):
+        with IsolatedSubprocessExecutor(60) as executor:
+            executor.run(NUMPY)
+            assert are_kept(cache, "numpy")  # no fork server needs to be ready
+
+    def test_programs_that_ask_for_other_things_of_one_package_need_one_fork_server(self, cache):
+        codes = [
+            f"import sys\n{line}\nfloat('yaml' in vars(sys)['modules'])"
+            for line in ("from numpy import ones", "from numpy import linalg, zeros", "import numpy.linalg, numpy")
+        ]
+        with IsolatedSubprocessExecutor(60) as executor:
+            executor.run(codes[0])
+            executor.warm_up()
+            assert {executor.run(code).launch for code in codes} == {"forked"}
+            executor.run("import yaml, numpy\n1")
+            executor.warm_up()
+            assert [executor.run(code).scores[0].value for code in codes] == [0.0, 0.0, 0.0]
+        wait_until(lambda: sorted(one["asked_for"] for one in kept(cache)) == [[], ["numpy"], ["yaml"]])
+
     def test_workers_know_it_too(self, cache):
         with ProcessExecutor(workers=1) as executor:
             executor.run(NUMPY)
@@ -311,8 +330,8 @@ class TestLibrary:
         program = (
             "import resource\nfrom isolated_magic import IsolatedSubprocessExecutor\n"
             "with IsolatedSubprocessExecutor(60) as executor:\n"
-            "    executor.run('import yaml\\n1')\n"
             "    resource.setrlimit(resource.RLIMIT_FSIZE, (10, -1))\n"
+            "    executor.run('import yaml\\n1')\n"
             "    executor.warm_up()\n"
         )
         subprocess.run([sys.executable, "-c", program], check=True, timeout=HANG_GUARD_SECS)

@@ -73,7 +73,7 @@ def test_whether_a_process_lives_is_seen_without_taking_in_what_was_said():
 
 ATTRIBUTES = """
 import os
-from isolated_magic.launch.spawn import current_attributes
+from isolated_magic.launch.attributes import current_attributes
 
 def umask():
     return current_attributes().umask

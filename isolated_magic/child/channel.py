@@ -45,7 +45,7 @@ with modules.StandardImports():
     import _signal  # type: ignore[import-not-found]  # what signal wraps in enums
     import _thread
     import fcntl
-    from json import dumps, loads
+    from json import JSONDecoder, dumps, loads
     from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]  # None without C
 
 
@@ -73,6 +73,7 @@ def _make_encoder() -> Callable[[object], str]:
 
 
 encode, decode = _make_encoder(), loads
+_scan = JSONDecoder().scan_once  # type: ignore[attr-defined]  # in C; the owner sends no white space around JSON
 
 LAST_WORDS = wire.frame(
     encode({"outcome": {"exit_message": "the code took apart what Python needs to tell its result"}}).encode()
@@ -105,6 +106,8 @@ class Channel:
         self.holds_start = False
         self._start = b""
         self._held = b""
+        self._request_text = b""
+        self._request: dict[str, Any] = {}
         self._lock = _thread.RLock()  # threads of the code display things, too
         self.takes_displays = False  # the code runs
         self.may_tell_over = False
@@ -126,14 +129,25 @@ class Channel:
         self._pid = _pid()
         self._identity = _identity_of(self.descriptor)
 
-    def receive(self) -> bytes | bytearray:
-        """The next frame."""
-        return wire.read_frame(self._reader)
+    def receive(self) -> bytes:
+        """The next frame.
+
+        Raises:
+            EOFError: the owner hung up.
+        """
+        head = self._reader.read(wire.LENGTH_BYTES) or b""  # waits for all of it, unless the code forbids that
+        length = int.from_bytes(head, "big")
+        body = self._reader.read(length) or b""
+        if len(head) < wire.LENGTH_BYTES or len(body) < length:
+            raise EOFError("the channel was closed")
+        return body
 
     def receive_request(self) -> dict[str, Any]:
-        """What to run. Its payload follows in the next frame."""
-        request: dict[str, Any] = loads(self.receive())
-        return request
+        """What to run. Its payload follows in the next frame. Most requests to a worker repeat the one before."""
+        text = self.receive()
+        if text != self._request_text:
+            self._request, self._request_text = _scan(text.decode(), 0)[0], text
+        return self._request
 
     def start(self) -> None:
         """Say that the code is about to run."""
@@ -267,6 +281,7 @@ class Channel:
 # bytes, and after all parts the message. In whatever comes after part 3 the number ``0E3`` stands for it: Python
 # writes no number with a capital E.
 MARK = b"\0"
+LEAST_DIGITS = sys.int_info.str_digits_check_threshold  # which every limit allows
 _PAYLOADS = (b"{", MARK)  # how they begin; no answer does
 # What memoryview.cast() calls the kinds of numbers, by what numpy calls them.
 CODES: dict[str, Any] = {
@@ -305,6 +320,9 @@ def decode_payload(payload: bytes | bytearray) -> dict[str, object]:
 
     What the owner could write, this end can read, whatever its limit of digits; and nothing is garbage meanwhile.
     """
+    if len(payload) <= LEAST_DIGITS and not is_packed(payload):  # no number in it has more digits than any limit
+        short: dict[str, object] = _scan(payload.decode("utf-8", "surrogatepass"), 0)[0]
+        return short
     message: dict[str, object] = _without_limits(
         lambda: _unpack(payload) if is_packed(payload) else loads(payload)
     )

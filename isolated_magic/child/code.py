@@ -22,6 +22,7 @@ with modules.StandardImports():
 
     import linecache
     import warnings  # without it the compiler prints its warnings in another way, without the line
+    from functools import lru_cache
 
 AST_ONLY = 0x400  # PyCF_ONLY_AST (Include/cpython/compile.h)
 TOP_LEVEL_AWAIT = 0x2000  # PyCF_ALLOW_TOP_LEVEL_AWAIT; changes nothing about code that has no such await
@@ -137,10 +138,14 @@ def publish_source(source: str, filename: str) -> None:
 
 def linecache_entry(source: str, filename: str) -> tuple[int, None, list[str], str]:
     """The entry of a source in ``linecache.cache``; without a time, ``linecache.checkcache()`` leaves it there."""
+    return len(source), None, list(_lines_of(source)), filename
+
+
+@lru_cache(maxsize=1)  # in a worker it is nearly always that of the run before
+def _lines_of(source: str) -> tuple[str, ...]:
     # Lines as the compiler counts them: str.splitlines() knows other ends of lines. Each ends with a newline:
     # without it, traceback draws its carets one column off.
-    lines = [line + "\n" for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    return len(source), None, lines, filename
+    return tuple([line + "\n" for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")])
 
 
 def new_main() -> dict[str, object]:

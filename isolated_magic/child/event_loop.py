@@ -35,6 +35,8 @@ class EventLoop:
 
     def settle(self, value: object) -> object:
         """The value, or what it comes to when it can be awaited; so for the items of a list, tuple or dict."""
+        if value is None:  # as of all code that prints its result
+            return None
         while is_awaitable(value):
             value = self.run(value)  # type: ignore[arg-type]  # it is one
         kind = type(value)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .plain import Json
 
 MOST_LOOKED_AT = 1000  # items of a list
+LOADER = "__loader__"  # the only one of the names of each ``__main__`` whose value has no such type
 # Types of what most names of a run stand for; by identity, for a metaclass may define hash and equality.
 _NEVER_METRICS = frozenset(map(id, (str, bytes, int, float, bool, type(None), dict, list, tuple, set, type(sys))))
 
@@ -92,6 +93,13 @@ def named_by(value: object, names: Mapping[str, object]) -> Named | None:
     return Named(items, [_variable_of(item, names) for item in items])
 
 
+def _possible(names: Mapping[str, object]) -> dict[str, object]:
+    """The variables of the code that are of another type than most."""
+    return {
+        name: value for name, value in names.items() if id(type(value)) not in _NEVER_METRICS and name != LOADER
+    }
+
+
 def scoring_by_method(value: object, inputs: Inputs) -> Named | None:
     """The metrics that a value that is no result is or holds, by the methods of its class.
 
@@ -123,7 +131,9 @@ def defined_in(names: dict[str, object], texts: list[str]) -> list[object]:
     objects that a variable holds; and functions that a library's decorator made metrics. A note says which objects
     were scored.
     """
-    values = [value for value in names.values() if id(type(value)) not in _NEVER_METRICS]
+    values = list(_possible(names).values())
+    if not values:  # as in most runs that print their result
+        return []
     defined = _unique([value for value in values if _is_ours(value)])
     functions = _unique([value for value in values if is_decorated(value)])
     bases = [base for metric in defined for base in mro_of(metric)[1:]]
@@ -143,7 +153,9 @@ def defined_in(names: dict[str, object], texts: list[str]) -> list[object]:
 
 def ways_to_score(names: dict[str, object], inputs: Inputs) -> list[str]:
     """Notes for code that has no result: what of it would score on the last line."""
-    may_score = {name: value for name, value in names.items() if id(type(value)) not in _NEVER_METRICS}
+    may_score = _possible(names)
+    if not may_score:
+        return []
     held = [name for name, value in may_score.items() if not is_class(value) and library_of_metric(value)]
     if held:
         return [f"{name} is a metric: as the last line, it scores." for name in held]

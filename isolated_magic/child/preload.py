@@ -74,6 +74,7 @@ class Preloaded(NamedTuple):
 
     observed: Observed
     missing: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()  # those of the names that all others came with
     late: tuple[str, ...] = ()  # neither the program nor a module that it imports asks for these
 
 
@@ -93,9 +94,9 @@ def import_all(
     """
     imports = Imports()
     changes = Changes(imports)
-    observed, missing = Observed(imports.blame, changes), list[str]()
+    observed, missing, roots = Observed(imports.blame, changes), list[str](), list[str]()
     if names:
-        missing = _import_observed(names, wanted, observed, imports, changes, announce, in_detail=in_detail)
+        missing, roots = _import_observed(names, wanted, observed, imports, changes, announce, in_detail=in_detail)
     changes.judge()
     changes.undo()
     pending = Pending(imports, changes.made)
@@ -110,7 +111,7 @@ def import_all(
     observed.files = _watched(observed.files)
     _add_start_hooks(observed)
     late = [name for name in imports.tops if not (modules.is_standard(name) or _leads_to(wanted, name))]
-    return Preloaded(observed, tuple(missing), tuple(late))
+    return Preloaded(observed, tuple(missing), tuple(roots), tuple(late))
 
 
 def _leads_to(wanted: Iterable[str], name: str) -> bool:
@@ -151,15 +152,16 @@ def _import_observed(
     announce: Callable[[str], None],
     *,
     in_detail: bool,
-) -> list[str]:
-    """Import them, and note which module does what; the names of those that are missing."""
-    missing, references = [], references_to_main()
+) -> tuple[list[str], list[str]]:
+    """Import them, and note which module does what; those that are missing, and those that others came with."""
+    missing, roots, references = [], dict[str, None](), references_to_main()
     with observed.watched(names), _output_watched() as has_written:
         audit = Audit(imports, observed, has_written, in_detail=in_detail)
         with imports.watched(audit.check):
-            for name in _with_parents(names):
+            for name, root in _with_parents(names):
                 if name in sys.modules:
                     continue
+                roots[root] = None
                 before, loaded = Snapshot(AUDITED_IN_FULL), len(imports.loaded)
                 announce(name)
                 imports.ask_for(name)
@@ -178,14 +180,14 @@ def _import_observed(
                 if reason:
                     imports.blame(reason)
     audit.check_origins()
-    return missing
+    return missing, list(roots)
 
 
-def _with_parents(names: Iterable[str]) -> Iterator[str]:
-    """Each after the packages that hold it."""
+def _with_parents(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each after the packages that hold it, with the name for whose sake these are there."""
     for name in names:
         parts = name.split(".")
-        yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+        yield from ((".".join(parts[:count]), name) for count in range(1, len(parts) + 1))
 
 
 def _import(name: str, imports: Imports, *, as_main: bool) -> list[str]:

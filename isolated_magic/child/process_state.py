@@ -63,6 +63,12 @@ class Snapshot:
 
     def __init__(self, settings: Iterable[Setting]) -> None:
         self._values = tuple((setting, setting.read()) for setting in settings)
+        # What to compare with, None where to write even what seems equal; and what writes it.
+        self._writes = tuple(
+            (None if setting.always else setting.read, setting.write, value)
+            for setting, value in self._values
+            if setting.write is not None
+        )
 
     def change(self, later: Snapshot) -> str | None:
         """What to say of an import that made these settings into the later ones, None when all is the same."""
@@ -78,16 +84,16 @@ class Snapshot:
             Exception: that is not possible.
         """
         _reset()
-        for setting, value in self._values:
-            if setting.write is not None and (setting.always or setting.read() != value):
-                setting.write(value)
+        for read, write, value in self._writes:
+            if read is None or read() != value:
+                write(value)
 
 
 def credentials() -> tuple[object, ...]:
     """The users and groups that this process acts for."""
     if sys.platform == "darwin":
-        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups())
-    return (os.getresuid(), os.getresgid(), os.getgroups())
+        return (os.getuid(), os.geteuid(), os.getgid(), os.getegid(), tuple(os.getgroups()))
+    return (os.getresuid(), os.getresgid(), tuple(os.getgroups()))
 
 
 def _refuse(_: object) -> None:
@@ -186,9 +192,10 @@ def _set_signals(wanted: tuple[list[Any], set[int]]) -> None:
     for number in _signal.sigpending():  # of that run: it is over
         _signal.signal(number, _signal.SIG_IGN)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-    for number, handler in zip(_SIGNALS, handlers, strict=True):
+    now = _signal.getsignal
+    for number, handler in zip(_SIGNALS, handlers):  # noqa: B905 - of each run
         # What is None was not set by Python, and Python could not set it again.
-        if handler is not None and _signal.getsignal(number) is not handler:
+        if handler is not None and now(number) is not handler:
             _signal.signal(number, handler)
 
 

@@ -113,10 +113,12 @@ def run_request(
 
 def connect_streams(payload: bytes | bytearray, request: dict[str, Any]) -> None:
     """Put the payload on stdin as JSON: one that is packed only when it is read, for that takes long."""
-    if is_packed(payload) and not code.may_read_descriptor(request):
-        stdio.connect_streams(b"", lambda: payload_as_json(payload))
-    else:
+    if not is_packed(payload):
+        stdio.connect_streams(payload)
+    elif code.may_read_descriptor(request):
         stdio.connect_streams(payload_as_json(payload))
+    else:
+        stdio.connect_streams(b"", lambda: payload_as_json(payload))
 
 
 def _send_result(
@@ -358,6 +360,8 @@ def _no_value(value: object, problem: Exception) -> dict[str, object]:
 
 
 def _with_notes(found: dict[str, object], notes: metric.Notes, *without: str) -> dict[str, object]:
+    if not notes.texts:
+        return found
     texts = [elide_middle(text, SENT * LONGEST_LINE) for text in notes.texts if text not in without]
     return {**found, "notes": texts} if texts else found
 

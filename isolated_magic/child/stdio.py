@@ -73,6 +73,7 @@ NO_DEBUGGER = (
 
 _input, _getframe, _fstat = builtins.input, sys._getframe, os.fstat
 _request: tuple[int, int] | None = None  # device and inode of what holds it
+_is_ready = False  # that is empty, for the data of the next run
 
 
 def install_stdin() -> None:
@@ -100,8 +101,22 @@ def offer_stdin(payload: bytes | bytearray, late: Callable[[], bytes | bytearray
     _refuse_getpass()
 
 
+def get_ready() -> None:
+    """Between two runs of a worker: have an empty descriptor 0, which only has to be filled for the next one.
+
+    Raises:
+        OSError: there are too few descriptors.
+    """
+    global _is_ready  # noqa: PLW0603 - as below
+    _put(b"")
+    _is_ready = True
+
+
 def _put(payload: bytes | bytearray) -> None:
-    global _request  # noqa: PLW0603 - what descriptor 0 is, is a fact about the process
+    global _request, _is_ready  # noqa: PLW0603 - what descriptor 0 is, is a fact about the process
+    was_ready, _is_ready = _is_ready, False
+    if was_ready and holds_data() and _fill(0, payload):
+        return
     descriptor = _descriptor_to_read(payload)
     os.dup2(descriptor, 0)
     os.close(descriptor)
@@ -270,7 +285,7 @@ def _fill(descriptor: int, payload: bytes | bytearray) -> bool:
     try:
         while at < len(payload):
             at += os.pwrite(descriptor, rest[at:], at)
-    except OSError:  # RLIMIT_FSIZE
+    except OSError:  # RLIMIT_FSIZE, or it is a pipe
         return False
     return True
 

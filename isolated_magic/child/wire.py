@@ -56,9 +56,9 @@ def write_all(stream: FileIO, framed: bytes) -> None:
     Raises:
         OSError: the other end was closed.
     """
-    rest = memoryview(framed)
-    while rest:
-        rest = rest[stream.write(rest) :]
+    sent = stream.write(framed) or 0
+    while sent < len(framed):  # a signal came, or the code has made the stream a non-blocking one
+        sent += stream.write(memoryview(framed)[sent:]) or 0
 
 
 def _read_exactly(stream: FileIO | BufferedReader[FileIO], count: int) -> bytearray:

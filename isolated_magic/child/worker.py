@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from io import BufferedReader, FileIO, TextIOWrapper
 
 from . import code, display_hooks, modules, run, signals, stdio
@@ -58,6 +59,7 @@ def serve(channel: Channel, before: Collection[str]) -> int:
     main = code.WorkerMain()
     status, used_before = 0, _cpu_secs()
     while True:
+        signals.write_stacks_on_signal(channel.descriptor)  # again, as the code of the last run may have undone it
         try:
             request = channel.receive_request()
         except (EOFError, OSError):  # the owner hung up
@@ -65,7 +67,6 @@ def serve(channel: Channel, before: Collection[str]) -> int:
         except Exception:  # noqa: BLE001 - the code took apart what we are made of
             channel.refuse()
             return 1
-        signals.write_stacks_on_signal(channel.descriptor)  # again, as the code of the last run may have undone it
         # Code stands as deep in the stack as in a process of one run, whose main() calls run_next_request().
         status = copy_context().run(run.run_request, channel, request, before)
         main.renew()
@@ -79,8 +80,11 @@ def serve(channel: Channel, before: Collection[str]) -> int:
         stdio.flush()
         used = _cpu_secs()
         channel.send({"idle": {"status": status, "cpu_secs": max(0.0, used - used_before)}})
+        # What does not depend on the next run is done now, while the owner works.
         channel.holds_start = True
         used_before = used
+        with suppress(OSError):  # too few descriptors: so says the next run, if there still are
+            stdio.get_ready()
 
 
 def _goes_on(request: dict[str, object], channel: Channel, baseline: Baseline) -> bool:
@@ -132,7 +136,10 @@ class Baseline:
         self._snapshot.restore()
         if self._has_stdin:
             _renew_stdin()
-        return all(output.restore() for output in self._outputs)
+        for output in self._outputs:  # noqa: SIM110 - of each run: a generator takes twice the calls
+            if not output.restore():
+                return False
+        return True
 
 
 class _Output:
@@ -161,7 +168,6 @@ class _Output:
         if stream is None:
             return True
         stream.reconfigure(errors=self._errors, newline="\n", write_through=self._write_through)  # type: ignore[attr-defined]
-        stream.flush()
         return stream.fileno() == self._number
 
 

@@ -24,6 +24,7 @@ from isolated_magic.executors.retries import Retries
 from isolated_magic.executors.row_values import exception_text
 from isolated_magic.executors.sigint import Noted
 from isolated_magic.executors.tasks import TaskMaker
+from isolated_magic.launch.base import LONGEST_WAIT_SECS
 from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.models import RunError, RunResult
 
@@ -256,7 +257,7 @@ class Evaluation:
                     raise self._fault
                 is_over = is_true() or self.is_stopped
                 if not is_over:
-                    self._changed.wait(None if progress is None else PROGRESS_SECS)
+                    self._changed.wait(LONGEST_WAIT_SECS if progress is None else PROGRESS_SECS)
             if progress is not None and time.monotonic() >= self._reported_at + PROGRESS_SECS:
                 self._report(progress)
             if is_over:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from isolated_magic.models import LaunchMethod
     from isolated_magic.request import RunRequest
 
+# What may wait in the main thread wakes up so often: the handler of a signal that comes just before the wait
+# begins, or to another thread, runs only after it (https://docs.python.org/3/library/signal.html).
+LONGEST_WAIT_SECS = 1.0
+
 
 @dataclass
 class Child:

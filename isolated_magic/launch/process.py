@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 # A program may have set SIGPIPE to its default: to write to a process of ours that has ended would kill it. macOS
 # has no such flag; Python ignores the signal unless the program says otherwise.
 NO_SIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
+CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))  # which socket.recv_fds() does not pass on
 CHUNK_BYTES = 4096
+INT_BYTES = array("i").itemsize
 DEATH_TIMEOUT_SECS = 2.0  # a process in uninterruptible sleep takes longer
 MOST_LEAVING = 16  # processes whose descriptors are kept before it is looked which of them are gone
 
@@ -152,12 +154,13 @@ class ProcessHandle:
     def take_news(self, on_created: Callable[[int], None]) -> None:
         """Take in what the reaper has said. If that is nothing: BlockingIOError, TimeoutError with a timeout."""
         try:
-            said, descriptors, _, _ = socket.recv_fds(self.socket, CHUNK_BYTES, 1)
+            said, ancillary, _, _ = self.socket.recvmsg(CHUNK_BYTES, socket.CMSG_LEN(INT_BYTES), CLOSE_ON_EXEC)
         except ConnectionError:
-            said, descriptors = b"", []
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-            self._descriptor = descriptor
+            said, ancillary = b"", []
+        for _, _, descriptor in ancillary:
+            self._descriptor = int.from_bytes(descriptor, sys.byteorder)
+            if not CLOSE_ON_EXEC:
+                os.set_inheritable(self._descriptor, False)
         if not said:
             self.is_over = True  # its reaper was lost
             self.kill_without_reaper()

@@ -168,10 +168,10 @@ class Messages:
         if self.broken is None:
             self._received += chunk
             try:
-                self._take_stack()
                 while (body := self._next_body()) is not None:
-                    asked = _only_one(asked, self._take(body))
-                    self._take_stack()
+                    question = self._take(body)
+                    if question is not None:
+                        asked = _only_one(asked, question)
             except strict_json.RefusedError as problem:
                 self._break(f"the result {problem}")
             except (ValueError, LookupError):
@@ -215,7 +215,7 @@ class Messages:
         self._expects_stack = True
 
     def _take_stack(self) -> None:
-        if self._expects_stack and self._received and self._received[0] != 0:  # the first byte of each frame
+        if self._received and self._received[0] != 0:  # the first byte of each frame
             end = self._received.find(0)
             text = self._received[: end if end >= 0 else None]
             del self._received[: len(text)]
@@ -232,6 +232,8 @@ class Messages:
 
     def _next_body(self) -> bytes | None:
         """The body of the next frame, if all of it has come."""
+        if self._expects_stack:
+            self._take_stack()
         if len(self._received) < wire.LENGTH_BYTES:
             return None
         length = int.from_bytes(self._received[: wire.LENGTH_BYTES], "big")
@@ -279,10 +281,10 @@ class Messages:
         return None
 
 
-def _only_one(first: Question | None, second: Question | None) -> Question | None:
-    if first is not None and second is not None:
+def _only_one(first: Question | None, second: Question) -> Question:
+    if first is not None:
         raise ValueError("two questions")  # the program waits for each answer
-    return second if first is None else first
+    return second
 
 
 def _shown(body: bytes) -> Shown:

@@ -1,30 +1,28 @@
-"""Makes a child: its four streams, its first messages, the attributes that it inherits; and the cold launcher."""
+"""Makes a child: its four streams and its first messages; and the cold launcher."""
 
 from __future__ import annotations
 
+import _socket  # socket.socketpair() looks at both ends once more
 import json
 import os
-import resource
 import socket
-import sys
 import weakref
 from functools import lru_cache
 from io import FileIO
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
-from isolated_magic.child.process_state import LIMITS
+from isolated_magic.launch.attributes import current_attributes
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, StartedWorker, require_processes, to_nobody
 from isolated_magic.launch.guardian import PROGRAM, Guardian
 from isolated_magic.launch.process import NO_SIGNAL, ProcessHandle
-from isolated_magic.launch.resources import is_shortage, launch_error
+from isolated_magic.launch.resources import launch_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from isolated_magic.launch.attributes import ProcessAttributes
     from isolated_magic.request import RunRequest
-
-STATUS_BYTES = 4096  # of proc(5), /proc/self/status: the umask is in the first lines
 
 
 def make_child(hand_over: Callable[[list[int]], None]) -> Child:
@@ -48,7 +46,7 @@ def _streams() -> tuple[Child, list[int]]:
     theirs: list[int] = []
     try:
         for _ in range(2):
-            mine, its = socket.socketpair()
+            mine, its = _socket_pair()
             sockets.append(mine)
             theirs.append(its.detach())
             mine.setblocking(False)
@@ -69,6 +67,12 @@ def _streams() -> tuple[Child, list[int]]:
         raise
     (handle, channel), (stdout, stderr) = sockets, pipes
     return Child(channel, stdout, stderr, ProcessHandle(handle)), theirs
+
+
+def _socket_pair() -> tuple[socket.socket, _socket.socket]:
+    """Our end as a socket, and the other one, which nobody here uses, as it comes."""
+    mine, its = _socket.socketpair()
+    return socket.socket(mine.family, mine.type, mine.proto, mine.detach()), its
 
 
 def receive_frame(channel: socket.socket) -> bytes:
@@ -108,7 +112,7 @@ def _launch_frame(executable: str, role: str, cwd: str, stack_bytes: int, attrib
         "role": role,
         "cwd": cwd,
         "stack_bytes": stack_bytes,
-        "attributes": attributes._asdict(),
+        "attributes": attributes.taken_on(),
     }
     return wire.frame(json.dumps(launch).encode())
 
@@ -186,54 +190,6 @@ def send_at_once(child: Child, messages: bytes) -> bytes:
         return messages[child.channel.send(messages, NO_SIGNAL) :]
     except OSError:  # it would block, or the child has ended: the supervisor will see
         return messages
-
-
-class ProcessAttributes(NamedTuple):
-    """What a child inherits from its owner, beside environment and descriptors; None if the system does not tell.
-
-    The parent of a run is the guardian, which was started earlier: what the owner has changed about itself since
-    then, the run gets from here.
-    """
-
-    umask: int | None
-    nice: int
-    affinity: tuple[int, ...] | None
-    limits: tuple[tuple[int, int, int], ...]  # number of the resource, soft and hard limit (-1: none)
-
-    def fixed(self) -> tuple[object, ...]:
-        """What a running process cannot change: priority, processors, hard limits."""
-        return self.nice, self.affinity, [(number, hard) for number, _, hard in self.limits]
-
-
-def current_attributes() -> ProcessAttributes:
-    """The attributes of the calling thread; OSError if the system is short of descriptors to look."""
-    umask, nice = _umask(), os.getpriority(os.PRIO_PROCESS, 0)
-    affinity = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else None
-    return _attributes(umask, nice, affinity, tuple(map(resource.getrlimit, LIMITS)))
-
-
-@lru_cache(maxsize=4)  # nearly always they are those of the run before
-def _attributes(
-    umask: int | None, nice: int, affinity: frozenset[int] | None, limits: tuple[tuple[int, int], ...]
-) -> ProcessAttributes:
-    numbered = tuple((number, *limit) for number, limit in zip(LIMITS, limits, strict=True))
-    return ProcessAttributes(umask, nice, None if affinity is None else tuple(sorted(affinity)), numbered)
-
-
-def _umask() -> int | None:
-    # os.umask() can only tell it by changing it, for all threads.
-    try:
-        descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            found = os.read(descriptor, STATUS_BYTES)
-        finally:
-            os.close(descriptor)
-    except OSError as problem:
-        if is_shortage(problem):  # a run with another umask than the caller's would be wrong
-            raise
-        return None
-    _, _, rest = found.partition(b"\nUmask:")
-    return int(rest[:8].split()[0], 8) if rest else None
 
 
 class ColdLauncher(ProcessLauncher):

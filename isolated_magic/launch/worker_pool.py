@@ -16,21 +16,21 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.child.modules import fingerprint
-from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
+from isolated_magic.launch.attributes import current_attributes
+from isolated_magic.launch.base import LONGEST_WAIT_SECS, Attach, Child, Launcher, StoppedError, to_nobody
 from isolated_magic.launch.fork_server.freshness import is_unchanged, package_folders
 from isolated_magic.launch.forks import forget_in_forks
-from isolated_magic.launch.spawn import ProcessAttributes, current_attributes, program_messages, send_at_once
+from isolated_magic.launch.spawn import program_messages, send_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from isolated_magic.launch.attributes import ProcessAttributes
     from isolated_magic.launch.base import Preloaded, ProcessLauncher
     from isolated_magic.launch.protocol import Messages
     from isolated_magic.request import RunRequest
 
-LONGEST_WAIT_SECS = 1.0  # in case the thread that should wake the next run is interrupted just then
 MOST_SOURCES = 256  # remembered for each worker
 STOPPED = "The run was stopped while it waited for a worker."
 
@@ -42,7 +42,6 @@ class WorkerSpec(NamedTuple):
     cwd: str
     stack_bytes: int
     attributes: ProcessAttributes
-    credentials: tuple[object, ...]
 
     def __repr__(self) -> str:
         """Without the values of variables."""
@@ -51,9 +50,7 @@ class WorkerSpec(NamedTuple):
 
 def spec_for(request: RunRequest) -> WorkerSpec:
     """The spec of a worker for this run."""
-    return WorkerSpec(
-        request.environment, request.cwd, request.limits.stack_bytes, current_attributes(), credentials()
-    )
+    return WorkerSpec(request.environment, request.cwd, request.limits.stack_bytes, current_attributes())
 
 
 @dataclass(eq=False)

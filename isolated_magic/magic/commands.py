@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.errors import OptionError
 from isolated_magic.executors import lifecycle
-from isolated_magic.launch.fork_server.servers import forget_imports
+from isolated_magic.launch.fork_server.pools import forget_imports
 from isolated_magic.magic import lexer
 from isolated_magic.magic.options import ALL, COMMANDS
 from isolated_magic.magic.packages import obey as obey_packages

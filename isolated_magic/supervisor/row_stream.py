@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import wire
+from isolated_magic.launch.base import LONGEST_WAIT_SECS
 from isolated_magic.launch.process import NO_SIGNAL
 from isolated_magic.launch.protocol import BROKEN, LONGEST_FRAME, LONGEST_STACK, Messages, RowEnd
 from isolated_magic.launch.spawn import rows_message
@@ -26,7 +27,6 @@ from isolated_magic.supervisor.run_output import RunOutput
 from isolated_magic.supervisor.supervisor import (
     KILL_TIMEOUT_SECS,
     LAST_CHUNKS,
-    LONGEST_WAIT_SECS,
     Deadline,
     exit_report,
 )
@@ -248,8 +248,7 @@ class RowStream:
             return
         ready = self._news.poll(QUIET_SECS * 1000)
         if not ready:
-            left_ms = None if left == math.inf else math.ceil(min(left, LONGEST_WAIT_SECS) * 1000)
-            ready = self._all.poll(left_ms)
+            ready = self._all.poll(math.ceil(min(left, LONGEST_WAIT_SECS) * 1000))
         channel, handle = self._channel.fileno(), self._handle.socket.fileno()
         for descriptor, event in ready:
             if descriptor == channel:

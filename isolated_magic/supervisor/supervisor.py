@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from isolated_magic.child import signals
+from isolated_magic.launch.base import LONGEST_WAIT_SECS
 from isolated_magic.launch.protocol import BRIEF_SECS, Conversation
 from isolated_magic.supervisor import timeout_stack
 from isolated_magic.supervisor.run_output import RunOutput
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from isolated_magic.supervisor.displays import OnDisplay
     from isolated_magic.supervisor.output import OnOutput, OutputStream
 
-LONGEST_WAIT_SECS = 1e6  # poll() takes no more than some 25 days
 LAST_CHUNKS = 64  # more than a socket holds: what a process of the run that could not be killed still writes
 STACK_TIMEOUT_SECS = 0.25  # after this long code that does not say where it is does not get to
 KILL_TIMEOUT_SECS = 5.0  # after this long a killed process counts as one that the system will not let go
@@ -230,8 +230,7 @@ class Supervisor:
                 self._settle_start()
                 self._deadline.passed(self._messages)
                 continue
-            timeout_ms = None if left == math.inf else math.ceil(min(left, LONGEST_WAIT_SECS) * 1000)
-            for descriptor, event in poll.poll(timeout_ms):
+            for descriptor, event in poll.poll(math.ceil(min(left, LONGEST_WAIT_SECS) * 1000)):
                 if descriptor in streams:
                     self._on_stream(streams[descriptor])
                 elif descriptor == channel:

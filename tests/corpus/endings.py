@@ -523,13 +523,14 @@ PROGRAMS = [
     Program(
         "a_pool_of_threads_left_running",
         """
-        import atexit, threading, time
+        import atexit, threading
         from concurrent.futures import ThreadPoolExecutor
         pool = ThreadPoolExecutor(1)
+        ending = threading.Event()
         for n in range(3):
-            pool.submit(lambda n=n: (time.sleep(0.02), print("task", n)))
+            pool.submit(lambda n=n: (ending.wait(), print("task", n)))
         atexit.register(print, "by atexit")
-        threading._register_atexit(print, "by threading")
+        threading._register_atexit(lambda: (print("by threading"), ending.set()))
         print("end")
         0.5
         """,

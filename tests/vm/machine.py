@@ -18,7 +18,9 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "bsdtar": "libarchive-tools"}
 SUITE = "bookworm"
-PACKAGES = "systemd-sysv,dbus-user-session,libpam-systemd,python3,python3-pytest,python3-psutil,python3-platformdirs"
+PACKAGES = (
+    "systemd-sysv,dbus-user-session,libpam-systemd,python3,python3-platformdirs,python3-psutil,python3-pytest"
+)
 KERNEL = "linux-image-cloud-amd64"
 # The kernel of the package, without what it would bring: it names the one that holds the file.
 GET_KERNEL = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from isolated_magic.environment import QUIET_DEFAULTS, acts_at_start
 from isolated_magic.errors import IsolatedError, LaunchError
-from isolated_magic.launch.base import Attach, Child, Launcher, StoppedError, to_nobody
+from isolated_magic.launch.base import LONGEST_WAIT_SECS, Attach, Child, Launcher, StoppedError, to_nobody
 from isolated_magic.launch.containers.bridge import Bridge
 from isolated_magic.launch.containers.client import DaemonClient, require_sdk, this_process
 from isolated_magic.launch.containers.container import Container, container_messages
@@ -89,7 +89,7 @@ class ContainerPool:
                     left = deadline - time.monotonic()
                     if left <= 0 or self._is_closed:
                         raise LaunchError(self._why_none(timeout_secs))
-                    self._changed.wait(left)
+                    self._changed.wait(min(left, LONGEST_WAIT_SECS))
                 self._in_use.add(container)
                 return container
             finally:
@@ -198,7 +198,7 @@ class ContainerPool:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
-                self._changed.wait(left)
+                self._changed.wait(min(left, LONGEST_WAIT_SECS))
             return len(self._waiting) >= self._standby
 
     def close(self) -> None:

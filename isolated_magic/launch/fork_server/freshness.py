@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from isolated_magic.child.modules import file_state, is_standard
-from isolated_magic.child.process_state import credentials
 from isolated_magic.environment import acts_at_start, is_public
 from isolated_magic.launch.resources import is_shortage
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from isolated_magic.launch.spawn import ProcessAttributes
+    from isolated_magic.launch.attributes import ProcessAttributes
     from isolated_magic.packages.interpreters import Interpreter
     from isolated_magic.request import RunRequest
 
@@ -97,6 +96,7 @@ class ReadyReport(TypedDict):
     exempt: list[str]  # names that match a pattern and do not count
     folder: bool  # whether its imports looked at the working directory
     missing: list[str]  # modules that its imports looked for and did not find
+    roots: list[str]  # third-party modules with which all others came, in the order in which they were imported
     late: list[str]  # third-party modules that are imported by functions, not by the programs themselves
     not_there: list[str]  # modules that it was to import and did not find
     files: dict[str, list[int] | None]  # states of what its imports looked at outside of packages; None: missing
@@ -135,7 +135,6 @@ class ForkServerSpec:
     cwd: str
     stack_bytes: int  # of its main thread, and of the threads of its forks
     attributes: ProcessAttributes
-    credentials: tuple[object, ...]
     in_detail: bool = False  # whether it checks its process after each import
 
     def refusal_of(self, name: str, reason: str) -> PreloadFailure:
@@ -147,8 +146,7 @@ class ForkServerSpec:
 
     def is_for(self, attributes: ProcessAttributes) -> bool:
         """Whether a child of this process, which has these attributes, would inherit the same."""
-        is_same = attributes is self.attributes or attributes.fixed() == self.attributes.fixed()
-        return is_same and self.credentials == credentials()
+        return attributes is self.attributes or attributes.fixed() == self.attributes.fixed()
 
 
 def environment_for(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from isolated_magic.launch.fork_server.import_cache import ImportCache
     from isolated_magic.packages.interpreters import Interpreter
 
-MOST_PROGRAMS = 256
+MOST_LEARNED = 256  # programs, by this process
 NOT_THERE = "there is no such module"
 REFUSED_BEFORE = "it could not be when it was last tried"
 ANY_ENVIRONMENT = 0  # what was refused before this process was, for whatever reason
@@ -129,7 +129,7 @@ class ImportHistory:
         if not scan.imports:
             self._everywhere.update(dict.fromkeys(_for_all(wanted)))
             return
-        if len(self._by_program) >= MOST_PROGRAMS:
+        if len(self._by_program) >= MOST_LEARNED:
             self._by_program.pop(next(iter(self._by_program)))
         key = (scan.imports, folder)
         before = self._by_program.get(key, KnownImports())
@@ -137,11 +137,24 @@ class ImportHistory:
             before = known
             refused = self._dropped.get(known.imports, {}).get(ANY_ENVIRONMENT, set())
             self._dropped.setdefault(scan.imports, {}).setdefault(ANY_ENVIRONMENT, set()).update(refused)
-        self._by_program[key] = KnownImports(
+        self._by_program[key] = learned = KnownImports(
             tuple(dict.fromkeys([*before.modules, *wanted])),
             tuple(dict.fromkeys([*before.files, *files])),
             is_known=True,
         )
+        if not before.is_known:
+            self._remember_first(scan, learned)
+
+    def _remember_first(self, scan: SourceScan, learned: KnownImports) -> None:
+        """Keep what a program imports before there is a fork server for it: this process may end first."""
+        if self.cache is None:
+            return
+        asked_for = [scan.in_order, *(scan_file(file).in_order for file in learned.files)]
+        ordered = self._in_order(asked_for, learned, (scan.imports, "", ANY_ENVIRONMENT))
+        names = tuple(name for name in ordered.modules if name in ordered.wanted)
+        if names:
+            self._use(ProgramImports(names, tuple(_for_all(ordered.modules))))
+            self.save()
 
     def refuse(self, spec: ForkServerSpec, refusal: PreloadFailure) -> None:
         """Leave out for such programs what the failure is about, until the installed packages change."""
@@ -200,20 +213,22 @@ class ImportHistory:
         of_all = self.imports_for(SourceScan(), "", environment)
         return [of_all, *(one for one in programs if not one.wanted.isdisjoint(one.modules))]
 
-    def remember(self, spec: ForkServerSpec, modules: Iterable[str], *, is_used: bool) -> None:
+    def remember(
+        self, spec: ForkServerSpec, roots: tuple[str, ...], modules: Iterable[str], *, is_used: bool
+    ) -> None:
         """Keep what a fork server is made of, for later processes.
 
         Args:
             spec: of the fork server.
+            roots: the modules that its programs ask for and with which all others came.
             modules: all that it has imported because its programs ask for it.
             is_used: whether a run of this process needed it.
         """
-        ahead = [name for name in spec.modules if name in spec.wanted]
-        if self.cache is None or (spec.imports and not ahead):
+        if self.cache is None or (spec.imports and not roots):
             return
         dropped = frozenset().union(*self._dropped.get(spec.imports, {}).values()) - {*spec.modules}
         program = ProgramImports(
-            asked_for=tuple(dict.fromkeys([*ahead, *sorted(spec.wanted)])),
+            asked_for=roots,
             standard=tuple(_for_all(spec.modules)),
             refused=tuple(sorted(name for name in dropped if name.rpartition(".")[0] not in dropped)),
         )
@@ -248,7 +263,7 @@ class ImportHistory:
         return _environment_key(environment) if depends else 0
 
     def _note(self, key: tuple[frozenset[str], str, int], answer: KnownImports) -> KnownImports:
-        if len(self._answers) >= MOST_PROGRAMS:
+        if len(self._answers) >= MOST_LEARNED:
             self._answers.clear()
         self._answers[key] = answer
         return answer

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from isolated_magic.child.modules import is_standard
-from isolated_magic.child.process_state import credentials
 from isolated_magic.errors import InvalidRequestError, LaunchError
+from isolated_magic.launch.attributes import current_attributes
 from isolated_magic.launch.base import Attach, Child, ProcessLauncher, StartedWorker, require_processes, to_nobody
 from isolated_magic.launch.fork_server.freshness import (
     ForkServerSpec,
@@ -30,21 +30,22 @@ from isolated_magic.launch.fork_server.freshness import (
     package_folders,
 )
 from isolated_magic.launch.fork_server.import_history import NOT_THERE
-from isolated_magic.launch.fork_server.servers import MOST_SERVERS, PoolLease, PoolSettings
+from isolated_magic.launch.fork_server.pools import PoolLease
+from isolated_magic.launch.fork_server.servers import MOST_SERVERS, PoolSettings
 from isolated_magic.launch.fork_server.source_scan import NO_CODE, OPAQUE, SourceScan, scan_file, scan_source
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.resources import start_thread
-from isolated_magic.launch.spawn import current_attributes, make_child, role_messages, run_messages, send_at_once
+from isolated_magic.launch.spawn import make_child, role_messages, run_messages, send_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from isolated_magic.launch.attributes import ProcessAttributes
     from isolated_magic.launch.base import Preloaded
     from isolated_magic.launch.fork_server.import_history import ImportHistory, KnownImports
     from isolated_magic.launch.fork_server.server import ForkServer
     from isolated_magic.launch.fork_server.servers import ForkServerPool
     from isolated_magic.launch.protocol import Messages
-    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.packages.interpreters import Interpreter
     from isolated_magic.request import RunRequest
 
@@ -90,7 +91,7 @@ class ForkedLauncher(ProcessLauncher):
     def _history(self) -> ImportHistory:
         return self._lease.pool.history
 
-    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - never waits
+    def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for this request; see :class:`Launcher`."""
         if self._given:
             self._warn(self._history.reasons)
@@ -99,10 +100,11 @@ class ForkedLauncher(ProcessLauncher):
             messages = run_messages(request, attributes)
             return make_child(self._guardian.start_run), messages
         scan, known_imports = self._scan_and_known_imports(request)
-        server = self._servers.best_for(request, scan, attributes)
+        server, has_waited = self._server_for(request, scan, attributes, attach)
         child = server.take() if server is not None else None
         if child is None:
             server, child = None, make_child(self._guardian.start_run)
+        child.handed_over_at = time.monotonic() if has_waited else None
         try:
             messages = run_messages(request, attributes, reports_pages=child.report_pages is not None)
             rest = send_at_once(child, messages)
@@ -117,22 +119,35 @@ class ForkedLauncher(ProcessLauncher):
             raise
         return child, rest
 
-    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:  # noqa: ARG002 - likewise
+    def _server_for(
+        self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes, attach: Attach
+    ) -> tuple[ForkServer | None, bool]:
+        """The fork server for this run, None if none suits; and whether the run had to wait for it."""
+        server = self._servers.best_for(request, scan, attributes)
+        if server is not None and server.spec.imports:
+            return server, False
+        starting = self._servers.starting_for(request, scan, attributes)
+        if starting is None:
+            return server, False
+        self._servers.wait_for(starting, attach)
+        return self._servers.best_for(request, scan, attributes), True
+
+    def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for many rows; see :class:`Launcher`."""
         if request.fresh or _is_large(request.environment):
             messages = role_messages("rows", request, current_attributes())
             return make_child(self._guardian.start_run), messages
-        child, unsent, _ = self._started(request, "rows")
+        child, unsent, _ = self._started(request, "rows", attach)
         return child, unsent
 
     def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
-        return self._started(request, "worker")
+        return self._started(request, "worker", to_nobody)
 
-    def _started(self, request: RunRequest, role: str) -> StartedWorker:
+    def _started(self, request: RunRequest, role: str, attach: Attach) -> StartedWorker:
         attributes = current_attributes()
         scan, known_imports = self._scan_and_known_imports(request)
-        server = self._servers.best_for(request, scan, attributes)
+        server, _ = self._server_for(request, scan, attributes, attach)
         child = server.next_child() if server is not None else None
         if child is None:
             server, child = None, make_child(self._guardian.start_run)
@@ -214,7 +229,6 @@ class ForkedLauncher(ProcessLauncher):
             cwd=request.cwd,
             stack_bytes=request.limits.stack_bytes,
             attributes=attributes,
-            credentials=credentials(),
         )
 
     def learn(self, request: RunRequest, modules: Sequence[str], files: Sequence[str]) -> None:

@@ -28,10 +28,10 @@ from isolated_magic.launch.spawn import make_child, receive_frame, start_message
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from isolated_magic.launch.attributes import ProcessAttributes
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.fork_server.freshness import ForkServerSpec, ReadyReport
     from isolated_magic.launch.fork_server.source_scan import SourceScan
-    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.request import RunRequest
 
 MOST_SAMPLES = 2  # runs that report which memory they wrote to
@@ -66,7 +66,10 @@ class ForkServer:
         self.deferred: list[Deferred] = []
         self.state: Literal["starting", "ready", "over"] = "starting"
         self.is_ahead = is_ahead
-        self.used_at = -math.inf if is_ahead else time.monotonic()
+        self.started_at = time.monotonic()
+        self.used_at = -math.inf if is_ahead else self.started_at
+        self.imports = spec.imports  # it may serve programs that import all of these
+        self.roots: tuple[str, ...] = ()  # the modules of programs with which all that it has imported came
         self.modules: frozenset[str] = frozenset()
         self.packages: frozenset[str] = frozenset()
         self.not_there: tuple[str, ...] = ()
@@ -75,6 +78,7 @@ class ForkServer:
         self._watch = Watch([], 0)
         self._begun_at = time.time_ns()
         self._waiting: deque[Child] = deque()
+        self._roots = frozenset(name.partition(".")[0] for name in spec.modules)
         self._has_third_party = not all(map(is_standard, spec.modules))
         self._gives_way = (self._has_third_party or is_ahead) and not is_awaited
         self._seen: tuple[str, ...] = ()
@@ -85,6 +89,15 @@ class ForkServer:
         self._pages: set[int] = set()
         self._lock = threading.RLock()  # re-entered by a signal handler that tears down
         self._child = make_child(start)
+        try:
+            self._tell(idle_secs)
+        except BaseException:
+            self._child.close()
+            raise
+
+    def _tell(self, idle_secs: float) -> None:
+        """Tell the process what to be, and what to import."""
+        spec = self.spec
         settings = {
             "modules": spec.modules,
             "wanted": sorted(spec.wanted),
@@ -92,17 +105,8 @@ class ForkServer:
             "gives_way": self._gives_way,
             "owner_pid": os.getpid(),
             "idle_secs": idle_secs,
-            "attributes": spec.attributes._asdict(),
+            "attributes": spec.attributes.taken_on(),
         }
-        try:
-            self._tell(settings)
-        except BaseException:
-            self._child.close()
-            raise
-
-    def _tell(self, settings: dict[str, object]) -> None:
-        """Tell the process what to be, and what to import."""
-        spec = self.spec
         self._child.channel.settimeout(SEND_TIMEOUT_SECS)
         messages = start_messages(
             spec.executable,
@@ -167,6 +171,9 @@ class ForkServer:
         self.not_there = tuple(report["not_there"])
         self.environment_reads = EnvironmentReads(report)
         self._late = tuple(report["late"])
+        self.roots = tuple(name for name in report["roots"] if name in self.spec.wanted)
+        if self.spec.imports and len(self.roots) == len(report["roots"]) > 0:
+            self.imports = frozenset(self.roots)  # whatever else its program asks for came with these
         self._report = report
         self.packages = frozenset(name.partition(".")[0] for name in self.modules)
         self._roots = self.packages.union(report["missing"])
@@ -196,11 +203,11 @@ class ForkServer:
         return True
 
     def suits(self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes) -> bool:
-        """Whether a fork of it is what a new interpreter would be for this run."""
+        """Whether a fork of it is what a new interpreter would be for this run, as far as is known by now."""
         spec = self.spec
         return (
             spec.executable == request.executable
-            and spec.imports <= scan.all_imports
+            and self.imports <= scan.all_imports
             and not (spec.modules and scan.redirects)
             and not (spec.imports and scan.looks_around)
             and spec.stack_bytes == request.limits.stack_bytes

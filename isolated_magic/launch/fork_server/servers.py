@@ -1,7 +1,6 @@
-"""The fork servers of one process: which are ready, which are starting, and which have to end.
+"""The fork servers of one pool: which are ready, which are starting, and which have to end.
 
-Launchers with the same settings share one set of fork servers, so what one of them has imported ahead is there for
-all. The set ends with the last launcher that uses it. Each launcher has a guardian of its own for its other runs.
+Launchers share them (``pools.py``). Each launcher has a guardian of its own for its other runs.
 """
 
 from __future__ import annotations
@@ -11,25 +10,23 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from isolated_magic.errors import LaunchError
-from isolated_magic.launch.base import Preloaded
-from isolated_magic.launch.fork_server import import_cache
+from isolated_magic.launch.base import LONGEST_WAIT_SECS, StoppedError
 from isolated_magic.launch.fork_server.freshness import ForkServerSpec, PreloadFailure, environment_for
-from isolated_magic.launch.fork_server.import_history import ImportHistory
 from isolated_magic.launch.fork_server.server import Deferred, ForkServer
 from isolated_magic.launch.forks import forget_in_forks
 from isolated_magic.launch.guardian import Guardian
 from isolated_magic.launch.resources import start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
+    from isolated_magic.launch.attributes import ProcessAttributes
+    from isolated_magic.launch.base import Attach
+    from isolated_magic.launch.fork_server.import_history import ImportHistory
     from isolated_magic.launch.fork_server.source_scan import SourceScan
-    from isolated_magic.launch.spawn import ProcessAttributes
     from isolated_magic.packages.interpreters import Interpreter
     from isolated_magic.request import RunRequest
 
@@ -37,6 +34,8 @@ MOST_SERVERS = 4  # asked for by one launcher; a fork server with Opik takes 90 
 KEEP_SECS = 20.0  # one that was used so recently does not have to make room
 RETRY_SECS = 60.0
 MOST_GIVEN_UP = 100
+HEAD_START_SECS = 0.2  # in less, a fork server is ready that has imported little
+STOPPED = "The run was stopped while it waited for a fork server."
 MOST_ATTEMPTS = 8  # to start one fork server, each time without the module that was refused
 
 
@@ -49,6 +48,21 @@ class PoolSettings(NamedTuple):
     idle_secs: float  # after which an unused fork server ends
     remembers: bool = False  # whether later processes may know what was learned
     interpreter: Interpreter | None = None  # of the runs; None for that of this process
+
+
+class _Waiter:
+    """A run that waits for a fork server. Its control ends the waiting."""
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self.is_stopped = False
+        self._changed = changed
+
+    def kill(self) -> None:
+        self.is_stopped = True
+        with self._changed:
+            self._changed.notify_all()
+
+    interrupt = kill
 
 
 class ForkServerPool:
@@ -78,6 +92,34 @@ class ForkServerPool:
             if is_better and server.suits(request, scan, attributes):
                 best = server
         return best
+
+    def starting_for(
+        self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes
+    ) -> ForkServer | None:
+        """A fork server that is importing what this program imports, and will be through before a new interpreter.
+
+        It does the same, with so much of a head start that the program's imports are no small ones. With Opik it
+        takes 1.06 times as long as a new interpreter, to look at what the imports do.
+        """
+        before = time.monotonic() - HEAD_START_SECS
+        starting = [one for one in list(self._all) if one.state == "starting" and one.started_at < before]
+        fitting = [one for one in starting if one.spec.imports and one.suits(request, scan, attributes)]
+        return min(fitting, key=lambda one: one.started_at, default=None)
+
+    def wait_for(self, server: ForkServer, attach: Attach) -> None:
+        """Wait until a fork server is no longer starting.
+
+        Raises:
+            StoppedError: the run is stopped.
+        """
+        waiter = _Waiter(self._changed)
+        attach(waiter)
+        server.hurry()
+        with self._changed:
+            while server.state == "starting":
+                if waiter.is_stopped:
+                    raise StoppedError(STOPPED)
+                self._changed.wait(LONGEST_WAIT_SECS)
 
     def modules(self) -> frozenset[str]:
         """All modules that a ready fork server has imported."""
@@ -221,7 +263,9 @@ class ForkServerPool:
                 return self._abandon(server)
         self._start_deferred(server)
         if server.modules:  # it was ready
-            self.history.remember(server.spec, server.modules_of_programs, is_used=not server.is_ahead)
+            self.history.remember(
+                server.spec, server.roots, server.modules_of_programs, is_used=not server.is_ahead
+            )
         return None
 
     def _start_deferred(self, server: ForkServer) -> None:
@@ -354,109 +398,3 @@ def _may_do_for(starting: ForkServerSpec, spec: ForkServerSpec, scan: SourceScan
 
 def _is_superseded(old: ForkServer, new: ForkServer) -> bool:
     return old.modules <= new.modules and replace(old.spec, modules=()) == replace(new.spec, modules=())
-
-
-class PoolRegistry:
-    """The pools in use in this process. Those that import the same have one history, whatever else differs."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()  # re-entered by a signal handler that tears down
-        self.pools: dict[PoolSettings, ForkServerPool] = {}
-        forget_in_forks(self)
-
-    def join(self, settings: PoolSettings) -> ForkServerPool:
-        """The pool for these settings, with one user more."""
-        with self.lock:
-            pool = self.pools.get(settings)
-            if pool is None:
-                pool = self.pools[settings] = ForkServerPool(settings, self._history_for(settings))
-            pool.users += 1
-            return pool
-
-    def _history_for(self, settings: PoolSettings) -> ImportHistory:
-        """The history of the pools in use that import the same; an empty one if there are none.
-
-        Not by a weak reference: it would find that of a pool that has ended, until its last thread has ended and
-        the garbage of its runs was collected.
-        """
-        for other, pool in self.pools.items():
-            if other._replace(standby=0, idle_secs=0) == settings._replace(standby=0, idle_secs=0):
-                return pool.history
-        directory = _working_directory() if settings.remembers else None
-        return ImportHistory(settings.given, directory, settings.interpreter)
-
-    def forget(self) -> None:
-        """In a fork of the owner: fork servers and guardians see to themselves."""
-        self.lock = threading.RLock()
-
-
-class PoolLease:
-    """One launcher's use of a pool, until it leaves it, and again from its next run."""
-
-    def __init__(self, settings: PoolSettings) -> None:
-        self._settings = settings
-        self._pool: ForkServerPool | None = _registry.join(settings)
-
-    @property
-    def pool(self) -> ForkServerPool:
-        """The pool, which this launcher joins if it has left it."""
-        pool = self._pool
-        if pool is None:
-            with _registry.lock:
-                pool = self._pool = self._pool or _registry.join(self._settings)
-        return pool
-
-    def preloaded(self) -> Preloaded:
-        """What the fork servers of the pool have imported, without joining it."""
-        pool = _registry.pools.get(self._settings)
-        if pool is None:
-            return Preloaded()
-        there = pool.modules()  # for runs with other variables, perhaps
-        reasons = {name: why for name, why in sorted(pool.history.reasons.items()) if name not in there}
-        return Preloaded(tuple(sorted(pool.packages())), MappingProxyType(reasons))
-
-    def leave(self) -> Callable[[], None]:
-        """Leave the pool. The function returned ends it, unless others use it."""
-        with _registry.lock:
-            pool, self._pool = self._pool, None
-            if pool is None:
-                return lambda: None
-            pool.users -= 1
-            if pool.users:
-                pool.disown(self)
-                return lambda: None
-            if _registry.pools.get(self._settings) is pool:
-                del _registry.pools[self._settings]
-        return pool.close
-
-
-_registry = PoolRegistry()
-
-
-def _working_directory() -> str | None:
-    try:
-        return str(Path.cwd())
-    except OSError:  # it was removed
-        return None
-
-
-def forget_imports(*, everywhere: bool) -> int:
-    """Forget what processes have learned of programs, but for what this one goes on with.
-
-    Args:
-        everywhere: of all folders; else of those that this process runs programs in.
-
-    Returns:
-        The number of folders.
-
-    Raises:
-        OSError: it cannot be removed.
-    """
-    histories = [pool.history for pool in list(_registry.pools.values())]
-    for history in histories:
-        history.forget_earlier()
-    if everywhere:
-        return import_cache.forget_all()
-    here = _working_directory()
-    caches = [None if here is None else import_cache.cache_for(here), *(history.cache for history in histories)]
-    return sum(cache.forget() for cache in caches if cache is not None)
