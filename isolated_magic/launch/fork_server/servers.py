@@ -101,6 +101,8 @@ class ForkServerPool:
         It does the same, with so much of a head start that the program's imports are no small ones. With Opik it
         takes 1.06 times as long as a new interpreter, to look at what the imports do.
         """
+        if not self._starting:
+            return None
         before = time.monotonic() - HEAD_START_SECS
         starting = [one for one in list(self._all) if one.state == "starting" and one.started_at < before]
         fitting = [one for one in starting if one.spec.imports and one.suits(request, scan, attributes)]
