@@ -6,7 +6,12 @@ from dataclasses import dataclass, replace
 
 DATA: dict[str, object] = {"answer": "yes"}
 EXPECTED = 3  # the score of DATA
-QUIET = {"OPIK_TRACK_DISABLE": "true", "OPIK_ANALYTICS_ENABLE": "false", "OPIK_SENTRY_ENABLE": "false"}
+QUIET = {
+    "OPIK_TRACK_DISABLE": "true",
+    "OPIK_ANALYTICS_ENABLE": "false",
+    "OPIK_SENTRY_ENABLE": "false",
+    "ISOLATED_MAGIC_REMEMBER": "off",  # else it would matter what ran here before
+}
 
 RESTING = "resting"  # what a run prints when it has come to its sleep
 _REST = f"""

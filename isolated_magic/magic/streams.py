@@ -24,11 +24,12 @@ class Streams:
         self._is_watched = is_watched
         self._unfinished = dict.fromkeys(NAMES, "")  # the last line of each, so far
         self._terminals: dict[str, Terminal] = {}  # of those that have gone back
+        self._has_written = False  # what is not sent yet; a kernel takes 0.2 ms to send nothing
 
     def write(self, name: str, text: str) -> None:
         """Write output of a run to the cell; the name is ``"stdout"`` or ``"stderr"``."""
         if self._is_watched:
-            write(name, text)
+            self._write(name, text)
         elif name in self._terminals:
             self._terminals[name].feed(text)
         else:
@@ -38,19 +39,26 @@ class Streams:
         text = self._unfinished[name] + text
         going_back = GOES_BACK.search(text)
         line_start = text.rfind("\n", 0, None if going_back is None else going_back.start()) + 1
-        write(name, text[:line_start])
+        self._write(name, text[:line_start])
         self._unfinished[name] = text[line_start:]
         if going_back is not None:
             self._terminals[name] = terminal = Terminal()
             terminal.feed(self._unfinished[name])
             self._unfinished[name] = ""
 
+    def _write(self, name: str, text: str) -> None:
+        if text:
+            self._has_written = True
+            write(name, text)
+
     def flush(self) -> None:
         """Send what was written, stdout first, so that what follows is shown after it."""
         for name in NAMES:
-            write(name, self._unfinished[name])
+            self._write(name, self._unfinished[name])
             self._unfinished[name] = ""
-        flush()
+        if self._has_written:
+            self._has_written = False
+            flush()
 
     def end(self) -> None:
         """Nothing more will be written: send everything."""
