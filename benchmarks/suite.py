@@ -13,6 +13,7 @@ import candidates
 import cells
 import counts
 import data
+import environments
 import evaluation
 import measure
 import memory
@@ -76,6 +77,7 @@ class Suite:
         self.targets += data.measure(min(self.rounds, data.ROUNDS))
         self.targets += evaluation.measure(is_quick=self.is_quick)
         self.targets += scaling.measure(is_quick=self.is_quick)
+        self.targets += environments.measure(is_quick=self.is_quick)
         self.targets += restart.measure(is_quick=self.is_quick)
         report.targets(self.targets)
 

@@ -105,3 +105,8 @@ def test_the_memory_of_a_soak_is_drawn(tmp_path):
         f"from picture import draw_memory\ndraw_memory({{'owner': [(10.0, 50.5), (20.0, 51.0)]}}, {str(tmp_path / 'm.png')!r})",
     )
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_with_packages_of_its_own():
+    target = run("environments.py", "5").stdout.splitlines()[-1]
+    assert float(target.split("|")[2]) > 0

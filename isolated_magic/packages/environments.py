@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.new_file import replacing
 from isolated_magic.packages import index_settings, interpreters, uv
-from isolated_magic.packages.requirements import MASK, masked
+from isolated_magic.packages.requirements import MASK, masked, normalized
 from isolated_magic.user_cache import cache_folder, make_folder
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class _Maker:
             if not self._wanted.alone:
                 (site / BELOW).write_text(_below(self._base.folders), encoding="utf-8")
             found = metadata.distributions(path=[str(site)])
-            return sorted([one.metadata["Name"], one.version] for one in found)
+            return sorted([normalized(one.metadata["Name"]), one.version] for one in found)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -265,5 +265,6 @@ def block_for(requirements: tuple[str, ...], requires_python: str) -> str:
     if requires_python:
         lines.append(f'# requires-python = "{requires_python}"')
     quoted = [one.replace("\\", "\\\\").replace('"', '\\"') for one in requirements]
-    lines += ["# dependencies = [", *(f'#     "{one}",' for one in quoted), "# ]", "# ///"]
+    listed = ["# dependencies = [", *(f'#     "{one}",' for one in quoted), "# ]"]
+    lines += [*(listed if quoted else ["# dependencies = []"]), "# ///"]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-# Written by %%isolated --save, and again each time the cell runs; checksum 429d53177f4c.
+# Written by %%isolated --save, and again each time the cell runs; checksum ce06e77a8e0a.
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["wordmatch>=2"]
@@ -7,5 +7,11 @@ import importlib.util
 
 import wordmatch
 
-has_notebook = importlib.util.find_spec("IPython") is not None
-{"overlap": wordmatch.overlap(data["answer"], data["reference"]), "has IPython": has_notebook}
+
+def overlap(answer: str, reference: str) -> float:
+    """The share of the reference's words that the answer has."""
+    return wordmatch.overlap(answer, reference)
+
+
+print("IPython is", "there." if importlib.util.find_spec("IPython") else "not there.")
+overlap
