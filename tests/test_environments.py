@@ -198,7 +198,10 @@ WRONG = [
     (["a\nb"], "a requirement is one line"),
     (["nosuch", "tinyold"], "packages (--with): nosuch cannot be installed for Python 3."),
     (["tinyold==9"], "tinyold==9 cannot be installed for Python "),
-    (["tinyold==1.0", "tinyold==2.0"], "tinyold==1.0 and tinyold==2.0 cannot be installed"),
+    (
+        ["tinyold==1.0", "tinyold==2.0"],
+        "you require tinyold==1.0 and tinyold==2.0, which no versions meet together.",
+    ),
     (["tinyneeds", "tinyold==3.0"], "tinyneeds and tinyold==3.0 cannot be installed"),
     (["tinynative"], "tinynative cannot be installed for Python "),
     (["tinysource"], "(--allow-build) allows that"),
@@ -255,6 +258,22 @@ class TestErrors:
             (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = http://someone:s3cret@{address}\n")
             monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
             assert seen(forked.run(LOOK, packages=["tinyold<3"])) == ["2.0", None]
+
+    def test_an_index_that_pip_has_besides_hides_no_version_of_the_other(self, forked, monkeypatch, tmp_path):
+        for name in ("UV_NO_INDEX", "UV_FIND_LINKS"):
+            monkeypatch.delenv(name)
+        for version in ("1.0", "2.0"):
+            wheel(tmp_path / version, "tinyboth", version)
+        with index(tmp_path / "1.0") as besides, index(tmp_path / "2.0") as main:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://{main}")
+            monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"http://{besides}")
+            for version in ("1.0", "2.0"):
+                result = forked.run("import tinyboth\nfloat(tinyboth.VERSION)", packages=[f"tinyboth=={version}"])
+                assert result.scores[0].value == float(version)
+            (tmp_path / "constraints").write_text("tinyboth<2\n")
+            monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints"))
+            result = forked.run("import tinyboth\nfloat(tinyboth.VERSION)", packages=["tinyboth"])
+            assert result.scores[0].value == 1.0
 
     def test_a_build_that_fails_shows_the_end_of_its_log(self, forked):
         error = forked.run("1", packages=Packages(("tinybroken",), allow_build=True)).error

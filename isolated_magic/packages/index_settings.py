@@ -18,7 +18,10 @@ _OF_UV = (
     *("UV_CONFIG_FILE", "UV_NO_CONFIG", "UV_TORCH_BACKEND"),
 )
 _INDEXES = _OF_UV[:6]
-_OF_PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONFIG_FILE")
+_OF_PIP = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONSTRAINT"),
+    "PIP_CONFIG_FILE",
+)
 _NAMES = frozenset((*_OF_UV, *_OF_PIP))
 _KEYS = ("index", "index-url", "extra-index-url", "find-links", "no-index", "default-index")
 # pip's name of a setting, uv's variable, and what stands between several values there.
@@ -27,6 +30,7 @@ _SAME = (
     ("extra-index-url", "UV_INDEX", " "),
     ("find-links", "UV_FIND_LINKS", ","),
     ("no-index", "UV_NO_INDEX", " "),
+    ("constraint", "UV_CONSTRAINT", " "),
     ("trusted-host", "UV_INSECURE_HOST", " "),
     ("cert", "SSL_CERT_FILE", " "),
     ("proxy", "ALL_PROXY", " "),
@@ -45,6 +49,8 @@ def uv_environment() -> dict[str, str]:
         value = found.get(f"PIP_{name.upper().replace('-', '_')}") or settings.get(name)
         if value and variable not in found:
             found[variable] = between.join(value.split())
+    # pip takes the best version of all indexes, uv by itself that of the first one that has the package.
+    found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return found
 
 

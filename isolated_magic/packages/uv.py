@@ -185,6 +185,8 @@ def reason_of(said: str) -> str:
     text = " ".join(_MARKS.sub("", line).strip() for line in lines)
     text = _CONCLUSION.sub("", _OPTIONS.sub("", text)).strip()
     text = _AND_BECAUSE.sub("", text).removeprefix("Because ")
+    if text.startswith("you require "):
+        text += ", which no versions meet together"
     if len(text) > LONGEST_REASON:
         text = f"{text[:LONGEST_REASON]} ..."
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
