@@ -10,7 +10,7 @@ from isolated_magic.executors.lifecycle import in_thread
 from isolated_magic.executors.runner import failed_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
     import pandas
@@ -183,6 +183,11 @@ class BackgroundRun:
     def worker(self) -> str | None:
         """As :attr:`RunResult.worker`."""
         return self._ended().worker
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """As :attr:`RunResult.packages`."""
+        return self._ended().packages
 
     @property
     def ok(self) -> bool:
