@@ -120,11 +120,14 @@ class ForkedLauncher(ProcessLauncher):
         return child, rest
 
     def _server_for(
-        self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes, attach: Attach
+        self, request: RunRequest, scan: SourceScan, attributes: ProcessAttributes, attach: Attach | None
     ) -> tuple[ForkServer | None, bool]:
-        """The fork server for this run, None if none suits; and whether the run had to wait for it."""
+        """The fork server for this run, None if none suits; and whether the run had to wait for it.
+
+        Without ``attach`` nobody could stop it while it waits, and so it does not.
+        """
         server = self._servers.best_for(request, scan, attributes)
-        if server is not None and server.spec.imports:
+        if attach is None or (server is not None and server.spec.imports):
             return server, False
         starting = self._servers.starting_for(request, scan, attributes)
         if starting is None:
@@ -142,15 +145,16 @@ class ForkedLauncher(ProcessLauncher):
 
     def start_worker(self, request: RunRequest) -> StartedWorker:
         """Start a child for many runs such as this one; see :class:`ProcessLauncher`."""
-        return self._started(request, "worker", to_nobody)
+        return self._started(request, "worker", None)
 
-    def _started(self, request: RunRequest, role: str, attach: Attach) -> StartedWorker:
+    def _started(self, request: RunRequest, role: str, attach: Attach | None) -> StartedWorker:
         attributes = current_attributes()
         scan, known_imports = self._scan_and_known_imports(request)
-        server, _ = self._server_for(request, scan, attributes, attach)
+        server, has_waited = self._server_for(request, scan, attributes, attach)
         child = server.next_child() if server is not None else None
         if child is None:
             server, child = None, make_child(self._guardian.start_run)
+        child.handed_over_at = time.monotonic() if has_waited else None
         try:
             unsent = send_at_once(child, role_messages(role, request, attributes))
             if server is not None:
