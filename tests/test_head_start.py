@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers ar
 BEGINNING = """
 import json, time
 from isolated_magic import IsolatedSubprocessExecutor
+from isolated_magic.launch.fork_server import servers
 from isolated_magic.launch.fork_server.servers import HEAD_START_SECS
 
 def wait_for_head_start(executor):
@@ -30,11 +31,15 @@ with IsolatedSubprocessExecutor(60) as executor:
     said = {"first": first.launch, "state": server.state}
 """
 WAITS = """
+    servers.MOST_PATIENCE_SECS = 600
+    server.started_at -= 600
     result = executor.run(CODE, timeout_secs=0.5)  # the wait is none of the run's time
     said |= {"launch": result.launch, "error": result.error and result.error.text}
 print(json.dumps(said))
 """
 IS_STOPPED = """
+    servers.MOST_PATIENCE_SECS = 600
+    server.started_at -= 600
     waiting = executor.start(CODE)
     other = executor.run("1")
     getattr(waiting, stop)()
@@ -45,6 +50,11 @@ print(json.dumps(said))
 OTHERS_DO_NOT_WAIT = """
     result = executor.run("import sys, yaml\\nfloat('tinyslow' in vars(sys)['modules'])")
     said |= {"value": result.scores[0].value, "end": server.state}
+print(json.dumps(said))
+"""
+IN_VAIN = """
+    launches = [executor.run(CODE).launch for _ in range(3)]
+    said |= {"launches": launches, "end": server.state, "is_slow": server.is_slow}
 print(json.dumps(said))
 """
 SLEEPS = "import sys, time\ntime.sleep({} if 'fork_server' in sys.orig_argv else 0)\n"
@@ -86,6 +96,16 @@ def test_one_that_waits_can_be_stopped(said, stop, kind):
         "error": "The run was stopped while it waited for a fork server.",
         "other": "forked",
         "end": "starting",
+    }
+
+
+def test_it_does_not_wait_for_one_that_hangs(said):
+    assert said(600, IN_VAIN) == {
+        "first": "cold",
+        "state": "starting",
+        "launches": ["cold"] * 3,
+        "end": "starting",
+        "is_slow": True,
     }
 
 

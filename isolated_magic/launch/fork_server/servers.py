@@ -34,6 +34,7 @@ MOST_SERVERS = 4  # asked for by one launcher; a fork server with Opik takes 90 
 KEEP_SECS = 20.0  # one that was used so recently does not have to make room
 RETRY_SECS = 60.0
 MOST_GIVEN_UP = 100
+MOST_PATIENCE_SECS = 5.0  # of a run that waits for a fork server
 HEAD_START_SECS = 0.2  # in less, a fork server is ready that has imported little
 STOPPED = "The run was stopped while it waited for a fork server."
 MOST_ATTEMPTS = 8  # to start one fork server, each time without the module that was refused
@@ -105,23 +106,32 @@ class ForkServerPool:
             return None
         before = time.monotonic() - HEAD_START_SECS
         starting = [one for one in list(self._all) if one.state == "starting" and one.started_at < before]
-        fitting = [one for one in starting if one.spec.imports and one.suits(request, scan, attributes)]
+        hopeful = [one for one in starting if one.spec.imports and not one.is_slow]
+        fitting = [one for one in hopeful if one.suits(request, scan, attributes)]
         return min(fitting, key=lambda one: one.started_at, default=None)
 
     def wait_for(self, server: ForkServer, attach: Attach) -> None:
-        """Wait until a fork server is no longer starting.
+        """Wait until a fork server is no longer starting, but not for longer than it has taken so far.
+
+        Its imports may hang, or be refused in the end. No run waits for it again then.
 
         Raises:
             StoppedError: the run is stopped.
         """
         waiter = _Waiter(self._changed)
         attach(waiter)
+        now = time.monotonic()
+        deadline = now + min(now - server.started_at, MOST_PATIENCE_SECS)
         server.hurry()
         with self._changed:
             while server.state == "starting":
                 if waiter.is_stopped:
                     raise StoppedError(STOPPED)
-                self._changed.wait(LONGEST_WAIT_SECS)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    server.is_slow = True
+                    return
+                self._changed.wait(min(left, LONGEST_WAIT_SECS))
 
     def modules(self) -> frozenset[str]:
         """All modules that a ready fork server has imported."""
@@ -298,6 +308,7 @@ class ForkServerPool:
                 if better is not None and was_wanted:
                     following = self._start(better, server.lease, is_ahead=server.is_ahead)
                 if following is not None:
+                    following.is_slow = refusal is not None
                     following.deferred, server.deferred = server.deferred, []
                 elif better is None and was_wanted:
                     self._give_up(first)
