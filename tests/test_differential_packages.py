@@ -1,7 +1,5 @@
 """Forked runs against cold ones where both have packages or a Python of their own, as in `test_differential.py`."""
 
-import os
-
 import pytest
 
 from isolated_magic import IsolatedSubprocessExecutor
@@ -9,7 +7,7 @@ from tests.corpus import PROGRAMS, comparing
 from tests.corpus.comparing import CAN_FORK
 from tests.interpreters import other_python
 from tests.test_differential import check, run
-from tests.wheels import wheel
+from tests.wheels import install_from, wheel
 
 # The others look at nothing that an environment over another one could change, and take minutes.
 KINDS = 3
@@ -21,16 +19,7 @@ def settings(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     wheel(folder / "shelf", "tinyold", "1.0")
     with comparing.plain_environment(), pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
-            patch.delenv(name)
-        for name, value in {
-            "XDG_CACHE_HOME": folder / "cache",
-            "UV_CACHE_DIR": folder / "uv",
-            "UV_NO_INDEX": "1",
-            "UV_FIND_LINKS": folder / "shelf",
-            "UV_NO_CONFIG": "1",
-        }.items():
-            patch.setenv(name, str(value))
+        install_from(folder / "shelf", folder, patch)
         given = {"packages": ["tinyold"]}
         if request.param == "python":
             other = other_python()

@@ -22,7 +22,7 @@ from isolated_magic import (
 from isolated_magic.packages import environments, interpreters, requirements, uv
 from tests.interpreters import other_python
 from tests.processes import HANG_GUARD_SECS, wait_until
-from tests.wheels import index, sdist, wheel
+from tests.wheels import index, install_from, sdist, wheel
 
 LOOK = "import tinyold\n{'scores': [], 'seen': [tinyold.VERSION, getattr(tinyold, 'below', None)]}"
 
@@ -45,15 +45,9 @@ def shelf(tmp_path_factory):
 def cache(shelf, tmp_path_factory, monkeypatch):
     """A cache of the test's own, and no index but the shelf. Downloads are kept for the next test."""
     folder = tmp_path_factory.mktemp("cache")
-    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    monkeypatch.setenv("UV_CACHE_DIR", str(shelf.parent / "uv"))
-    monkeypatch.setenv("UV_NO_INDEX", "1")
-    monkeypatch.setenv("UV_FIND_LINKS", str(shelf))
-    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    install_from(shelf, folder, monkeypatch, shelf.parent / "uv")
     monkeypatch.setattr(environments, "_known", {})
-    return folder / "isolated_magic" / "environments"
+    return folder / "cache" / "isolated_magic" / "environments"
 
 
 @pytest.fixture(params=["cold", "forked"])

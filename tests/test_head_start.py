@@ -54,7 +54,7 @@ print(json.dumps(said))
 """
 IN_VAIN = """
     launches = [executor.run(CODE).launch for _ in range(3)]
-    said |= {"launches": launches, "end": server.state, "is_slow": server.is_slow}
+    said |= {"launches": launches, "end": server.state, "is_doubtful": server.is_doubtful}
 print(json.dumps(said))
 """
 SLEEPS = "import sys, time\ntime.sleep({} if 'fork_server' in sys.orig_argv else 0)\n"
@@ -105,7 +105,7 @@ def test_it_does_not_wait_for_one_that_hangs(said):
         "state": "starting",
         "launches": ["cold"] * 3,
         "end": "starting",
-        "is_slow": True,
+        "is_doubtful": True,
     }
 
 

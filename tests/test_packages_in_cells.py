@@ -11,7 +11,7 @@ from isolated_magic import IsolatedSubprocessExecutor
 from isolated_magic.packages import uv
 from tests.kernels import kernel
 from tests.processes import wait_until
-from tests.wheels import sdist, wheel
+from tests.wheels import install_from, sdist, wheel
 
 LOOK = "import tinyold\nfloat(tinyold.VERSION)"
 PYTHON = ".".join(map(str, sys.version_info[:2]))
@@ -33,16 +33,7 @@ def work(tmp_path_factory):
 def cells(work):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
-        for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
-            patch.delenv(name)
-        for name, value in {
-            "XDG_CACHE_HOME": work / "cache",
-            "UV_CACHE_DIR": work / "uv",
-            "UV_NO_INDEX": "1",
-            "UV_FIND_LINKS": work / "shelf",
-            "UV_NO_CONFIG": "1",
-        }.items():
-            patch.setenv(name, str(value))
+        install_from(work / "shelf", work, patch)
         with kernel() as started:
             yield started
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 import tarfile
 import threading
 import zipfile
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
 
 
 def wheel(
@@ -38,6 +41,17 @@ def wheel(
         for file, text in files.items():
             archive.writestr(file, text)
     return path
+
+
+def install_from(shelf: Path, folder: Path, patch: pytest.MonkeyPatch, uv: Path | None = None) -> None:
+    """Have packages come from a shelf of wheels alone, and environments and what uv keeps be in a folder."""
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        patch.delenv(name)
+    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    patch.setenv("UV_CACHE_DIR", str(uv or folder / "uv"))
+    patch.setenv("UV_NO_INDEX", "1")
+    patch.setenv("UV_FIND_LINKS", str(shelf))
+    patch.setenv("UV_NO_CONFIG", "1")
 
 
 def _digest(text: str) -> str:

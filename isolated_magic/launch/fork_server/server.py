@@ -67,7 +67,7 @@ class ForkServer:
         self.state: Literal["starting", "ready", "over"] = "starting"
         self.is_ahead = is_ahead
         self.started_at = time.monotonic()
-        self.is_slow = False  # no run is to wait for it
+        self.is_doubtful = False  # whether it gets ready
         self.used_at = -math.inf if is_ahead else self.started_at
         self.imports = spec.imports  # it may serve programs that import all of these
         self.roots: tuple[str, ...] = ()  # the modules of programs with which all that it has imported came

@@ -106,7 +106,7 @@ class ForkServerPool:
             return None
         before = time.monotonic() - HEAD_START_SECS
         starting = [one for one in list(self._all) if one.state == "starting" and one.started_at < before]
-        hopeful = [one for one in starting if one.spec.imports and not one.is_slow]
+        hopeful = [one for one in starting if one.spec.imports and not one.is_doubtful]
         fitting = [one for one in hopeful if one.suits(request, scan, attributes)]
         return min(fitting, key=lambda one: one.started_at, default=None)
 
@@ -129,7 +129,7 @@ class ForkServerPool:
                     raise StoppedError(STOPPED)
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    server.is_slow = True
+                    server.is_doubtful = True
                     return
                 self._changed.wait(min(left, LONGEST_WAIT_SECS))
 
@@ -308,7 +308,7 @@ class ForkServerPool:
                 if better is not None and was_wanted:
                     following = self._start(better, server.lease, is_ahead=server.is_ahead)
                 if following is not None:
-                    following.is_slow = refusal is not None
+                    following.is_doubtful = refusal is not None
                     following.deferred, server.deferred = server.deferred, []
                 elif better is None and was_wanted:
                     self._give_up(first)
