@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from isolated_magic import ProcessExecutor
+from isolated_magic.child import process_tree
 from tests.kernels import kernel
 from tests.processes import HANG_GUARD_SECS, HIDING_TREE, TREES, is_alive, pids_in, wait_as_promised, wait_until
 from tests.time_limits import time_limit_from
@@ -171,6 +172,16 @@ class TestWhatProcessesLeaveBehind:
                 result = executor.run(TIDY, **options)
             assert "timed out" in result.error.text
             assert not Path(result.stdout.strip()).exists()
+
+    def test_a_tracker_is_told_as_soon_as_it_is_there(self):
+        code = "from multiprocessing.resource_tracker import main"
+        for _ in range(20):  # posix_spawn(3) returns while execve(2) is at work
+            pid = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", code], os.environ)
+            try:
+                assert process_tree.is_resource_tracker(pid)
+            finally:
+                os.waitpid(pid, 0)
+        assert not process_tree.is_resource_tracker(pid)
 
     def test_a_tracker_that_does_not_end_is_killed(self, executor):
         code = (

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 STOP_TIMEOUT_SECS = 0.5  # processes that replace one another faster than they are found
+EXEC_TIMEOUT_SECS = 1.0  # a process can hide its command line for good
 
 
 def _children_from_proc(pid: int) -> list[int]:
@@ -142,9 +143,16 @@ def _send_below(pid: int, number: signal.Signals, parents: dict[int, int]) -> No
 
 
 def _parent(pid: int) -> int:
+    _, parent = _status(pid)
+    return parent
+
+
+def _status(pid: int) -> tuple[bytes, int]:
+    """The state of a process, as the letter in proc_pid_stat(5), and its parent; nothing when it is reaped."""
     with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above
-        return int(file.read().rpartition(b")")[2].split()[1])  # the name in parentheses may hold anything
-    return 0
+        state, parent = file.read().rpartition(b")")[2].split()[:2]  # the name in parentheses may hold anything
+        return state, int(parent)
+    return b"", 0
 
 
 def is_resource_tracker(pid: int) -> bool:
@@ -153,14 +161,26 @@ def is_resource_tracker(pid: int) -> bool:
     The resource trackers of multiprocessing and of joblib's loky unlink shared memory, semaphores and folders when
     the last process that holds their pipe has ended; PyTorch's manager does so with its shared memory.
     """
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - as above
-            words = file.read().split(b"\0")
-    except OSError:
-        return False
+    words = _command_line(pid).split(b"\0")
     return words[0].endswith(b"/torch_shm_manager") or any(
         b"resource_tracker import main" in word for word in words
     )
+
+
+def _command_line(pid: int) -> bytes:
+    """The words of a process, each with a zero byte after it; nothing when it has ended.
+
+    While execve(2) replaces the program the file is empty, and its parent may have ended by then: vfork(2).
+    """
+    deadline = time.monotonic() + EXEC_TIMEOUT_SECS
+    with suppress(OSError):
+        while True:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - as above
+                line = file.read()
+            if line or _status(pid)[0] in (b"", b"Z", b"X") or time.monotonic() > deadline:
+                return line
+            time.sleep(0.001)  # nothing tells when it is done
+    return b""
 
 
 def kill_group(leader: int) -> None:
