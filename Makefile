@@ -16,7 +16,7 @@ export ISOLATED_MAGIC_PICTURES ?= $(BUILD)/pictures
 # Of jobs that run at the same time, each one's output in one piece: make 3.81 of macOS cannot.
 JOBS = $(MAKE) --no-print-directory -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help demo test test-native test-metrics test-notebooks test-notebooks-again test-vm quick check lab notebooks bench soak clean
+.PHONY: help demo test test-native test-metrics test-notebooks test-notebooks-again test-vm quick check lab notebooks site bench soak clean
 
 help:
 	@echo "make demo       run the quickstart and a whole dataset in real kernels, print their scores, write them as HTML"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
 	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute);"
 	@echo "                draws $(BUILD)/soak_memory.png"
+	@echo "make site       the manual as HTML, in $(BUILD)/site"
 	@echo "make notebooks  run the notebooks and save their output"
 	@echo "make clean      remove $(VENV), $(NATIVE), $(METRICS) and $(BUILD)"
 
@@ -96,6 +97,11 @@ lab: $(INSTALLED)
 
 notebooks: $(INSTALLED)
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(BIN)/python notebooks/reference_pages.py
+
+site: $(INSTALLED)
+	$(BIN)/python -m sphinx -q -W -n --keep-going -c notebooks/site notebooks $(BUILD)/site
+	@echo "$(BUILD)/site/index.html"
 
 bench: $(INSTALLED)
 	@mkdir -p $(BUILD)

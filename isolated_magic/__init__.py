@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OptionError,
         RunInterrupted,
         SettingError,
+        StillRunningError,
         UnsupportedPlatformError,
     )
     from isolated_magic.evaluation.compare import Comparison, MetricComparison

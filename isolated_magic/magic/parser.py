@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.magic import lexer
-from isolated_magic.magic.options import FIRST_WORDS, TABLE, Options
+from isolated_magic.magic.options import COMMANDS, FIRST_WORDS, TABLE, Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -219,6 +219,15 @@ def reference_table() -> str:
         told = ". ".join(filter(None, [f"{'limit: ' * bool(option.limit)}{option.help}", option.manual]))
         setting = f"`{option.setting.name}`" if option.setting is not None else ""
         rows.append(f"| {', '.join(f'`{flag}`' for flag in flags)} | {told} | {setting} |")
+    return "\n".join(rows)
+
+
+def commands_table() -> str:
+    """The table of commands of the manual, in Markdown."""
+    commands = {"run": (("run PATH ...",), "runs a file, with the options above"), **COMMANDS}
+    rows = ["| command | what it does |", "|---|---|"]
+    for forms, told in commands.values():
+        rows.append(f"| {', '.join(f'`%isolated {form}`' for form in forms)} | {told} |")
     return "\n".join(rows)
 
 

@@ -251,7 +251,7 @@ def reference_table() -> str:
     """The settings, in Markdown, for the manual."""
     rows = ["| setting | default | what it says |", "|---|---|---|"]
     for name, trait in IsolatedMagic.class_traits(config=True).items():
-        default = "see above" if name == "secret_names" else f"`{trait.default_value!r}`"
+        default = "see below" if name == "secret_names" else f"`{trait.default_value!r}`"
         option = f" (`{SETTINGS[name].flag}`)" if name in SETTINGS else ""
         rows.append(f"| `{name}` | {default} | {trait.help}{option} |")
     return "\n".join(rows)
