@@ -2,12 +2,43 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
+
+from tests.processes import HANG_GUARD_SECS, wait_until
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_SECS = 600
+
+
+def first_page(bin_folder, repository, environment):
+    """Where the server of this environment leads who opens its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [bin_folder / "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"],
+        cwd=repository,
+        env={**environment, "JUPYTER_TOKEN": "token"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def address():
+        assert server.poll() is None
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/?token=token") as page:
+            return page.url
+
+    try:
+        return urllib.parse.urlsplit(wait_until(address)).path
+    finally:
+        server.terminate()
+        server.wait(HANG_GUARD_SECS)
 
 
 def test_the_files_in_binder_make_a_place_where_the_quickstart_runs(tmp_path):
@@ -38,6 +69,9 @@ def test_the_files_in_binder_make_a_place_where_the_quickstart_runs(tmp_path):
     run(sys.executable, "-m", "venv", str(tmp_path / "venv"))
     run("python", "-m", "pip", "install", "--quiet", "--no-compile", "--requirement", "binder/requirements.txt")
     run("bash", "binder/postBuild")
+    opened = first_page(bin_folder, repository, environment)
+    assert opened == "/lab/tree/notebooks/quickstart.ipynb"
+    assert (repository / opened.removeprefix("/lab/tree/")).exists()
     wanted = (repository / "binder" / "runtime.txt").read_text().strip().removeprefix("python-")
     assert tuple(map(int, wanted.split("."))) >= (3, 11)
     said = run("python", "notebooks/demo.py", str(tmp_path / "out"))
