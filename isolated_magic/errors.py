@@ -65,7 +65,7 @@ class NoSuchScoreError(IsolatedError, KeyError):
 class OptionError(IsolatedError):
     """The line of the magic is invalid. The message names the option and says what to write.
 
-    Not IPython's ``UsageError``: it sends no error message to the front end, so nbval and papermill ignore it.
+    Not IPython's ``UsageError``: it sends no error message to the front end, so that nbval passes over it.
     """
 
 
