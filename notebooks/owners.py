@@ -143,7 +143,7 @@ def _table(what: str, endings: Mapping[str, Way], end: Callable[[Way], Outcome])
 
 
 def _end_kernel(end: Ending) -> Outcome:
-    with _folder() as folder, _kernel() as manager:
+    with _folder() as folder, _kernel(folder.parent) as manager:
         client = manager.blocking_client()
         client.start_channels()
         try:
@@ -200,8 +200,9 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _kernel() -> Iterator[KernelManager]:
-    manager = KernelManager(kernel_name="python3")
+def _kernel(folder: Path) -> Iterator[KernelManager]:
+    """A kernel that is talked to over files: ports are not ours until it has them, and somebody may be faster."""
+    manager = KernelManager(kernel_name="python3", transport="ipc", connection_file=str(folder / "kernel.json"))
     environment = {**os.environ, "ISOLATED_MAGIC_REMEMBER": "off"}
     quiet = subprocess.DEVNULL  # one that is shut down in the middle of a cell may complain about that
     manager.start_kernel(env=environment, stdout=quiet, stderr=quiet)
