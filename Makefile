@@ -24,7 +24,7 @@ help:
 	@echo "make test       everything: ruff, mypy, pytest on all cores, and the notebooks with nbval, twice"
 	@echo "make test-vm    tests of control groups in a virtual machine (qemu, no KVM; TESTS=...: others)"
 	@echo "make lab        open JupyterLab on the notebooks"
-	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
+	@echo "make bench      measure, print the tables of the manual, draw $(BUILD)/latency.png"
 	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute);"
 	@echo "                draws $(BUILD)/soak_memory.png"
 	@echo "make site       the manual as HTML, in $(BUILD)/site"
