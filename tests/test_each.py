@@ -263,6 +263,9 @@ def test_hints_of_single_runs_say_what_to_do_for_rows(shell):
     assert 'hint: Either line, as the last one, is a score: half or {"scores": [{' in to_text(
         view_of_evaluation(forgotten)
     )
+    metric = "def half(number): return number / 2\nhalf"
+    for line, row in (("--each rows --limit 1", "row"), ("--each rows --as one --per one['n']", "one")):
+        assert evaluated(shell, line, metric).rows[0].error.hint == f'Map it: -d number={{{row}["tenant"]}}'
     single = shell.run_cell("%%isolated\nrows[0]").error_in_exec.result.error
     assert "To run the code once for each of its rows, write --each rows" in single.hint
 
