@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -36,7 +38,9 @@ def wait_until(condition: Callable[[], Any], secs: float = START_SECS) -> Any:  
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process of that number."""
+    """Whether a process of that number runs. One that has ended, and whose parent has not asked how, does not."""
+    with suppress(OSError):  # it is gone, or this is macOS
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
