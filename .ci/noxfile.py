@@ -63,7 +63,7 @@ def register(run: Callable[[nox.Session], None], version: str) -> None:
     tags = [run.__name__, *(["others"] if run is quick and version != OWN else [])]
     python = interpreter(version)
     if python is not None:
-        nox.session(name=name, python=python, tags=tags)(run)
+        nox.session(name=name, python=python, tags=tags, venv_params=["--seed"])(run)  # with pip, as usual
         return
 
     @nox.session(name=name, python=False, tags=tags)
