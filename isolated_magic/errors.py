@@ -77,9 +77,18 @@ class LaunchError(IsolatedError):
     """No process could be started for the run, or its guardian was lost. The run has code 500.
 
     Example:
-        >>> from isolated_magic import IsolatedError, LaunchError
-        >>> issubclass(LaunchError, IsolatedError)
-        True
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> from isolated_magic import DistributedExecutor, LaunchError
+        >>> pool = ThreadPoolExecutor(1)
+        >>> pool.shutdown()
+        >>> with DistributedExecutor(pool) as executor:
+        ...     executor.run("0.5").error.code
+        ...     try:
+        ...         executor.evaluate("0.5", [{}])
+        ...     except LaunchError as problem:
+        ...         print(problem)
+        500
+        The ThreadPoolExecutor takes no tasks: RuntimeError: cannot schedule new futures after shutdown. ...
     """
 
 

@@ -116,9 +116,14 @@ class Executor(Lifetime):
         InvalidRequestError: the timeout is not a number greater than zero, or ``limits`` is not a Limits.
 
     Example:
-        >>> from isolated_magic import Executor, ProcessExecutor
-        >>> issubclass(ProcessExecutor, Executor)
-        True
+        >>> from isolated_magic import Executor, IsolatedSubprocessExecutor, ProcessExecutor
+        >>> def mean_length(executor: Executor, answers: list[str]) -> float:
+        ...     rows = [{"answer": answer} for answer in answers]
+        ...     result = executor.evaluate("{'length': len(data['answer'])}", rows)
+        ...     return result.summary["metrics"]["length"]["mean"]
+        >>> with IsolatedSubprocessExecutor() as one, ProcessExecutor(workers=1) as other:
+        ...     mean_length(one, ["yes", "no"]), mean_length(other, ["yes", "no"])
+        (2.5, 2.5)
     """
 
     refuses_packages = ""  # why
@@ -433,6 +438,7 @@ class Executor(Lifetime):
         Raises:
             InvalidRequestError: the evaluation cannot be run as given.
             TypeError: there is no such option.
+            LaunchError: nothing can be run there any more, such as on a cluster whose scheduler is gone.
             EvaluationInterrupted: this thread was interrupted; its ``result`` holds the rows that were done.
 
         Example:
@@ -477,6 +483,7 @@ class Executor(Lifetime):
         Raises:
             InvalidRequestError: the evaluation cannot be run as given.
             TypeError: there is no such option.
+            LaunchError: nothing can be run there any more, such as on a cluster whose scheduler is gone.
             asyncio.CancelledError: the task was cancelled; all runs have been killed.
 
         Example:
@@ -526,6 +533,7 @@ class Executor(Lifetime):
         Raises:
             InvalidRequestError: the evaluation cannot be run as given.
             TypeError: there is no such option.
+            LaunchError: nothing can be run there any more, such as on a cluster whose scheduler is gone.
             EvaluationStoppedError: it was stopped, by ``fail_on_error`` or a teardown; what had been done was
                 yielded before.
             KeyboardInterrupt: this thread was interrupted; all runs have been killed.
