@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 class DockerExecutor(Executor):
     """Runs each piece of code in a new container that is used once.
 
-    ::
-
-        with DockerExecutor(timeout_secs=30) as executor:
-            executor.execute("len(data['answer'])", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
-
     The code sees the image, its environment, ``env_vars`` and the data: nothing of this process's environment,
     and no file of this machine except ``volumes``. A file is read here and sent as source: tracebacks show its
     name, and ``__file__`` is not set.
@@ -61,6 +56,12 @@ class DockerExecutor(Executor):
     Raises:
         InvalidRequestError: one of these is invalid.
         MissingLibraryError: the docker SDK is not installed.
+
+    Example:
+        >>> from isolated_magic import DockerExecutor
+        >>> with DockerExecutor(timeout_secs=30) as executor:  # doctest: +SKIP
+        ...     executor.execute("len(data['answer']) / 10", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
+        {'scores': [{'name': 'score', 'value': 0.3, 'reason': None}]}
     """
 
     refuses_packages = "a container has the packages and the Python of its image. Give an image that has them."
@@ -121,7 +122,30 @@ class DockerExecutor(Executor):
         payload_type: str | None = None,
         **options: Unpack[RunOptions],
     ) -> RunRequest:
-        """As every executor's; the run has no file and no variable of this machine but those it is given."""
+        """As :meth:`Executor.prepare`; the run has no file and no variable of this machine but those it is given.
+
+        Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: variables to set over those of the image; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            The frozen run.
+
+        Raises:
+            InvalidRequestError: it cannot be run as given; ``packages`` or ``python`` was given.
+            TypeError: there is no such option.
+
+        Example:
+            >>> from isolated_magic import DockerExecutor
+            >>> with DockerExecutor() as executor:
+            ...     request = executor.prepare("0.5", env_vars={"TENANT_ID": "t1"})
+            >>> sorted(request.environment)
+            [b'TENANT_ID']
+        """
         options["inherit_env"] = False
         request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
         environment, unset = given_variables(request, env_vars)
