@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.child.wire import CONTAINER_FOLDER
@@ -16,12 +18,16 @@ from isolated_magic.limits import MIB, NO_LIMITS
 from isolated_magic.request import ContainerTarget, given_variables, lists_options, with_source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from os import PathLike
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.executors.dispatch import Dispatch, Reports
+    from isolated_magic.executors.evaluation_options import EvaluationSettings
     from isolated_magic.limits import Limits
     from isolated_magic.request import RunOptions, RunRequest
+
+_OF_A_SHELL = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class DockerExecutor(Executor):
@@ -36,9 +42,19 @@ class DockerExecutor(Executor):
     and no file of this machine except ``volumes``. A file is read here and sent as source: tracebacks show its
     name, and ``__file__`` is not set.
 
+    With ``command``, the code is a program of another language::
+
+        with DockerExecutor(image="node:22", command=["node", "-"]) as executor:
+            executor.execute("console.log(JSON.stringify({scores: [{name: 'a', value: 1}]}))")
+
     Args:
         timeout_secs: default time limit of a run in seconds; infinity for no limit.
         image: an image with Python 3.11 or later. It is never pulled: if it is missing, the error says what to do.
+        command: runs the code, in an image that has it, and ``sh``, ``head`` and ``tail``: the code is on its
+            stdin, or, if ``{file}`` stands in the command, in the file whose path takes that place, with the data
+            on stdin. The data, ``{"data": ..., "payload_type": ...}``, are always in the file that the variable
+            ``ISOLATED_MAGIC_DATA`` names. The result is the last line of stdout that is a JSON object. No
+            container waits then. Empty for Python.
         standby: number of containers that wait for a run.
         idle_secs: seconds after which a waiting container ends. The next run starts another one.
         memory_bytes: bytes for all processes of a run together, files under /tmp included; no swap.
@@ -70,6 +86,7 @@ class DockerExecutor(Executor):
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
         *,
         image: str = DEFAULT_IMAGE,
+        command: Sequence[str] = (),
         standby: int = DEFAULT_STANDBY,
         idle_secs: float = DEFAULT_IDLE_SECS,
         memory_bytes: int = 512 * MIB,
@@ -91,6 +108,7 @@ class DockerExecutor(Executor):
     ) -> None:
         self.settings = ContainerSettings(
             image=image,
+            command=_words(command),
             standby=standby,
             idle_secs=idle_secs,
             memory_bytes=memory_bytes,
@@ -132,9 +150,20 @@ class DockerExecutor(Executor):
             limits=limits,
             environment=environment,
             cwd=self.settings.cwd,
-            container=ContainerTarget(unset, CONTAINER_FOLDER, shape.memory_bytes),
+            container=ContainerTarget(unset, CONTAINER_FOLDER, shape.memory_bytes, self.settings.command),
         )
-        return with_source(request, "a container")
+        if not self.settings.command:
+            return with_source(request, "a container")
+        _check_variables({*environment, *unset})
+        return _with_program(request)
+
+    def _dispatch(self, request: RunRequest, settings: EvaluationSettings) -> Callable[[Reports], Dispatch]:
+        if self.settings.command and settings.per is not None:
+            raise InvalidRequestError(
+                "per (--per) has rows share a process, which is for Python: with a command each row has its own. "
+                "Leave it out."
+            )
+        return super()._dispatch(request, settings)
 
 
 def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) -> dict[str, str]:
@@ -144,6 +173,33 @@ def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) ->
         raise InvalidRequestError(
             f"volumes is {volumes!r}: give paths here and there, such as {{'/data': '/data'}}."
         ) from None
+
+
+def _words(command: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(command, str):
+        raise InvalidRequestError(f"command is {command!r}: give a list of words, such as ['node', '-'].")
+    return tuple(command)
+
+
+def _check_variables(names: Collection[bytes]) -> None:
+    """Refuse names that a shell cannot set."""
+    for name in sorted(names):
+        if not _OF_A_SHELL.fullmatch(name):
+            raise InvalidRequestError(
+                f"env_vars: {os.fsdecode(name)!r}: a command gets its variables from a shell, whose names are of "
+                "letters, digits and underscores."
+            )
+
+
+def _with_program(request: RunRequest) -> RunRequest:
+    """The run with the text of its file, if it has one."""
+    if request.path is None:
+        return request
+    try:
+        program = Path(request.path).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as problem:
+        raise InvalidRequestError(f"The file {request.path} cannot be sent to a container: {problem}.") from None
+    return replace(request, source=program, source_name=request.path, path=None)
 
 
 def _names(what: str, names: Collection[str]) -> tuple[str, ...]:
