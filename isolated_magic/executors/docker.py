@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Unpack
 from isolated_magic.child.wire import CONTAINER_FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
-from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
-from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
-from isolated_magic.limits import MIB, NO_LIMITS
+from isolated_magic.launch.containers.settings import ContainerSettings, held_by, shape_for
+from isolated_magic.limits import NO_LIMITS
 from isolated_magic.request import ContainerTarget, given_variables, lists_options, with_source
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from isolated_magic.limits import Limits
     from isolated_magic.request import RunOptions, RunRequest
 
+DEFAULTS = ContainerSettings()
 _OF_A_SHELL = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -85,22 +85,22 @@ class DockerExecutor(Executor):
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
         *,
-        image: str = DEFAULT_IMAGE,
+        image: str = DEFAULTS.image,
         command: Sequence[str] = (),
-        standby: int = DEFAULT_STANDBY,
-        idle_secs: float = DEFAULT_IDLE_SECS,
-        memory_bytes: int = 512 * MIB,
-        cpus: float = 1.0,
-        pids: int = 64,
-        nofile: int = 1024,
-        network: bool | str = False,
-        user: str = "65534:65534",
-        read_only: bool = True,
-        new_privileges: bool = False,
+        standby: int = DEFAULTS.standby,
+        idle_secs: float = DEFAULTS.idle_secs,
+        memory_bytes: int = DEFAULTS.memory_bytes,
+        cpus: float = DEFAULTS.cpus,
+        pids: int = DEFAULTS.pids,
+        nofile: int = DEFAULTS.nofile,
+        network: bool | str = DEFAULTS.network,
+        user: str = DEFAULTS.user,
+        read_only: bool = DEFAULTS.read_only,
+        new_privileges: bool = DEFAULTS.new_privileges,
         capabilities: Sequence[str] = (),
-        tmpfs_bytes: int = 64 * MIB,
+        tmpfs_bytes: int = DEFAULTS.tmpfs_bytes,
         volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None = None,
-        cwd: str = "/tmp",  # noqa: S108 - of the container, which nobody else has
+        cwd: str = DEFAULTS.cwd,
         preload: Sequence[str] = (),
         runtime: str | None = None,
         base_url: str | None = None,

@@ -64,7 +64,13 @@ class Executors:
                 name: getattr(self._settings, name) for name in ("workers", "preload", "remember")
             }
         else:
-            wanted = {"network": options.allow_net, **({"image": options.image} if options.image else {})}
+            wanted = self._settings.container_settings | {
+                "network": options.allow_net or options.network or False,
+                "volumes": dict(options.volumes),
+                "cpus": options.cpus,
+                "command": options.command or (),
+                **({"image": options.image} if options.image else {}),
+            }
         settings, executor = self._others.get(name, ({}, None))
         if executor is not None:
             if settings == wanted:

@@ -30,6 +30,7 @@ NOTE = "no score{found}. If none is meant, --no-score leaves this note out."
 ADVICE = "Either line, as the last one, is a score."
 LOOKING = "To look at something without one, print() it or add --no-score."
 GOING_ON = "To do without one, add --no-score."
+ADVICE_ON_PROGRAMS = "A program that prints such a line, as the last one, has a score."
 ADVICE_ON_METRICS = "Either line, at the end of {what}, is a score."
 ANY_SCORE = '{"scores": [{"name": "score", "value": 0.8, "reason": "why"}]}'
 ANY_LINES = ("0.8", ANY_SCORE)
@@ -87,6 +88,9 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
         found = _VALUE.fullmatch(error.found)
         note = NOTE.format(found=f": the cell ended with {found[1]}" if found else "")
         return replace(result, error=None, notes=(*result.notes, note))
+    if not options.is_python:
+        summary = f"{error.found[:1].upper()}{error.found[1:]}."
+        return replace(result, error=replace(error, summary=summary, excerpt=ANY_SCORE, hint=ADVICE_ON_PROGRAMS))
     summary, lines = (
         _summary(result, error, "cell" if cell is not None else "file", printed),
         _lines(error, cell, printed),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import keyword
 import math
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
@@ -124,6 +126,28 @@ def _executor(text: str) -> str:
     return text
 
 
+def _volume(text: str) -> tuple[str, str]:
+    here, _, there = lexer.plain(text).partition(":")
+    target, _, mode = there.partition(":")
+    if not here or not target.startswith("/") or mode not in {"", "ro", "rw"}:
+        raise ValueError
+    try:
+        path = Path(here).expanduser()
+    except RuntimeError:  # there is no such user
+        path = Path(here)
+    return str(path.absolute()), there
+
+
+def _command(text: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(lexer.plain(text)))
+    except ValueError as problem:  # quotes that are not closed
+        raise InvalidRequestError(f"it is no command: {str(problem).lower()}.") from None
+    if not words or not words[0]:
+        raise ValueError
+    return words
+
+
 SWITCH = Kind("", types=(bool,), setting_wants="True or False")
 TEXT, PATH, REFERENCE = Kind("TYPE"), Kind("PATH"), Kind("NAME")
 # What is in single quotes is told apart later.
@@ -139,6 +163,14 @@ EARLIER = Kind("NAME", _earlier, _EARLIER, (bool,), "True or False")
 REQUIREMENT = Kind("REQUIREMENT", types=(list,), setting_wants="a list of requirements, such as ['rapidfuzz>=3']")
 PYTHON = Kind("PYTHON", setting_wants="a version such as '3.13', a path, or None for the kernel's own")
 IMAGE = Kind("NAME", setting_wants="the name of an image, or None for the default")
+NETWORK = Kind("NAME", setting_wants="the name of a network, or None for no network")
+_VOLUMES = "paths here and in the container, such as ./data:/data, or ./data:/data:rw to write there"
+VOLUME = Kind("HOST:THERE", _volume, _VOLUMES, (list,), f"a list of {_VOLUMES}")
+_COMMAND = "a program of the image with its arguments, such as"
+COMMAND = Kind(
+    "COMMAND", _command, f'{_COMMAND} "node -"', setting_wants=f"{_COMMAND} 'node -', or None for Python"
+)
+CPUS = Kind("N", _seconds, "a number of processors, such as 0.5", (float,), "a number of processors, such as 0.5")
 EXECUTOR = Kind("NAME", _executor, f"one of {', '.join(EXECUTORS)}", setting_wants=f"one of {_EXECUTORS}")
 _OF_SIZES = ("a size, such as 512M or 2G", (int, str), "a size, such as '512M', or a number of bytes", None)
 SIZE, MEMORY = Kind("SIZE", _size, *_OF_SIZES), Kind("SIZE", _memory, *_OF_SIZES)

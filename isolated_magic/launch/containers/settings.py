@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
@@ -28,25 +28,25 @@ _WHOLE = ("memory_bytes", "pids", "nofile", "tmpfs_bytes", "standby")
 class ContainerSettings:
     """The arguments of :class:`isolated_magic.executors.docker.DockerExecutor`, checked."""
 
-    image: str
-    command: tuple[str, ...]
-    standby: int
-    idle_secs: float
-    memory_bytes: int
-    cpus: float
-    pids: int
-    nofile: int
-    network: bool | str
-    user: str
-    read_only: bool
-    new_privileges: bool
-    capabilities: tuple[str, ...]
-    tmpfs_bytes: int
-    volumes: Mapping[str, str]
-    cwd: str
-    preload: tuple[str, ...]
-    runtime: str | None
-    base_url: str | None
+    image: str = DEFAULT_IMAGE
+    command: tuple[str, ...] = ()
+    standby: int = 2
+    idle_secs: float = 600.0
+    memory_bytes: int = 512 * MIB
+    cpus: float = 1.0
+    pids: int = 64
+    nofile: int = 1024
+    network: bool | str = False
+    user: str = "65534:65534"
+    read_only: bool = True
+    new_privileges: bool = False
+    capabilities: tuple[str, ...] = ()
+    tmpfs_bytes: int = 64 * MIB
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/tmp"  # noqa: S108 - of the container, which nobody else has
+    preload: tuple[str, ...] = ()
+    runtime: str | None = None
+    base_url: str | None = None
 
     def __post_init__(self) -> None:
         for name in _WHOLE:
