@@ -14,6 +14,7 @@ from isolated_magic import DockerExecutor, InvalidRequestError, Limits
 from isolated_magic.launch.containers import client
 from tests import daemon as daemons
 from tests.daemon import executor_of
+from tests.kernels import kernel
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
 from tests.time_limits import time_limit_from
 
@@ -280,3 +281,79 @@ class TestEnds:
             assert run.result(HANG_GUARD_SECS).error.kind == "killed"
             wait_until(lambda: not is_alive(run.pid))
             assert executor.execute("echo '{}'") == {}
+
+
+@pytest.fixture(scope="module")
+def cells(daemon, image):
+    with kernel(DOCKER_HOST=daemon.url) as started:
+        started.ok(f"%config IsolatedMagic.image = {daemons.IMAGE!r}")
+        started.ok("%config IsolatedMagic.executor = 'docker'")
+        started.ok("%config IsolatedMagic.docker_standby = 0")
+        yield started
+
+
+class TestCells:
+    """The options of containers, in a kernel."""
+
+    def test_a_program_scores(self, cells, image):
+        cells.ok("row = {'answer': 'aaaa', 'by': 10}\nkey = 's3cr3t-value'")
+        line = f"--image {image} --command 'node -' --secret API_KEY=$key -e TENANT_ID=t1 -d row --payload-type x -o r"
+        shown = cells.ok(f"%%isolated {line}\nconsole.log(process.env.API_KEY);\n{NODE}")
+        assert shown.stdout == "***\nfor t1\n"
+        assert shown.text.split()[:2] == ["s", "0.4"]
+        assert cells.ok(f"%%isolated {line} --compare r\n{NODE}").text.split()[:2] == ["s", "0.4"]
+        assert [line.split() for line in cells.ok("%isolated history").text.splitlines()[1:]] == [
+            ["[1]", "r", "s", "0.4"],
+            ["[2]", "r", "s", "0.4"],
+        ]
+
+    def test_its_errors_are_about_programs(self, cells):
+        line = "%%isolated --command sh"
+        assert "no score" in cells.ok(f"{line}\necho hello").text
+        failed = cells.run(f"{line} -o r\necho hello")
+        assert failed.evalue == "The last line printed is 'hello', which is no JSON object."
+        assert '{"scores": [{"name": "score", "value": 0.8, "reason": "why"}]}' in failed.traceback
+        assert "A program that prints such a line, as the last one, has a score." in failed.traceback
+        assert cells.run(f"{line}\nexit 3").evalue == "The process ended with exit status 3"
+        assert cells.run(f"{line} -t 1\nsleep 1000").evalue == "Execution timed out after 1 seconds"
+        assert "no command ruby on its PATH" in cells.run("%%isolated --command ruby\n1").evalue
+
+    def test_each_row(self, cells):
+        code = 'read -r row < $ISOLATED_MAGIC_DATA\necho "{\\"scores\\": [{\\"name\\": \\"size\\", \\"value\\": ${#row}}]}"'
+        cells.ok("rows = [{'n': 1}, {'n': 22}]")
+        shown = cells.ok(f"%%isolated --command sh --each rows --key n\n{code}")
+        assert shown.text.startswith("size ")
+        assert "2 of 2 scored" in shown.text
+        refused = cells.run(f"%%isolated --command sh --each rows --per n\n{code}")
+        assert "with a command each row has its own" in refused.evalue
+
+    def test_volumes_and_networks(self, cells, tmp_path):
+        (tmp_path / "open").mkdir()
+        (tmp_path / "open").chmod(0o777)
+        (tmp_path / "open" / "words.txt").write_text("of this machine")
+        read = "open('/data/words.txt').read()"
+        line = f"%%isolated --volume {tmp_path}/open:/data"
+        assert cells.ok(f"{line} --no-score\nprint({read})").stdout == "of this machine\n"
+        assert "Read-only file system" in cells.run(f"{line}\nopen('/data/new', 'w')").evalue
+        cells.ok(f"{line}:rw --no-score\nprint(open('/data/new', 'w').write('x'))")
+        assert (tmp_path / "open" / "new").read_text() == "x"
+        cells.ok(f"import os; os.chdir({str(tmp_path)!r})")
+        assert (
+            cells.ok(f"%%isolated --volume ./open:/data --no-score\nprint({read})").stdout == "of this machine\n"
+        )
+        absent = cells.run("%%isolated --volume ./none:/data\n1").evalue
+        assert absent.startswith("No container could be started: the daemon says")
+        assert f"{tmp_path}/none" in absent
+        assert "nowhere not found" in cells.run("%%isolated --network nowhere\n1").evalue
+        networks = "import os\nlen(os.listdir('/sys/class/net'))"
+        assert cells.ok(f"%%isolated --network host\n{networks}").text.split()[1] != "1"
+        assert cells.ok(f"%%isolated\n{networks}").text.split()[1] == "1"
+        assert "Range of CPUs is from" in cells.run("%%isolated --cpus 5000\n1").evalue
+
+    def test_settings(self, cells):
+        for name, value in (("docker_memory", "'100M'"), ("docker_user", "'1234:1234'"), ("docker_nofile", "99")):
+            cells.ok(f"%config IsolatedMagic.{name} = {value}")
+        code = "import os, resource\n{'uid': os.getuid(), 'files': resource.getrlimit(7)[0]}"
+        assert cells.ok(f"%%isolated -o r\n{code}").text
+        assert cells.ok("r['uid'].value, r['files'].value").text == "(1234, 99)"
+        assert "memory limit 100 MB exceeded" in cells.run("%%isolated\nx = bytearray(400 << 20)\n1").evalue
