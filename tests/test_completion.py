@@ -37,7 +37,16 @@ def words(cells, code):
     [
         (
             "%%isolated --c|\npass",
-            ["--clean-env", "--compare", "--cluster", "--checkpoint", "--checkpoint-mode", "--cpu"],
+            [
+                "--clean-env",
+                "--cpus",
+                "--command",
+                "--compare",
+                "--cluster",
+                "--checkpoint",
+                "--checkpoint-mode",
+                "--cpu",
+            ],
         ),
         (
             "%%isolated --no-|\npass",

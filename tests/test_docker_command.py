@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from isolated_magic import DockerExecutor, InvalidRequestError, Limits
 from isolated_magic.launch.containers import client
 from tests import daemon as daemons
+from tests.conftest import NOTEBOOKS
 from tests.daemon import executor_of
 from tests.kernels import kernel
 from tests.processes import HANG_GUARD_SECS, is_alive, wait_until
@@ -357,3 +360,42 @@ class TestCells:
         assert cells.ok(f"%%isolated -o r\n{code}").text
         assert cells.ok("r['uid'].value, r['files'].value").text == "(1234, 99)"
         assert "memory limit 100 MB exceeded" in cells.run("%%isolated\nx = bytearray(400 << 20)\n1").evalue
+
+
+class TestNotebook:
+    """The notebook about containers, against this daemon; `make test-notebooks` skips it where there is none."""
+
+    def nbval(self, folder, url):
+        shutil.copytree(NOTEBOOKS, folder)
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rs",
+            "-p",
+            "no:opik",
+            "-p",
+            "no:cacheprovider",
+            "--nbval",
+        ]
+        environment = {**os.environ, "DOCKER_HOST": url}
+        ran = subprocess.run(
+            [*command, "--rootdir", ".", "containers.ipynb"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ran.stdout.splitlines()
+
+    def test_each_cell_shows_what_is_saved(self, daemon, tmp_path):
+        daemon.make_manual_images()
+        said = self.nbval(tmp_path / "notebooks", daemon.url)
+        assert re.fullmatch(r"\d+ passed in .*", said[-1]), "\n".join(said)
+
+    def test_without_a_daemon_it_is_skipped(self, tmp_path):
+        said = self.nbval(tmp_path / "notebooks", f"unix://{tmp_path}/nothing")
+        assert re.fullmatch(r"\d+ skipped in .*", said[-1]), "\n".join(said)
+        assert any("nothing is there: start the daemon" in line for line in said)

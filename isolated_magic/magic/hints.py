@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.result import IT_SCORES
 from isolated_magic.executors.row_values import NO_ROW
 from isolated_magic.magic.datasets import are_rows
 from isolated_magic.models import ErrorKind, Found
@@ -81,7 +82,8 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
     if error is None or error.kind is not ErrorKind.NO_RESULT or error.found_kind is None or result.exit_status:
         return result
     if options.no_score:
-        return replace(result, error=None)
+        notes = tuple([note for note in result.notes if not note.endswith(IT_SCORES)])
+        return replace(result, error=None, notes=notes)
     printed = next((line.strip() for line in reversed(result.stdout.split("\n")) if line.strip()), "")
     wants_scores = options.wants_scores or options.strict
     if _only_looked(error.found_kind, printed, has_shown=bool(result.displays)) and not wants_scores:
