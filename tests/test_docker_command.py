@@ -196,6 +196,7 @@ class TestErrors:
         assert fills.error.text == "memory limit 32 MB exceeded: the system's OOM killer ended the run."
         forks = executor.run("for n in 1 2 3 4 5 6 7 8; do sleep 9 & done", limits=Limits(processes=4))
         assert "Cannot fork" in forks.stderr
+        assert executor.execute("echo '{}'", limits=Limits(processes=1)) == {}
 
     @pytest.mark.parametrize("command", ["node -", [""], [1], ["a\0b"]])
     def test_no_command(self, command):
@@ -352,6 +353,12 @@ class TestCells:
         assert cells.ok(f"%%isolated --network host\n{networks}").text.split()[1] != "1"
         assert cells.ok(f"%%isolated\n{networks}").text.split()[1] == "1"
         assert "Range of CPUs is from" in cells.run("%%isolated --cpus 5000\n1").evalue
+
+    def test_a_file(self, cells, tmp_path):
+        (tmp_path / "score.sh").write_text('echo \'{"scores": [{"name": "of a file", "value": 1}]}\'')
+        assert cells.ok(f"%isolated run {tmp_path}/score.sh --command 'sh {{file}}.sh'").text.startswith(
+            "of a file"
+        )
 
     def test_settings(self, cells):
         for name, value in (("docker_memory", "'100M'"), ("docker_user", "'1234:1234'"), ("docker_nofile", "99")):

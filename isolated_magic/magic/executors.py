@@ -69,6 +69,7 @@ class Executors:
                 "volumes": dict(options.volumes),
                 "cpus": options.cpus,
                 "command": options.command or (),
+                **({"preload": ()} if options.command else {}),
                 **({"image": options.image} if options.image else {}),
             }
         settings, executor = self._others.get(name, ({}, None))

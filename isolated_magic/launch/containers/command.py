@@ -24,7 +24,12 @@ from isolated_magic.environment import QUIET_DEFAULTS
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.containers.bridge import Bridge, ContainerHandle
 from isolated_magic.launch.containers.container import AttachedStream, Container, PacketStream
-from isolated_magic.launch.containers.settings import FILE_WORD
+from isolated_magic.launch.containers.settings import (
+    FILE_WORD,
+    RESERVED_PROCESSES,
+    STARTING_PROCESSES,
+    processes_of,
+)
 from isolated_magic.sanitize import without_nan
 
 if TYPE_CHECKING:
@@ -107,6 +112,12 @@ class CommandContainer(Container):
         self._exec = self.client.exec_create(self.id or "", starter, self.settings.user)
         self._stream = AttachedStream(*self.client.exec_attach(self._exec))
         return b"".join(parts)
+
+    def _limit_processes(self, own_id: str) -> None:
+        """As ever, and one more: before the program starts, its shell has a child."""
+        processes = processes_of(self.settings, self.shape) + 1
+        if processes + RESERVED_PROCESSES < STARTING_PROCESSES:
+            self.client.limit_processes(own_id, processes)
 
     def exit_code(self) -> int | None:
         """The exit code of the command; None while it runs.
@@ -269,7 +280,7 @@ class CommandBridge(Bridge):
         try:
             code = self._code_when_ended()
         except LaunchError as problem:
-            return f"lost {problem}\n"
+            return f"lost {str(problem).rstrip('.')}\n"
         if code is None:
             return f"lost {self._command.why_ended()}\n"
         if code == _REFUSED_STATUS and self._refusal:
