@@ -192,7 +192,7 @@ class TestErrors:
         assert burns.error.text == "CPU time limit 1 s exceeded: the system ended the run."
         writes = executor.run("head -c 9000 /dev/zero > /tmp/x; exit $?", limits=Limits(file_size_bytes=4096))
         assert "file size limit 4 KB exceeded" in writes.error.text
-        fills = executor.run("head -c 400000000 /dev/zero | tail", limits=Limits(memory_bytes=32 * MB))
+        fills = executor.run("head -c 150000000 /dev/zero | tail", limits=Limits(memory_bytes=32 * MB))
         assert fills.error.text == "memory limit 32 MB exceeded: the system's OOM killer ended the run."
         forks = executor.run("for n in 1 2 3 4 5 6 7 8; do sleep 9 & done", limits=Limits(processes=4))
         assert "Cannot fork" in forks.stderr
@@ -237,6 +237,10 @@ class TestEnds:
         result = executor.run("setsid sleep 1000 & echo '{\"a\": 1}'", timeout_secs=HANG_GUARD_SECS)
         assert result.payload == {"a": 1}
         assert not is_alive(result.pid)
+
+    def test_it_closes_its_streams_and_goes_on(self, executor):
+        result = executor.run("echo '{\"a\": 1}'; exec >&- 2>&-; sleep 3; exit 4")
+        assert (result.exit_status, result.error.text) == (4, "The process ended with exit status 4")
 
     def test_kill(self, executor):
         run = started(executor)

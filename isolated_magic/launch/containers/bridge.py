@@ -249,7 +249,7 @@ class Bridge:
         except BlockingIOError:
             return None
         except (EOFError, OSError):
-            return self._be_over(self._news_of_end())
+            return self._on_end_of_stream()
         except ValueError:
             return self._be_over("lost what came from its container was no answer\n")
         self._take(packets)
@@ -264,9 +264,8 @@ class Bridge:
                 if kind == CHANNEL:  # a question in it may be about what was printed until now
                     self._printed_before = {one: len(self._unread[one]) for one in (STDOUT, STDERR)}
 
-    def _news_of_end(self) -> str:
-        """What to tell when the stream has ended."""
-        return "exit -9 0\n" if self._kill_by else f"lost {self._container.why_ended()}\n"
+    def _on_end_of_stream(self) -> None:
+        self._be_over("exit -9 0\n" if self._kill_by else f"lost {self._container.why_ended()}\n")
 
     def _has_room(self, kind: bytes) -> bool:
         """A supervisor that kills may have stopped reading: what it has no room for is dropped then."""

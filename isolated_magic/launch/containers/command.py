@@ -76,8 +76,10 @@ echo end
 """
 _NOT_TELLING = re.compile(r"Node\.js v\d")  # the last line of an uncaught exception of Node
 MOST_KEPT_BYTES = 4096  # of the end of stderr
-LOOK_SECS = 1.0  # so often it is looked whether the program has ended: what it left behind may hold its streams
-END_TIMEOUT_SECS = 2.0  # for the daemon to notice that the program has ended
+# So often it is looked whether the program has ended, as what it left behind may hold its streams; and so soon
+# once they have ended, for the daemon takes a moment to notice.
+LOOK_SECS, FIRST_LOOK_SECS = 1.0, 0.005
+LAST_WORDS_SECS = 0.1  # for what it wrote to come here
 STEPS = (("INT", 0.8), ("TERM", 0.4))  # of an interrupt, as elsewhere (``child/reaper.py``)
 
 
@@ -226,7 +228,10 @@ class CommandBridge(Bridge):
     def __init__(self, container: CommandContainer, unsent: bytes) -> None:
         self._command = container
         self._steps: list[tuple[float, str]] = []  # of an interrupt, the next one first: when, and which signal
-        self._look_at = time.monotonic() + LOOK_SECS
+        self._pause_secs = LOOK_SECS
+        self._look_at = time.monotonic() + self._pause_secs
+        self._has_end = False  # its streams have ended
+        self._code: int | None = None
         self._stderr_end = b""
         self._refusal = ""
         super().__init__(container, None)
@@ -247,12 +252,36 @@ class CommandBridge(Bridge):
                 self._be_over("exit -9 0.000\n")
             else:
                 self._command.signal(name)
-        if now >= self._look_at:
-            self._look_at = now + LOOK_SECS
-            with suppress(LaunchError):  # the stream will tell
-                if self._command.exit_code() is not None:
-                    self._receive()
-                    self._be_over(self._news_of_end())
+        if now >= self._look_at and not self._is_over:
+            self._look()
+
+    def _look(self) -> None:
+        """See whether the program has ended; it is over as soon as it had a moment for its last words to come."""
+        if self._code is not None:
+            self._be_over(self._news_of(self._code))
+            return
+        self._look_at = time.monotonic() + self._pause_secs
+        self._pause_secs = min(2 * self._pause_secs, LOOK_SECS)
+        try:
+            self._code = self._command.exit_code()
+        except LaunchError as problem:
+            if self._has_end:  # else the stream will tell
+                self._be_over(f"lost {str(problem).rstrip('.')}\n")
+            return
+        if self._code is not None:
+            self._look_at = time.monotonic() + (0.0 if self._has_end else LAST_WORDS_SECS)
+
+    def _on_end_of_stream(self) -> None:
+        """Nothing holds the program's streams any more: mostly it ends just now."""
+        self._has_end, self._pause_secs = True, FIRST_LOOK_SECS
+        self._unsent.clear()
+        self._look()
+
+    def _wanted(self) -> dict[int, int]:
+        wanted = super()._wanted()
+        if self._has_end and self._command.stream is not None:
+            wanted.pop(self._command.stream.socket.fileno(), None)
+        return wanted
 
     def _obey(self, order: bytes) -> None:
         if order == wire.KILL:
@@ -276,13 +305,7 @@ class CommandBridge(Bridge):
                 self._stderr_end = (self._stderr_end + body)[-MOST_KEPT_BYTES:]
             super()._take([(kind, body)])
 
-    def _news_of_end(self) -> str:
-        try:
-            code = self._code_when_ended()
-        except LaunchError as problem:
-            return f"lost {str(problem).rstrip('.')}\n"
-        if code is None:
-            return f"lost {self._command.why_ended()}\n"
+    def _news_of(self, code: int) -> str:
         if code == _REFUSED_STATUS and self._refusal:
             return f"refused {refusal(self._command.settings, self._refusal)}\n"
         status = 128 - code if 128 < code <= 192 else code  # as shells tell a signal
@@ -294,13 +317,6 @@ class CommandBridge(Bridge):
         if status >= 0:
             self._unread[CHANNEL] += wire.frame(json.dumps({"outcome": self._outcome(status)}).encode())
         return f"exit {status} 0.000\n"
-
-    def _code_when_ended(self) -> int | None:
-        """The exit code of a command whose streams have ended; None if its container is gone."""
-        deadline = time.monotonic() + END_TIMEOUT_SECS
-        while (code := self._command.exit_code()) is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return code
 
     def _outcome(self, status: int) -> JsonObject:
         if status == 0:
