@@ -55,10 +55,11 @@ command -v head >/dev/null && command -v tail >/dev/null || refuse tools
 {{
     head -c $(($1 + $2 + $3)) >{CONTAINER_FOLDER}/all &&
     head -c $1 {CONTAINER_FOLDER}/all >{CONTAINER_FOLDER}/start &&
-    head -c $(($1 + $2)) {CONTAINER_FOLDER}/all >{CONTAINER_FOLDER}/most &&
-    tail -c $2 {CONTAINER_FOLDER}/most >{_DATA} &&
-    tail -c $3 {CONTAINER_FOLDER}/all >"$4" &&
-    rm {CONTAINER_FOLDER}/all {CONTAINER_FOLDER}/most
+    tail -c $(($2 + $3)) {CONTAINER_FOLDER}/all >{CONTAINER_FOLDER}/rest &&
+    rm {CONTAINER_FOLDER}/all &&
+    head -c $2 {CONTAINER_FOLDER}/rest >{_DATA} &&
+    tail -c $3 {CONTAINER_FOLDER}/rest >"$4" &&
+    rm {CONTAINER_FOLDER}/rest
 }} 2>/dev/null || refuse room
 . {CONTAINER_FOLDER}/start
 rm {CONTAINER_FOLDER}/start
