@@ -345,7 +345,10 @@ class TestCells:
         assert "Read-only file system" in cells.run(f"{line}\nopen('/data/new', 'w')").evalue
         cells.ok(f"{line}:rw --no-score\nprint(open('/data/new', 'w').write('x'))")
         assert (tmp_path / "open" / "new").read_text() == "x"
-        cells.ok(f"import os; os.chdir({str(tmp_path)!r})")
+        cells.ok(f"import os; os.chdir({str(tmp_path)!r}); folder = {str(tmp_path / 'open')!r}")
+        assert (
+            cells.ok(f"%%isolated --volume $folder:/data --no-score\nprint({read})").stdout == "of this machine\n"
+        )
         assert (
             cells.ok(f"%%isolated --volume ./open:/data --no-score\nprint({read})").stdout == "of this machine\n"
         )

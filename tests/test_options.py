@@ -3,7 +3,6 @@
 import inspect
 from collections import Counter
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 
@@ -90,8 +89,8 @@ def test_how_many_rows_run_at_once_can_be_set():
 
 
 def test_a_volume_is_a_path_of_this_machine_and_one_of_the_container():
-    line = "--executor docker --volume ./data:/data --volume ~/x:/y:rw"
-    assert parsed(line).volumes == ((str(Path.cwd() / "data"), "/data"), (str(Path.home() / "x"), "/y:rw"))
+    line = "--executor docker --volume ./data:/data --volume $folder:/y:rw --volume {d['a:b']}:/x"
+    assert parsed(line).volumes == (("./data", "/data"), ("$folder", "/y:rw"), ("{d['a:b']}", "/x"))
     assert parsed("", volumes=["/a:/b:ro"]).volumes == (("/a", "/b:ro"),)
 
 

@@ -81,15 +81,11 @@ class Completion:
         if word.startswith("--") and equals:  # --env=NAME
             last, word = flag, value
         option = _BY_FLAG.get(last)
-        if (
-            option is not None
-            and option.offers != "folder"
-            and (option.repeats or option.offers in {"rows", "field", "cluster"})
-        ):
+        if option is not None and (option.repeats or option.offers in {"rows", "field", "cluster"}):
             _, equals, value = word.partition("=")
             if match := _KEY_OF_ROW.search(word):
                 return match[2], self._fields(before) if match[1] == _row_name(before) else (), "key"
-            if equals and option.repeats and option.offers != "file":
+            if equals and option.repeats and option.offers not in {"file", "folder"}:
                 return self._reference(value, before)
             if word.startswith(("$", "{")):
                 return self._reference(word, before if option.offers != "cluster" else [])

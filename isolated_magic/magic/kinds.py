@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import keyword
 import math
+import re
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
@@ -22,6 +22,7 @@ NO_LIMIT = "none"
 ROW = "row"  # what a row is called where --as does not say
 ROW_FILES = (".jsonl", ".csv", ".parquet")  # that hold rows
 EXECUTORS = tuple(name for name in HOMES if name != "distributed")  # that --executor and its setting take
+_MOUNT = re.compile(r"(.+):(/[^:]*(?::r[ow])?)")
 _EXECUTORS = ", ".join(map(repr, EXECUTORS))
 LEAST_MEMORY_BYTES = 16 * MIB  # an interpreter needs about ten
 
@@ -127,15 +128,11 @@ def _executor(text: str) -> str:
 
 
 def _volume(text: str) -> tuple[str, str]:
-    here, _, there = lexer.plain(text).partition(":")
-    target, _, mode = there.partition(":")
-    if not here or not target.startswith("/") or mode not in {"", "ro", "rw"}:
+    """What stands for a path of this machine, which is looked up later, and the path in the container."""
+    found = _MOUNT.fullmatch(text)
+    if found is None:
         raise ValueError
-    try:
-        path = Path(here).expanduser()
-    except RuntimeError:  # there is no such user
-        path = Path(here)
-    return str(path.absolute()), there
+    return found[1], lexer.plain(found[2])
 
 
 def _command(text: str) -> tuple[str, ...]:

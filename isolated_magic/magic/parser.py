@@ -146,8 +146,6 @@ def _check_containers(options: Options) -> None:
         raise OptionError("--save writes a file of Python, and with --command the cell is none: leave --save out.")
     if options.allow_net and "network" in options.said:
         raise OptionError("--network says which network, and --allow-net means the default one: give one of them.")
-    if len({here for here, _ in options.volumes}) < len(options.volumes):
-        raise OptionError("--volume: one path of this machine stands there twice: show the folder above it, once.")
 
 
 def _converted(option: Option, value: object) -> object:
