@@ -205,8 +205,8 @@ class Options:
         "--volume",
         help="show this file or folder of the daemon's machine in the container, read-only unless `:rw` follows; "
         "repeatable",
-        manual="`./data:/data` or `./data:/data:rw`; HOST may be `$variable` or `{expression}`. With `:rw`, the user "
-        "of the container, 65534 unless `docker_user` says otherwise, needs permission to write there",
+        manual="`./data:/data` or `./data:/data:rw`; HOST may be `$variable` or `{expression}`. With `:rw`, the "
+        "user of the container, 65534 unless `docker_user` says otherwise, needs permission to write there",
         kind=VOLUME,
         repeats=True,
         offers="folder",
