@@ -46,6 +46,7 @@ class ContainerTarget:
     unset: frozenset[bytes] = frozenset()  # names of variables that it must not have, whatever the image sets
     folder: str = ""  # where the child program lies in the container
     memory_bytes: int | None = None  # of all its processes together, None for no limit
+    command: tuple[str, ...] = ()  # that runs the code, which is a program of any language; empty for Python
 
 
 @dataclass(frozen=True)

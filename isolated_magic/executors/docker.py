@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.child.wire import CONTAINER_FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
-from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
-from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
-from isolated_magic.limits import MIB, NO_LIMITS
+from isolated_magic.launch.containers.settings import ContainerSettings, held_by, shape_for
+from isolated_magic.limits import NO_LIMITS
 from isolated_magic.request import ContainerTarget, given_variables, lists_options, with_source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from os import PathLike
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.executors.dispatch import Dispatch, Reports
+    from isolated_magic.executors.evaluation_options import EvaluationSettings
     from isolated_magic.limits import Limits
     from isolated_magic.request import RunOptions, RunRequest
+
+DEFAULTS = ContainerSettings()
+_OF_A_SHELL = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class DockerExecutor(Executor):
@@ -31,9 +37,19 @@ class DockerExecutor(Executor):
     and no file of this machine except ``volumes``. A file is read here and sent as source: tracebacks show its
     name, and ``__file__`` is not set.
 
+    With ``command``, the code is a program of another language::
+
+        with DockerExecutor(image="node:22", command=["node", "-"]) as executor:
+            executor.execute("console.log(JSON.stringify({scores: [{name: 'a', value: 1}]}))")
+
     Args:
         timeout_secs: default time limit of a run in seconds; infinity for no limit.
         image: an image with Python 3.11 or later. It is never pulled: if it is missing, the error says what to do.
+        command: runs the code, in an image that has it, and ``sh``, ``head`` and ``tail``: the code is on its
+            stdin, or, if ``{file}`` stands in the command, in the file whose path takes that place, with the data
+            on stdin. The data, ``{"data": ..., "payload_type": ...}``, are always in the file that the variable
+            ``ISOLATED_MAGIC_DATA`` names. The result is the last line of stdout that is a JSON object. No
+            container waits then. Empty for Python.
         standby: number of containers that wait for a run.
         idle_secs: seconds after which a waiting container ends. The next run starts another one.
         memory_bytes: bytes for all processes of a run together, files under /tmp included; no swap.
@@ -70,21 +86,22 @@ class DockerExecutor(Executor):
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
         *,
-        image: str = DEFAULT_IMAGE,
-        standby: int = DEFAULT_STANDBY,
-        idle_secs: float = DEFAULT_IDLE_SECS,
-        memory_bytes: int = 512 * MIB,
-        cpus: float = 1.0,
-        pids: int = 64,
-        nofile: int = 1024,
-        network: bool | str = False,
-        user: str = "65534:65534",
-        read_only: bool = True,
-        new_privileges: bool = False,
+        image: str = DEFAULTS.image,
+        command: Sequence[str] = (),
+        standby: int = DEFAULTS.standby,
+        idle_secs: float = DEFAULTS.idle_secs,
+        memory_bytes: int = DEFAULTS.memory_bytes,
+        cpus: float = DEFAULTS.cpus,
+        pids: int = DEFAULTS.pids,
+        nofile: int = DEFAULTS.nofile,
+        network: bool | str = DEFAULTS.network,
+        user: str = DEFAULTS.user,
+        read_only: bool = DEFAULTS.read_only,
+        new_privileges: bool = DEFAULTS.new_privileges,
         capabilities: Sequence[str] = (),
-        tmpfs_bytes: int = 64 * MIB,
+        tmpfs_bytes: int = DEFAULTS.tmpfs_bytes,
         volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None = None,
-        cwd: str = "/tmp",  # noqa: S108 - of the container, which nobody else has
+        cwd: str = DEFAULTS.cwd,
         preload: Sequence[str] = (),
         runtime: str | None = None,
         base_url: str | None = None,
@@ -92,6 +109,7 @@ class DockerExecutor(Executor):
     ) -> None:
         self.settings = ContainerSettings(
             image=image,
+            command=_words(command),
             standby=standby,
             idle_secs=idle_secs,
             memory_bytes=memory_bytes,
@@ -156,9 +174,20 @@ class DockerExecutor(Executor):
             limits=limits,
             environment=environment,
             cwd=self.settings.cwd,
-            container=ContainerTarget(unset, CONTAINER_FOLDER, shape.memory_bytes),
+            container=ContainerTarget(unset, CONTAINER_FOLDER, shape.memory_bytes, self.settings.command),
         )
-        return with_source(request, "a container")
+        if not self.settings.command:
+            return with_source(request, "a container")
+        _check_variables({*environment, *unset})
+        return _with_program(request)
+
+    def _dispatch(self, request: RunRequest, settings: EvaluationSettings) -> Callable[[Reports], Dispatch]:
+        if self.settings.command and settings.per is not None:
+            raise InvalidRequestError(
+                "per (--per) has rows share a process, which is for Python: with a command each row has its own. "
+                "Leave it out."
+            )
+        return super()._dispatch(request, settings)
 
 
 def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) -> dict[str, str]:
@@ -168,6 +197,33 @@ def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) ->
         raise InvalidRequestError(
             f"volumes is {volumes!r}: give paths here and there, such as {{'/data': '/data'}}."
         ) from None
+
+
+def _words(command: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(command, str):
+        raise InvalidRequestError(f"command is {command!r}: give a list of words, such as ['node', '-'].")
+    return tuple(command)
+
+
+def _check_variables(names: Collection[bytes]) -> None:
+    """Refuse names that a shell cannot set."""
+    for name in sorted(names):
+        if not _OF_A_SHELL.fullmatch(name):
+            raise InvalidRequestError(
+                f"env_vars: {os.fsdecode(name)!r}: a command gets its variables from a shell, whose names are of "
+                "letters, digits and underscores."
+            )
+
+
+def _with_program(request: RunRequest) -> RunRequest:
+    """The run with the text of its file, if it has one."""
+    if request.path is None:
+        return request
+    try:
+        program = Path(request.path).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as problem:
+        raise InvalidRequestError(f"The file {request.path} cannot be sent to a container: {problem}.") from None
+    return replace(request, source=program, source_name=request.path, path=None)
 
 
 def _names(what: str, names: Collection[str]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
 
-    from isolated_magic.magic.options import Option
+    from isolated_magic.magic.option import Option
 
     Offer: TypeAlias = tuple[Iterable[str], str]  # words, and what they are
 
@@ -85,7 +85,7 @@ class Completion:
             _, equals, value = word.partition("=")
             if match := _KEY_OF_ROW.search(word):
                 return match[2], self._fields(before) if match[1] == _row_name(before) else (), "key"
-            if equals and option.repeats and option.offers != "file":
+            if equals and option.repeats and option.offers not in {"file", "folder"}:
                 return self._reference(value, before)
             if word.startswith(("$", "{")):
                 return self._reference(word, before if option.offers != "cluster" else [])
@@ -133,6 +133,8 @@ class Completion:
                 *self._variables(word, RunResult, EvaluationResult),
                 *([] if word else long_flags()),
             ], "variable"
+        if option.offers == "folder":
+            return _files(word, ()), "file"
         if option.offers == "file":
             return _files(word, option.words), "file"
         return (long_flags(), "option") if not word and not option.kind.metavar else (option.words, "value")
