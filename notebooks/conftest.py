@@ -1,6 +1,4 @@
-"""What nbval leaves out where a machine lacks it: cells tagged `redis` need redis-server, those tagged `docker` a
-daemon for containers, and images.
-"""
+"""What nbval leaves out: cells tagged `redis` without redis-server, those tagged `docker` without a daemon."""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import operator
 import re
 import sys
 from pathlib import Path
@@ -171,7 +173,7 @@ def _signature(thing: griffe.Object) -> str:
             words.append("*")
             has_star = True
         has_star = has_star or stars == "*"
-        default = f" = {parameter.default}" if parameter.default is not None and not stars else ""
+        default = f" = {_value(parameter.default, thing)}" if parameter.default is not None and not stars else ""
         annotation = f": {parameter.annotation}" if parameter.annotation is not None else ""
         words.append(f"{stars}{parameter.name}{annotation}{default}")
         if kind is griffe.ParameterKind.positional_only:
@@ -183,6 +185,15 @@ def _signature(thing: griffe.Object) -> str:
         inner = "".join(f"    {word},\n" for word in words)
         line = f"{begin}{thing.name}(\n{inner}){returns}"
     return line
+
+
+def _value(default: str | griffe.Expr, thing: griffe.Object) -> str:
+    """A default as it is written, or the number or text that a constant of the module stands for."""
+    try:
+        value = operator.attrgetter(str(default))(importlib.import_module(thing.module.path))
+    except AttributeError:
+        return str(default)
+    return repr(value) if isinstance(value, (int, float, str)) else str(default)
 
 
 def _sections(thing: griffe.Object | griffe.Alias) -> list[str]:
@@ -202,21 +213,13 @@ def _sections(thing: griffe.Object | griffe.Alias) -> list[str]:
         elif kind in {"returns", "yields"}:
             told = " ".join(_inline(each.description) for each in section.value)
             parts.append(f"{kind.capitalize()}: {told}")
-        elif kind == "examples":
-            parts.extend(_example(*each) for each in section.value)
-        else:
-            parts.append(
-                f"{section.title or kind.capitalize()}: {_inline(getattr(section.value, 'contents', ''))}"
-            )
+        elif section.title == "Example":
+            parts.append(f"```pycon\n{section.value.contents}\n```")
     return parts
 
 
 def _text(docstring: griffe.Docstring | None) -> str:
     return _markdown(docstring.value) if docstring else ""
-
-
-def _example(kind: griffe.DocstringSectionKind, text: str) -> str:
-    return _markdown(text) if kind.value == "text" else f"```python\n{text}\n```"
 
 
 def _item(name: str, told: str) -> str:

@@ -14,9 +14,7 @@ myst_heading_anchors = 4
 # The outputs are those that are saved: nbval has checked them, and the site shows what GitHub shows.
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_render_error_lexer = (
-    "myst-ansi"  # an error is one of ours: a sentence with colours, and no traceback of IPython's
-)
+nb_render_error_lexer = "myst-ansi"  # errors are sentences with colours, no tracebacks of IPython's
 
 html_theme = "furo"
 html_title = "isolated_magic"
