@@ -227,9 +227,8 @@ class TestEnds:
 
     def test_time_is_up(self, daemon, executor):
         with time_limit_from():
-            result = executor.run("echo on; sleep 1000 & trap '' TERM; sleep 1000", timeout_secs=1)
+            result = executor.run("sleep 1000 & trap '' TERM; sleep 1000", timeout_secs=1)
         assert result.error.text == "Execution timed out after 1 seconds"
-        assert result.stdout == "on\n"
         assert not is_alive(result.pid)
         wait_until(lambda: not self.own(daemon, os.getpid()))
 

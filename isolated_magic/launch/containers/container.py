@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
 READY_TIMEOUT_SECS = 60.0  # for its interpreter and its imports
+LOOK_SECS = 1.0  # so often it is looked whether it is still there
 MOST_SAID_BYTES = 4096  # kept of its stderr before it is ready
 _HEADER_BYTES, _ON_STDOUT = 8, 1  # of the daemon's frames, for containers without a terminal
 
@@ -197,10 +198,10 @@ class Container:
                 with suppress(BlockingIOError):
                     unsent = unsent[attached.send(unsent) :]
                     continue
-                attached.wait(select.POLLOUT, deadline)
+                self._wait(attached, select.POLLOUT, own_id, deadline)
             state = self.client.state(own_id)  # it takes the container longer to start than this
             self.pid = int(state["Pid"]) if state is not None else 0
-            self._take(self._first_message(attached, deadline))
+            self._take(self._first_message(attached, own_id, deadline))
         except TimeoutError:
             raise LaunchError(
                 f"The container of image {settings.image} was not ready within {READY_TIMEOUT_SECS:g} seconds."
@@ -208,7 +209,7 @@ class Container:
         except (EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise self._ended_early(attached) from None
 
-    def _first_message(self, attached: PacketStream, deadline: float) -> dict[str, object]:
+    def _first_message(self, attached: PacketStream, own_id: str, deadline: float) -> dict[str, object]:
         while True:
             with suppress(BlockingIOError):
                 for kind, body in attached.receive():
@@ -217,7 +218,19 @@ class Container:
                         return message
                     raise ValueError("another packet comes first")
                 continue
-            attached.wait(select.POLLIN, deadline)
+            self._wait(attached, select.POLLIN, own_id, deadline)
+
+    def _wait(self, attached: PacketStream, mask: int, own_id: str, deadline: float) -> None:
+        """Wait for the stream; EOFError if the container has ended: Docker may leave the stream open then."""
+        while True:
+            try:
+                return attached.wait(mask, min(deadline, time.monotonic() + LOOK_SECS))
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
+            state = self.client.state(own_id)
+            if state is None or not state["Running"]:
+                raise EOFError
 
     def _take(self, message: dict[str, object]) -> None:
         if "refused" in message:
