@@ -1,4 +1,4 @@
-"""What nbval leaves out where a machine lacks it: cells tagged `redis` need redis-server, and `docker` containers."""
+"""What nbval leaves out where a machine lacks it: cells tagged `redis` need its server, `docker` a daemon."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def why_no_containers() -> str:
 def why_not(tag: str) -> str:
     """Why cells with this tag cannot run here; empty if they can.
 
-    A server that is not installed fails them where no skip is allowed, as in CI. A daemon does not: the tests start
-    one of their own, and run those cells against it (`tests/test_docker_command.py`).
+    A server that is not installed fails them where no skip is allowed, as in CI. A daemon does not: the tests
+    start one of their own, and run those cells against it (`tests/test_docker_command.py`).
     """
     if tag == "docker":
         return why_no_containers()
