@@ -10,6 +10,7 @@ import logging
 import operator
 import re
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import griffe
@@ -27,7 +28,16 @@ GROUPS = {
         *("request.RunOptions", "executors.evaluation_options.EvaluateOptions"),
         *("Limits", "Packages", "FigureSettings", "Secret"),
     ),
-    "Results of a run": ("RunResult", "Score", "RunError", "Found", "Timings", "DisplayData", "History"),
+    "Results of a run": (
+        "RunResult",
+        "Score",
+        "RunError",
+        "models.ErrorKind",
+        "Found",
+        "Timings",
+        "DisplayData",
+        "History",
+    ),
     "Evaluations": (
         *(
             "EvaluationResult",
@@ -101,7 +111,7 @@ def reference() -> str:
             f"By default `secret_names` are {', '.join(f'`{name}`' for name in CREDENTIAL_NAMES)}.",
             "## Errors",
             _text(_package["errors"].docstring),
-            "[Errors and limits](errors_and_limits.ipynb) produces each of them.",
+            "[Errors and limits](errors_and_limits.ipynb) shows each way in which a run fails.",
         ]
     )
 
@@ -132,7 +142,9 @@ def _public(name: str) -> griffe.Object:
 def _documented(thing: griffe.Object) -> list[str]:
     """A class with its methods, or a function."""
     parts = [f"### {thing.name}", f"```python\n{_signature(thing)}\n```", *_sections(thing)]
-    if isinstance(thing, griffe.Class):
+    if isinstance(thing, griffe.Class) and "StrEnum" in map(str, thing.bases):
+        parts.append("\n".join(f"- `{name} = {value.value}`" for name, value in thing.attributes.items()))
+    elif isinstance(thing, griffe.Class):
         for name, member in {**_inherited(thing), **thing.members}.items():
             if not name.startswith("_") and name not in INTERNAL and member.docstring:
                 parts.extend(_member(member, thing.name))
@@ -211,11 +223,16 @@ def _sections(thing: griffe.Object | griffe.Alias) -> list[str]:
             parts.append("Raises:")
             parts.append("\n".join(_item(f"`{each.annotation}`", each.description) for each in section.value))
         elif kind in {"returns", "yields"}:
-            told = " ".join(_inline(each.description) for each in section.value)
-            parts.append(f"{kind.capitalize()}: {told}")
+            parts.append(f"{kind.capitalize()}: {_inline(_told_under(kind.capitalize(), thing.docstring.value))}")
         elif section.title == "Example":
             parts.append(f"```pycon\n{section.value.contents}\n```")
     return parts
+
+
+def _told_under(title: str, docstring: str) -> str:
+    """A section as it is written: griffe takes what stands before a colon for a type, and so half of a role."""
+    _, _, rest = docstring.partition(f"{title}:\n")
+    return "\n".join(takewhile(lambda line: line.startswith("    "), rest.split("\n")))
 
 
 def _text(docstring: griffe.Docstring | None) -> str:

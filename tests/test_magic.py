@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from isolated_magic.magic.options import COMMANDS
+from isolated_magic.magic.option import COMMANDS
 from tests.kernels import kernel
 
 

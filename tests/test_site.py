@@ -3,6 +3,9 @@
 import re
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -45,8 +48,23 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def address(site):
+    """Where the site is served: on this machine, to which a page may go."""
+    handler = partial(Quiet, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Nothing: pytest shows what is written to stderr."""
+
+
 @pytest.fixture
-def look(browser, site):
+def look(browser, address):
     """Opens a page of the site at a size; fails when the page asked for anything that is not there, or not here."""
     contexts, wrong = [], []
 
@@ -54,10 +72,10 @@ def look(browser, site):
         context = browser.new_context(viewport=size, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
-        page.on("requestfailed", lambda request: wrong.append(request.url))
-        page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
+        page.on("response", lambda response: wrong.append(response.url) if response.status >= 400 else None)
+        page.on("request", lambda request: None if request.url.startswith(address) else wrong.append(request.url))
         page.on("pageerror", lambda problem: wrong.append(str(problem)))
-        page.goto((site / name).as_uri())
+        page.goto(f"{address}/{name}")
         return page
 
     yield opened
@@ -96,7 +114,7 @@ def test_each_link_inside_leads_somewhere(site):
 def test_no_page_is_wider_than_the_window(look, size):
     page = look("index.html", size)
     for name in pages():
-        page.goto(page.url.rpartition("/")[0] + f"/{name}.html")
+        page.goto(f"{page.url.rpartition('/')[0]}/{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], name
 
 

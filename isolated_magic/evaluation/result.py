@@ -85,7 +85,8 @@ class EvaluationResult:
             return found[0]
         if found:
             raise NoSuchRowError(f"There are {len(found):,} rows with the key {key!r}: .rows has each repetition.")
-        raise NoSuchRowError(f"There is no row with the key {key!r} among {len(self.rows):,}.")
+        metric = " It is a metric: .summary['metrics'] has it." if key in self.summary["metrics"] else ""
+        raise NoSuchRowError(f"There is no row with the key {key!r} among {len(self.rows):,}.{metric}")
 
     def __contains__(self, row_or_key: object) -> bool:
         """Whether a row has that key, or is that row."""

@@ -16,7 +16,8 @@ from isolated_magic.executors import lifecycle
 from isolated_magic.magic.clusters import can_run_rows
 from isolated_magic.magic.datasets import can_be_rows, field_names
 from isolated_magic.magic.kinds import ROW
-from isolated_magic.magic.options import ALL, FIRST_WORDS, PRUNE, TABLE
+from isolated_magic.magic.option import ALL, FIRST_WORDS, PRUNE
+from isolated_magic.magic.options import TABLE
 from isolated_magic.magic.parser import long_flags
 from isolated_magic.magic.values import own_variables
 from isolated_magic.models import RunResult

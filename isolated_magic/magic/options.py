@@ -59,42 +59,6 @@ if TYPE_CHECKING:
 
     _Anything: TypeAlias = Any  # a field of whatever type it is annotated with
 
-# The commands of `%isolated`: in what forms, and what each does, for the manual.
-COMMANDS = {
-    "history": (
-        ("history",),
-        "lists the runs of this kernel with their scores, an evaluation as one; its value has `to_pandas()`",
-    ),
-    "status": (
-        ("status",),
-        "lists what runs: pid, age, and a label that holds nothing of a tenant; where the rows of an evaluation "
-        "run with `--on`; and how the last ten runs in the background ended",
-    ),
-    "stop": (("stop [PID]",), "stops one run, or all, as the stop button does; from a subshell too"),
-    "packages": (
-        ("packages", "packages prune"),
-        "lists the environments that `--with` has made, with size and last use; removes those that were not used "
-        "for 30 days",
-    ),
-    "forget": (
-        ("forget", "forget NAME", "forget --all"),
-        "forgets which modules the runs of this folder import; asks for a secret again next time; forgets all "
-        "secrets and the modules of all folders",
-    ),
-    "teardown": (
-        ("teardown",),
-        "ends everything, on workers too, and calls what was registered; clients and pools of the notebook stay "
-        "open",
-    ),
-    "on-teardown": (
-        ("on-teardown NAME",),
-        "has a function of the notebook called at teardown, at the latest when the kernel shuts down",
-    ),
-}
-ALL = "--all"  # of `forget`
-PRUNE = "prune"  # of `packages`
-FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
-
 
 def _option(*flags: str, help: str, **more: _Anything) -> _Anything:  # noqa: A002 - as argparse calls it
     """A field of :class:`Options`, which is an entry of the table."""

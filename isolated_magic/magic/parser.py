@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.magic import lexer
-from isolated_magic.magic.options import COMMANDS, FIRST_WORDS, TABLE, Options
+from isolated_magic.magic.option import COMMANDS, FIRST_WORDS
+from isolated_magic.magic.options import TABLE, Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
