@@ -174,12 +174,13 @@ class TestWhatProcessesLeaveBehind:
             assert not Path(result.stdout.strip()).exists()
 
     def test_a_tracker_is_told_as_soon_as_it_is_there(self):
-        code = "from multiprocessing.resource_tracker import main"
+        code = "from multiprocessing.resource_tracker import main; import signal; signal.pause()"
         for _ in range(20):  # posix_spawn(3) returns while execve(2) is at work
             pid = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", code], os.environ)
             try:
                 assert process_tree.is_resource_tracker(pid)
             finally:
+                os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
         assert not process_tree.is_resource_tracker(pid)
 
