@@ -169,13 +169,19 @@ class Daemon:
         self._import(kept, name)
         return name
 
-    def make_manual_images(self) -> None:
-        """Have the images that the manual names, under their names: what they run is the same here."""
+    @contextmanager
+    def manual_images(self) -> Iterator[None]:
+        """There are the images that the manual names, under their names: what they run is the same here."""
         self.make_image(NODE_IMAGE)
+        images = {"isolated-magic:latest": IMAGE, "node:22": NODE_IMAGE, "perl:5": NODE_IMAGE}
         with self.api() as api:
-            for own, name in ((IMAGE, "isolated-magic"), (NODE_IMAGE, "node:22"), (NODE_IMAGE, "perl:5")):
-                repository, _, tag = name.partition(":")
-                assert api.tag(own, repository, tag or "latest")
+            for name, own in images.items():
+                assert api.tag(own, *name.split(":"))
+            try:
+                yield
+            finally:
+                for name in images:
+                    api.remove_image(name)
 
     def _add_image(self, name: str, files: dict[str, bytes]) -> None:
         tar = self.folder / f"{name}.tar"

@@ -404,8 +404,8 @@ class TestNotebook:
         return ran.stdout.splitlines()
 
     def test_each_cell_shows_what_is_saved(self, daemon, tmp_path):
-        daemon.make_manual_images()
-        said = self.nbval(tmp_path / "notebooks", daemon.url)
+        with daemon.manual_images():
+            said = self.nbval(tmp_path / "notebooks", daemon.url)
         assert re.fullmatch(r"\d+ passed in .*", said[-1]), "\n".join(said)
 
     def test_without_a_daemon_it_is_skipped(self, tmp_path):
