@@ -4,6 +4,8 @@ VENV ?= .venv
 BUILD ?= .build
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+# uv takes a quarter of its time, but does not read the configuration of pip, which may say where packages come from.
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NATIVE = $(VENV)-native
 METRICS = $(VENV)-metrics
 
@@ -16,25 +18,34 @@ export ISOLATED_MAGIC_PICTURES ?= $(BUILD)/pictures
 # Of jobs that run at the same time, each one's output in one piece: make 3.81 of macOS cannot.
 JOBS = $(MAKE) --no-print-directory -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help demo test test-native test-metrics test-notebooks test-notebooks-again test-vm quick check lab notebooks bench soak clean
+# Of the tests that an ordinary user has to pass, too: what a limit or a signal may do is not the same for root.
+USER_TESTS ?= tests/test_executor.py tests/test_lifecycle.py tests/test_limits.py tests/test_process.py
+NOX = $(BIN)/nox --noxfile .ci/noxfile.py --envdir $(abspath $(BUILD))/nox
+
+.PHONY: help demo test test-native test-metrics test-notebooks test-notebooks-again test-all test-others test-user test-vm
+.PHONY: quick check lab notebooks site bench soak clean
 
 help:
 	@echo "make demo       run the quickstart and a whole dataset in real kernels, print their scores, write them as HTML"
 	@echo "make quick      ruff, mypy, and the most telling tests of each subject: an answer within a minute"
 	@echo "make test       everything: ruff, mypy, pytest on all cores, and the notebooks with nbval, twice"
+	@echo "make test-all   make test on each Python from 3.11 to 3.14 that this machine has (make test-others: quick on the others)"
+	@echo "make test-user  for root: the tests of executors, lifetime and limits as an ordinary user"
 	@echo "make test-vm    tests of control groups in a virtual machine (qemu, no KVM; TESTS=...: others)"
 	@echo "make lab        open JupyterLab on the notebooks"
-	@echo "make bench      measure, print the tables of the README, draw $(BUILD)/latency.png"
+	@echo "make bench      measure, print the tables of the manual, draw $(BUILD)/latency.png"
 	@echo "make soak       ten minutes of all that can happen to a run, and what it leaves behind (SECS=60: one minute);"
 	@echo "                draws $(BUILD)/soak_memory.png"
+	@echo "make site       the manual as HTML, in $(BUILD)/site"
 	@echo "make notebooks  run the notebooks and save their output"
 	@echo "make clean      remove $(VENV), $(NATIVE), $(METRICS) and $(BUILD)"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "isolated_magic needs Python 3.11 or later; this is %s. Say which to use: make PYTHON=python3.12 ..." % sys.version.split()[0])'
-	@echo "Installing into $(VENV): a minute or two, the first time."
+	@echo "Installing into $(VENV): a minute, the first time."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) 'uv>=0.9'
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]' || $(PIP) --editable '.[dev]'
 	@$(BIN)/python -m compileall -q isolated_magic
 	@touch $@
 
@@ -80,6 +91,16 @@ test-notebooks-again: $(INSTALLED)
 	@rm -rf $(BUILD)/again && mkdir -p $(BUILD)/again && cp -R notebooks $(BUILD)/again
 	$(PYTEST) -c pyproject.toml -p no:cacheprovider --nbval $(BUILD)/again/notebooks
 
+# An interpreter that this machine lacks is passed over, with a line that says so.
+test-all: $(INSTALLED)
+	$(NOX) --tags full
+
+test-others: $(INSTALLED)
+	$(NOX) --tags others
+
+test-user: $(INSTALLED)
+	@.ci/as_user $(BIN)/python $(BIN)/uv $(USER_TESTS)
+
 quick: $(INSTALLED) check
 	$(PYTEST) $(TESTS_ONLY) tests -n auto -m quick
 
@@ -94,8 +115,15 @@ check: $(INSTALLED)
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks
 
+# All but the one that needs a daemon and images.
 notebooks: $(INSTALLED)
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		$(filter-out notebooks/containers.ipynb,$(wildcard notebooks/*.ipynb))
+	$(BIN)/python notebooks/reference_pages.py
+
+site: $(INSTALLED)
+	$(BIN)/python -m sphinx -q -W -n --keep-going -c notebooks/site notebooks $(BUILD)/site
+	@echo "$(BUILD)/site/index.html"
 
 bench: $(INSTALLED)
 	@mkdir -p $(BUILD)

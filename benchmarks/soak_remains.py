@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MARK = "SOAK_MARK"  # a variable that all of a soak's processes inherit
-GONE_SECS = 2.0  # what the README promises
+GONE_SECS = 2.0  # what the manual promises
 POLL_SECS = 0.05
 
 # What is free, but not given back to the system, would look like a leak.
@@ -145,7 +145,7 @@ def _line_on(process: psutil.Process) -> str:
 
 
 def left_processes(mark: str, folder: Path) -> list[str]:
-    """One line for each process that lives longer than the README promises."""
+    """One line for each process that lives longer than the manual promises."""
     comes_true(lambda: not below_or_marked(mark, folder))
     return [_line_on(process) for process in below_or_marked(mark, folder)]
 

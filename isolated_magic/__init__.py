@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OptionError,
         RunInterrupted,
         SettingError,
+        StillRunningError,
         UnsupportedPlatformError,
     )
     from isolated_magic.evaluation.compare import Comparison, MetricComparison
@@ -176,6 +177,15 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     Raises:
         UnsupportedPlatformError: the platform has no processes (Pyodide), or this version cannot supervise them
             (Windows).
+
+    Example:
+        >>> from IPython.core.interactiveshell import InteractiveShell
+        >>> from isolated_magic import load_ipython_extension, unload_ipython_extension
+        >>> shell = InteractiveShell.instance()
+        >>> load_ipython_extension(shell)
+        >>> "isolated" in shell.magics_manager.magics["cell"]
+        True
+        >>> unload_ipython_extension(shell)
     """
     from isolated_magic.launch.base import require_processes  # noqa: PLC0415 - import stays cheap
 
@@ -190,6 +200,15 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 
     Args:
         shell: the IPython shell that unloads the extension.
+
+    Example:
+        >>> from IPython.core.interactiveshell import InteractiveShell
+        >>> from isolated_magic import load_ipython_extension, unload_ipython_extension
+        >>> shell = InteractiveShell.instance()
+        >>> load_ipython_extension(shell)
+        >>> unload_ipython_extension(shell)
+        >>> "isolated" in shell.magics_manager.magics["cell"]
+        False
     """
     from isolated_magic.magic.magics import unload  # noqa: PLC0415 - needs IPython
 

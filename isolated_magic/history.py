@@ -146,6 +146,16 @@ class History:
 
     Args:
         runs: in the order in which they ended.
+
+    Example:
+        >>> from IPython.core.interactiveshell import InteractiveShell
+        >>> shell = InteractiveShell.instance()
+        >>> _ = shell.run_line_magic("load_ext", "isolated_magic")
+        >>> _ = shell.run_cell_magic("isolated", "-o result", "{'overlap': 0.8}")
+        >>> history = shell.run_line_magic("isolated", "history")
+        >>> [(run.name, run.outcome, run.scores) for run in history.runs]
+        [('result', 'success', (Score('overlap', 0.8),))]
+        >>> _ = shell.run_line_magic("unload_ext", "isolated_magic")
     """
 
     runs: tuple[Run, ...] = ()
@@ -243,6 +253,11 @@ class History:
 
         Raises:
             MissingLibraryError: pandas is not installed.
+
+        Example:
+            >>> from isolated_magic import History
+            >>> list(History().to_pandas().columns)[:4]
+            ['run', 'cell', 'prompt', 'outcome']
         """
         rows = [
             {"run": run.number, **{column: getattr(run, column) for column in RUN_COLUMNS}, **score}

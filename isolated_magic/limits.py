@@ -35,6 +35,13 @@ class Limits:
 
     Raises:
         InvalidRequestError: a limit is not a number greater than zero, or stack_bytes is None.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor, Limits
+        >>> with IsolatedSubprocessExecutor(limits=Limits(open_files=40)) as executor:
+        ...     result = executor.run("files = [open('/dev/null') for _ in range(100)]")
+        >>> result.error.kind.value, result.error.summary
+        ('limit', "limit of open files 40 exceeded (OSError: [Errno 24] Too many open files: ...
     """
 
     memory_bytes: int | None = None

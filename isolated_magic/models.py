@@ -61,7 +61,17 @@ _CALLER_IS_AT_FAULT = frozenset(
 
 
 class Found(StrEnum):
-    """What a run that ended normally produced instead of a result."""
+    """What a run that ended normally produced instead of a result.
+
+    Example:
+        >>> from isolated_magic import Found, IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.run("'a text is no score'")
+        >>> result.error.found_kind is Found.VALUE
+        True
+        >>> result.error.found
+        'the value of the last line is a str'
+    """
 
     NOTHING = "nothing"  # neither output nor a value
     OUTPUT = "output"  # printed text, but no value
@@ -89,6 +99,15 @@ class RunError:
         found_repr: repr of the value of the last line, if that is what was found.
         raised: names of the exception's class and of its bases, separated by spaces, such as
             ``"httpx.ReadTimeout httpx.TimeoutException"``, up to Exception; empty for other errors.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     error = executor.run("1 / len(data['answers'])", {"answers": []}).error
+        >>> error.code, error.kind.value, error.summary
+        (400, 'user_code', 'ZeroDivisionError: division by zero (line 1)')
+        >>> error.raised
+        'ZeroDivisionError ArithmeticError Exception'
     """
 
     kind: ErrorKind
@@ -104,14 +123,41 @@ class RunError:
 
     @classmethod
     def from_text(cls, kind: ErrorKind, text: str) -> RunError:
-        """An error with the first line of its text as summary."""
+        """An error with the first line of its text as summary.
+
+        Args:
+            kind: the category of the error.
+            text: the full text.
+
+        Returns:
+            The error, without excerpt, hint and stack.
+
+        Example:
+            >>> from isolated_magic import RunError
+            >>> RunError.from_text("died", "It died: signal 9.").summary
+            'It died: signal 9.'
+        """
         return cls(kind, text, text.split("\n", 1)[0])
 
     def __str__(self) -> str:
         return self.text
 
     def map_texts(self, change: Callable[[str], str]) -> RunError:
-        """A copy with ``change`` applied to each text."""
+        """A copy with ``change`` applied to each text.
+
+        Args:
+            change: called with each text: ``text``, ``summary``, ``excerpt``, ``hint``, ``stack``, ``found``,
+                ``found_repr`` and ``raised``.
+
+        Returns:
+            The changed copy.
+
+        Example:
+            >>> from isolated_magic import RunError
+            >>> error = RunError("user_code", "no key abc", "no key abc")
+            >>> error.map_texts(lambda text: text.replace("abc", "***")).text
+            'no key ***'
+        """
         return replace(
             self,
             text=change(self.text),
@@ -148,6 +194,13 @@ class Score:
         scoring_failed: True if the metric reports a failure, or gave no value.
         passed: whether the value is good enough, as the metric decides; None if it does not say.
         threshold: the value from which the metric lets it pass; None if it has none.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.run("{'scores': [{'name': 'polite', 'value': True, 'reason': 'please'}]}")
+        >>> result.scores
+        (Score('polite', 1.0, reason='please'),)
     """
 
     name: str
@@ -161,7 +214,21 @@ class Score:
 
     @classmethod
     def from_json(cls, item: JsonValue) -> Score | None:
-        """The score for one element of a result's ``scores``, or None if it is not a score."""
+        """The score for one element of a result's ``scores``, or None if it is not a score.
+
+        Args:
+            item: any JSON value.
+
+        Returns:
+            The score; None if the item is no dict, or its ``name`` is no text.
+
+        Example:
+            >>> from isolated_magic import Score
+            >>> Score.from_json({"name": "polite", "value": 0.5})
+            Score('polite', 0.5)
+            >>> Score.from_json({"value": 0.5}) is None
+            True
+        """
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             return None
         value, category, passed = item.get("value"), item.get("category_name"), item.get("passed")
@@ -212,6 +279,13 @@ class Timings:
     Args:
         creation_ms: from the call until the process exists.
         execution_ms: from the call until the process, and all processes that it started, have ended.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     timings = executor.run("0.5").timings
+        >>> 0 < timings.creation_ms < timings.execution_ms
+        True
     """
 
     creation_ms: float = math.nan
@@ -232,6 +306,14 @@ class DisplayData:
         action: ``"show"``. ``on_display`` also gets ``"update"``, the new data of what has the same
             ``display_id``; and ``"clear"``, without data: the code has taken away what it showed
             (``clear_output()``).
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> code = "from IPython.display import HTML, display; display(HTML('<b>bold</b>')); 0.5"
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.run(code)
+        >>> result.displays[0].data["text/html"]
+        '<b>bold</b>'
     """
 
     data: Mapping[str, JsonValue]
@@ -291,6 +373,15 @@ class RunResult:
         worker: the process of a cluster that ran it, such as ``"tcp://10.0.0.7:40331"``; else None.
         packages: versions by name of what was installed for the run, and of Python as ``"python"``; empty for a
             run with the interpreter and the packages of this process.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.run("print('scoring'); {'overlap': 0.8, 'length': 3}")
+        >>> result
+        RunResult(scores={'overlap': 0.8, 'length': 3}, exit_status=0)
+        >>> result["overlap"].value, result.stdout.strip(), "brevity" in result, result.ok
+        (0.8, 'scoring', False, True)
     """
 
     payload: JsonObject | None = None
@@ -339,7 +430,23 @@ class RunResult:
         return self.error is None
 
     def with_notes(self, notes: Iterable[str], *, strict: bool = False) -> RunResult:
-        """A copy with more notes; with ``strict=True``, notes make it an error."""
+        """A copy with more notes; with ``strict=True``, notes make it an error.
+
+        Args:
+            notes: sentences to show beside the scores.
+            strict: whether notes make the run a failed one.
+
+        Returns:
+            The copy. A run that had failed before keeps its error.
+
+        Example:
+            >>> from isolated_magic import RunResult, Score
+            >>> result = RunResult(scores=(Score("overlap", 0.5),)).with_notes(["half of the rows are empty"])
+            >>> result.ok, result.notes
+            (True, ('half of the rows are empty',))
+            >>> result.with_notes([], strict=True).ok
+            False
+        """
         told = (*self.notes, *notes)
         if not strict or not told or self.error is not None:
             return replace(self, notes=told)
@@ -399,6 +506,15 @@ class RunResult:
 
         Raises:
             InvalidRequestError: ``nan`` is neither.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = executor.run("{'scores': [{'name': 'ratio', 'value': float('nan')}]}")
+            >>> result.to_dict()
+            {'scores': [{'name': 'ratio', 'value': nan}]}
+            >>> result.to_dict(nan="null")
+            {'scores': [{'name': 'ratio', 'value': None}]}
         """
         if nan != "float" and nan not in get_args(NanStyle):
             raise InvalidRequestError(f"nan is {nan!r}: give one of {', '.join(map(repr, get_args(NanStyle)))}.")
@@ -411,10 +527,19 @@ class RunResult:
         return answer
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The scores as a data frame: one row for each score, the fields of Score as columns.
+        """The scores as a data frame: one row for each score, the fields of :class:`Score` as columns.
+
+        Returns:
+            A frame of shape (scores, 8), in the order of the scores; its index counts from 0.
 
         Raises:
             MissingLibraryError: pandas is not installed.
+
+        Example:
+            >>> from isolated_magic import RunResult, Score
+            >>> frame = RunResult(scores=(Score("overlap", 0.5), Score("length", 3))).to_pandas()
+            >>> frame[["name", "value"]].values.tolist()
+            [['overlap', 0.5], ['length', 3.0]]
         """
         return to_data_frame([asdict(score) for score in self.scores], [field.name for field in fields(Score)])
 
@@ -426,6 +551,18 @@ class RunFailedError(IsolatedError):
         result: the complete result; ``result.error`` holds code, kind and full text.
         shown: the text that IPython shows instead of a traceback; empty for the full text.
         painted: the same with terminal colours; empty for none.
+
+    Example:
+        >>> from IPython.core.interactiveshell import InteractiveShell
+        >>> from isolated_magic import RunFailedError
+        >>> shell = InteractiveShell.instance()
+        >>> _ = shell.run_line_magic("load_ext", "isolated_magic")
+        >>> try:
+        ...     shell.run_cell_magic("isolated", "", "1 / 0")
+        ... except RunFailedError as problem:
+        ...     print(problem, problem.result.error.code)
+        ZeroDivisionError: division by zero (line 2) 400
+        >>> _ = shell.run_line_magic("unload_ext", "isolated_magic")
     """
 
     def __init__(self, result: RunResult, shown: str = "", painted: str = "") -> None:

@@ -46,6 +46,7 @@ class ContainerTarget:
     unset: frozenset[bytes] = frozenset()  # names of variables that it must not have, whatever the image sets
     folder: str = ""  # where the child program lies in the container
     memory_bytes: int | None = None  # of all its processes together, None for no limit
+    command: tuple[str, ...] = ()  # that runs the code, which is a program of any language; empty for Python
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ class FigureSettings:
         rc: ``rcParams`` from which the code starts, as pairs; what it sets itself wins.
         closes: whether ``plt.show()`` closes the figures that it has shown.
         colors: whether Rich prints in colours.
+
+    Example:
+        >>> from isolated_magic import FigureSettings, IsolatedSubprocessExecutor
+        >>> code = "import matplotlib.pyplot as plt; plt.plot([0, 1]); plt.show(); 0.5"
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.run(code, figures=FigureSettings(formats=("svg",)))
+        >>> sorted(result.displays[0].data)
+        ['image/svg+xml', 'text/plain']
     """
 
     formats: tuple[str, ...] = ("png",)
@@ -79,7 +88,16 @@ class FigureSettings:
     colors: bool = False
 
     def to_dict(self) -> JsonObject:
-        """As the child program reads it."""
+        """As the child program reads it.
+
+        Returns:
+            ``formats``, ``kwargs``, ``rc``, ``closes`` and ``colors``.
+
+        Example:
+            >>> from isolated_magic import FigureSettings
+            >>> FigureSettings().to_dict()["formats"]
+            ['png']
+        """
         formats: list[JsonValue] = list(self.formats)
         switches: JsonObject = {"closes": self.closes, "colors": self.colors}
         return {"formats": formats, "kwargs": dict(self.savefig), "rc": dict(self.rc), **switches}

@@ -19,11 +19,14 @@ from isolated_magic import DockerExecutor
 from tests.processes import is_alive, wait_until
 
 PROGRAMS = ("dockerd", "mmdebstrap", "unshare", "nsenter", "openssl")
-IMAGE, SHELL_IMAGE, EMPTY_IMAGE, BROKEN_IMAGE = (
-    f"isolated-test-{name}" for name in ("python", "shell", "no", "bad")
+IMAGE, NODE_IMAGE, EMPTY_IMAGE, BROKEN_IMAGE = (
+    f"isolated-test-{name}" for name in ("python", "node", "no", "bad")
 )
-PACKAGES = "python3,coreutils,dash,base-files,base-passwd,libc-bin"
-DISK_BYTES = 600 << 20
+PACKAGES = {
+    IMAGE: "python3,coreutils,dash,base-files,base-passwd,libc-bin",
+    NODE_IMAGE: "nodejs,perl-base,coreutils,dash,base-files,base-passwd,libc-bin",
+}
+DISK_BYTES = 900 << 20
 START_SECS = 60.0
 SWITCHES = "--iptables=false --ip6tables=false --ip-forward=false --bridge=none --storage-driver overlay2"
 
@@ -49,10 +52,12 @@ class Daemon:
 
     Args:
         folder: for all that it has.
+        cache: for the packages of its images.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache: Path) -> None:
         self.folder = folder
+        self.cache = cache
         self.socket = folder / "docker.sock"
         self.url = f"unix://{self.socket}"
         self.certificates = folder / "certificates"
@@ -141,23 +146,42 @@ class Daemon:
         with self.api() as api:
             return api.containers(all=True)
 
-    def make_images(self, cache: Path) -> None:
-        """Make the images; the packages of the first one are got once for each way of getting them."""
+    def make_images(self) -> None:
+        """Make the images that most tests need."""
+        self.make_image(IMAGE)
+        self._add_image(EMPTY_IMAGE, {"etc/nothing": b""})
+
+    def make_image(self, name: str) -> str:
+        """Make an image of packages, which are got once for each way of getting them."""
         command = [
             "mmdebstrap",
             "--quiet",
             "--variant=extract",
-            f"--include={PACKAGES}",
+            f"--include={PACKAGES[name]}",
             _release("VERSION_CODENAME"),
         ]
-        kept = cache / f"{hashlib.sha256(' '.join([*command, mirror()]).encode()).hexdigest()[:16]}.tar"
+        kept = self.cache / f"{hashlib.sha256(' '.join([*command, mirror()]).encode()).hexdigest()[:16]}.tar"
         if not kept.exists():
             made = self.folder / "rootfs.tar"
             subprocess.run([*command, str(made), mirror()], check=True)
             shutil.move(made, kept.with_suffix(".new"))
             kept.with_suffix(".new").replace(kept)  # whole, or not there
-        self._import(kept, IMAGE)
-        self._add_image(EMPTY_IMAGE, {"etc/nothing": b""})
+        self._import(kept, name)
+        return name
+
+    @contextmanager
+    def manual_images(self) -> Iterator[None]:
+        """There are the images that the manual names, under their names: what they run is the same here."""
+        self.make_image(NODE_IMAGE)
+        images = {"isolated-magic:latest": IMAGE, "node:22": NODE_IMAGE, "perl:5": NODE_IMAGE}
+        with self.api() as api:
+            for name, own in images.items():
+                assert api.tag(own, *name.split(":"))
+            try:
+                yield
+            finally:
+                for name in images:
+                    api.remove_image(name)
 
     def _add_image(self, name: str, files: dict[str, bytes]) -> None:
         tar = self.folder / f"{name}.tar"
@@ -226,10 +250,10 @@ def daemon(folder: Path, cache: Path) -> Iterator[Daemon]:
         pytest.skip(f"a Docker daemon needs {', '.join(missing)}: apt-get install docker.io mmdebstrap openssl")
     if os.geteuid() != 0:
         pytest.skip("a Docker daemon has to be started by root")
-    started = Daemon(folder)
+    started = Daemon(folder, cache)
     try:
         started.start()
-        started.make_images(cache)
+        started.make_images()
         yield started
     finally:
         started.close()

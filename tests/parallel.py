@@ -9,7 +9,7 @@ import pytest
 # Tests that share a slow fixture are one group: only one worker starts a daemon, a browser, a template of many
 # packages. The slowest groups come first, so that no worker has one left when the others are done.
 GROUPS = {
-    "docker": r"/test_docker(_daemon)?\.py|/test_(contract|row_stream)\.py.*\[docker|_in_containers$",
+    "docker": r"/test_docker(_daemon|_command)?\.py|/test_(contract|row_stream)\.py.*\[docker|_in_containers$",
     "binder": r"/test_binder\.py",
     "programs": r"/test_differential\.py",
     "browser": r"/test_(quickstart|jupyterlab|displays_browser|themes)\.py",

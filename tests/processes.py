@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], T], timeout_secs: float = HANG_GUARD_SECS
 
 
 def wait_as_promised(condition: Callable[[], object]) -> None:
-    """Wait for what the README promises within two seconds: on a machine that is slow or busy, so much longer."""
+    """Wait for what the manual promises within two seconds: on a machine that is slow or busy, so much longer."""
     begun_at, slowness = time.monotonic(), 1.0
     while not condition():
         taken = time.monotonic() - begun_at

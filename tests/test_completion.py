@@ -37,7 +37,16 @@ def words(cells, code):
     [
         (
             "%%isolated --c|\npass",
-            ["--clean-env", "--compare", "--cluster", "--checkpoint", "--checkpoint-mode", "--cpu"],
+            [
+                "--clean-env",
+                "--cpus",
+                "--command",
+                "--compare",
+                "--cluster",
+                "--checkpoint",
+                "--checkpoint-mode",
+                "--cpu",
+            ],
         ),
         (
             "%%isolated --no-|\npass",
@@ -89,6 +98,8 @@ def words(cells, code):
         ("%%isolated --payload-type |\npass", ["trace_thread"]),
         ("%%isolated --executor |\npass", ["isolated", "process", "docker"]),
         ("%%isolated --executor d|\npass", ["docker"]),
+        ("%%isolated --executor docker --volume met|\npass", ["metrics/"]),
+        ("%%isolated --executor docker --network h|\npass", ["host"]),
         ("%%isolated --memory 5|\npass", ["512M"]),
         ("%%isolated --env-file ten|\npass", ["tenant.env"]),
         ("%%isolated --env-file met|\npass", ["metrics/"]),

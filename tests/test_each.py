@@ -259,6 +259,13 @@ def test_hints_of_single_runs_say_what_to_do_for_rows(shell):
     assert rows[2].error.summary == "The cell only printed, and what it printed is no score."
     unscored = evaluated(shell, "--each rows --limit 1", '{"x": 1, "label": "yes"}').rows[0]
     assert unscored.error.hint == "Either line, as the last one, is a score."
+    forgotten = evaluated(shell, "--each rows --limit 1", "def half(n): return n / 2")
+    assert 'hint: Either line, as the last one, is a score: half or {"scores": [{' in to_text(
+        view_of_evaluation(forgotten)
+    )
+    metric = "def half(number): return number / 2\nhalf"
+    for line, row in (("--each rows --limit 1", "row"), ("--each rows --as one --per one['n']", "one")):
+        assert evaluated(shell, line, metric).rows[0].error.hint == f'Map it: -d number={{{row}["tenant"]}}'
     single = shell.run_cell("%%isolated\nrows[0]").error_in_exec.result.error
     assert "To run the code once for each of its rows, write --each rows" in single.hint
 

@@ -381,7 +381,9 @@ class TestNoResult:
         assert not (tmp_path / "looked.py").exists()
 
     @pytest.mark.parametrize("option", ["", "-o kept", "--compare", "--strict", "--save looked.py"])
-    @pytest.mark.parametrize("code", ["print('a')", "x = 1", "print('a')\ndata", "print('{\"half\": ')"])
+    @pytest.mark.parametrize(
+        "code", ["print('a')", "x = 1", "print('a')\ndata", "print('{\"half\": ')", "def f(x): return 1"]
+    )
     def test_no_score_is_meant(self, cells, tmp_path, option, code):
         cells.ok(f"%cd -q {tmp_path}")
         shown = cells.ok(f"%%isolated --no-score {option}\n{code}")

@@ -219,6 +219,13 @@ class TestColours:
         assert painted[2:4] == ["\x1b[32mCell, line 2\x1b[0m", "\x1b[31m----> 2 bad()\x1b[0m"]
 
 
+def test_marks_stand_below_what_they_mark_whatever_the_font_of_the_page():
+    excerpt = "Cell, line 2\n----> 2 bad()\n          ^^^"
+    shown = to_html(view_of(RunResult(error=RunError(ErrorKind.USER_CODE, "text", "ValueError: bad", excerpt))))
+    (style,) = re.findall(r'<pre style="([^"]*)">', shown)
+    assert "font-family:monospace,monospace" in style
+
+
 class TestErrorsWithScores:
     FAILED = RunError(ErrorKind.NO_SCORE, "No score can be used.", "No score can be used.")
 

@@ -121,11 +121,18 @@ def test_every_public_name_is_there():
         isolated_magic.nothing_of_this_name  # noqa: B018 - the access is the test
 
 
+def lines_of_docstrings(tree: ast.Module) -> int:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)]
+    return sum(docstring.end_lineno - docstring.lineno + 1 for docstring in found)
+
+
 def test_files_and_functions_stay_short():
     for file in FILES:
         text = file.read_text()
-        assert text.count("\n") <= 500, file
-        for node in ast.walk(ast.parse(text)):
+        tree = ast.parse(text)
+        assert text.count("\n") - lines_of_docstrings(tree) <= 480, file
+        for node in ast.walk(tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 assert not body or body[-1].end_lineno - body[0].lineno < 40, f"{file}: {node.name}"

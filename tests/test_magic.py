@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from isolated_magic.magic.options import COMMANDS
+from isolated_magic.magic.option import COMMANDS
 from tests.kernels import kernel
 
 
@@ -453,6 +453,18 @@ class TestStrategies:
         [
             ("--executor thread", "give one of isolated, process, docker"),
             ("--allow-net", "--allow-net is for --executor docker: give that with it"),
+            ("--volume /a:/b", "--volume is for --executor docker: give that with it"),
+            ("--command sh", "--command is for --executor docker: give that with it"),
+            ("--executor docker --volume /a", "--volume /a: give paths here and in the container, such as ./data"),
+            ("--executor docker --volume /a:b", "--volume /a:b: give paths here and in the container"),
+            ("--executor docker --volume /a:/b --volume /a:/c", "--volume: /a stands there twice"),
+            ("--executor docker --volume $nowhere:/b", "--volume: the notebook has no variable nowhere."),
+            ("--executor docker --volume {5}:/b", "--volume: the value of the expression is int: give a path"),
+            ("--executor docker --cpus many", "--cpus many: give a number of processors, such as 0.5"),
+            ("--executor docker --cpus inf", "--executor docker: cpus is inf: give a number of processors"),
+            ("--executor docker --network a --allow-net", "--network says which network, and --allow-net means"),
+            ("--executor docker --command sh --save a.py", "--save writes a file of Python, and with --command"),
+            ("--executor docker --command ''", "--command : give a program of the image with its arguments"),
             ("--image python:3.12 --executor process", "--image is for --executor docker: give that with it"),
         ],
     )

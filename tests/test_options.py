@@ -1,10 +1,12 @@
 """The table of options, and what is made of it, without a kernel."""
 
+import inspect
 from collections import Counter
 from dataclasses import fields, replace
 
 import pytest
 
+from isolated_magic import DockerExecutor
 from isolated_magic.errors import OptionError
 from isolated_magic.executors.factory import HOMES
 from isolated_magic.limits import Limits
@@ -84,3 +86,22 @@ def test_how_many_rows_run_at_once_can_be_set():
     assert parsed("--each rows", jobs=3).jobs == 3
     assert parsed("--each rows --jobs 2", jobs=3).jobs == 2
     assert parsed("").jobs is None
+
+
+def test_a_volume_is_a_path_of_this_machine_and_one_of_the_container():
+    line = "--executor docker --volume ./data:/data --volume $folder:/y:rw --volume {d['a:b']}:/x"
+    assert parsed(line).volumes == (("./data", "/data"), ("$folder", "/y:rw"), ("{d['a:b']}", "/x"))
+    assert parsed("", volumes=["/a:/b:ro"]).volumes == (("/a", "/b:ro"),)
+
+
+def test_a_command_is_split_as_a_shell_would():
+    assert parsed("--executor docker --command \"sh -c 'cat > x'\"").command == ("sh", "-c", "cat > x")
+    assert parsed("--executor docker --command 'node {file}'").command == ("node", "{file}")
+    assert parsed("", command="perl -").command == ("perl", "-")
+
+
+def test_containers_have_the_same_settings_in_a_notebook_and_in_code():
+    in_code = set(inspect.signature(DockerExecutor).parameters) - {"timeout_secs", "limits"}
+    of_options = {"image", "network", "volumes", "cpus", "command"}
+    assert set(IsolatedMagic().container_settings) | of_options == in_code
+    assert DockerExecutor(**IsolatedMagic().container_settings).settings == DockerExecutor().settings

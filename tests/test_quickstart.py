@@ -205,7 +205,7 @@ class TestReading:
 
 class TestTyping:
     def test_the_tab_key_offers_options_and_variables(self, server, browser):
-        cells = ["%load_ext isolated_magic\nzebra_row = {}", "%%isolated --com", "%%isolated --data zebra_"]
+        cells = ["%load_ext isolated_magic\nzebra_row = {}", "%%isolated --comp", "%%isolated --data zebra_"]
         with jupyterlab.opened(server, browser, cells) as notebook:
             notebook.run(0)
             for index, line, word in ((1, "%%isolated", "--compare"), (2, "%%isolated --data", "zebra_row")):

@@ -422,6 +422,8 @@ class TestResult:
         assert ("k2" in result, "k9" in result, result.rows[1] in result) == (True, False, True)
         with pytest.raises(NoSuchRowError, match="There is no row with the key 'k9' among 4"):
             result["k9"]
+        with pytest.raises(NoSuchRowError, match=r"It is a metric: .summary\['metrics'\] has it"):
+            result["relevance"]
         twice = EvaluationResult((*some_rows(1), *some_rows(1, repetition=1)))
         with pytest.raises(KeyError, match="There are 2 rows with the key 'k0'"):
             twice["k0"]

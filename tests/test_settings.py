@@ -136,6 +136,13 @@ class TestConfig:
             ("secret_names", "5", "secret_names is 5: give a list of names"),
             ("secret_names", "[5]", "give a list of names"),
             ("compare", "'yes'", "compare is 'yes': give True or False."),
+            ("cpus", "0", "cpus is 0.0: give a number of processors, such as 0.5"),
+            ("volumes", "['/data']", "volumes is ['/data']: give a list of paths here and in the container, such"),
+            ("command", "'node \"'", "command is 'node \"': it is no command: no closing quotation."),
+            ("docker_memory", "'lots'", "docker_memory is 'lots': give a size, such as '512M'"),
+            ("docker_pids", "0", "docker_pids is 0: give a whole number greater than zero."),
+            ("docker_user", "''", "docker_user is '': give a user, such as '65534:65534'."),
+            ("docker_capabilities", "'ALL'", "docker_capabilities is 'ALL': give a list of names"),
             ("tmeout_secs", "5", "not recognized"),
         ],
     )

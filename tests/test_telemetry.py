@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics.export import (
     InMemoryMetricReader,
 )
 
-from isolated_magic import DistributedExecutor
+from isolated_magic import DistributedExecutor, DockerExecutor
 from tests.processes import HANG_GUARD_SECS
 
 
@@ -58,6 +58,17 @@ def test_each_run_is_recorded(reader, executor):
     ]
     assert slow[0].sum >= 200
     assert sum(point.value for point in found["isolated_subprocess_active_count"][1]) == 0
+
+
+def test_a_run_that_could_not_start_is_recorded_too(reader):
+    with DockerExecutor(base_url="unix:///nowhere.sock") as executor:
+        assert executor.run("1").error.kind == "launch"
+    found = points(reader)
+    assert [(point.attributes["outcome"], point.count) for point in found["docker_execution_latency"][1]] == [
+        ("launch", 1)
+    ]
+    assert "docker_creation_latency" not in found
+    assert sum(point.value for point in found["docker_active_count"][1]) == 0
 
 
 def test_the_active_count_is_up_while_a_run_goes_on(reader, executor):

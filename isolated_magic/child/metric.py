@@ -22,7 +22,7 @@ from .metric_kinds import (
     method_of,
 )
 from .plain import NotAResultError, described, mro_of, name_of, names_in, plain_text
-from .result import DEFAULT_SCORE_NAME, result_of
+from .result import DEFAULT_SCORE_NAME, IT_SCORES, result_of
 
 TYPE_CHECKING = False  # as typing has it, whose import costs each run 3 ms
 if TYPE_CHECKING:
@@ -158,9 +158,9 @@ def ways_to_score(names: dict[str, object], inputs: Inputs) -> list[str]:
         return []
     held = [name for name, value in may_score.items() if not is_class(value) and library_of_metric(value)]
     if held:
-        return [f"{name} is a metric: as the last line, it scores." for name in held]
+        return [f"{name} is a metric: {IT_SCORES}" for name in held]
     name = _most_likely_meant(may_score, inputs)
-    return [f"{name} was only defined: as the last line, it scores."] if name else []
+    return [f"{name} was only defined: {IT_SCORES}"] if name else []
 
 
 def _most_likely_meant(names: dict[str, object], inputs: Inputs) -> str:

@@ -125,6 +125,7 @@ LONGEST_LINE = 1000
 LONGEST_VALUE = 10_000
 SENT = 2
 LEFT_OUT = "characters left out"
+IT_SCORES = "as the last line, it scores."  # the end of notes about what would be a score
 
 
 def elide_middle(text: str, most: int = LONGEST_TEXT) -> str:

@@ -39,11 +39,6 @@ if TYPE_CHECKING:
 class DistributedExecutor(Executor):
     """Runs each piece of code in a new process on a worker of a cluster.
 
-    ::
-
-        with DistributedExecutor(client) as executor:
-            executor.evaluate(code, rows, env_vars=lambda row: {"TENANT_ID": row["tenant"]})
-
     A run has the environment and the files of its worker, with ``env_vars`` over them. A file of code is read here
     and sent as source. Code and data, variables and results pass the scheduler encrypted.
 
@@ -55,15 +50,26 @@ class DistributedExecutor(Executor):
         client: a Dask ``Client``, a cluster or the address of a scheduler, such as ``"tcp://scheduler:8786"``; or
             any ``concurrent.futures.Executor``.
         timeout_secs: default time limit of a run in seconds; infinity for no limit.
-        launch: see :class:`IsolatedSubprocessExecutor`; each worker process has one with these settings.
-        preload: likewise.
-        standby: likewise.
-        idle_secs: likewise.
+        launch: ``"forked"`` or ``"cold"``: each worker process has an :class:`IsolatedSubprocessExecutor`, whose
+            setting this is.
+        preload: modules that its fork servers import: ``"learned"``, a list of names, or None.
+        standby: number of forks that wait for a run on each worker process.
+        idle_secs: seconds after which an unused fork server of a worker process ends.
         limits: default limits of a run.
 
     Raises:
         InvalidRequestError: one of these is invalid.
         MissingLibraryError: a library that it needs is not installed.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> from isolated_magic import DistributedExecutor
+        >>> rows = [{"tenant": "north", "answer": "yes"}, {"tenant": "south", "answer": "no"}]
+        >>> code = "import os; {os.environ['TENANT_ID']: len(data['answer'])}"
+        >>> with ThreadPoolExecutor(2) as pool, DistributedExecutor(pool) as executor:
+        ...     result = executor.evaluate(code, rows, env_vars=lambda row: {"TENANT_ID": row["tenant"]})
+        >>> [row.scores for row in result]
+        [(Score('north', 3),), (Score('south', 2),)]
     """
 
     def __init__(
@@ -101,7 +107,31 @@ class DistributedExecutor(Executor):
         payload_type: str | None = None,
         **options: Unpack[RunOptions],
     ) -> RunRequest:
-        """As every executor's; the run has the environment of its worker below the variables that it is given."""
+        """As :meth:`Executor.prepare`; the run has the environment of its worker, and ``env_vars`` over it.
+
+        Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: variables to set over those of the worker; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            The frozen run.
+
+        Raises:
+            InvalidRequestError: it cannot be run as given; ``packages`` or ``python`` was given.
+            TypeError: there is no such option.
+
+        Example:
+            >>> from concurrent.futures import ThreadPoolExecutor
+            >>> from isolated_magic import DistributedExecutor
+            >>> with ThreadPoolExecutor(1) as pool, DistributedExecutor(pool) as executor:
+            ...     request = executor.prepare("0.5", env_vars={"TENANT_ID": "t1"})
+            >>> sorted(request.environment)
+            [b'TENANT_ID']
+        """
         inherits = options.get("inherit_env", True)
         names = options.get("secrets", ())
         options["inherit_env"] = False
@@ -165,6 +195,13 @@ class DistributedExecutor(Executor):
 
         Returns:
             True when it is gone; False when no run has that pid, or it was not gone in time.
+
+        Example:
+            >>> from concurrent.futures import ThreadPoolExecutor
+            >>> from isolated_magic import DistributedExecutor
+            >>> with ThreadPoolExecutor(1) as pool, DistributedExecutor(pool) as executor:
+            ...     executor.kill_process(1)  # no run has this pid
+            False
         """
         if any(live.pid == pid for live in self.live_runs):
             return super().kill_process(pid, timeout)

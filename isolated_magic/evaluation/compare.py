@@ -53,6 +53,17 @@ class MetricComparison:
         lower_is_better: whether a smaller value is the better one.
         verdict: ``"better"`` or ``"worse"`` if p_adjusted is below 0.05; ``"too few to tell"`` below 10 pairs or
             clusters; else ``"no difference shown"``, which does not mean that there is none.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> rows = [{"n": n} for n in range(20)]
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     before = executor.evaluate("{'ratio': data['n'] % 3 / 10}", rows)
+        ...     after = executor.evaluate("{'ratio': data['n'] % 3 / 10 + 0.5}", rows)
+
+        >>> ratio = after.compare(before).metrics["ratio"]
+        >>> round(ratio.before, 3), round(ratio.after, 3), ratio.wins, ratio.losses, ratio.verdict
+        (0.095, 0.595, 20, 0, 'better')
     """
 
     name: str
@@ -101,6 +112,16 @@ class Comparison:
         only_after: likewise of the newer one.
         notes: what to know before the figures are believed, such as rows that failed in one of them.
         label: what the earlier evaluation is called; empty for nothing.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> rows = [{"n": n} for n in range(20)]
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     before = executor.evaluate("{'ratio': data['n'] % 3 / 10}", rows)
+        ...     after = executor.evaluate("{'ratio': data['n'] % 3 / 10 + 0.5}", rows)
+
+        >>> after.compare(before)
+        Comparison({ratio: +0.5 (better)}, pairs=20, unpaired=0)
     """
 
     metrics: Mapping[str, MetricComparison] = field(default_factory=dict)

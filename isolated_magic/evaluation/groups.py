@@ -42,6 +42,17 @@ class Groups(Mapping[object, R], Generic[R]):
         by: what the rows are grouped by: the name of a column, or of a function.
         groups: the evaluation of each group.
         whole: the evaluation of all of them.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> south = [{"tenant": "south", "answer": "no"}, {"tenant": "south"}]
+        >>> rows = [{"tenant": "north", "answer": "yes"}, *south]
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.evaluate("{'length': len(data['answer'])}", rows)
+
+        >>> groups = result.by("tenant")
+        >>> [(name, group.summary["rows"]) for name, group in groups.items()]
+        [('north', 1), ('south', 2)]
     """
 
     def __init__(self, by: str, groups: Mapping[object, R], whole: R) -> None:
@@ -81,9 +92,22 @@ class Groups(Mapping[object, R], Generic[R]):
     def plot(self) -> Figure:
         """A figure of matplotlib: the distribution of each metric in each group, its mean and the interval.
 
+        Returns:
+            The figure, which is not shown: a notebook shows it as the value of a cell.
+
         Raises:
             InvalidRequestError: no row has a score.
             MissingLibraryError: matplotlib is not installed.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> south = [{"tenant": "south", "answer": "no"}, {"tenant": "south"}]
+            >>> rows = [{"tenant": "north", "answer": "yes"}, *south]
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = executor.evaluate("{'length': len(data['answer'])}", rows)
+
+            >>> len(result.by("tenant").plot().axes)
+            1
         """
         from isolated_magic.evaluation.plot import plot  # noqa: PLC0415 - for plots alone
 
@@ -92,8 +116,22 @@ class Groups(Mapping[object, R], Generic[R]):
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame with a row for each group: counts, and the mean of each metric with its interval.
 
+        Returns:
+            Columns: what the rows are grouped by, ``rows``, ``scored``, ``failed``, and for each metric ``NAME``,
+            ``NAME.low`` and ``NAME.high``.
+
         Raises:
             MissingLibraryError: pandas is not installed.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> south = [{"tenant": "south", "answer": "no"}, {"tenant": "south"}]
+            >>> rows = [{"tenant": "north", "answer": "yes"}, *south]
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = executor.evaluate("{'length': len(data['answer'])}", rows)
+
+            >>> result.by("tenant").to_pandas()[["tenant", "rows", "failed"]].values.tolist()
+            [['north', 1, 0], ['south', 2, 1]]
         """
         summaries = [(name, group.summary) for name, group in self._groups.items()]
         metrics = dict.fromkeys(

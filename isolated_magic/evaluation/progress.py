@@ -23,6 +23,14 @@ class Progress(NamedTuple):
         elapsed_secs: since it began.
         means: running mean of each metric, by its name.
         resumed: those that a checkpoint had, which took no time.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> rows, seen = [{"n": 1}, {"n": 2}], []
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.evaluate("data['n'] / 2", rows, progress=seen.append)
+        >>> seen[-1].done, seen[-1].total, seen[-1].failed, seen[-1].means
+        (2, 2, 0, {'score': 0.75})
     """
 
     done: int

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from isolated_magic.evaluation.evaluated import Evaluated
     from isolated_magic.evaluation.row_result import RowResult
     from isolated_magic.evaluation.summary import MetricSummary, Summary
+    from isolated_magic.models import RunError
     from isolated_magic.render.blocks import Block, View
 
 METRIC_HEADERS = (
@@ -206,11 +207,18 @@ def _failure_blocks(result: Evaluated, summary: Summary, most_rows: int) -> list
         more = f"... {len(groups) - MOST_CAUSES:,} more kinds: result.summary has them"
         blocks.append(Line(more, Role.NOTE))
     firsts = [named[group["keys"][0]].error for _, group in groups[:MOST_CAUSES] if group["keys"][0] in named]
-    hints = dict.fromkeys(error.hint for error in firsts if error is not None and error.hint)
+    hints = dict.fromkeys(_hint(error) for error in firsts if error is not None and error.hint)
     blocks += [Line(f"hint: {brief(hint, LONGEST_READ)}", Role.NOTE) for hint in islice(hints, MOST_HINTS)]
     if failed > len(summary["failures"]):
         blocks.append(_failures_fold(result, most_rows))
     return blocks
+
+
+def _hint(error: RunError) -> str:
+    """What to do; where that is to write one of two lines, with the lines, which a single run shows above it."""
+    if error.kind is ErrorKind.NO_RESULT and error.excerpt:
+        return f"{error.hint.removesuffix('.')}: {' or '.join(error.excerpt.splitlines())}"
+    return error.hint
 
 
 def _cause_text(group: FailureGroup) -> str:

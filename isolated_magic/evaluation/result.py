@@ -36,6 +36,18 @@ class EvaluationResult:
         notes: sentences about the evaluation as a whole.
         label: what it is called where it is shown; empty for nothing.
         comparison: with an earlier evaluation, to be shown with it; None for none.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> south = [{"tenant": "south", "answer": "no"}, {"tenant": "south"}]
+        >>> rows = [{"tenant": "north", "answer": "yes"}, *south]
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.evaluate("{'length': len(data['answer'])}", rows)
+
+        >>> result
+        EvaluationResult(length 3 ± 6, 2 of 3 scored, 1 failed)
+        >>> result.ok, len(result), result.failures[0].error.summary
+        (False, 3, "KeyError: 'answer' (line 1)")
     """
 
     rows: tuple[RowResult, ...] = ()
@@ -73,7 +85,8 @@ class EvaluationResult:
             return found[0]
         if found:
             raise NoSuchRowError(f"There are {len(found):,} rows with the key {key!r}: .rows has each repetition.")
-        raise NoSuchRowError(f"There is no row with the key {key!r} among {len(self.rows):,}.")
+        metric = " It is a metric: .summary['metrics'] has it." if key in self.summary["metrics"] else ""
+        raise NoSuchRowError(f"There is no row with the key {key!r} among {len(self.rows):,}.{metric}")
 
     def __contains__(self, row_or_key: object) -> bool:
         """Whether a row has that key, or is that row."""
@@ -121,8 +134,20 @@ class EvaluationResult:
             other: the earlier one.
             lower_is_better: names of metrics of which a smaller value is the better one.
 
+        Returns:
+            The comparison of each metric that both have, and the rows that changed most.
+
         Raises:
             InvalidRequestError: other is no evaluation, or lower_is_better names a metric that neither has.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> rows = [{"n": n} for n in range(20)]
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     before = executor.evaluate("{'ratio': data['n'] % 3 / 10}", rows)
+            ...     after = executor.evaluate("{'ratio': data['n'] % 3 / 10 + 0.5}", rows)
+            >>> after.compare(before).metrics["ratio"].verdict
+            'better'
         """
         if not isinstance(other, EvaluationResult):
             raise InvalidRequestError(
@@ -138,8 +163,21 @@ class EvaluationResult:
             column_or_function: the name of a field of the rows, ``"cluster"``, or a function of the row. Rows
                 without a value are in the group ``(none)``.
 
+        Returns:
+            An EvaluationResult for each group, by its name.
+
         Raises:
             InvalidRequestError: no row has such a field, or the function raised.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> south = [{"tenant": "south", "answer": "no"}, {"tenant": "south"}]
+            >>> rows = [{"tenant": "north", "answer": "yes"}, *south]
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = executor.evaluate("{'length': len(data['answer'])}", rows)
+
+            >>> result.by("tenant")["south"].summary["failed"]
+            1
         """
         from isolated_magic.evaluation.groups import Groups, group_rows  # noqa: PLC0415 - for groups alone
 
@@ -157,9 +195,20 @@ class EvaluationResult:
         Args:
             by: as for :meth:`by`: the distribution in each group. None for all rows together.
 
+        Returns:
+            The figure, which is not shown: a notebook shows it as the value of a cell.
+
         Raises:
             InvalidRequestError: no row has a score, or there are no such groups.
             MissingLibraryError: matplotlib is not installed.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = executor.evaluate("data['n'] / 2", [{"n": 1}, {"n": 2}], key="n")
+
+            >>> len(result.plot().axes)
+            1
         """
         if by is not None:
             return self.by(by).plot()
@@ -175,8 +224,19 @@ class EvaluationResult:
         there are any; ``attempts`` and ``ms``. A field of the row with the name of another column is called
         ``row.NAME``.
 
+        Returns:
+            A frame with ``len(result.rows)`` rows, in the order of the input; times are in milliseconds.
+
         Raises:
             MissingLibraryError: pandas is not installed.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = executor.evaluate("data['n'] / 2", [{"n": 1}, {"n": 2}], key="n")
+
+            >>> result.to_pandas()["score"].tolist()
+            [0.5, 1.0]
         """
         from isolated_magic.evaluation.table import to_pandas  # noqa: PLC0415 - likewise
 
@@ -196,6 +256,16 @@ class EvaluationResult:
         Raises:
             InvalidRequestError: it ends in something else, or cannot be written.
             MissingLibraryError: the format needs a library that is not installed.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from isolated_magic import EvaluationResult, IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor, tempfile.TemporaryDirectory() as folder:
+            ...     result = executor.evaluate("data['n'] / 2", [{"n": 1}, {"n": 2}])
+            ...     path = result.save(Path(folder, "scores.jsonl"))
+            ...     path.name, EvaluationResult.load(path) == result
+            ('scores.jsonl', True)
         """
         from isolated_magic.evaluation.saving import save  # noqa: PLC0415 - likewise
 
@@ -215,6 +285,16 @@ class EvaluationResult:
         Raises:
             InvalidRequestError: there is no such file, or it holds no evaluation.
             MissingLibraryError: it needs a library that is not installed.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from isolated_magic import EvaluationResult, IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor, tempfile.TemporaryDirectory() as folder:
+            ...     checkpoint = Path(folder, "scores.jsonl")
+            ...     result = executor.evaluate("data['n'] / 2", [{"n": 1}, {"n": 2}], checkpoint=checkpoint)
+            ...     len(EvaluationResult.load(checkpoint))
+            2
         """
         from isolated_magic.evaluation.saving import load  # noqa: PLC0415 - likewise
 
@@ -226,6 +306,17 @@ class EvaluationInterrupted(RunInterrupted):
 
     Args:
         result: what was done until then.
+
+    Example:
+        >>> from isolated_magic import EvaluationInterrupted, IsolatedSubprocessExecutor
+        >>> def press_stop(progress):
+        ...     raise KeyboardInterrupt
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     try:
+        ...         executor.evaluate("0.5", [{}] * 100, progress=press_stop)
+        ...     except EvaluationInterrupted as stopped:
+        ...         stopped.result.stopped
+        'The evaluation was interrupted.'
     """
 
     def __init__(self, result: EvaluationResult) -> None:

@@ -19,6 +19,13 @@ class Attempt:
     Args:
         error: why it failed; None for the one that succeeded.
         timings: durations in milliseconds.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.evaluate("1 / data['n']", [{"n": 0}], retries=1)
+        >>> [attempt.error.kind.value for attempt in result.rows[0].attempts]
+        ['user_code', 'user_code']
     """
 
     error: RunError | None
@@ -47,6 +54,15 @@ class RowResult:
         is_resumed: whether it was read from a checkpoint instead of run.
         worker: the process of a cluster that ran it, such as ``"tcp://10.0.0.7:40331"``; None for a run of this
             process.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.evaluate("data['n'] / 2", [{"n": 1}, {"n": 2}], key="n")
+
+        >>> row = result["2"]
+        >>> row.index, row.row, row.ok, row.scores
+        (1, {'n': 2}, True, (Score('score', 1.0),))
     """
 
     index: int

@@ -35,6 +35,16 @@ class BackgroundRun:
     Args:
         live: the live run.
         run: a function that performs the run, called in a new thread.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     run = executor.start("print('scoring'); {'overlap': 0.8}", label="nightly")
+        ...     result = run.result(timeout=60)
+        >>> run
+        <BackgroundRun 'nightly' done: RunResult(scores={'overlap': 0.8}, exit_status=0)>
+        >>> run.state, run["overlap"].value, run.stdout.strip()
+        ('done', 0.8, 'scoring')
     """
 
     def __init__(self, live: LiveRun, run: Callable[[OnOutput], RunResult]) -> None:
@@ -90,7 +100,20 @@ class BackgroundRun:
         return self._amended(self._future.result()) if has_result else None
 
     def done(self) -> bool:
-        """Whether the run has ended, with all its processes."""
+        """Whether the run has ended, with all its processes.
+
+        Returns:
+            True when it has; it does not wait.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     run = executor.start("import time; time.sleep(60)")
+            ...     run.done()
+            False
+            >>> run.done()  # the executor has killed it
+            True
+        """
         self.end_was_seen = self._future.done()
         return self.end_was_seen
 
@@ -100,8 +123,17 @@ class BackgroundRun:
         Args:
             timeout: seconds to wait; None to wait without limit.
 
+        Returns:
+            The result, the same one each time.
+
         Raises:
             TimeoutError: the run has not ended within the timeout.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.start("0.5").result(timeout=60).ok
+            True
         """
         try:
             result = self._amended(self._future.result(timeout))
@@ -211,11 +243,47 @@ class BackgroundRun:
         return iter(self._ended())
 
     def to_dict(self, *, nan: NanStyle = "float", displays: bool = False) -> JsonObject:
-        """As :meth:`RunResult.to_dict`."""
+        """As :meth:`RunResult.to_dict`.
+
+        Args:
+            nan: ``"float"`` keeps NaN and infinities; ``"null"`` replaces them by None.
+            displays: True adds ``"displays"``, a list of ``{"data": ..., "metadata": ...}``.
+
+        Returns:
+            The payload, or ``{"code": 400 or 500, "error": text}`` for a failed run.
+
+        Raises:
+            StillRunningError: the run has not ended.
+            InvalidRequestError: ``nan`` is neither.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     run = executor.start("{'scores': [{'name': 'overlap', 'value': 0.8}]}")
+            ...     result = run.result()
+            >>> run.to_dict()
+            {'scores': [{'name': 'overlap', 'value': 0.8}]}
+        """
         return self._ended().to_dict(nan=nan, displays=displays)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """As :meth:`RunResult.to_pandas`."""
+        """As :meth:`RunResult.to_pandas`.
+
+        Returns:
+            A frame of shape (scores, 8).
+
+        Raises:
+            StillRunningError: the run has not ended.
+            MissingLibraryError: pandas is not installed.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     run = executor.start("{'overlap': 0.8, 'length': 3}")
+            ...     result = run.result()
+            >>> run.to_pandas().shape
+            (2, 8)
+        """
         return self._ended().to_pandas()
 
     def add_done_callback(self, callback: Callable[[RunResult], object]) -> None:
@@ -223,6 +291,16 @@ class BackgroundRun:
 
         Args:
             callback: called once; exceptions that it raises are logged.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> values = []
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     run = executor.start("0.5")
+            ...     result = run.result()
+            ...     run.add_done_callback(lambda result: values.append(result["score"].value))
+            >>> values
+            [0.5]
         """
 
         def when_done(future: Future[RunResult]) -> None:
@@ -239,6 +317,15 @@ class BackgroundRun:
 
         Returns:
             Whether all have ended; True also if the run had ended before.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     run = executor.start("import time; time.sleep(60)")
+            ...     run.kill()
+            True
+            >>> run.error.summary
+            'The run was killed before it ended.'
         """
         self._live.stop()
         with suppress(TimeoutError):
@@ -246,7 +333,16 @@ class BackgroundRun:
         return self._future.done()
 
     def interrupt(self) -> None:
-        """Stop the run with SIGINT, like Ctrl-C, then SIGTERM and SIGKILL. Does not wait."""
+        """Stop the run with SIGINT, like Ctrl-C, then SIGTERM and SIGKILL. Does not wait.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     run = executor.start("import time; time.sleep(60)")
+            ...     run.interrupt()
+            ...     run.result(timeout=60).error.summary
+            'The run was stopped before it ended.'
+        """
         self._live.interrupt()
 
     def __repr__(self) -> str:

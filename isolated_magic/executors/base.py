@@ -114,6 +114,16 @@ class Executor(Lifetime):
 
     Raises:
         InvalidRequestError: the timeout is not a number greater than zero, or ``limits`` is not a Limits.
+
+    Example:
+        >>> from isolated_magic import Executor, IsolatedSubprocessExecutor, ProcessExecutor
+        >>> def mean_length(executor: Executor, answers: list[str]) -> float:
+        ...     rows = [{"answer": answer} for answer in answers]
+        ...     result = executor.evaluate("{'length': len(data['answer'])}", rows)
+        ...     return result.summary["metrics"]["length"]["mean"]
+        >>> with IsolatedSubprocessExecutor() as one, ProcessExecutor(workers=1) as other:
+        ...     mean_length(one, ["yes", "no"]), mean_length(other, ["yes", "no"])
+        (2.5, 2.5)
     """
 
     refuses_packages = ""  # why
@@ -152,7 +162,18 @@ class Executor(Lifetime):
             ``{"code": 400 or 500, "error": text}``.
 
         Raises:
+            TypeError: there is no such option.
             KeyboardInterrupt: this thread was interrupted; the run has been stopped.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.execute("len(data['answer']) / 10", {"answer": "yes"})
+            ...     executor.execute("import os; float(os.environ['WEIGHT'])", env_vars={"WEIGHT": "0.3"})
+            ...     executor.execute("1 / 0")["code"]
+            {'scores': [{'name': 'score', 'value': 0.3, 'reason': None}]}
+            {'scores': [{'name': 'score', 'value': 0.3, 'reason': None}]}
+            400
         """
         return self.run(code, data, env_vars, timeout_secs, payload_type, **options).to_dict()
 
@@ -169,16 +190,36 @@ class Executor(Lifetime):
         on_display: OnDisplay | None = None,
         **options: Unpack[RunOptions],
     ) -> RunResult:
-        """Run the code and return a RunResult. Arguments as for :meth:`execute`.
+        """Run the code and return a RunResult.
 
         Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: variables to set over those of this process; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
             on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints;
                 without the line that is the result.
             on_display: called in this thread with a :class:`DisplayData` for each thing that the code displays, in
                 order with its output.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            The result; a failed run has one, too, with its ``error``.
 
         Raises:
+            TypeError: there is no such option.
             KeyboardInterrupt: this thread was interrupted; the run has been stopped.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> def show(stream, text):
+            ...     print(f"{stream}: {text!r}")
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = executor.run("print('scoring', end=''); {'overlap': 0.8}", on_output=show)
+            stdout: 'scoring'
+            >>> result["overlap"].value
+            0.8
         """
         called_at = time.monotonic()
         try:
@@ -202,13 +243,28 @@ class Executor(Lifetime):
     ) -> BackgroundRun:
         """Start a run in the background and return its handle. Code, data and environment are read now.
 
-        Arguments as for :meth:`execute`.
-
         Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: variables to set over those of this process; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
             label: name of the run in lists of runs; None for the source's name.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            The handle, which has all that a RunResult has once the run has ended.
 
         Raises:
             InvalidRequestError: an argument is invalid.
+            TypeError: there is no such option.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     run = executor.start("0.5", label="nightly")
+            ...     run.result(timeout=60)["score"].value
+            0.5
         """
         called_at = time.monotonic()
         request = self.prepare(code, data, env_vars, timeout_secs, payload_type, **options)
@@ -224,10 +280,29 @@ class Executor(Lifetime):
         payload_type: str | None = None,
         **options: Unpack[RunOptions],
     ) -> JsonObject:
-        """:meth:`execute` from asyncio, with the same arguments. Cancelling the task kills the run.
+        """:meth:`execute` from asyncio. Cancelling the task kills the run.
+
+        Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: variables to set over those of this process; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            As :meth:`execute`.
 
         Raises:
+            TypeError: there is no such option.
             asyncio.CancelledError: the task was cancelled; the run has been killed.
+
+        Example:
+            >>> import asyncio
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     asyncio.run(executor.aexecute("len(data['answer']) / 10", {"answer": "yes"}))
+            {'scores': [{'name': 'score', 'value': 0.3, 'reason': None}]}
         """
         live = LiveRun(options.get("source_name", SOURCE_NAME))
 
@@ -251,11 +326,29 @@ class Executor(Lifetime):
         payload_type: str | None = None,
         **options: Unpack[RunOptions],
     ) -> RunRequest:
-        """Check and freeze a run for :meth:`run_request` or :meth:`start_request`. Arguments: see :meth:`execute`.
+        """Check and freeze a run for :meth:`run_request` or :meth:`start_request`.
+
+        Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: variables to set over those of this process; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            The frozen run, which can be run as often as wanted.
 
         Raises:
             InvalidRequestError: it cannot be run as given.
             TypeError: there is no such option.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     request = executor.prepare("len(data['answer']) / 10", {"answer": "yes"})
+            ...     [executor.run_request(request)["score"].value for _ in range(2)]
+            [0.3, 0.3]
         """
         if options:
             check_options(options)
@@ -273,14 +366,48 @@ class Executor(Lifetime):
         on_display: OnDisplay | None = None,
         called_at: float | None = None,
     ) -> RunResult:
-        """:meth:`run` of what :meth:`prepare` made; called_at is when the caller began, by time.monotonic()."""
+        """:meth:`run` of what :meth:`prepare` made.
+
+        Args:
+            request: what :meth:`prepare` returned.
+            on_output: called in this thread with ``"stdout"`` or ``"stderr"`` and text, as the code prints.
+            on_display: called in this thread with a :class:`DisplayData` for each thing that the code displays.
+            called_at: when the caller began, by ``time.monotonic()``, in seconds; None for now.
+
+        Returns:
+            The result; a failed run has one, too.
+
+        Raises:
+            KeyboardInterrupt: this thread was interrupted; the run has been stopped.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.run_request(executor.prepare("0.5"))["score"].value
+            0.5
+        """
         watchers = Watchers(on_output, on_display)
         return self._run(request, LiveRun(request.source_name, called_at), watchers)
 
     def start_request(
         self, request: RunRequest, *, label: str | None = None, called_at: float | None = None
     ) -> BackgroundRun:
-        """:meth:`start` of what :meth:`prepare` made; called_at is when the caller began, by time.monotonic()."""
+        """:meth:`start` of what :meth:`prepare` made.
+
+        Args:
+            request: what :meth:`prepare` returned.
+            label: name of the run in lists of runs; None for the source's name.
+            called_at: when the caller began, by ``time.monotonic()``, in seconds; None for now.
+
+        Returns:
+            The handle of the run.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.start_request(executor.prepare("0.5"), label="nightly").result().ok
+            True
+        """
         live = LiveRun(label or request.source_name, called_at)
         return BackgroundRun(live, lambda on_output: self._run(request, live, Watchers(on_output)))
 
@@ -305,9 +432,24 @@ class Executor(Lifetime):
                 terminal or a notebook (with the extension loaded) once a second has passed.
             options: see :class:`~isolated_magic.executors.evaluation_options.EvaluateOptions`.
 
+        Returns:
+            A RowResult for each row that was begun, in the order of the rows, and figures of each metric.
+
         Raises:
             InvalidRequestError: the evaluation cannot be run as given.
+            TypeError: there is no such option.
+            LaunchError: nothing can be run there any more, such as on a cluster whose scheduler is gone.
             EvaluationInterrupted: this thread was interrupted; its ``result`` holds the rows that were done.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> rows = [{"answer": "yes"}, {"answer": "no"}, {}]
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = executor.evaluate("{'length': len(data['answer'])}", rows)
+            >>> result.summary["metrics"]["length"]["mean"], len(result.failures)
+            (2.5, 1)
+            >>> result.rows[2].error.summary
+            "KeyError: 'answer' (line 1)"
         """
         with shown(progress) as on_progress:
             return self._evaluation(code, rows, env_vars, options).result(on_progress)
@@ -322,14 +464,35 @@ class Executor(Lifetime):
         progress: OnProgress | bool | None = None,
         **options: Unpack[EvaluateOptions],
     ) -> EvaluationResult:
-        """:meth:`evaluate` from asyncio, with the same arguments. Cancelling the task kills all runs.
+        """:meth:`evaluate` from asyncio. Cancelling the task kills all runs.
 
         Rows are read, and functions of the row are called, in a thread of its own; ``progress`` is called in that
         of the event loop.
 
+        Args:
+            code: Python source, or the path of a file.
+            rows: a list, any iterable, a dict of columns, a data frame, a dataset, or the path of a .jsonl, .csv
+                or .parquet file.
+            env_vars: variables to set for each run, or a function of the row that gives them.
+            progress: as for :meth:`evaluate`.
+            options: see :class:`~isolated_magic.executors.evaluation_options.EvaluateOptions`.
+
+        Returns:
+            As :meth:`evaluate`.
+
         Raises:
             InvalidRequestError: the evaluation cannot be run as given.
+            TypeError: there is no such option.
+            LaunchError: nothing can be run there any more, such as on a cluster whose scheduler is gone.
             asyncio.CancelledError: the task was cancelled; all runs have been killed.
+
+        Example:
+            >>> import asyncio
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     result = asyncio.run(executor.aevaluate("data['n'] / 2", [{"n": 1}, {"n": 2}]))
+            >>> [row.scores[0].value for row in result]
+            [0.5, 1.0]
         """
         loop = asyncio.get_running_loop()
         live = LiveEvaluation("evaluation")
@@ -357,11 +520,32 @@ class Executor(Lifetime):
         were yielded: the same key is found only among the last 10,000. What the iterator of the rows raises is
         raised after the results of the rows before. Closing it kills what runs.
 
+        Args:
+            code: Python source, or the path of a file.
+            rows: a list, any iterable, a dict of columns, a data frame, a dataset, or the path of a .jsonl, .csv
+                or .parquet file.
+            env_vars: variables to set for each run, or a function of the row that gives them.
+            options: see :class:`~isolated_magic.executors.evaluation_options.EvaluateOptions`.
+
+        Returns:
+            An iterator of RowResults; it reads and runs rows as it is asked for them.
+
         Raises:
             InvalidRequestError: the evaluation cannot be run as given.
+            TypeError: there is no such option.
+            LaunchError: nothing can be run there any more, such as on a cluster whose scheduler is gone.
             EvaluationStoppedError: it was stopped, by ``fail_on_error`` or a teardown; what had been done was
                 yielded before.
             KeyboardInterrupt: this thread was interrupted; all runs have been killed.
+
+        Example:
+            >>> from itertools import count, islice
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     results = executor.map("data['n'] / 2", ({"n": n} for n in count()))
+            ...     print([row.scores[0].value for row in islice(results, 3)])
+            ...     results.close()
+            [0.0, 0.5, 1.0]
         """
         return self._evaluation(code, rows, env_vars, options, is_endless=True).in_order()
 
@@ -450,6 +634,12 @@ class Executor(Lifetime):
         Returns:
             Whether all is ready, with all modules in ``preload``; :attr:`preloaded` tells what is missing. True at
             once if every run is a cold start.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.warm_up()
+            True
         """
         request = self._any_request()
         return self._launcher_for(request).warm_up(request, timeout_secs)

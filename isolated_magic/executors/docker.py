@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from isolated_magic.child.wire import CONTAINER_FOLDER
 from isolated_magic.errors import InvalidRequestError
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS, Executor
-from isolated_magic.executors.isolated import DEFAULT_IDLE_SECS, DEFAULT_STANDBY
 from isolated_magic.launch.containers.launcher import ContainerLauncher
-from isolated_magic.launch.containers.settings import DEFAULT_IMAGE, ContainerSettings, held_by, shape_for
-from isolated_magic.limits import MIB, NO_LIMITS
+from isolated_magic.launch.containers.settings import ContainerSettings, held_by, shape_for
+from isolated_magic.limits import NO_LIMITS
 from isolated_magic.request import ContainerTarget, given_variables, lists_options, with_source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from os import PathLike
 
     from isolated_magic.environment import EnvValue
+    from isolated_magic.executors.dispatch import Dispatch, Reports
+    from isolated_magic.executors.evaluation_options import EvaluationSettings
     from isolated_magic.limits import Limits
     from isolated_magic.request import RunOptions, RunRequest
+
+DEFAULTS = ContainerSettings()
+_OF_A_SHELL = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class DockerExecutor(Executor):
     """Runs each piece of code in a new container that is used once.
 
-    ::
-
-        with DockerExecutor(timeout_secs=30) as executor:
-            executor.execute("len(data['answer'])", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
-
     The code sees the image, its environment, ``env_vars`` and the data: nothing of this process's environment,
     and no file of this machine except ``volumes``. A file is read here and sent as source: tracebacks show its
     name, and ``__file__`` is not set.
 
+    With ``command``, the code is a program of another language::
+
+        with DockerExecutor(image="node:22", command=["node", "-"]) as executor:
+            executor.execute("console.log(JSON.stringify({scores: [{name: 'a', value: 1}]}))")
+
     Args:
         timeout_secs: default time limit of a run in seconds; infinity for no limit.
         image: an image with Python 3.11 or later. It is never pulled: if it is missing, the error says what to do.
+        command: runs the code, in an image that has it, and ``sh``, ``head`` and ``tail``: the code is on its
+            stdin, or, if ``{file}`` stands in the command, in the file whose path takes that place, with the data
+            on stdin. The data, ``{"data": ..., "payload_type": ...}``, are always in the file that the variable
+            ``ISOLATED_MAGIC_DATA`` names. The result is the last line of stdout that is a JSON object. No
+            container waits then. Empty for Python.
         standby: number of containers that wait for a run.
         idle_secs: seconds after which a waiting container ends. The next run starts another one.
         memory_bytes: bytes for all processes of a run together, files under /tmp included; no swap.
@@ -61,6 +72,12 @@ class DockerExecutor(Executor):
     Raises:
         InvalidRequestError: one of these is invalid.
         MissingLibraryError: the docker SDK is not installed.
+
+    Example:
+        >>> from isolated_magic import DockerExecutor
+        >>> with DockerExecutor(timeout_secs=30) as executor:  # doctest: +SKIP
+        ...     executor.execute("len(data['answer']) / 10", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
+        {'scores': [{'name': 'score', 'value': 0.3, 'reason': None}]}
     """
 
     refuses_packages = "a container has the packages and the Python of its image. Give an image that has them."
@@ -69,21 +86,22 @@ class DockerExecutor(Executor):
         self,
         timeout_secs: float = DEFAULT_TIMEOUT_SECS,
         *,
-        image: str = DEFAULT_IMAGE,
-        standby: int = DEFAULT_STANDBY,
-        idle_secs: float = DEFAULT_IDLE_SECS,
-        memory_bytes: int = 512 * MIB,
-        cpus: float = 1.0,
-        pids: int = 64,
-        nofile: int = 1024,
-        network: bool | str = False,
-        user: str = "65534:65534",
-        read_only: bool = True,
-        new_privileges: bool = False,
+        image: str = DEFAULTS.image,
+        command: Sequence[str] = (),
+        standby: int = DEFAULTS.standby,
+        idle_secs: float = DEFAULTS.idle_secs,
+        memory_bytes: int = DEFAULTS.memory_bytes,
+        cpus: float = DEFAULTS.cpus,
+        pids: int = DEFAULTS.pids,
+        nofile: int = DEFAULTS.nofile,
+        network: bool | str = DEFAULTS.network,
+        user: str = DEFAULTS.user,
+        read_only: bool = DEFAULTS.read_only,
+        new_privileges: bool = DEFAULTS.new_privileges,
         capabilities: Sequence[str] = (),
-        tmpfs_bytes: int = 64 * MIB,
+        tmpfs_bytes: int = DEFAULTS.tmpfs_bytes,
         volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None = None,
-        cwd: str = "/tmp",  # noqa: S108 - of the container, which nobody else has
+        cwd: str = DEFAULTS.cwd,
         preload: Sequence[str] = (),
         runtime: str | None = None,
         base_url: str | None = None,
@@ -91,6 +109,7 @@ class DockerExecutor(Executor):
     ) -> None:
         self.settings = ContainerSettings(
             image=image,
+            command=_words(command),
             standby=standby,
             idle_secs=idle_secs,
             memory_bytes=memory_bytes,
@@ -121,7 +140,30 @@ class DockerExecutor(Executor):
         payload_type: str | None = None,
         **options: Unpack[RunOptions],
     ) -> RunRequest:
-        """As every executor's; the run has no file and no variable of this machine but those it is given."""
+        """As :meth:`Executor.prepare`; the run has no file and no variable of this machine but those it is given.
+
+        Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: variables to set over those of the image; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            The frozen run.
+
+        Raises:
+            InvalidRequestError: it cannot be run as given; ``packages`` or ``python`` was given.
+            TypeError: there is no such option.
+
+        Example:
+            >>> from isolated_magic import DockerExecutor
+            >>> with DockerExecutor() as executor:
+            ...     request = executor.prepare("0.5", env_vars={"TENANT_ID": "t1"})
+            >>> sorted(request.environment)
+            [b'TENANT_ID']
+        """
         options["inherit_env"] = False
         request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
         environment, unset = given_variables(request, env_vars)
@@ -132,9 +174,20 @@ class DockerExecutor(Executor):
             limits=limits,
             environment=environment,
             cwd=self.settings.cwd,
-            container=ContainerTarget(unset, CONTAINER_FOLDER, shape.memory_bytes),
+            container=ContainerTarget(unset, CONTAINER_FOLDER, shape.memory_bytes, self.settings.command),
         )
-        return with_source(request, "a container")
+        if not self.settings.command:
+            return with_source(request, "a container")
+        _check_variables({*environment, *unset})
+        return _with_program(request)
+
+    def _dispatch(self, request: RunRequest, settings: EvaluationSettings) -> Callable[[Reports], Dispatch]:
+        if self.settings.command and settings.per is not None:
+            raise InvalidRequestError(
+                "per (--per) has rows share a process, which is for Python: with a command each row has its own. "
+                "Leave it out."
+            )
+        return super()._dispatch(request, settings)
 
 
 def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) -> dict[str, str]:
@@ -144,6 +197,33 @@ def _paths(volumes: Mapping[str | PathLike[str], str | PathLike[str]] | None) ->
         raise InvalidRequestError(
             f"volumes is {volumes!r}: give paths here and there, such as {{'/data': '/data'}}."
         ) from None
+
+
+def _words(command: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(command, str):
+        raise InvalidRequestError(f"command is {command!r}: give a list of words, such as ['node', '-'].")
+    return tuple(command)
+
+
+def _check_variables(names: Collection[bytes]) -> None:
+    """Refuse names that a shell cannot set."""
+    for name in sorted(names):
+        if not _OF_A_SHELL.fullmatch(name):
+            raise InvalidRequestError(
+                f"env_vars: {os.fsdecode(name)!r}: a command gets its variables from a shell, whose names are of "
+                "letters, digits and underscores."
+            )
+
+
+def _with_program(request: RunRequest) -> RunRequest:
+    """The run with the text of its file, if it has one."""
+    if request.path is None:
+        return request
+    try:
+        program = Path(request.path).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as problem:
+        raise InvalidRequestError(f"The file {request.path} cannot be sent to a container: {problem}.") from None
+    return replace(request, source=program, source_name=request.path, path=None)
 
 
 def _names(what: str, names: Collection[str]) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ class EvaluateOptions(TypedDict, total=False):
             is kept of a row, too.
         inherit_env: as for ``execute``.
         source_name: as for ``execute``.
+        data_name: as for ``execute``.
         fresh: as for ``execute``.
         limits: as for ``execute``.
         strict: as for ``execute``.
@@ -98,6 +99,7 @@ class EvaluateOptions(TypedDict, total=False):
     secrets: Collection[str] | OfRow
     inherit_env: bool
     source_name: str
+    data_name: str | None
     fresh: bool
     limits: Limits | None
     strict: bool
@@ -133,6 +135,7 @@ class EvaluationSettings:
     secrets: Collection[str] | OfRow = ()
     inherit_env: bool = True
     source_name: str = "<string>"
+    data_name: str | None = None
     fresh: bool = False
     limits: Limits | None = None
     strict: bool = False

@@ -35,10 +35,22 @@ def create_executor(name: ExecutorName, **settings: object) -> Executor:
         name: ``"isolated"``, ``"process"``, ``"docker"`` or ``"distributed"``.
         settings: keyword arguments of its class.
 
+    Returns:
+        The executor; use it in a ``with`` statement, or call its ``teardown()``.
+
     Raises:
         InvalidRequestError: the strategy or a setting does not exist, or a setting is invalid.
         MissingLibraryError: a library that it needs is not installed.
         UnsupportedPlatformError: this platform has no processes.
+
+    Example:
+        >>> from isolated_magic import create_executor
+        >>> with create_executor("process", workers=1, timeout_secs=10) as executor:
+        ...     executor.execute("0.5")
+        {'scores': [{'name': 'score', 'value': 0.5, 'reason': None}]}
+        >>> create_executor("process", worker=1)
+        Traceback (most recent call last):
+        isolated_magic.errors.InvalidRequestError: ProcessExecutor has no setting 'worker': did you mean workers?
     """
     if name not in HOMES:
         raise InvalidRequestError(f"There is no executor {name!r}: give one of {NAMES}.")
@@ -61,6 +73,11 @@ class Recommendation:
     Args:
         executor: its name, for ``create_executor()`` and ``--executor``.
         because: the reason, in one sentence.
+
+    Example:
+        >>> from isolated_magic import recommend
+        >>> print(recommend())
+        isolated: each run has a process of its own, so its variables are its own, from its start.
     """
 
     executor: ExecutorName
@@ -88,6 +105,13 @@ def recommend(
 
     Raises:
         InvalidRequestError: an answer is neither True nor False.
+
+    Example:
+        >>> from isolated_magic import recommend
+        >>> recommend(trusted=False).executor
+        'docker'
+        >>> recommend(own_environment=False, clean_state=False, many_runs=True).executor
+        'process'
     """
     answers = {
         "trusted": trusted,

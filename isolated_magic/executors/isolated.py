@@ -52,11 +52,6 @@ class LaunchSettings(TypedDict):
 class IsolatedSubprocessExecutor(Executor):
     """Runs each piece of code in a new Python process with its own environment.
 
-    ::
-
-        with IsolatedSubprocessExecutor(timeout_secs=30) as executor:
-            executor.execute("len(data['answer'])", {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
-
     Args:
         timeout_secs: default time limit of a run in seconds; infinity for no limit.
         launch: ``"forked"`` forks from a server that has the run's modules imported, where the fork behaves like
@@ -79,6 +74,14 @@ class IsolatedSubprocessExecutor(Executor):
     Raises:
         InvalidRequestError: one of these is invalid.
         UnsupportedPlatformError: this platform has no processes.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> code = "import os; print('for', os.environ['TENANT_ID']); {'length': len(data['answer'])}"
+        >>> with IsolatedSubprocessExecutor(timeout_secs=30) as executor:
+        ...     result = executor.run(code, {"answer": "yes"}, env_vars={"TENANT_ID": "t1"})
+        >>> result["length"].value, result.stdout.strip()
+        (3, 'for t1')
     """
 
     def __init__(  # noqa: PLR0913 - each by name
@@ -111,15 +114,33 @@ class IsolatedSubprocessExecutor(Executor):
     def configure(self, settings: LaunchSettings) -> None:
         """Start runs with these settings of the constructor from now on. Those that go on are left alone.
 
+        Args:
+            settings: all of ``launch``, ``preload``, ``standby``, ``idle_secs`` and ``remember``.
+
         Raises:
             InvalidRequestError: one of them is not what it should be.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.configure(
+            ...         {"launch": "cold", "preload": None, "standby": 0, "idle_secs": 60, "remember": False}
+            ...     )
+            ...     executor.run("0.5").launch
+            'cold'
         """
         launcher = _launcher_with(settings)
         self._environments = _Environments(settings)
         self._launcher = launcher  # the one before ends with the last run that has it
 
     def start_ahead(self) -> None:
-        """Start fork servers for what earlier processes ran here, in the background. Returns at once."""
+        """Start fork servers for what earlier processes ran here, in the background. Returns at once.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.start_ahead()
+        """
         self._launcher.start_ahead(super()._any_request)
 
     @lists_options
@@ -132,7 +153,31 @@ class IsolatedSubprocessExecutor(Executor):
         payload_type: str | None = None,
         **options: Unpack[RunOptions],
     ) -> RunRequest:
-        """As every executor's; packages of the run that are missing are installed first, which may take long."""
+        """As :meth:`Executor.prepare`; missing packages of the run are installed first, which may take long.
+
+        Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: variables to set over those of this process; the value None removes a variable.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            The frozen run.
+
+        Raises:
+            InvalidRequestError: it cannot be run as given, or its packages cannot be installed.
+            TypeError: there is no such option.
+            KeyboardInterrupt: this thread was interrupted while packages were installed.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     request = executor.prepare("0.5", timeout_secs=10)
+            >>> request.timeout_secs
+            10.0
+        """
         packages, python = options.pop("packages", None), options.pop("python", None)
         request = super().prepare(code, data, env_vars, timeout_secs, payload_type, **options)
         asked_for = self._wanted(request, packages, python)
@@ -151,8 +196,8 @@ class IsolatedSubprocessExecutor(Executor):
 
         Args:
             code: as for :meth:`execute`: what an inline script block in it says counts.
-            packages: likewise.
-            python: likewise.
+            packages: requirements, or Packages; None for those of the executor.
+            python: a version or a path; None for that of the executor.
             upgrade: whether versions are chosen anew. Runs that go on keep theirs.
             on_progress: called with a line of text, a few times a second.
 
@@ -163,6 +208,12 @@ class IsolatedSubprocessExecutor(Executor):
         Raises:
             InvalidRequestError: it cannot be installed.
             KeyboardInterrupt: this thread was interrupted; nothing is left half installed.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.install("0.5")  # needs nothing
+            {}
         """
         asked_for = self._wanted(super().prepare(code), packages, python)
         if asked_for is None:

@@ -192,6 +192,14 @@ class Lifetime:
 
         Raises:
             TypeError: it cannot be called.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     executor.register_teardown_callback(lambda: print("torn down"))
+            ...     print("at work")
+            at work
+            torn down
         """
         if not callable(callback):
             raise TypeError(
@@ -212,6 +220,14 @@ class Lifetime:
 
         Args:
             timeout: seconds to wait for the runs to be gone.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> executor = IsolatedSubprocessExecutor()
+            >>> run = executor.start("import time; time.sleep(60)")
+            >>> executor.teardown()
+            >>> run.result().error.summary
+            'The run was killed before it ended.'
         """
         # Runs that begin from now on are not torn down.
         end_the_rest = [launcher.release() for launcher in self._launchers()]
@@ -230,6 +246,13 @@ class Lifetime:
 
         Returns:
             True when it is gone; False when no run has that pid, or it was not gone in time.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     run = executor.start("import time; time.sleep(60)")
+            ...     executor.kill_process(run.pid)
+            True
         """
         live = next((live for live in self.live_runs if live.pid == pid), None)
         if live is None:
@@ -242,6 +265,14 @@ class Lifetime:
 
         Args:
             timeout: seconds to wait until they are gone.
+
+        Example:
+            >>> from isolated_magic import IsolatedSubprocessExecutor
+            >>> with IsolatedSubprocessExecutor() as executor:
+            ...     runs = [executor.start("import time; time.sleep(60)") for _ in range(2)]
+            ...     executor.kill_all_processes()
+            ...     [run.result().error.code for run in runs]
+            [500, 500]
         """
         runs = self.live_runs
         for live in runs:

@@ -34,11 +34,6 @@ REFUSES_VARIABLES = (
 class ProcessExecutor(Executor):
     """Runs code in reusable worker processes that are started beforehand.
 
-    ::
-
-        with ProcessExecutor(workers=2) as executor:
-            executor.execute("len(data['answer'])", {"answer": "yes"})
-
     A run has a new ``__main__``; working directory, environment, standard streams, signal handlers and settings
     of interpreter and process are restored, and objects of earlier runs are gone. It may see state that earlier
     runs left in imported modules, their daemon threads, and files held by others: use an
@@ -53,12 +48,19 @@ class ProcessExecutor(Executor):
         max_runs: runs of a worker before it is replaced; None for no limit. Its exit functions are called then.
         max_memory_bytes: bytes of memory above which a worker is replaced after a run; None for no limit.
         preload: modules that new workers import, as for :class:`IsolatedSubprocessExecutor`.
-        remember: likewise.
+        remember: whether what was learned is kept for later processes, as for :class:`IsolatedSubprocessExecutor`.
         limits: default limits of a run.
 
     Raises:
         InvalidRequestError: one of these is invalid.
         UnsupportedPlatformError: this platform has no processes.
+
+    Example:
+        >>> from isolated_magic import ProcessExecutor
+        >>> with ProcessExecutor(workers=2) as executor:
+        ...     result = executor.evaluate("len(data['answer']) / 10", [{"answer": "yes"}] * 1000)
+        >>> result.summary["scored"]
+        1000
     """
 
     refuses_packages = "its workers serve all runs, and have imported the packages of this process."
@@ -100,7 +102,29 @@ class ProcessExecutor(Executor):
         payload_type: str | None = None,
         **options: Unpack[RunOptions],
     ) -> RunRequest:
-        """As every executor's; a run with variables of its own is refused."""
+        """As :meth:`Executor.prepare`; a run with variables of its own is refused.
+
+        Args:
+            code: Python source, or the path of a file.
+            data: a dict with keys of type str; a list for ``payload_type="trace_thread"``; None for an empty dict.
+            env_vars: None or empty: workers keep what they read from the environment.
+            timeout_secs: time limit in seconds; None for the executor's default.
+            payload_type: also a name in the code; ``"trace_thread"`` passes the data to a metric as one argument.
+            options: see :class:`~isolated_magic.request.RunOptions`.
+
+        Returns:
+            The frozen run.
+
+        Raises:
+            InvalidRequestError: it cannot be run as given; ``env_vars``, ``packages`` or ``python`` was given.
+            TypeError: there is no such option.
+
+        Example:
+            >>> from isolated_magic import ProcessExecutor
+            >>> with ProcessExecutor(workers=1) as executor:
+            ...     executor.execute("0.5", env_vars={"TENANT_ID": "t1"})["code"]
+            400
+        """
         self._check_variables(env_vars)
         return super().prepare(code, data, None, timeout_secs, payload_type, **options)
 

@@ -66,9 +66,10 @@ def run_child(launcher: Launcher, request: RunRequest, watchers: Watchers, live:
         _report_back(launcher, child, request, report)
         return _result(child, report, request, live.begun_at)
     except (LaunchError, MemoryError) as problem:
+        failed = failed_run(problem)
         if isinstance(problem, StoppedError) and live.is_interrupted:
-            return RunResult(error=RunError.from_text(ErrorKind.INTERRUPTED, str(problem)))
-        return failed_run(problem)
+            failed = RunResult(error=RunError.from_text(ErrorKind.INTERRUPTED, str(problem)))
+        return replace(failed, timings=Timings(execution_ms=(time.monotonic() - live.begun_at) * 1000))
 
 
 def failed_run(problem: InvalidRequestError | LaunchError | MemoryError) -> RunResult:

@@ -235,6 +235,7 @@ class TaskMaker:
             settings.payload_type,
             inherit_env=settings.inherit_env,
             source_name=settings.source_name,
+            data_name=settings.data_name,
             fresh=settings.fresh,
             limits=settings.limits,
             secrets=secrets,  # type: ignore[arg-type]  # likewise

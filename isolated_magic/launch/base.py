@@ -77,6 +77,13 @@ class Preloaded:
     Args:
         packages: names of preloaded packages that code or ``preload`` asks for, in alphabetical order.
         refused: the reasons why modules cannot be preloaded, by module name.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor
+        >>> with IsolatedSubprocessExecutor(preload=["decimal"]) as executor:
+        ...     ready = executor.warm_up()
+        ...     executor.preloaded.packages
+        ('decimal',)
     """
 
     packages: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from isolated_magic.errors import OptionError
 from isolated_magic.executors import lifecycle
 from isolated_magic.launch.fork_server.pools import forget_imports
 from isolated_magic.magic import lexer
-from isolated_magic.magic.options import ALL, COMMANDS
+from isolated_magic.magic.option import ALL, COMMANDS
 from isolated_magic.magic.packages import obey as obey_packages
 from isolated_magic.magic.values import did_you_mean, own_variables
 from isolated_magic.render.view import outcome_text

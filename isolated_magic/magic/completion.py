@@ -16,7 +16,8 @@ from isolated_magic.executors import lifecycle
 from isolated_magic.magic.clusters import can_run_rows
 from isolated_magic.magic.datasets import can_be_rows, field_names
 from isolated_magic.magic.kinds import ROW
-from isolated_magic.magic.options import ALL, FIRST_WORDS, PRUNE, TABLE
+from isolated_magic.magic.option import ALL, FIRST_WORDS, PRUNE
+from isolated_magic.magic.options import TABLE
 from isolated_magic.magic.parser import long_flags
 from isolated_magic.magic.values import own_variables
 from isolated_magic.models import RunResult
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
     from IPython.core.interactiveshell import InteractiveShell
 
-    from isolated_magic.magic.options import Option
+    from isolated_magic.magic.option import Option
 
     Offer: TypeAlias = tuple[Iterable[str], str]  # words, and what they are
 
@@ -85,7 +86,7 @@ class Completion:
             _, equals, value = word.partition("=")
             if match := _KEY_OF_ROW.search(word):
                 return match[2], self._fields(before) if match[1] == _row_name(before) else (), "key"
-            if equals and option.repeats and option.offers != "file":
+            if equals and option.repeats and option.offers not in {"file", "folder"}:
                 return self._reference(value, before)
             if word.startswith(("$", "{")):
                 return self._reference(word, before if option.offers != "cluster" else [])
@@ -133,6 +134,8 @@ class Completion:
                 *self._variables(word, RunResult, EvaluationResult),
                 *([] if word else long_flags()),
             ], "variable"
+        if option.offers == "folder":
+            return _files(word, ()), "file"
         if option.offers == "file":
             return _files(word, option.words), "file"
         return (long_flags(), "option") if not word and not option.kind.metavar else (option.words, "value")

@@ -206,6 +206,7 @@ class Batch:
             "secrets": of_rows.secrets,
             "inherit_env": not options.clean_env,
             "source_name": source_name,
+            "data_name": options.row,
             "fresh": options.fresh,
             "limits": options.limits,
             "strict": options.strict,

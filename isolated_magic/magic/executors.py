@@ -9,6 +9,7 @@ from isolated_magic.executors.factory import create_executor
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 from isolated_magic.magic.clusters import Clusters
 from isolated_magic.magic.options import TABLE
+from isolated_magic.magic.values import Resolver, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from isolated_magic.executors.factory import ExecutorName
     from isolated_magic.magic.options import Options
     from isolated_magic.magic.settings import IsolatedMagic
+
+
+def _volumes(options: Options, resolver: Resolver) -> dict[str, str]:
+    """Paths in the container by paths of this machine."""
+    found: dict[str, str] = {}
+    for word, there in options.volumes:
+        here = str(expanded(resolver.path(word, "--volume")).absolute())
+        if here in found:
+            raise OptionError(f"--volume: {here} stands there twice: show the folder above it, once.")
+        found[here] = there
+    return found
 
 
 class Executors:
@@ -64,7 +76,14 @@ class Executors:
                 name: getattr(self._settings, name) for name in ("workers", "preload", "remember")
             }
         else:
-            wanted = {"network": options.allow_net, **({"image": options.image} if options.image else {})}
+            wanted = self._settings.container_settings | {
+                "network": options.allow_net or options.network or False,
+                "volumes": _volumes(options, Resolver(names, hidden)),
+                "cpus": options.cpus,
+                "command": options.command or (),
+                **({"preload": ()} if options.command else {}),
+                **({"image": options.image} if options.image else {}),
+            }
         settings, executor = self._others.get(name, ({}, None))
         if executor is not None:
             if settings == wanted:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
+from isolated_magic.child.result import IT_SCORES
 from isolated_magic.executors.row_values import NO_ROW
 from isolated_magic.magic.datasets import are_rows
 from isolated_magic.models import ErrorKind, Found
@@ -30,6 +31,7 @@ NOTE = "no score{found}. If none is meant, --no-score leaves this note out."
 ADVICE = "Either line, as the last one, is a score."
 LOOKING = "To look at something without one, print() it or add --no-score."
 GOING_ON = "To do without one, add --no-score."
+ADVICE_ON_PROGRAMS = "A program that prints such a line, as the last one, has a score."
 ADVICE_ON_METRICS = "Either line, at the end of {what}, is a score."
 ANY_SCORE = '{"scores": [{"name": "score", "value": 0.8, "reason": "why"}]}'
 ANY_LINES = ("0.8", ANY_SCORE)
@@ -80,13 +82,17 @@ def as_meant(result: RunResult, options: Options, cell: str | None, hide: Callab
     if error is None or error.kind is not ErrorKind.NO_RESULT or error.found_kind is None or result.exit_status:
         return result
     if options.no_score:
-        return replace(result, error=None)
+        notes = tuple([note for note in result.notes if not note.endswith(IT_SCORES)])
+        return replace(result, error=None, notes=notes)
     printed = next((line.strip() for line in reversed(result.stdout.split("\n")) if line.strip()), "")
     wants_scores = options.wants_scores or options.strict
     if _only_looked(error.found_kind, printed, has_shown=bool(result.displays)) and not wants_scores:
         found = _VALUE.fullmatch(error.found)
         note = NOTE.format(found=f": the cell ended with {found[1]}" if found else "")
         return replace(result, error=None, notes=(*result.notes, note))
+    if not options.is_python:
+        summary = f"{error.found[:1].upper()}{error.found[1:]}."
+        return replace(result, error=replace(error, summary=summary, excerpt=ANY_SCORE, hint=ADVICE_ON_PROGRAMS))
     summary, lines = (
         _summary(result, error, "cell" if cell is not None else "file", printed),
         _lines(error, cell, printed),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keyword
 import math
+import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ NO_LIMIT = "none"
 ROW = "row"  # what a row is called where --as does not say
 ROW_FILES = (".jsonl", ".csv", ".parquet")  # that hold rows
 EXECUTORS = tuple(name for name in HOMES if name != "distributed")  # that --executor and its setting take
+_MOUNT = re.compile(r"(.+):(/[^:]*(?::r[ow])?)")
 _EXECUTORS = ", ".join(map(repr, EXECUTORS))
 LEAST_MEMORY_BYTES = 16 * MIB  # an interpreter needs about ten
 
@@ -124,6 +127,24 @@ def _executor(text: str) -> str:
     return text
 
 
+def _volume(text: str) -> tuple[str, str]:
+    """What stands for a path of this machine, which is looked up later, and the path in the container."""
+    found = _MOUNT.fullmatch(text)
+    if found is None:
+        raise ValueError
+    return found[1], lexer.plain(found[2])
+
+
+def _command(text: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(lexer.plain(text)))
+    except ValueError as problem:  # quotes that are not closed
+        raise InvalidRequestError(f"it is no command: {str(problem).lower()}.") from None
+    if not words or not words[0]:
+        raise ValueError
+    return words
+
+
 SWITCH = Kind("", types=(bool,), setting_wants="True or False")
 TEXT, PATH, REFERENCE = Kind("TYPE"), Kind("PATH"), Kind("NAME")
 # What is in single quotes is told apart later.
@@ -139,6 +160,14 @@ EARLIER = Kind("NAME", _earlier, _EARLIER, (bool,), "True or False")
 REQUIREMENT = Kind("REQUIREMENT", types=(list,), setting_wants="a list of requirements, such as ['rapidfuzz>=3']")
 PYTHON = Kind("PYTHON", setting_wants="a version such as '3.13', a path, or None for the kernel's own")
 IMAGE = Kind("NAME", setting_wants="the name of an image, or None for the default")
+NETWORK = Kind("NAME", setting_wants="the name of a network, or None for no network")
+_VOLUMES = "paths here and in the container, such as ./data:/data, or ./data:/data:rw to write there"
+VOLUME = Kind("HOST:THERE", _volume, _VOLUMES, (list,), f"a list of {_VOLUMES}")
+_COMMAND = "a program of the image with its arguments, such as"
+COMMAND = Kind(
+    "COMMAND", _command, f'{_COMMAND} "node -"', setting_wants=f"{_COMMAND} 'node -', or None for Python"
+)
+CPUS = Kind("N", _seconds, "a number of processors, such as 0.5", (float,), "a number of processors, such as 0.5")
 EXECUTOR = Kind("NAME", _executor, f"one of {', '.join(EXECUTORS)}", setting_wants=f"one of {_EXECUTORS}")
 _OF_SIZES = ("a size, such as 512M or 2G", (int, str), "a size, such as '512M', or a number of bytes", None)
 SIZE, MEMORY = Kind("SIZE", _size, *_OF_SIZES), Kind("SIZE", _memory, *_OF_SIZES)

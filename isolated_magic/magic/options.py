@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from isolated_magic.executors.base import DEFAULT_TIMEOUT_SECS
+from isolated_magic.launch.containers.settings import ContainerSettings
 from isolated_magic.limits import Limits
 from isolated_magic.magic.kinds import (
     CHECKPOINT_MODE,
     CLUSTER,
+    COMMAND,
     COUNT,
     CPU,
+    CPUS,
     EARLIER,
     EXECUTOR,
     EXECUTORS,
@@ -24,6 +27,7 @@ from isolated_magic.magic.kinds import (
     FILE,
     IMAGE,
     MEMORY,
+    NETWORK,
     NO_LIMIT,
     NUMBER,
     PATH,
@@ -41,74 +45,19 @@ from isolated_magic.magic.kinds import (
     TEXT,
     TIMEOUT,
     VARIABLE,
+    VOLUME,
     WORKERS,
     Kind,
 )
+from isolated_magic.magic.option import Option, Setting
 
 if TYPE_CHECKING:
-    from typing import Any, Literal, TypeAlias
+    from typing import Any, TypeAlias
 
     from isolated_magic.evaluation.checkpoint import CheckpointMode
     from isolated_magic.executors.factory import ExecutorName
 
     _Anything: TypeAlias = Any  # a field of whatever type it is annotated with
-    Offers: TypeAlias = Literal["value", "file", "environment", "data", "result", "rows", "field", "cluster"]
-
-COMMANDS = ("history", "status", "stop", "packages", "forget", "teardown", "on-teardown")
-ALL = "--all"  # of `forget`
-PRUNE = "prune"  # of `packages`
-FIRST_WORDS = ("run", *COMMANDS)  # which stands for an option
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What goes where the line says nothing, by the name of its trait and its key in ``pyproject.toml``."""
-
-    name: str
-    default: object
-    help: str
-
-
-@dataclass(frozen=True)
-class Option:
-    """Everything that is known of one option.
-
-    Args:
-        flags: the short one first.
-        help: what it does, in Markdown, for ``--help`` and the manual.
-        kind: of its value.
-        manual: what the manual says beyond that.
-        const: the value of a switch, and of an option whose value may be left out.
-        opposite: the flag that unsays it, for where a setting says what it says.
-        repeats: the line may have several, which refer to notebook variables.
-        may_lack_value: the value may be left out.
-        setting: where the line says nothing.
-        limit: its name in :class:`Limits`.
-        offers: what the Tab key offers for its value.
-        words: those values; of files, the endings.
-        executor: the only one that takes it; None where it is a part of the request, which each executor judges.
-        of_rows: it means something with --each alone.
-    """
-
-    flags: tuple[str, ...]
-    help: str
-    kind: Kind = SWITCH
-    manual: str = ""
-    const: bool = True
-    opposite: str = ""
-    repeats: bool = False
-    may_lack_value: bool = False
-    setting: Setting | None = None
-    limit: str = ""
-    offers: Offers = "value"
-    words: tuple[str, ...] = ()
-    executor: ExecutorName | None = None
-    of_rows: bool = False
-
-    @property
-    def flag(self) -> str:
-        """The long flag."""
-        return self.flags[-1]
 
 
 def _option(*flags: str, help: str, **more: _Anything) -> _Anything:  # noqa: A002 - as argparse calls it
@@ -237,6 +186,47 @@ class Options:
         "--allow-net",
         help="give the container access to the network, which it lacks by default",
         executor="docker",
+    )
+    network: str | None = _option(
+        "--network",
+        help="connect the container to this network of the daemon",
+        manual="`host` is the network of the daemon's machine, `none` no network",
+        kind=NETWORK,
+        words=("bridge", "host", "none"),
+        executor="docker",
+        setting=Setting("network", None, "network of the docker executor's containers; `None` for none"),
+    )
+    volumes: tuple[tuple[str, str], ...] = _option(
+        "--volume",
+        help="show this file or folder of the daemon's machine in the container, read-only unless `:rw` follows; "
+        "repeatable",
+        manual="`./data:/data` or `./data:/data:rw`; HOST may be `$variable` or `{expression}`. With `:rw`, the "
+        "user of the container, 65534 unless `docker_user` says otherwise, needs permission to write there",
+        kind=VOLUME,
+        repeats=True,
+        offers="folder",
+        executor="docker",
+        setting=Setting("volumes", [], "files and folders that the docker executor's containers show"),
+    )
+    cpus: float = _option(
+        "--cpus",
+        help="let the container use so many processors, such as `0.5` (default 1)",
+        kind=CPUS,
+        words=("0.5", "1", "2", "4"),
+        executor="docker",
+        setting=Setting(
+            "cpus", ContainerSettings().cpus, "processors that a container of the docker executor uses"
+        ),
+    )
+    command: tuple[str, ...] | None = _option(
+        "--command",
+        help="the cell is a program in another language, which this command of the image runs, such as `node -`",
+        manual="The program is on the command's stdin, and the data in the file that `ISOLATED_MAGIC_DATA` names. "
+        "With `{file}` in the command, the program is in the file that this stands for, and the data is on stdin, "
+        "too",
+        kind=COMMAND,
+        executor="docker",
+        setting=Setting("command", None, "what runs the programs of other languages; `None` for Python"),
     )
     fresh: bool = _option("--fresh", help="start a new interpreter instead of using a prepared process")
     packages: tuple[str, ...] = _option(
@@ -453,6 +443,11 @@ class Options:
         """What the run may use."""
         given: dict[str, Any] = {entry.limit: getattr(self, name) for name, entry in TABLE.items() if entry.limit}
         return Limits(**given)
+
+    @property
+    def is_python(self) -> bool:
+        """Whether the code is Python, and no program for a command of an image."""
+        return not self.command or self.executor != "docker" or self.on is not None
 
     @property
     def row(self) -> str:

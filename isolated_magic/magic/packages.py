@@ -11,7 +11,7 @@ from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.executors.isolated import IsolatedSubprocessExecutor
 from isolated_magic.launch.fork_server.source_scan import scan_source
 from isolated_magic.limits import format_size
-from isolated_magic.magic.options import PRUNE
+from isolated_magic.magic.option import PRUNE
 from isolated_magic.packages import environments
 from isolated_magic.packages.environments import UNUSED_SECS
 from isolated_magic.packages.requirements import Packages, block_for, normalized, script_block

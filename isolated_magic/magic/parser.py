@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from isolated_magic.errors import InvalidRequestError, OptionError
 from isolated_magic.magic import lexer
-from isolated_magic.magic.options import FIRST_WORDS, TABLE, Options
+from isolated_magic.magic.option import COMMANDS, FIRST_WORDS
+from isolated_magic.magic.options import TABLE, Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from isolated_magic.magic.options import Option
+    from isolated_magic.magic.option import Option
 
 HELP_WIDTH = 100  # and not the terminal's: a saved notebook has none
 LONGEST_QUOTED = 40  # characters
@@ -76,6 +77,8 @@ Examples:
       The first 20 rows of a file; the output says whether they score better than the last time.
   %%isolated --each rows --on client --checkpoint done.jsonl
       The rows run on the workers of a Dask client; --on tcp://scheduler:8786 makes one for that address.
+  %%isolated --executor docker --image node:22 --command "node -" --data row
+      The cell is JavaScript, in a container: JSON.parse(readFileSync(process.env.ISOLATED_MAGIC_DATA)).data.
   %%isolated --bg -o run --memory 512M
       The cell ends at once: run.pid, run.done(), run.result(timeout), run.stdout, run.kill().
 
@@ -115,6 +118,7 @@ def _check_together(options: Options) -> None:
         raise OptionError("--save writes a cell's body to a file, and here a file runs: leave --save out.")
     if options.save is not None and options.bg:
         raise OptionError("--save waits for the run to succeed, which --bg does not: give one of them.")
+    _check_containers(options)
     if options.bg and options.asks_to_compare:
         raise OptionError("--compare needs the scores, which --bg does not wait for: give one of them.")
     if options.each is not None:
@@ -137,9 +141,17 @@ def _check_together(options: Options) -> None:
         raise OptionError(f"{of_rows[0]} is for rows: give them with it, such as --each rows {of_rows[0]} ...")
 
 
+def _check_containers(options: Options) -> None:
+    """Refuse options of containers that do not go together."""
+    if options.save is not None and not options.is_python:
+        raise OptionError("--save writes a file of Python, and with --command the cell is none: leave --save out.")
+    if options.allow_net and "network" in options.said:
+        raise OptionError("--network says which network, and --allow-net means the default one: give one of them.")
+
+
 def _converted(option: Option, value: object) -> object:
     if isinstance(value, list):
-        is_resolved_later = option.offers != "value"  # they refer to variables
+        is_resolved_later = option.offers not in {"value", "folder"}  # they refer to variables
         return tuple(value if is_resolved_later else [_converted(option, one) for one in value])
     if not option.kind.metavar or not isinstance(value, str):
         return value
@@ -219,6 +231,15 @@ def reference_table() -> str:
         told = ". ".join(filter(None, [f"{'limit: ' * bool(option.limit)}{option.help}", option.manual]))
         setting = f"`{option.setting.name}`" if option.setting is not None else ""
         rows.append(f"| {', '.join(f'`{flag}`' for flag in flags)} | {told} | {setting} |")
+    return "\n".join(rows)
+
+
+def commands_table() -> str:
+    """The table of commands of the manual, in Markdown."""
+    commands = {"run": (("run PATH ...",), "runs a file, with the options above"), **COMMANDS}
+    rows = ["| command | what it does |", "|---|---|"]
+    for forms, told in commands.values():
+        rows.append(f"| {', '.join(f'`%isolated {form}`' for form in forms)} | {told} |")
     return "\n".join(rows)
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from traitlets import All, Bool, Enum, Float, Int, List, TraitError, Unicode, Union, observe, validate
+from traitlets import All, Bool, Enum, Float, Int, List, TraitError, TraitType, Unicode, Union, observe, validate
 from traitlets.config import Configurable
 
 from isolated_magic.errors import InvalidRequestError, SettingError
@@ -26,6 +26,8 @@ from isolated_magic.executors.isolated import (
     MOST_STANDBY,
     check_launch,
 )
+from isolated_magic.launch.containers.settings import ContainerSettings
+from isolated_magic.limits import MIB, parse_size
 from isolated_magic.magic.kinds import TIME_WANTS
 from isolated_magic.magic.options import SETTINGS, TABLE
 from isolated_magic.redaction.redactor import CREDENTIAL_NAMES
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, TypeAlias
 
     from IPython.core.interactiveshell import InteractiveShell
-    from traitlets import TraitType
     from traitlets.config import Config
 
     from isolated_magic.executors.isolated import LaunchSettings
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     _Anything: TypeAlias = Any  # traitlets types its values and proposals no closer
 
 MOST_SCORES = 100_000
+OF_DOCKER = "docker_"  # how the names of settings begin that are only about containers
+CONTAINERS = ContainerSettings()
 OF_LAUNCH = ("launch", "preload", "standby", "idle_secs", "remember", "max_environments")
 NO_LIMIT_WORDS = ("none", "inf")
 LONGEST_SHOWN = 100  # characters
@@ -98,6 +101,27 @@ class _Trait(Union):
         raise TraitError(f"{self.name} is {as_shown(value)}: give {self._wants}.") from None
 
 
+class _Size(TraitType):  # type: ignore[type-arg]  # older traitlets have no such arguments
+    """A size, as text or as a number of bytes."""
+
+    def validate(self, obj: _Anything, value: _Anything) -> _Anything:
+        try:
+            parse_size(str(value))
+        except (ValueError, OverflowError):
+            self.error(obj, value)
+        return value
+
+
+class _Text(Unicode):  # type: ignore[type-arg]  # likewise
+    """A text that is not empty."""
+
+    def validate(self, obj: _Anything, value: _Anything) -> _Anything:
+        value = super().validate(obj, value)
+        if not value:
+            self.error(obj, value)
+        return value
+
+
 def _of_options() -> dict[str, _Trait]:
     """The settings that options have, made of the table of options."""
     made = {}
@@ -113,6 +137,16 @@ def _of_options() -> dict[str, _Trait]:
             no_limit=kind.no_limit,
         )
     return made
+
+
+def _size_trait(default: int, told: str) -> _Trait:
+    return _Trait(
+        _Size(), default=f"{default // MIB}M", wants="a size, such as '512M', or a number of bytes", help=told
+    )
+
+
+def _text_trait(default: str | None, wants: str, told: str) -> _Trait:
+    return _Trait(_Text(), default=default, wants=wants, help=told)
 
 
 class IsolatedMagic(Configurable):
@@ -196,6 +230,73 @@ class IsolatedMagic(Configurable):
         "longest ago gives way",
     )
 
+    docker_standby = _Trait(
+        Int(min=0),
+        default=CONTAINERS.standby,
+        wants="a number of containers, 0 for none",
+        help="containers that wait for a run",
+    )
+    docker_idle_secs = _Trait(
+        Float(min=0.001),
+        default=CONTAINERS.idle_secs,
+        wants=TIME_WANTS,
+        no_limit=math.inf,
+        help="seconds after which a container that waits ends; `'inf'` for never",
+    )
+    docker_memory = _size_trait(
+        CONTAINERS.memory_bytes,
+        "memory of a container: of all its processes, and of its files under /tmp; no swap",
+    )
+    docker_tmpfs = _size_trait(CONTAINERS.tmpfs_bytes, "size of /tmp in a container, and of /dev/shm")
+    docker_pids = _Trait(
+        Int(min=1),
+        default=CONTAINERS.pids,
+        wants="a whole number greater than zero",
+        help="processes and threads of a container at once",
+    )
+    docker_nofile = _Trait(
+        Int(min=1),
+        default=CONTAINERS.nofile,
+        wants="a whole number greater than zero",
+        help="files that each process of a container has open at once",
+    )
+    docker_user = _text_trait(CONTAINERS.user, "a user, such as '65534:65534'", "user and group of the code")
+    docker_cwd = _text_trait(
+        CONTAINERS.cwd, "a path in the container", "working directory of a run in a container, and its `HOME`"
+    )
+    docker_read_only = _Trait(
+        Bool(),
+        default=CONTAINERS.read_only,
+        wants="True or False",
+        help="whether all files of a container are read-only, but for those under /tmp and /dev/shm",
+    )
+    docker_new_privileges = _Trait(
+        Bool(),
+        default=CONTAINERS.new_privileges,
+        wants="True or False",
+        help="whether setuid programs in a container may gain privileges",
+    )
+    docker_capabilities = _Trait(
+        List(Unicode()),
+        default=list(CONTAINERS.capabilities),
+        wants="a list of names, such as ['NET_BIND_SERVICE']",
+        help="Linux capabilities that a container keeps",
+    )
+    docker_preload = _Trait(
+        List(Unicode()),
+        default=list(CONTAINERS.preload),
+        wants="a list of module names, such as ['numpy']",
+        help="modules of the image that a container imports while it waits",
+    )
+    docker_runtime = _text_trait(
+        CONTAINERS.runtime, "the name of a runtime, or None", "runtime of the daemon, such as `'runsc'`"
+    )
+    docker_base_url = _text_trait(
+        CONTAINERS.base_url,
+        "an address such as 'unix:///run/podman/podman.sock', or None",
+        "where the daemon listens; `None` for `DOCKER_HOST`, else the context of the `docker` command",
+    )
+
     def __init__(self, **options: _Anything) -> None:
         super().__init__(**options)
         self._changed(None)
@@ -225,6 +326,18 @@ class IsolatedMagic(Configurable):
         }
 
     @property
+    def container_settings(self) -> dict[str, object]:
+        """The settings of containers that no option has, by the names of :class:`DockerExecutor`."""
+        settings: dict[str, object] = {
+            name.removeprefix(OF_DOCKER): getattr(self, name)
+            for name in self.trait_names(config=True)
+            if name.startswith(OF_DOCKER)
+        }
+        for name in ("memory", "tmpfs"):
+            settings[f"{name}_bytes"] = parse_size(str(settings.pop(name)))
+        return settings
+
+    @property
     def launch_settings(self) -> LaunchSettings:
         """How runs start."""
         return cast("LaunchSettings", {name: getattr(self, name) for name in OF_LAUNCH})
@@ -251,7 +364,7 @@ def reference_table() -> str:
     """The settings, in Markdown, for the manual."""
     rows = ["| setting | default | what it says |", "|---|---|---|"]
     for name, trait in IsolatedMagic.class_traits(config=True).items():
-        default = "see above" if name == "secret_names" else f"`{trait.default_value!r}`"
+        default = "see below" if name == "secret_names" else f"`{trait.default_value!r}`"
         option = f" (`{SETTINGS[name].flag}`)" if name in SETTINGS else ""
         rows.append(f"| `{name}` | {default} | {trait.help}{option} |")
     return "\n".join(rows)

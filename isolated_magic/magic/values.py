@@ -317,7 +317,7 @@ def checked_secret(name: str, value: object) -> str | int | float:
         OptionError: it is no text or number, or too short.
     """
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        several = f" (a dict sets all its items with --secret ${name})" if isinstance(value, Mapping) else ""
+        several = " (a dict sets all its items with --secret $DICT alone)" if isinstance(value, Mapping) else ""
         raise OptionError(f"--secret {name}: its value is {type(value).__name__}: give a string{several}.")
     if is_too_short(str(value)):
         raise OptionError(f"--secret {name}: {TOO_SHORT} If it is no secret, set it with -e.")

@@ -41,6 +41,12 @@ class Packages:
             with a ``pyproject.toml``, which is installed so that its edits hold at once, or ``"-r FILE"``.
         alone: whether the run has these packages only, and none of the interpreter's.
         allow_build: whether what has no wheel may be built. A build runs the code of the package.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor, Packages
+        >>> with IsolatedSubprocessExecutor(packages=Packages(alone=True)) as executor:
+        ...     executor.execute("import importlib.util; importlib.util.find_spec('IPython') is None")
+        {'scores': [{'name': 'score', 'value': 1.0, 'reason': None}]}
     """
 
     requirements: tuple[str, ...] = ()
@@ -51,8 +57,19 @@ class Packages:
     def of(cls, given: object) -> Packages:
         """What a caller has given.
 
+        Args:
+            given: Packages, a list of requirements, or None.
+
+        Returns:
+            The packages; without requirements for None.
+
         Raises:
             InvalidRequestError: it is neither Packages nor a list of requirements.
+
+        Example:
+            >>> from isolated_magic import Packages
+            >>> Packages.of(["rapidfuzz>=3"])
+            Packages(requirements=('rapidfuzz>=3',), alone=False, allow_build=False)
         """
         if given is None:
             return cls()

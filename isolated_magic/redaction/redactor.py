@@ -96,6 +96,14 @@ class Secret(str):
     """A value to hide, for use among the names of variables in ``secrets=``.
 
     Its ``repr`` is masked; everything else is the string itself.
+
+    Example:
+        >>> from isolated_magic import IsolatedSubprocessExecutor, Secret
+        >>> secrets = [Secret("s3cr3t")]
+        >>> with IsolatedSubprocessExecutor() as executor:
+        ...     result = executor.run("print('the key is', data['key'])", {"key": "s3cr3t"}, secrets=secrets)
+        >>> result.stdout.strip()
+        'the key is ***'
     """
 
     def __repr__(self) -> str:

@@ -83,7 +83,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Line):
         return f'<div style="{BLOCK};{WRAP}">{_line(block)}</div>'
     if isinstance(block, Code):
-        return f'<pre style="{BLOCK};{WRAP}">{_code(block)}</pre>'
+        return f'<pre style="{BLOCK};{MONO};{WRAP}">{_code(block)}</pre>'
     inside = _block(block.inside)
     title = f"<summary>{_escaped(block.title)}</summary>"
     return f'<details style="{BLOCK};{SAME_SIZE}">\n{title}\n{inside}\n</details>'

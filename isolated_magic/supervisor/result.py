@@ -37,6 +37,7 @@ WHAT_WOULD_COUNT = (
     "A run's result is a JSON object printed as the last line; a score, a number, a dict of numbers by name, or a "
     "function or metric to call as the last expression; or a metric class that the code defines."
 )
+WHAT_A_PROGRAM_PRINTS = "The result of a program is a JSON object on one line, printed to stdout as the last line."
 HIDES_TOO_DEEPLY = (
     "Invalid JSON response from subprocess: the result holds a secret and is nested too deeply to hide it.\n"
     f"{WHAT_WOULD_COUNT}"
@@ -197,7 +198,7 @@ def _error_of(report: ExitReport, request: RunRequest) -> RunError | None:
     if report.exit_status > 0 and not _has_finished(report):
         return RunError.from_text(ErrorKind.NO_RESULT, _exit_text(report))
     if _payload_of(report) is None:
-        return _no_result(report)
+        return _no_result(report, request)
     return None
 
 
@@ -229,6 +230,8 @@ def _breach(report: ExitReport, request: RunRequest) -> str | None:
     used_up = limits.cpu_secs is not None and status == -signal.SIGKILL and report.cpu_secs >= limits.cpu_secs
     if limits.cpu_secs is not None and (used_up or status == -signal.SIGXCPU):
         return f"{limit_exceeded_text(limits, 'cpu_secs')}: the system ended the run."
+    if limits.file_size_bytes is not None and status == -signal.SIGXFSZ:  # Python gets an exception instead
+        return f"{limit_exceeded_text(limits, 'file_size_bytes')}: the system ended the run."
     if limits.memory_bytes is not None and (report.memory_exceeded or report.out_of_memory):
         return f"{limit_exceeded_text(limits, 'memory_bytes')}: the system's OOM killer ended the run."
     return None
@@ -311,7 +314,7 @@ def _exit_text(report: ExitReport) -> str:
     return f"The process ended with exit status {report.exit_status}{because}"
 
 
-def _no_result(report: ExitReport) -> RunError:
+def _no_result(report: ExitReport, request: RunRequest) -> RunError:
     outcome = report.messages.outcome
     found, kind = report.messages.broken or "the process ended before its code did", None
     if outcome is not None and outcome.found is not None:
@@ -322,7 +325,9 @@ def _no_result(report: ExitReport) -> RunError:
     elif report.printed is not None:
         found, kind = f"{report.printed.problem}; {found}", Found.LINE
     notes = outcome.notes if outcome is not None else ()
-    text = "\n".join([f"Invalid JSON response from subprocess: {found}.", WHAT_WOULD_COUNT, *notes])
+    is_program = request.container is not None and request.container.command
+    wanted = WHAT_A_PROGRAM_PRINTS if is_program else WHAT_WOULD_COUNT
+    text = "\n".join([f"Invalid JSON response from subprocess: {found}.", wanted, *notes])
     value = outcome.found_repr if outcome is not None else ""
     return replace(RunError.from_text(ErrorKind.NO_RESULT, text), found=found, found_kind=kind, found_repr=value)
 

@@ -29,7 +29,7 @@ from isolated_magic.launch.process import ProcessHandle
 from isolated_magic.launch.spawn import make_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from isolated_magic.launch.base import Child
     from isolated_magic.launch.containers.container import Container
@@ -67,6 +67,8 @@ class ContainerHandle(ProcessHandle):
             self.peak_memory_bytes = int(rest)
         elif word == "lost":
             self.lost, self.is_over = rest, True
+        elif word == "refused":
+            self.failure, self.is_over = rest, True
         else:
             super()._on_word(word, rest, on_created)
 
@@ -79,12 +81,14 @@ class Bridge:
         timeout_secs: of the run; None to tell it again and again, for as long as there may be rows.
     """
 
+    handle_type: type[ContainerHandle] = ContainerHandle
+
     def __init__(self, container: Container, timeout_secs: float | None) -> None:
         self._container = container
         ends: list[int] = []
         self.child: Child = make_child(lambda theirs: ends.extend(map(os.dup, theirs)))
         handle, channel, stdout, stderr = ends
-        self.child.handle = ContainerHandle(self.child.handle.socket, container.hang_up)
+        self.child.handle = self.handle_type(self.child.handle.socket, container.hang_up)
         self._handle, self._channel = socket.socket(fileno=handle), socket.socket(fileno=channel)
         self._outputs = {STDOUT: stdout, STDERR: stderr}
         self._descriptors = {CHANNEL: channel, STDOUT: stdout, STDERR: stderr}
@@ -93,10 +97,7 @@ class Bridge:
         self._printed_before = {STDOUT: 0, STDERR: 0}
         self._unsent = bytearray()  # by the container
         self._renew_at = math.inf
-        if timeout_secs is None:
-            self._renew_deadline()
-        else:
-            self._unsent += packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode())
+        self._set_deadline(timeout_secs)
         self._news = b""
         self._listens = {CHANNEL, NEWS}  # those of our ends whose other end is open
         self._kill_by: float | None = None
@@ -104,6 +105,12 @@ class Bridge:
         for descriptor in ends:
             os.set_blocking(descriptor, False)
         self._tell(f"pid {container.pid}\n")
+
+    def _set_deadline(self, timeout_secs: float | None) -> None:
+        if timeout_secs is None:
+            self._renew_deadline()
+        else:
+            self._unsent += packet(DEADLINE, repr(timeout_secs + GRACE_SECS).encode())
 
     def _renew_deadline(self) -> None:
         self._unsent += packet(DEADLINE, repr(RENEWED_SECS).encode())
@@ -130,10 +137,10 @@ class Bridge:
         poll = select.poll()
         for descriptor, mask in wanted.items():
             poll.register(descriptor, mask)
-        at = self._renew_at if self._kill_by is None else self._kill_by
+        at = self._wakes_at() if self._kill_by is None else self._kill_by
         ready = dict(poll.poll(None if at == math.inf else max(0.0, at - time.monotonic()) * 1000))
-        if self._kill_by is None and time.monotonic() >= self._renew_at:
-            self._renew_deadline()
+        if self._kill_by is None and not self._is_over and time.monotonic() >= self._wakes_at():
+            self._on_time()
         if not ready and self._kill_by is not None and time.monotonic() >= self._kill_by:
             self._be_over("exit -9 0\n")
             return not any(self._unread.values())
@@ -142,11 +149,19 @@ class Bridge:
         self._flush(ready)
         if self._channel.fileno() in ready:
             self._take_from_supervisor()
-        attached = self._container.attached
+        attached = self._container.stream
         if attached is not None and not self._is_over and attached.socket.fileno() in ready:
             self._send()
             self._receive()
         return True
+
+    def _wakes_at(self) -> float:
+        """When there is something to do though nothing happens, by time.monotonic()."""
+        return self._renew_at
+
+    def _on_time(self) -> None:
+        """It is that time."""
+        self._renew_deadline()
 
     def _wanted(self) -> dict[int, int]:
         wanted: dict[int, int] = {}
@@ -158,7 +173,7 @@ class Bridge:
             wanted[channel] = wanted.get(channel, 0) | select.POLLIN
         if NEWS in self._listens:
             wanted[self._handle.fileno()] = select.POLLIN
-        attached = self._container.attached
+        attached = self._container.stream
         if attached is not None and not self._is_over and attached.socket.fileno() >= 0:
             mask = select.POLLOUT if self._unsent else 0
             if self._kill_by is not None or all(len(each) < ENOUGH_BYTES for each in self._unread.values()):
@@ -181,10 +196,13 @@ class Bridge:
             return False
         for order in (wire.INTERRUPT, STACK, wire.KILL):
             if order in orders and not self._is_over:
-                self._unsent += packet(ORDER, order)
-                if order == wire.KILL and self._kill_by is None:
-                    self._kill_by = time.monotonic() + KILL_TIMEOUT_SECS
+                self._obey(order)
         return True
+
+    def _obey(self, order: bytes) -> None:
+        self._unsent += packet(ORDER, order)
+        if order == wire.KILL and self._kill_by is None:
+            self._kill_by = time.monotonic() + KILL_TIMEOUT_SECS
 
     def _flush(self, ready: dict[int, int]) -> None:
         for kind, descriptor in self._descriptors.items():
@@ -210,18 +228,20 @@ class Bridge:
             piece = b""
         if not piece:
             self._listens.discard(CHANNEL)  # the supervisor hung up: there will be no answer, and no further row
-            self._unsent += packet(ORDER, HANG_UP)
-            return
-        self._unsent += packet(CHANNEL, piece)
+        self._pass_on(piece)
+
+    def _pass_on(self, piece: bytes) -> None:
+        """Send what the supervisor sent; nothing when it hung up."""
+        self._unsent += packet(CHANNEL, piece) if piece else packet(ORDER, HANG_UP)
 
     def _send(self) -> None:
-        attached = self._container.attached
+        attached = self._container.stream
         if self._unsent and attached is not None:
             with suppress(OSError):  # reading will tell that it is gone
                 del self._unsent[: attached.send(self._unsent)]
 
     def _receive(self) -> None:
-        attached = self._container.attached
+        attached = self._container.stream
         if attached is None:
             return None
         try:
@@ -229,9 +249,13 @@ class Bridge:
         except BlockingIOError:
             return None
         except (EOFError, OSError):
-            return self._be_over("exit -9 0\n" if self._kill_by else f"lost {self._container.why_ended()}\n")
+            return self._on_end_of_stream()
         except ValueError:
             return self._be_over("lost what came from its container was no answer\n")
+        self._take(packets)
+        return None
+
+    def _take(self, packets: Sequence[tuple[bytes, bytes]]) -> None:
         for kind, body in packets:
             if kind == NEWS:
                 self._on_news(body)
@@ -239,7 +263,9 @@ class Bridge:
                 self._unread[kind] += body
                 if kind == CHANNEL:  # a question in it may be about what was printed until now
                     self._printed_before = {one: len(self._unread[one]) for one in (STDOUT, STDERR)}
-        return None
+
+    def _on_end_of_stream(self) -> None:
+        self._be_over("exit -9 0\n" if self._kill_by else f"lost {self._container.why_ended()}\n")
 
     def _has_room(self, kind: bytes) -> bool:
         """A supervisor that kills may have stopped reading: what it has no room for is dropped then."""

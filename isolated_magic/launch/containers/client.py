@@ -23,7 +23,6 @@ from isolated_magic.child.wire import CONTAINER_FOLDER
 from isolated_magic.errors import LaunchError, MissingLibraryError
 from isolated_magic.launch.containers.settings import (
     DEFAULT_IMAGE,
-    PROGRAM_BYTES,
     RESERVED_PROCESSES,
     STARTING_PROCESSES,
     processes_of,
@@ -78,16 +77,18 @@ class DaemonClient:
                 settings |= {"base_url": context.Host, "tls": context.TLSConfig or settings.get("tls")}
         return settings
 
-    def create(self, settings: ContainerSettings, shape: Shape, command: tuple[str, ...], label: str) -> str:
+    def create(
+        self, settings: ContainerSettings, shape: Shape, command: tuple[str, ...], label: str, *, user: str
+    ) -> str:
         """Create a container; its id. Anybody who may inspect it can read all this: nothing of a run is in it."""
-        with self._explained(settings.image):
+        with self._explained(settings):
             made = self._api.create_container(
                 settings.image,
                 name=f"isolated-magic-{uuid.uuid4().hex[:12]}",
                 entrypoint=list(command),
                 command=[],
                 stdin_open=True,
-                user=settings.user,
+                user=user,
                 working_dir=settings.cwd,
                 environment={"HOME": settings.cwd},
                 host_config=self._host_config(settings, shape),
@@ -100,7 +101,7 @@ class DaemonClient:
 
     def _host_config(self, settings: ContainerSettings, shape: Shape) -> dict[str, object]:
         scratch = f"rw,nosuid,nodev,size={settings.tmpfs_bytes},mode=1777"
-        program = f"rw,nosuid,nodev,size={PROGRAM_BYTES},mode=1777"
+        program = f"rw,nosuid,nodev,size={settings.program_bytes},mode=1777"
         ulimits = {
             "nofile": settings.nofile,
             "nproc": 4096,  # the kernel counts all of this user's, in whatever container: pids_limit is what holds
@@ -134,10 +135,13 @@ class DaemonClient:
         )
         return config
 
-    def attach(self, container: str, image: str) -> tuple[socket.socket, Callable[[], None]]:
+    def attach(self, container: str, settings: ContainerSettings) -> tuple[socket.socket, Callable[[], None]]:
         """A socket to stdin, stdout and stderr of a container that was not started yet, and what closes it."""
-        with self._explained(image):  # Podman prepares it for a start already here
+        with self._explained(settings):  # Podman prepares it for a start already here
             attached = self._api.attach_socket(container, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        return self._socket_in(attached)
+
+    def _socket_in(self, attached: object) -> tuple[socket.socket, Callable[[], None]]:
         found = getattr(attached, "_sock", attached)
         if isinstance(found, ssl.SSLSocket):  # it cannot be copied, and stays open for as long as the SDK's answer
             return found, partial(_close_both, found, attached)
@@ -149,10 +153,39 @@ class DaemonClient:
         _close_both(found, attached)
         return own, own.close
 
-    def start(self, container: str, image: str) -> None:
+    def start(self, container: str, settings: ContainerSettings) -> None:
         """Start a container."""
-        with self._explained(image):
+        with self._explained(settings):
             self._api.start(container)
+
+    def exec_create(self, container: str, command: tuple[str, ...], user: str) -> str:
+        """Prepare another process in a running container; its id. Anybody who may inspect it can read this."""
+        with self._explained():
+            return str(self._api.exec_create(container, list(command), stdin=True, user=user)["Id"])
+
+    def exec_attach(self, process: str) -> tuple[socket.socket, Callable[[], None]]:
+        """Start it: a socket to its stdin, stdout and stderr, and what closes it."""
+        with self._explained():
+            attached = self._api.exec_start(process, socket=True)
+        return self._socket_in(attached)
+
+    def exec_exit_code(self, process: str) -> int | None:
+        """Its exit code; None while it runs."""
+        with self._explained():
+            told = self._api.exec_inspect(process)
+        return None if told["Running"] or told["ExitCode"] is None else int(told["ExitCode"])
+
+    def exec_output(self, container: str, command: tuple[str, ...], user: str) -> bytes:
+        """Run a short command in a running container; what it prints."""
+        with self._explained():
+            process = self._api.exec_create(container, list(command), user=user)["Id"]
+            printed: bytes = self._api.exec_start(process)
+        return printed
+
+    def kill(self, container: str) -> None:
+        """Kill a container and wait until it has ended, unless it is gone."""
+        with suppress(LaunchError), self._explained():
+            self._api.kill(container)
 
     def limit_processes(self, container: str, count: int) -> None:
         """Let a running container have so many processes beside ours. The SDK has no argument for it."""
@@ -205,12 +238,12 @@ class DaemonClient:
         self._api.close()
 
     @contextmanager
-    def _explained(self, image: str = "") -> Iterator[None]:
+    def _explained(self, settings: ContainerSettings | None = None) -> Iterator[None]:
         """Turn what the SDK raises inside this block into a LaunchError."""
         try:
             yield
         except self._docker.errors.APIError as problem:
-            raise daemon_refused(problem, image, self.url) from None
+            raise daemon_refused(problem, settings, self.url) from None
         except (OSError, self._docker.errors.DockerException) as problem:
             close_left_open(problem)
             raise unreachable(problem, self.url) from None
@@ -248,8 +281,9 @@ class BusyError(LaunchError):
     """The container is being changed by another request."""
 
 
-def daemon_refused(problem: object, image: str, url: str) -> LaunchError:
+def daemon_refused(problem: object, settings: ContainerSettings | None, url: str) -> LaunchError:
     """The error for what the daemon said."""
+    image = settings.image if settings is not None else ""
     status = getattr(getattr(problem, "response", None), "status_code", 0)
     said = one_line(str(getattr(problem, "explanation", None) or problem))
     lower = said.lower()
@@ -259,10 +293,8 @@ def daemon_refused(problem: object, image: str, url: str) -> LaunchError:
         )
     if "no space left" in lower:
         return LaunchError(f"No container could be started: the daemon's disk is full ({said}). Free some room.")
-    if image and ("executable file not found" in lower or "no such file or directory" in lower):
-        return LaunchError(
-            f"The image {image} has no python3 on its PATH: give one with Python 3.11 or later ({said})."
-        )
+    if settings is not None and ("executable file not found" in lower or "no such file or directory" in lower):
+        return LaunchError(f"The image {image} has no {settings.needs} ({said}).")
     if status == 404 and not image:
         return GoneError(f"The container is gone: {said}.")
     if status in {409, 500}:

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 from isolated_magic import child
 from isolated_magic.child import wire
-from isolated_magic.child.wire import COLD, CONTAINER_FOLDER, FORKED, NO_ATTRIBUTES, PIECE_BYTES, READY, Packets
+from isolated_magic.child.wire import (
+    COLD,
+    CONTAINER_FOLDER,
+    FORKED,
+    NO_ATTRIBUTES,
+    PIECE_BYTES,
+    READY,
+    STDERR,
+    STDOUT,
+    Packets,
+)
 from isolated_magic.errors import LaunchError
 from isolated_magic.launch.containers.settings import (
     RESERVED_PROCESSES,
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
     from isolated_magic.request import RunRequest
 
 READY_TIMEOUT_SECS = 60.0  # for its interpreter and its imports
+LOOK_SECS = 1.0  # so often it is looked whether it is still there
 MOST_SAID_BYTES = 4096  # kept of its stderr before it is ready
 _HEADER_BYTES, _ON_STDOUT = 8, 1  # of the daemon's frames, for containers without a terminal
 
@@ -41,21 +52,22 @@ class _Refusal(TypedDict):
 
 
 class AttachedStream:
-    """The stream to a container's stdin and from its stdout, in the daemon's frames. Never blocks."""
+    """The stream to the stdin of a process in a container and from its output, in the daemon's frames.
+
+    Never blocks.
+    """
 
     def __init__(self, end: socket.socket, close: Callable[[], None]) -> None:
         self.socket = end
         self.close = close
         end.setblocking(False)
-        self.stderr = b""
         self._received = bytearray()
-        self._packets = Packets()
 
     def receive(self) -> list[tuple[bytes, bytes]]:
-        """The packets that have come.
+        """What has come, as kinds and bodies of packets.
 
         Raises:
-            BlockingIOError: none, so far.
+            BlockingIOError: nothing, so far.
             EOFError: the stream has ended.
             OSError: the stream broke.
             ValueError: what came is no packet.
@@ -77,15 +89,16 @@ class AttachedStream:
             is_stdout = self._received[0] == _ON_STDOUT
             # Long parts are taken as they come, with what is left of them in a header of their own.
             del self._received[: _HEADER_BYTES + len(part)]
-            if is_stdout:
-                found += self._packets.feed(part)
-            else:
-                self.stderr = (self.stderr + part)[:MOST_SAID_BYTES]
+            found += self._packets_in(part, is_stdout=is_stdout)
             if len(part) < length:
                 left = (length - len(part)).to_bytes(4, "big")
                 self._received[:0] = bytes([_ON_STDOUT if is_stdout else 2, 0, 0, 0]) + left
                 break
         return found
+
+    def _packets_in(self, part: bytes, *, is_stdout: bool) -> list[tuple[bytes, bytes]]:
+        """What the process wrote, as packets."""
+        return [(STDOUT if is_stdout else STDERR, part)]
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """Send some of it; how much. BlockingIOError if the stream takes no more now."""
@@ -114,6 +127,21 @@ class AttachedStream:
             self.socket.shutdown(socket.SHUT_RDWR)  # a fork of this process may have copies
 
 
+class PacketStream(AttachedStream):
+    """The stream to and from our own first process of a container, whose stdout carries packets."""
+
+    def __init__(self, end: socket.socket, close: Callable[[], None]) -> None:
+        super().__init__(end, close)
+        self.stderr = b""
+        self._packets = Packets()
+
+    def _packets_in(self, part: bytes, *, is_stdout: bool) -> list[tuple[bytes, bytes]]:
+        if is_stdout:
+            return self._packets.feed(part)
+        self.stderr = (self.stderr + part)[:MOST_SAID_BYTES]
+        return []
+
+
 class Container:
     """One container. When this end hangs up, its first process ends, and everything in it."""
 
@@ -124,24 +152,35 @@ class Container:
         self.pid = 0
         self.environment: dict[bytes, bytes] = {}
         self.environment_reads = EnvironmentReads()
-        self.attached: AttachedStream | None = None
+        self.attached: PacketStream | None = None
         self.id: str | None = None
         self._label = label
         self._is_unwanted = False
 
+    @property
+    def stream(self) -> AttachedStream | None:
+        """Where the output of its run comes from."""
+        return self.attached
+
     def make(self) -> None:
         """Create and start it, and wait until it is ready. After a LaunchError it still has to be removed."""
-        self.id = self.client.create(self.settings, self.shape, COMMAND, self._label)
-        self.attached = AttachedStream(*self.client.attach(self.id, self.settings.image))
+        self.id = self.client.create(self.settings, self.shape, COMMAND, self._label, user=self.settings.user)
+        self.attached = PacketStream(*self.client.attach(self.id, self.settings))
+        self._start(self.id)
+        self._prepare(self.attached, self.id)
+        self._limit_processes(self.id)
+
+    def _start(self, own_id: str) -> None:
         if self._is_unwanted:
             raise LaunchError("The container was given up before it was ready.")
-        self.client.start(self.id, self.settings.image)
-        self._prepare(self.attached, self.id)
+        self.client.start(own_id, self.settings)
+
+    def _limit_processes(self, own_id: str) -> None:
         processes = processes_of(self.settings, self.shape)
         if processes + RESERVED_PROCESSES < STARTING_PROCESSES:  # too few for the runtime to start it
-            self.client.limit_processes(self.id, processes)
+            self.client.limit_processes(own_id, processes)
 
-    def _prepare(self, attached: AttachedStream, own_id: str) -> None:
+    def _prepare(self, attached: PacketStream, own_id: str) -> None:
         settings = self.settings
         idle_secs = None if settings.idle_secs > 1e9 else settings.idle_secs
         wanted = {
@@ -159,10 +198,10 @@ class Container:
                 with suppress(BlockingIOError):
                     unsent = unsent[attached.send(unsent) :]
                     continue
-                attached.wait(select.POLLOUT, deadline)
+                self._wait(attached, select.POLLOUT, own_id, deadline)
             state = self.client.state(own_id)  # it takes the container longer to start than this
             self.pid = int(state["Pid"]) if state is not None else 0
-            self._take(self._first_message(attached, deadline))
+            self._take(self._first_message(attached, own_id, deadline))
         except TimeoutError:
             raise LaunchError(
                 f"The container of image {settings.image} was not ready within {READY_TIMEOUT_SECS:g} seconds."
@@ -170,7 +209,7 @@ class Container:
         except (EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise self._ended_early(attached) from None
 
-    def _first_message(self, attached: AttachedStream, deadline: float) -> dict[str, object]:
+    def _first_message(self, attached: PacketStream, own_id: str, deadline: float) -> dict[str, object]:
         while True:
             with suppress(BlockingIOError):
                 for kind, body in attached.receive():
@@ -179,7 +218,19 @@ class Container:
                         return message
                     raise ValueError("another packet comes first")
                 continue
-            attached.wait(select.POLLIN, deadline)
+            self._wait(attached, select.POLLIN, own_id, deadline)
+
+    def _wait(self, attached: PacketStream, mask: int, own_id: str, deadline: float) -> None:
+        """Wait for the stream; EOFError if the container has ended: Docker may leave the stream open then."""
+        while True:
+            try:
+                return attached.wait(mask, min(deadline, time.monotonic() + LOOK_SECS))
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
+            state = self.client.state(own_id)
+            if state is None or not state["Running"]:
+                raise EOFError
 
     def _take(self, message: dict[str, object]) -> None:
         if "refused" in message:
@@ -200,7 +251,7 @@ class Container:
         environment = cast("dict[str, str]", message["environment"])
         self.environment = {name.encode("latin-1"): text.encode("latin-1") for name, text in environment.items()}
 
-    def _ended_early(self, attached: AttachedStream) -> LaunchError:
+    def _ended_early(self, attached: PacketStream) -> LaunchError:
         """The error for a container that ended: what its interpreter said last."""
         with suppress(OSError, EOFError, ValueError):
             while True:

@@ -15,6 +15,7 @@ from isolated_magic.errors import IsolatedError, LaunchError
 from isolated_magic.launch.base import LONGEST_WAIT_SECS, Attach, Child, Launcher, StoppedError, to_nobody
 from isolated_magic.launch.containers.bridge import Bridge
 from isolated_magic.launch.containers.client import DaemonClient, require_sdk, this_process
+from isolated_magic.launch.containers.command import CommandBridge, CommandContainer
 from isolated_magic.launch.containers.container import Container, container_messages
 from isolated_magic.launch.containers.settings import shape_for
 from isolated_magic.launch.fork_server.source_scan import scan_source
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from isolated_magic.launch.containers.settings import ContainerSettings, Shape
     from isolated_magic.limits import Limits
+    from isolated_magic.models import LaunchMethod
     from isolated_magic.request import RunRequest
 
 MOST_MAKERS = 4  # at once: the daemon makes more of them no faster
@@ -145,7 +147,8 @@ class ContainerPool:
     def _make(self) -> None:
         container, problem = None, None
         try:
-            container = Container(self._connected(), self._settings, self.shape, self._label)
+            kind = CommandContainer if self._settings.command else Container
+            container = kind(self._connected(), self._settings, self.shape, self._label)
             with self._changed:
                 self._in_use.add(container)
                 if self._is_closed:
@@ -242,12 +245,28 @@ class ContainerLauncher(Launcher):
         weakref.finalize(self, _close_all, self._pools)
 
     def _new_pool(self) -> ContainerPool:
-        return ContainerPool(self._settings, self._shape, self._settings.standby)
+        # Where a command runs, a container that waits could not end by itself after idle_secs.
+        standby = 0 if self._settings.command else self._settings.standby
+        return ContainerPool(self._settings, self._shape, standby)
 
     def launch(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for this request; see :class:`Launcher`."""
+        if self._settings.command:
+            return self._commanded(request, attach), b""
         child, messages = self._started(request, "run", attach)
         return child, messages + program_messages(request)
+
+    def _commanded(self, request: RunRequest, attach: Attach) -> Child:
+        pool = self._pool_for(request)
+        container = pool.take(max(request.timeout_secs, START_TIMEOUT_SECS), attach)
+        try:
+            assert isinstance(container, CommandContainer)  # noqa: S101 - the pool makes no others
+            bridge = CommandBridge(container, container.begin(request))
+            start_thread(partial(_serve, bridge, pool, container), "isolated_magic container")
+        except BaseException:
+            start_thread(partial(pool.discard, container), "isolated_magic container")
+            raise
+        return _handed_over(bridge, pool, "cold")
 
     def start_rows(self, request: RunRequest, attach: Attach = to_nobody) -> tuple[Child, bytes]:
         """Start a child for many rows, in a container of its own; see :class:`Launcher`."""
@@ -265,11 +284,7 @@ class ContainerLauncher(Launcher):
         except BaseException:
             start_thread(partial(pool.discard, container), "isolated_magic container")
             raise
-        bridge.child.launch = "cold" if cold else "forked"
-        bridge.child.handed_over_at = time.monotonic()  # waiting for it is not the run's time
-        if not pool.has_waiting:  # else after the run: making one takes the processor
-            pool.refill()
-        return bridge.child, messages
+        return _handed_over(bridge, pool, "cold" if cold else "forked"), messages
 
     def _pool_for(self, request: RunRequest) -> ContainerPool:
         shape = shape_for(self._settings, request.limits)
@@ -299,6 +314,14 @@ class ContainerLauncher(Launcher):
         for pool in self._pools:
             pool.forget()
         self._pools[:] = [self._new_pool()]
+
+
+def _handed_over(bridge: Bridge, pool: ContainerPool, launch: LaunchMethod) -> Child:
+    bridge.child.launch = launch
+    bridge.child.handed_over_at = time.monotonic()  # waiting for it is not the run's time
+    if not pool.has_waiting:  # else after the run: making one takes the processor
+        pool.refill()
+    return bridge.child
 
 
 def _serve(bridge: Bridge, pool: ContainerPool, container: Container) -> None:

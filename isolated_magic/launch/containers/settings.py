@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from isolated_magic.errors import InvalidRequestError
@@ -19,6 +20,7 @@ PROGRAM_BYTES = 8 * MIB  # room for the child program
 # For what runs in the container beside the code: memory, and processes while the runtime starts it.
 RESERVED_BYTES = 64 * MIB
 RESERVED_PROCESSES, STARTING_PROCESSES = 1, 32
+FILE_WORD = re.compile(r"\{file\}(\.\w+)?")  # in a command, the path of the file that holds the program
 _WHOLE = ("memory_bytes", "pids", "nofile", "tmpfs_bytes", "standby")
 
 
@@ -26,24 +28,25 @@ _WHOLE = ("memory_bytes", "pids", "nofile", "tmpfs_bytes", "standby")
 class ContainerSettings:
     """The arguments of :class:`isolated_magic.executors.docker.DockerExecutor`, checked."""
 
-    image: str
-    standby: int
-    idle_secs: float
-    memory_bytes: int
-    cpus: float
-    pids: int
-    nofile: int
-    network: bool | str
-    user: str
-    read_only: bool
-    new_privileges: bool
-    capabilities: tuple[str, ...]
-    tmpfs_bytes: int
-    volumes: Mapping[str, str]
-    cwd: str
-    preload: tuple[str, ...]
-    runtime: str | None
-    base_url: str | None
+    image: str = DEFAULT_IMAGE
+    command: tuple[str, ...] = ()
+    standby: int = 2
+    idle_secs: float = 600.0
+    memory_bytes: int = 512 * MIB
+    cpus: float = 1.0
+    pids: int = 64
+    nofile: int = 1024
+    network: bool | str = False
+    user: str = "65534:65534"
+    read_only: bool = True
+    new_privileges: bool = False
+    capabilities: tuple[str, ...] = ()
+    tmpfs_bytes: int = 64 * MIB
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/tmp"  # noqa: S108 - of the container, which nobody else has
+    preload: tuple[str, ...] = ()
+    runtime: str | None = None
+    base_url: str | None = None
 
     def __post_init__(self) -> None:
         for name in _WHOLE:
@@ -59,6 +62,7 @@ class ContainerSettings:
             if not isinstance(getattr(self, name), bool):
                 raise _refused(name, getattr(self, name), "True or False")
         self._check_texts()
+        self._check_command()
         if self.cpus == math.inf:
             raise _refused("cpus", self.cpus, "a number of processors")
 
@@ -69,6 +73,26 @@ class ContainerSettings:
             return self.network
         return "default" if self.network else "none"
 
+    @property
+    def needs(self) -> str:
+        """What the image has to have, and what to do if it has not, as a part of a sentence."""
+        if self.command:
+            return "sh on its PATH, with which a command is started: give one that has it"
+        return "python3 on its PATH: give one with Python 3.11 or later"
+
+    @property
+    def program_bytes(self) -> int:
+        """Room for what is sent into the container."""
+        return PROGRAM_BYTES + self.tmpfs_bytes if self.command else PROGRAM_BYTES
+
+    def _check_command(self) -> None:
+        if not self.command:
+            return
+        if not self.command[0].strip() or any("\0" in word for word in self.command):
+            raise _refused("command", list(self.command), "a program and its arguments, such as ['node', '-']")
+        if self.preload:
+            raise _refused("preload", list(self.preload), "none with a command: it is for Python")
+
     def _check_texts(self) -> None:
         for name in ("image", "user", "cwd"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
@@ -78,7 +102,7 @@ class ContainerSettings:
                 raise _refused(name, getattr(self, name), "a text or None")
         if not isinstance(self.network, (bool, str)):
             raise _refused("network", self.network, "False, True, or the name of a network")
-        for name in ("preload", "capabilities"):
+        for name in ("preload", "capabilities", "command"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 raise _refused(name, value, "names")
