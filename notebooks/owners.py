@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import psutil
 from jupyter_client.manager import KernelManager
+from processes import GUARD_SECS, is_alive, wait_until
 from tables import Table
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Way = TypeVar("Way")
 
 AT_ONCE = 3  # owners; the notebook would take longer with one after the other
-GUARD_SECS = 60.0  # until a condition that does not come true is an error
 
 # Of a run: processes that leave their pid in a folder, and live on for ever unless somebody ends them.
 TREE = """
@@ -94,27 +93,6 @@ class Outcome(NamedTuple):
     started: int
     alive: int
     goes_on: bool
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs. One that has ended, and whose parent has not asked how, does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait until something holds.
-
-    Raises:
-        TimeoutError: it does not come true.
-    """
-    deadline = time.monotonic() + GUARD_SECS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("The condition did not come true.")
-        time.sleep(0.01)
 
 
 def end_kernels(endings: Mapping[str, Ending]) -> Table:

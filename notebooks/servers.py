@@ -9,43 +9,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-START_SECS = 120.0
 END_SECS = 30.0
-
-
-def wait_until(condition: Callable[[], Any], secs: float = START_SECS) -> Any:  # noqa: ANN401
-    """Wait until a condition holds, and return its value.
-
-    Raises:
-        TimeoutError: it did not become true in time.
-    """
-    deadline = time.monotonic() + secs
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited for {secs:g} seconds in vain")
-        time.sleep(0.02)
-    return value
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of that number runs. One that has ended, and whose parent has not asked how, does not."""
-    with suppress(OSError):  # it is gone, or this is macOS
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class WebServer:

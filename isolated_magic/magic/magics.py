@@ -157,10 +157,8 @@ class IsolatedMagics(Magics):
         result: RunResult | BackgroundRun | EvaluationResult | None = None
         if options.each is not None:
             code = source.code_of(options, body)
-            if options.is_python and (
-                problem := each.problem_of_compiling(code)
-            ):  # one run says why, and not as many as there are rows
-                # On a worker it fails alike.
+            if options.is_python and (problem := each.problem_of_compiling(code)):
+                # One run says why, and not as many as there are rows. On a worker it fails alike.
                 runs_here = self.executors.isolated if options.on is not None else executor
                 result = self._broken(runs_here, each.without_rows(options), body, names, problem)
             if result is None:
